@@ -1,0 +1,1 @@
+"""The work: one folder per component, each a process `python -m components.<name>`."""

@@ -1,0 +1,1 @@
+"""Choose a checkpoint and judge it against what is serving."""

@@ -1,0 +1,1 @@
+"""Take a package into production, watched by a sequential judge."""

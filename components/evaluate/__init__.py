@@ -1,0 +1,1 @@
+"""Judge every published checkpoint exactly once, beside training."""

@@ -1,0 +1,1 @@
+"""Raw data to sharded TFRecords of raw examples, through Beam."""

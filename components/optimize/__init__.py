@@ -1,0 +1,1 @@
+"""SavedModel in, smaller and faster SavedModel out."""

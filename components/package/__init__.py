@@ -1,0 +1,1 @@
+"""A self-contained directory: model, server settings, provenance."""

@@ -1,0 +1,187 @@
+"""MLflow: one parent run per pipeline run, one child per step, continued by retries.
+
+Tracking never fails a step: if MLflow does not answer, the step says so in its log and goes on;
+its figures are in `result.json` all the same.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contract.layout import RunLayout
+from contract.records import Result
+from contract.storage import create_exclusively
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+log = logging.getLogger("slipway")
+
+
+class Tracker:
+    """Logs one step's parameters, metrics and artifacts; without a client it does nothing."""
+
+    def __init__(self, client: "MlflowClient | None" = None, run_id: str = "") -> None:
+        self._client = client
+        self.run_id = run_id
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Queue metrics; a background thread sends them (about 0.1 ms for the caller)."""
+        if self._client is None or not values:
+            return
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(_clean(name), float(v), now, step) for name, v in values.items()]
+        self._try(lambda c: c.log_batch(self.run_id, metrics=metrics, synchronous=False))
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; the same ones may be logged again by a retry."""
+        from mlflow.entities import Param
+
+        entries = [Param(_clean(name), str(value)[:6000]) for name, value in params.items()]
+        self._try(lambda c: c.log_batch(self.run_id, params=entries))
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file, or all files of a directory."""
+        if path.is_dir():
+            self._try(lambda c: c.log_artifacts(self.run_id, str(path), folder))
+        else:
+            self._try(lambda c: c.log_artifact(self.run_id, str(path), folder))
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """Upload a matplotlib figure under a file name such as `drift.png`."""
+        self._try(lambda c: c.log_figure(self.run_id, figure, name))
+
+    def log_table(self, columns: Mapping[str, list[Any]], name: str) -> None:
+        """Upload a table (equal-length columns) under a file name such as `ledger.json`."""
+        self._try(lambda c: c.log_table(self.run_id, dict(columns), name))
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Set a tag of the step's run."""
+        self._try(lambda c: c.set_tag(self.run_id, key, value))
+
+    def log_result(self, result: Result) -> None:
+        """Log what every step has: its duration, figures, reasons and artifact digests."""
+        self.log_metrics({**result.metrics, "seconds": result.seconds})
+        if result.reasons:
+            self.set_tag("slipway.reasons", "\n".join(result.reasons))
+        for name, artifact in result.artifacts.items():
+            self.set_tag(f"slipway.artifact.{name}", artifact.digest)
+
+    def register_model(self, name: str, package: Path, version: int, alias: str) -> None:
+        """Register a package as a version of the registered model and point an alias at it.
+
+        The registry numbers versions itself; ours is in the tag `slipway.version`.
+        """
+
+        def register(client: "MlflowClient") -> None:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                client.create_registered_model(name)
+            except MlflowException:
+                log.debug("registered model %s is there already", name)
+            tagged = client.search_model_versions(f"name = '{name}'")
+            same = [v for v in tagged if v.tags.get("slipway.version") == str(version)]
+            entry = (
+                same[0]
+                if same
+                else client.create_model_version(
+                    name,
+                    package.as_uri(),
+                    run_id=self.run_id or None,
+                    tags={"slipway.version": str(version)},
+                )
+            )
+            client.set_registered_model_alias(name, alias, entry.version)
+
+        self._try(register)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away from whichever version has it."""
+        self._try(lambda c: c.delete_registered_model_alias(name, alias))
+
+    def finish(self, status: str) -> None:
+        """Send what is queued and end the run as FINISHED, FAILED or KILLED."""
+
+        def end(client: "MlflowClient") -> None:
+            import mlflow
+
+            mlflow.flush_async_logging()
+            client.set_terminated(self.run_id, status)
+
+        self._try(end)
+
+    def _try(self, call: "Callable[[MlflowClient], Any]") -> None:
+        if self._client is None:
+            return
+        try:
+            call(self._client)
+        except Exception as error:  # noqa: BLE001 (whatever MLflow raises, the step goes on)
+            log.warning("MLflow: %s: %s", type(error).__name__, str(error).splitlines()[:1])
+
+
+@contextmanager
+def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Tracker]:
+    """Yield the step's tracker; its run ends FINISHED, or FAILED if the block raises."""
+    tracker = Tracker()
+    if tracking_uri:
+        tracker = _connect(tracking_uri, run, step)
+    else:
+        log.info("MLFLOW_TRACKING_URI is not set: this run is not tracked")
+    try:
+        yield tracker
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")
+
+
+def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    try:
+        import mlflow
+        from mlflow import MlflowClient
+
+        mlflow.set_tracking_uri(tracking_uri)
+        client = MlflowClient(tracking_uri)
+        experiment = mlflow.set_experiment(run.pipeline).experiment_id
+        parent = _continued_run(client, experiment, run, "run", {})
+        child = _continued_run(client, experiment, run, step, {"mlflow.parentRunId": parent})
+        return Tracker(client, child)
+    except Exception as error:  # noqa: BLE001 (see the module's first lines)
+        log.warning(
+            "MLflow at %s did not answer, this step is not tracked: %s", tracking_uri, error
+        )
+        return Tracker()
+
+
+def _continued_run(
+    client: "MlflowClient", experiment: str, run: RunLayout, step: str, tags: Mapping[str, str]
+) -> str:
+    """Return the MLflow run of a step, made by whoever came first."""
+    place = run.tracking(step)
+    if place.exists():
+        run_id = place.read_text()
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    name = run.run_id if step == "run" else step
+    tags = {"slipway.run_id": run.run_id, "slipway.step": step, **tags}
+    run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+    if create_exclusively(place, run_id):
+        return run_id
+    client.delete_run(run_id)
+    return place.read_text()
+
+
+def _clean(name: str) -> str:
+    """Return a name that MLflow takes: letters, digits and `_-./ ` only."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)

@@ -1,0 +1,1 @@
+"""Fit the user's model on the transformed examples and publish checkpoints."""

@@ -1,0 +1,1 @@
+"""tf.Transform's full pass over the raw examples."""

@@ -1,0 +1,1 @@
+"""Statistics and schema of the raw examples; anomalies and drift."""

@@ -1,0 +1,1 @@
+"""What everyone agrees on: config, artifact layout, records, storage rules and errors."""

@@ -1,0 +1,64 @@
+"""The one command line of a component, whoever starts it: a person, Airflow or a pod."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.layout import COMPONENT_OF, STEPS
+from contract.loader import parse_overrides
+
+
+@dataclass(frozen=True)
+class StepCommand:
+    """What to run: one step of one run of one pipeline."""
+
+    step: str
+    pipeline: str
+    run_id: str
+    root: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    redeploy_version: int | None = None
+
+    def arguments(self, python: str = sys.executable) -> list[str]:
+        """Return the command line that runs the step."""
+        component = COMPONENT_OF[self.step]
+        command = [python, "-m", f"components.{component}"]
+        command += ["--pipeline", self.pipeline, "--run-id", self.run_id, "--root", self.root]
+        if component != self.step:
+            command += ["--stage", self.step]
+        if self.redeploy_version is not None:
+            command += ["--redeploy-version", str(self.redeploy_version)]
+        for key, value in self.overrides.items():
+            command += ["--set", f"{key}={json.dumps(value)}"]
+        return command
+
+    @classmethod
+    def parse(cls, component: str, arguments: Sequence[str]) -> "StepCommand":
+        """Read a component's command line; `--help` and errors end the process as argparse does."""
+        stages = [step for step in STEPS if COMPONENT_OF[step] == component]
+        parser = argparse.ArgumentParser(
+            prog=f"python -m components.{component}",
+            description=f"Run the component '{component}' of one pipeline run.",
+        )
+        parser.add_argument("--pipeline", required=True, help="pipeline name, as in 'digits'")
+        parser.add_argument("--run-id", required=True, help="any name; steps of a run share it")
+        parser.add_argument("--root", required=True, help="artifact root, a path")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="config override"
+        )
+        parser.add_argument("--stage", choices=stages, default=stages[0], help="which step")
+        parser.add_argument(
+            "--redeploy-version", type=int, help="package this kept version again, as a new one"
+        )
+        parsed = parser.parse_args(arguments)
+        return cls(
+            step=parsed.stage,
+            pipeline=parsed.pipeline,
+            run_id=parsed.run_id,
+            root=parsed.root,
+            overrides=parse_overrides(parsed.set),
+            redeploy_version=parsed.redeploy_version,
+        )

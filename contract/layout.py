@@ -1,0 +1,153 @@
+"""Where everything lies below the artifact root. Nobody else joins these paths.
+
+<root>/<pipeline>/
+    runs/<run>/pipeline/                 config and user code, frozen by the first step
+    runs/<run>/<step>/                   one step's artifacts and its result.json
+    runs/<run>/.attempts/<step>/<n>      fencing tokens
+    versions/<n>/                        packages, numbered from 1
+    labels/deltas/<n>-<digest>.csv       newly labelled rows
+    serving/plan.json                    the desired TrafficPlan
+    serving/predictions/<version>/       prediction logs
+    schema.json                          the data schema in force
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.errors import NotFoundError
+
+# The steps of a run in order, each with those whose artifacts it reads. `canary` and `promote`
+# are the two stages of the component `deploy`.
+STEPS: dict[str, tuple[str, ...]] = {
+    "ingest": (),
+    "validate": ("ingest",),
+    "transform": ("ingest", "validate"),
+    "train": ("transform",),
+    "evaluate": ("transform",),
+    "bless": ("ingest", "transform", "train", "evaluate"),
+    "optimize": ("ingest", "bless"),
+    "package": ("optimize",),
+    "canary": ("package",),
+    "promote": ("package", "canary"),
+}
+COMPONENT_OF = {step: step for step in STEPS} | {"canary": "deploy", "promote": "deploy"}
+CONTINUING = frozenset({"train", "evaluate", "canary"})  # these resume their own output
+
+
+@dataclass(frozen=True)
+class PipelineLayout:
+    """The folders of one pipeline."""
+
+    root: Path
+    pipeline: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.pipeline
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions"
+
+    @property
+    def label_deltas(self) -> Path:
+        return self.path / "labels" / "deltas"
+
+    @property
+    def serving(self) -> Path:
+        return self.path / "serving"
+
+    @property
+    def traffic_plan(self) -> Path:
+        return self.serving / "plan.json"
+
+    @property
+    def data_schema(self) -> Path:
+        return self.path / "schema.json"
+
+    def predictions(self, version: int) -> Path:
+        return self.serving / "predictions" / str(version)
+
+    def version(self, version: int) -> Path:
+        return self.versions / str(version)
+
+    def run(self, run_id: str) -> "RunLayout":
+        return RunLayout(self.root, self.pipeline, run_id)
+
+    def kept_versions(self) -> list[int]:
+        """Return the version numbers that are there whole, rising."""
+        packages = self.versions.glob("*/package.json")
+        return sorted(int(p.parent.name) for p in packages if p.parent.name.isdigit())
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The folders of one run."""
+
+    root: Path
+    pipeline: str
+    run_id: str
+
+    @property
+    def of_pipeline(self) -> PipelineLayout:
+        return PipelineLayout(self.root, self.pipeline)
+
+    @property
+    def path(self) -> Path:
+        return self.of_pipeline.runs / run_folder(self.run_id)
+
+    @property
+    def frozen_pipeline(self) -> Path:
+        return self.path / "pipeline"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    def step(self, step: str) -> Path:
+        if step not in STEPS:
+            raise NotFoundError(f"step '{step}': unknown (known: {', '.join(STEPS)})")
+        return self.path / step
+
+    def result(self, step: str) -> Path:
+        return self.step(step) / "result.json"
+
+    def attempts(self, step: str) -> Path:
+        return self.path / ".attempts" / step
+
+    def tracking(self, step: str) -> Path:
+        """Where the MLflow run id of a step is noted; step `run` is the parent."""
+        return self.path / ".tracking" / step
+
+    # Artifacts that one component writes while another already reads them.
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.step("train") / "checkpoints"
+
+    def checkpoint(self, step_number: int) -> Path:
+        return self.checkpoints / f"{step_number:09d}"
+
+    def checkpoint_manifest(self, step_number: int) -> Path:
+        return self.checkpoint(step_number) / "manifest.json"
+
+    @property
+    def training_ended(self) -> Path:
+        return self.step("train") / "ended.json"
+
+    def verdict(self, step_number: int) -> Path:
+        return self.step("evaluate") / "verdicts" / f"{step_number:09d}.json"
+
+
+def run_folder(run_id: str) -> str:
+    """Return a folder name for a run id; one with odd characters gets a digest, so none collide."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
+    if safe == run_id and not safe.startswith("."):
+        return safe
+    return f"{safe.lstrip('.')}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"

@@ -1,0 +1,248 @@
+"""From files to typed config: find a pipeline folder, read it, apply overrides, freeze it."""
+
+import difflib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from contract.errors import ConfigError, NotFoundError, did_you_mean
+from contract.layout import RunLayout
+from contract.schema import PipelineConfig, RuntimeConfig, is_absolute
+from contract.storage import digest_directory, publish_directory
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIG_FILE = "pipeline.yaml"
+RESOLVED_FILE = "resolved.json"
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+
+def pipeline_folders(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Return every pipeline folder by name: the checkout's own, then those of SLIPWAY_PIPELINES.
+
+    `SLIPWAY_PIPELINES` holds folders of pipeline folders, separated as in PATH; of two pipelines
+    with one name the later wins.
+    """
+    parents = [PROJECT / "configs" / "pipelines"]
+    parents += [Path(p) for p in environment.get("SLIPWAY_PIPELINES", "").split(os.pathsep) if p]
+    return {
+        config.parent.name: config.parent
+        for parent in parents
+        for config in sorted(parent.glob(f"*/{CONFIG_FILE}"))
+    }
+
+
+def find_pipeline(name: str) -> Path:
+    """Return the folder of a pipeline, or raise NotFoundError with the nearest name."""
+    folders = pipeline_folders()
+    if name not in folders:
+        known = ", ".join(sorted(folders)) or "none"
+        raise NotFoundError(
+            f"pipeline '{name}': not found{did_you_mean(name, folders)} (known: {known}). "
+            f"Make one with 'slipway new {name}', or name its parent in SLIPWAY_PIPELINES."
+        )
+    return folders[name]
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where this machine keeps its state: SLIPWAY_HOME, or `.slipway` in the checkout."""
+    return Path(environment.get("SLIPWAY_HOME") or PROJECT / ".slipway").resolve()
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> PipelineConfig:
+    """Read `pipeline.yaml`, apply overrides (`{"train.steps": 200}`) and validate the whole.
+
+    Relative source paths are taken from the pipeline's folder.
+
+    Raises:
+        ConfigError: With every problem of the file and the overrides at once.
+        NotFoundError: If there is no such file.
+    """
+    path = folder / CONFIG_FILE
+    label = f"{folder.name}/{CONFIG_FILE}"
+    raw = _read_yaml(path, label)
+    for key, value in (overrides or {}).items():
+        _override(raw, key, value)
+    config = validate(PipelineConfig, _with_absolute_sources(raw, folder), label)
+    if config.name != folder.name:
+        raise ConfigError(
+            [f"{label}: name: found '{config.name}', expected the folder's own, '{folder.name}'"]
+        )
+    return config
+
+
+def load_runtime(name: str) -> RuntimeConfig:
+    """Read `configs/runtimes/<name>.yaml`."""
+    path = PROJECT / "configs" / "runtimes" / f"{name}.yaml"
+    if not path.exists():
+        known = [p.stem for p in path.parent.glob("*.yaml")]
+        raise NotFoundError(
+            f"runtime '{name}': not found{did_you_mean(name, known)} (known: {', '.join(known)})"
+        )
+    return validate(RuntimeConfig, _read_yaml(path, path.name), path.name)
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Turn `["train.steps=200", "bless.metric=auc"]` into a mapping; values are read as YAML."""
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError([f"--set {assignment}: expected KEY=VALUE, as in train.steps=200"])
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError([f"--set {assignment}: not a YAML value: {error}"]) from error
+    return overrides
+
+
+def validate(model: type[ModelT], raw: Any, label: str) -> ModelT:
+    """Validate parsed YAML strictly; `label` is what messages call the file."""
+    try:
+        return model.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        raise ConfigError(
+            [_explain(model, problem, label) for problem in error.errors()]
+        ) from error
+
+
+# --- freezing -----------------------------------------------------------------------------------
+
+
+def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) -> Path:
+    """Copy config and user code into the run, once; later edits change nothing. Return the copy.
+
+    Raises:
+        ConfigError: If the run was frozen before with other overrides.
+    """
+    config = load_pipeline(folder, overrides)
+    resolved = config.model_dump_json(indent=2)
+    if run.frozen_pipeline.exists():
+        if overrides and (run.frozen_pipeline / RESOLVED_FILE).read_text() != resolved:
+            raise ConfigError(
+                [f"run '{run.run_id}': already frozen with another config; start a new run"]
+            )
+        return run.frozen_pipeline
+    with publish_directory(run.frozen_pipeline) as temporary:
+        ignored = shutil.ignore_patterns("__pycache__", "data", ".*")
+        shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=ignored)
+        (temporary / RESOLVED_FILE).write_text(resolved)
+    return run.frozen_pipeline
+
+
+def load_frozen(run: RunLayout) -> PipelineConfig:
+    """Read the config that the run's first step froze."""
+    path = run.frozen_pipeline / RESOLVED_FILE
+    if not path.exists():
+        raise NotFoundError(f"run '{run.run_id}': nothing frozen at {path}; run 'ingest' first")
+    return PipelineConfig.model_validate_json(path.read_bytes())
+
+
+def pipeline_digest(run: RunLayout) -> str:
+    """Digest of the frozen config and user code together."""
+    return digest_directory(run.frozen_pipeline)
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _read_yaml(path: Path, label: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{label}: no such file: {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{label}: not readable as YAML: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise ConfigError([f"{label}: expected keys and values, found {type(raw).__name__}"])
+    return raw
+
+
+def _override(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    place[last] = value
+
+
+def _with_absolute_sources(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    ingest = raw.get("ingest")
+    if not isinstance(ingest, dict):
+        return raw
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(item) for item in value]
+        return str(folder / value) if isinstance(value, str) and not is_absolute(value) else value
+
+    def resolved(source: Any) -> Any:
+        if not isinstance(source, dict):
+            return source
+        paths = {k: absolute(v) for k, v in source.items() if k in ("files", "images", "labels")}
+        return {**source, **paths}
+
+    sources = {k: resolved(v) for k, v in ingest.items() if k in ("source", "test_source")}
+    return {**raw, "ingest": {**ingest, **sources}}
+
+
+def _explain(model: type[BaseModel], problem: ErrorDetails, label: str) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(model, problem["loc"])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.6)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+        return f"{label}: {where}: unknown key{hint}"
+    if problem["type"] == "missing":
+        return f"{label}: {where}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+    return f"{label}: {where}: {message}{found}" if where else f"{label}: {message}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that would have been accepted where an unknown one stands."""
+    candidates: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        candidates = [
+            inner
+            for candidate in candidates
+            for inner in (_field_models(candidate, part) or _tagged(candidate, part) or [candidate])
+        ]
+    return sorted(
+        {field.alias or name for c in candidates for name, field in c.model_fields.items()}
+    )
+
+
+def _field_models(model: type[BaseModel], key: int | str) -> list[type[BaseModel]]:
+    for name, field in model.model_fields.items():
+        if key in (name, field.alias):
+            return list(_models_in(field.annotation))
+    return []
+
+
+def _tagged(model: type[BaseModel], tag: int | str) -> list[type[BaseModel]]:
+    kind = model.model_fields.get("kind")
+    return [model] if kind is not None and tag in get_args(kind.annotation) else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

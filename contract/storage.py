@@ -1,0 +1,198 @@
+"""Writing so that readers see all or nothing, and so that two writers cannot both win.
+
+Today's root is a POSIX file system (a disk or a mounted volume). `local_path` is the one place
+that says so; an object store comes in by staging around a component.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from contract.errors import ConfigError, ConflictError, StorageError
+
+_BLOCK_BYTES = 1 << 20
+
+
+def local_path(uri: str) -> Path:
+    """Return the path behind a root URI (`/data`, `file:///data`).
+
+    Raises:
+        ConfigError: For any other scheme: TensorFlow cannot open object stores itself.
+    """
+    filesystem, path = fsspec.core.url_to_fs(uri) if "://" in uri else (None, uri)
+    if filesystem is not None and "file" not in filesystem.protocol:
+        raise ConfigError(
+            [f"root '{uri}': expected a local path or a mounted volume, found another scheme"]
+        )
+    return Path(path).absolute()
+
+
+# --- whole or not at all ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def publish_directory(target: Path) -> Iterator[Path]:
+    """Yield a temporary sibling to fill; rename it to `target` when the block ends well.
+
+    An old `target` is replaced whole. On any error, and on a kill, `target` is left as it was; the
+    remains of a killed attempt are removed by the next one.
+
+    Raises:
+        StorageError: If the disk is full or refuses the write.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for remains in target.parent.glob(f".{target.name}.tmp-*"):
+            shutil.rmtree(remains, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            _replace_directory(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that readers see the old content or the new, never a part of it."""
+    data = content.encode() if isinstance(content, str) else content
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def create_exclusively(path: Path, content: bytes | str) -> bool:
+    """Create a file whole, only if there is none; return whether this caller created it."""
+    data = content.encode() if isinstance(content, str) else content
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(name, path)
+        except FileExistsError:
+            return False
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return True
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a lock on `path` for a read-check-write; it is let go when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into a StorageError that names the target."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{target}: disk full; nothing was published. Free space and run again."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+            raise StorageError(f"{target}: cannot write: {error.strerror}") from error
+        raise
+
+
+# --- who owns an output -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A fencing token: of all attempts at one step of one run, the highest number owns it."""
+
+    folder: Path
+    number: int
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Attempt":
+        """Take the next number; from now on every earlier attempt is fenced off."""
+        number = _highest(folder) + 1
+        while not create_exclusively(folder / str(number), str(os.getpid())):
+            number += 1
+        return cls(folder, number)
+
+    def check(self) -> None:
+        """Raise ConflictError if a later attempt has taken over."""
+        if (highest := _highest(self.folder)) > self.number:
+            raise ConflictError(
+                f"attempt {self.number} of {self.folder.name} was overtaken by attempt {highest}; "
+                "it publishes nothing"
+            )
+
+
+def _highest(folder: Path) -> int:
+    return max((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), default=0)
+
+
+# --- digests ------------------------------------------------------------------------------------
+
+
+def digest_bytes(content: bytes) -> str:
+    """Return `sha256:<hex>` of some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def digest_file(path: Path) -> str:
+    """Return `sha256:<hex>` of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def digest_directory(path: Path) -> str:
+    """Return `sha256:<hex>` over the names and contents of all files below a directory.
+
+    Byte-code caches and `result.json` do not count: they are not what an artifact says.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        if "__pycache__" in file.parts or file == path / "result.json":
+            continue
+        digest.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files below a directory."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _replace_directory(temporary: Path, target: Path) -> None:
+    old = target.parent / f".{target.name}.tmp-old-{os.getpid()}"
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The table of contents: one DAG per pipeline folder."""

@@ -1,0 +1,1 @@
+"""The bridge from Airflow to the component processes."""

@@ -1,0 +1,1 @@
+"""Reconciles processes and traffic with the desired plan; the only writer of traffic."""

@@ -1,0 +1,1 @@
+"""One model version behind TensorFlow Serving's REST API."""

@@ -1,0 +1,1 @@
+"""Backends that make a TrafficPlan true."""
