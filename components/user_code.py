@@ -1,4 +1,4 @@
-"""The user's `preprocessing.py` and `model.py`, loaded from the frozen copy and called with care."""
+"""The user's `preprocessing.py` and `model.py`, loaded from the frozen copy."""
 
 import importlib.util
 import inspect

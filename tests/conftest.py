@@ -1,0 +1,35 @@
+"""Marks each test by its folder, and gives all of them a quiet, private environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in ("integration", "e2e", "cluster", "browser"):
+            item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.fixture(autouse=True)
+def _private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SLIPWAY_", "MLFLOW_", "AIRFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "slipway-home"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets, or a skip that says what is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data sets (census, mnist) are not at {SHARED_DATA}")
+    return SHARED_DATA
