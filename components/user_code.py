@@ -76,15 +76,11 @@ def user_code(where: str) -> Iterator[None]:
     except UserCodeError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        user_frames = [
-            f for f in traceback.extract_tb(error.__traceback__) if "/pipeline" in f.filename
-        ]
-        frame = user_frames[-1] if user_frames else frame
-        raise UserCodeError(
-            f"{where}: raised {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: "
-            f"{error}"
-        ) from error
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if "/pipeline" in f.filename]
+        frame = (theirs or frames)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise UserCodeError(f"{where}: {type(error).__name__} at {place}: {error}") from error
 
 
 def _file(module: ModuleType) -> str:

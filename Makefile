@@ -1,0 +1,64 @@
+# `make help` lists the targets. Everything is installed into .venv from requirements/lock.txt.
+
+PYTHON ?= python3
+UV := .tools/uv/bin/uv
+BIN := .venv/bin
+export UV_SYSTEM_CERTS := 1
+export UV_LINK_MODE := copy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test test-unit test-integration test-e2e lint format bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: .venv/.installed ## install everything (uv, lock file) into .venv
+
+# pip --target works on Debian's externally managed Python, and uv needs no venv module.
+$(UV):
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools/uv "uv==$$(sed -n 's/^uv==//p' requirements/lock.txt)"
+
+.venv/.installed: requirements/lock.txt pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/lock.txt
+	$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
+	touch $@
+
+demo: setup ## three acts on real data: first run, canary and promotion, roll-back
+	$(BIN)/python -m cli.demo
+
+up: setup ## start Airflow, MLflow, Envoy and the serving agent in the background
+	$(BIN)/slipway up
+
+down: setup ## stop them all
+	$(BIN)/slipway down
+
+test: test-unit test-integration test-e2e ## unit, integration and e2e tests
+
+test-unit: setup ## fast and offline
+	$(BIN)/pytest tests/unit
+
+test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
+	$(BIN)/pytest tests/integration
+
+test-e2e: setup ## whole pipelines in real Airflow
+	$(BIN)/pytest tests/e2e
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## the figures: one JSON line each
+	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+lock: $(UV) ## make requirements/lock.txt anew from pyproject.toml, keeping what still fits
+	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt
+
+clean: ## remove what `make` and `slipway` made
+	rm -rf .venv .tools .slipway

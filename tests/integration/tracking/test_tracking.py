@@ -1,0 +1,70 @@
+"""One parent run, one child per step, in a real MLflow; retries continue the same child."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from components.tracking import open_tracker
+from contract.layout import RunLayout
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def test_a_retry_continues_the_same_child(uri: str, tmp_path: Path) -> None:
+    run = RunLayout(tmp_path, "digits", "r1")
+    with (
+        pytest.raises(RuntimeError, match="first attempt"),
+        open_tracker(uri, run, "train") as tracker,
+    ):
+        tracker.log_metrics({"loss": 2.0}, step=1)
+        raise RuntimeError("first attempt")
+    with open_tracker(uri, run, "train") as tracker:
+        tracker.log_params({"train.steps": 5})
+        tracker.log_metrics({"loss": 1.0}, step=2)
+    with open_tracker(uri, run, "evaluate") as other:
+        pass
+
+    client = MlflowClient(uri)
+    child = client.get_run(tracker.run_id)
+    losses = [(m.step, m.value) for m in client.get_metric_history(tracker.run_id, "loss")]
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    assert losses == [(1, 2.0), (2, 1.0)]
+    assert child.info.status == "FINISHED"
+    assert child.data.params == {"train.steps": "5"}
+    assert len(runs) == 3  # the parent and two children
+    parents = {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None}
+    assert len(parents) == 1
+    assert other.run_id != tracker.run_id
+
+
+def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> None:
+    with open_tracker(uri, RunLayout(tmp_path, "houses", "r1"), "promote") as tracker:
+        tracker.register_model("houses", tmp_path, 7, "champion")
+        tracker.register_model("houses", tmp_path, 8, "challenger")
+        tracker.register_model("houses", tmp_path, 8, "champion")
+        tracker.remove_alias("houses", "challenger")
+
+    client = MlflowClient(uri)
+    champion = client.get_model_version_by_alias("houses", "champion")
+    assert champion.tags["slipway.version"] == "8"
+    assert "challenger" not in client.get_registered_model("houses").aliases
+
+
+def test_a_step_goes_on_without_mlflow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = RunLayout(tmp_path, "digits", "r1")
+    with open_tracker("http://127.0.0.1:9", run, "train") as tracker:
+        tracker.log_metrics({"loss": 1.0})
+        tracker.log_params({"a": 1})
+
+    assert tracker.run_id == ""
+    assert "this step is not tracked" in caplog.text

@@ -1,0 +1,56 @@
+"""Users' modules: found, checked, and blamed with file and line when they raise."""
+
+from pathlib import Path
+
+import pytest
+
+from components.user_code import function_of, load_module, optional_function, user_code
+from contract.errors import UserCodeError
+
+
+def write(folder: Path, text: str) -> Path:
+    folder = folder / "pipeline"
+    folder.mkdir()
+    (folder / "model.py").write_text(text)
+    return folder
+
+
+def test_a_function_is_found_and_called(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def build_model(a, b): return a + b\n"), "model.py")
+
+    assert function_of(module, "build_model", ("a", "b"))(1, 2) == 3
+
+
+def test_a_misspelt_function_is_told_the_nearest(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def biuld_model(a): return a\n"), "model.py")
+
+    with pytest.raises(UserCodeError, match="found none; did you mean 'biuld_model'"):
+        function_of(module, "build_model", ("a",))
+
+
+def test_other_parameters_are_refused(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def loss(labels): return 0\n"), "model.py")
+
+    with pytest.raises(UserCodeError, match=r"loss\(labels\): expected loss\(labels, outputs\)"):
+        optional_function(module, "loss", ("labels", "outputs"))
+    assert optional_function(module, "metrics", ()) is None
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError, match="model.py: no such file"):
+        load_module(tmp_path, "model.py")
+
+
+def test_a_module_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError, match="import: ZeroDivisionError at model.py:2"):
+        load_module(write(tmp_path, "x = 1\ny = 1 / 0\n"), "model.py")
+
+
+def test_a_function_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def loss():\n    return {}['a']\n"), "model.py")
+
+    with (
+        pytest.raises(UserCodeError, match="loss: KeyError at model.py:2: 'a'"),
+        user_code("loss"),
+    ):
+        module.loss()

@@ -1,0 +1,47 @@
+"""Artifact paths: one place each, and run ids that are safe as folder names."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.errors import NotFoundError
+from contract.layout import COMPONENT_OF, STEPS, PipelineLayout, RunLayout, run_folder
+
+
+def test_a_plain_run_id_is_its_own_folder() -> None:
+    assert run_folder("manual-1") == "manual-1"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_run_folders_are_safe_and_do_not_collide(first: str, second: str) -> None:
+    folder = run_folder(first)
+
+    assert folder not in ("", ".", "..")
+    assert "/" not in folder
+    assert ":" not in folder
+    assert first == second or folder != run_folder(second)
+
+
+def test_an_unknown_step_is_refused() -> None:
+    with pytest.raises(NotFoundError, match="step 'trian': unknown"):
+        RunLayout(Path("/r"), "digits", "1").step("trian")
+
+
+def test_every_step_reads_earlier_steps_only_and_has_a_component() -> None:
+    seen: list[str] = []
+    for step, upstreams in STEPS.items():
+        assert set(upstreams) <= set(seen)
+        assert COMPONENT_OF[step]
+        seen.append(step)
+
+
+def test_only_whole_packages_count_as_kept_versions(tmp_path: Path) -> None:
+    layout = PipelineLayout(tmp_path, "digits")
+    for version in (2, 10, 3):
+        layout.version(version).mkdir(parents=True)
+    for version in (2, 10):
+        (layout.version(version) / "package.json").write_text("{}")
+
+    assert layout.kept_versions() == [2, 10]
