@@ -16,43 +16,46 @@ setup: .venv/.installed ## install everything (uv, lock file) into .venv
 
 # pip --target works on Debian's externally managed Python, and uv needs no venv module.
 $(UV):
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools/uv "uv==$$(sed -n 's/^uv==//p' requirements/lock.txt)"
+	@echo "Fetching uv"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+		--target .tools/uv "uv==$$(sed -n 's/^uv==//p' requirements/lock.txt)"
 
 .venv/.installed: requirements/lock.txt pyproject.toml | $(UV)
-	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/lock.txt
-	$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
-	touch $@
+	@echo "Installing $$(wc -l < requirements/lock.txt) packages into .venv (3.9 GB; one to three minutes)"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/lock.txt
+	@$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
+	@touch $@
 
 demo: setup ## three acts on real data: first run, canary and promotion, roll-back
-	$(BIN)/python -m cli.demo
+	@$(BIN)/python -m cli.demo
 
 up: setup ## start Airflow, MLflow, Envoy and the serving agent in the background
-	$(BIN)/slipway up
+	@$(BIN)/slipway up
 
 down: setup ## stop them all
-	$(BIN)/slipway down
+	@$(BIN)/slipway down
 
 test: test-unit test-integration test-e2e ## unit, integration and e2e tests
 
 test-unit: setup ## fast and offline
-	$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
-	$(BIN)/pytest tests/integration
+	@$(BIN)/pytest tests/integration
 
 test-e2e: setup ## whole pipelines in real Airflow
-	$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest tests/e2e
 
 lint: setup ## ruff, mypy, import-linter
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 format: setup ## let ruff rewrite what it can
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 bench: setup ## the figures: one JSON line each
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
