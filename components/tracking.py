@@ -40,6 +40,16 @@ class Tracker:
         metrics = [Metric(_clean(name), float(v), now, step) for name, v in values.items()]
         self._try(lambda c: c.log_batch(self.run_id, metrics=metrics, synchronous=False))
 
+    def logged_steps(self, name: str) -> frozenset[int]:
+        """Return the steps at which a metric was logged, by this attempt or an earlier one."""
+        steps: set[int] = set()
+
+        def read(client: "MlflowClient") -> None:
+            steps.update(m.step for m in client.get_metric_history(self.run_id, _clean(name)))
+
+        self._try(read)
+        return frozenset(steps)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; the same ones may be logged again by a retry."""
         from mlflow.entities import Param

@@ -80,6 +80,11 @@ class PipelineLayout:
     def run(self, run_id: str) -> "RunLayout":
         return RunLayout(self.root, self.pipeline, run_id)
 
+    @property
+    def version_numbers(self) -> Path:
+        """Tokens of the version numbers given out, so that none is given twice."""
+        return self.versions / ".numbers"
+
     def kept_versions(self) -> list[int]:
         """Return the version numbers that are there whole, rising."""
         packages = self.versions.glob("*/package.json")
@@ -110,6 +115,11 @@ class RunLayout:
     def fingerprint(self) -> Path:
         return self.path / "fingerprint.json"
 
+    @property
+    def dead_letter(self) -> Path:
+        """Bad rows of an ingestion that failed for them: its own folder is not published."""
+        return self.path / "dead-letter.jsonl"
+
     def step(self, step: str) -> Path:
         if step not in STEPS:
             raise NotFoundError(f"step '{step}': unknown (known: {', '.join(STEPS)})")
@@ -120,6 +130,10 @@ class RunLayout:
 
     def attempts(self, step: str) -> Path:
         return self.path / ".attempts" / step
+
+    def process_lock(self, step: str) -> Path:
+        """Locked while a process of the step lives on this machine; holds its process group."""
+        return self.attempts(step) / "process.lock"
 
     def tracking(self, step: str) -> Path:
         """Where the MLflow run id of a step is noted; step `run` is the parent."""

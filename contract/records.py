@@ -57,7 +57,8 @@ class Record(BaseModel):
             DataError: If it is not a record of this class.
         """
         try:
-            return cls.model_validate(json.loads(path.read_bytes()))
+            # Not strict: JSON has no tuples, and config sections inside are strict otherwise.
+            return cls.model_validate(json.loads(path.read_bytes()), strict=False)
         except FileNotFoundError as error:
             raise NotFoundError(f"{path}: no {cls.__name__} there") from error
         except (ValidationError, ValueError) as error:
@@ -117,8 +118,10 @@ class IngestRecord(Record):
     shards: dict[str, tuple[str, ...]]
     examples: dict[str, int]
     bad_rows: int = 0
+    bad_row_reasons: dict[str, int] = {}
     dead_letter: str = ""
     label_deltas: tuple[str, ...] = ()
+    columns: tuple[str, ...] = Field((), description="Of the source, used or not.")
 
 
 class Anomaly(Record):
@@ -256,6 +259,20 @@ class InputSpec(Record):
         fields = ("dtype", "shape", "is_variable_length", "default")
         return cls(**{field: getattr(feature, field) for field in fields})
 
+    @property
+    def padding(self) -> str | int | float:
+        """What fills up the shorter rows of a variable-length input, dense [batch, longest].
+
+        Values that no caller can mean: empty text, the least int64, NaN. They are dropped inside
+        the signature, wherever they stand.
+        """
+        paddings: dict[str, str | int | float] = {
+            "string": "",
+            "int64": -(2**63),
+            "float32": float("nan"),
+        }
+        return paddings[self.dtype]
+
 
 class Provenance(Record):
     """Where a package comes from."""
@@ -275,6 +292,7 @@ class PackageManifest(Record):
     created_at: datetime
     model: str = "model"
     digest: str = Field(description="Of the model directory.")
+    examples: str = Field("", description="Some rows as callers send them, JSON lines; or none.")
     inputs: dict[str, InputSpec]
     heads: dict[str, HeadConfig]
     serve: ServeConfig
@@ -293,6 +311,7 @@ class LoadReport(Record):
     p50_ms: float
     p95_ms: float
     p99_ms: float
+    first_error: str = Field("", description="What the first failed request got.")
 
 
 class PackageRecord(Record):
@@ -302,6 +321,7 @@ class PackageRecord(Record):
     digest: str
     load: LoadReport
     max_skew: float
+    skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")
 
 
 # --- traffic ------------------------------------------------------------------------------------
@@ -425,6 +445,8 @@ class Stack(Record):
     agent_url: str = ""
     agent_token_file: str = ""
     data_plane_url: str = ""
+    data_plane_token_file: str = Field("", description="Callers must send its content; or empty.")
+    data_plane_certificate_file: str = Field("", description="What callers trust, if it is TLS.")
     root: str
 
 

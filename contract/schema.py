@@ -317,6 +317,9 @@ class DeployConfig(Section):
     max_latency_ratio: Annotated[float, Field(gt=1.0)] = Field(
         3.0, description="Canary's p95 over stable's p95 that is too slow."
     )
+    min_latency_difference_ms: Annotated[float, Field(ge=0.0)] = Field(
+        10.0, description="Slower than stable's p95 by less than this is never too slow."
+    )
     max_disagreement_ratio: Ratio = Field(0.5, description="Shadow answers that may differ.")
     timeout_seconds: Seconds = Field(
         3600.0, description="No verdict by then: inconclusive, roll back."

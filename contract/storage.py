@@ -141,6 +141,11 @@ class Attempt:
             number += 1
         return cls(folder, number)
 
+    @staticmethod
+    def newest(folder: Path) -> int:
+        """Return the number of the latest attempt; 0 before the first."""
+        return _highest(folder)
+
     def check(self) -> None:
         """Raise ConflictError if a later attempt has taken over."""
         if (highest := _highest(self.folder)) > self.number:

@@ -1,0 +1,103 @@
+"""The REST data plane as callers on this machine use it."""
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from contract.errors import NotFoundError, ServiceUnavailableError, UserError
+from contract.records import Stack
+from contract.schema import HeadConfig
+
+ANSWER_SECONDS = 30.0
+VERSION_HEADER = "x-slipway-version"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predictions of some rows, and the version that made them."""
+
+    version: int
+    predictions: Sequence[Any]
+
+
+def predict_url(stack: Stack, pipeline: str, version: int | None = None) -> str:
+    """Return where predictions are asked for."""
+    where = f"/versions/{version}" if version is not None else ""
+    return f"{stack.data_plane_url}/v1/models/{pipeline}{where}:predict"
+
+
+def caller_headers(stack: Stack) -> dict[str, str]:
+    """Return the headers that the data plane wants of a caller."""
+    if not stack.data_plane_token_file:
+        return {}
+    return {"authorization": f"Bearer {Path(stack.data_plane_token_file).read_text().strip()}"}
+
+
+def certificate(stack: Stack) -> Path | None:
+    """Return what callers trust, where the data plane speaks TLS."""
+    return Path(stack.data_plane_certificate_file) if stack.data_plane_certificate_file else None
+
+
+def predict(stack: Stack, pipeline: str, rows: Sequence[Any], version: int | None = None) -> Answer:
+    """Ask for predictions.
+
+    Raises:
+        UserError: If the server refuses the rows; with its words.
+        NotFoundError: If nothing of this name is in service.
+        ServiceUnavailableError: If nobody answers.
+    """
+    url = predict_url(stack, pipeline, version)
+    trust = certificate(stack)
+    verify = ssl.create_default_context(cafile=str(trust)) if trust else True
+    try:
+        with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False, verify=verify) as http:
+            answer = http.post(url, json={"instances": rows}, headers=caller_headers(stack))
+    except httpx.TransportError as error:
+        raise ServiceUnavailableError(
+            f"{url}: no answer: {error or type(error).__name__}; is the stack up ('slipway up')?"
+        ) from error
+    if answer.is_success:
+        version_header = answer.headers.get(VERSION_HEADER, "0")
+        return Answer(int(version_header), answer.json()["predictions"])
+    said = _error_of(answer)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise NotFoundError(f"{url}: {said}; 'slipway status {pipeline}' shows what is in service")
+    if answer.is_client_error:
+        raise UserError(f"{pipeline}: the rows were refused: {said}")
+    raise ServiceUnavailableError(f"{url}: status {answer.status_code}: {said}")
+
+
+def named(prediction: Any, heads: Mapping[str, HeadConfig]) -> dict[str, dict[str, Any]]:
+    """Return one row's prediction by head: `class` and `scores` by class, or `value`.
+
+    `prediction` is as TensorFlow Serving's REST API has it: the bare output of a model with one
+    head, an object of outputs by name for one with several.
+    """
+    return {
+        name: _named_head(_output(prediction, name, head, len(heads)), head)
+        for name, head in heads.items()
+    }
+
+
+def _output(prediction: Any, name: str, head: HeadConfig, heads: int) -> Any:
+    if heads == 1:
+        return prediction
+    return prediction[f"{name}_{'value' if head.task == 'regression' else 'scores'}"]
+
+
+def _named_head(output: Any, head: HeadConfig) -> dict[str, Any]:
+    if head.task == "regression":
+        return {"value": output}
+    scores = dict(zip(head.classes, output, strict=True))
+    return {"class": max(scores, key=lambda name: scores[name]), "scores": scores}
+
+
+def _error_of(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:300] or f"status {answer.status_code}"

@@ -1,0 +1,174 @@
+"""`make demo`: three acts on real data, in real Airflow, before the reader's eyes.
+
+1. `digits`, a small dense model: from raw data to 100 % of the traffic.
+2. A convolutional one: judged against the first, shadowed, tried as a canary, promoted.
+3. Act 2's package again, its server made to fail on a tenth of its requests: rolled back.
+
+Everything lies in a folder of its own and listens on free loopback ports; all of it is gone at the
+end, unless an act did not end as it should: then its logs stay.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from cli import demo_report
+from cli.demo_callers import Callers
+from cli.machine import plan_stack, show_stack, start_stack
+from cli.output import complain, notes, say, terminated_like_interrupted
+from cli.running import layout_of, new_run_id, run_in_airflow
+from contract.command import StepCommand
+from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
+from contract.layout import RunLayout
+from contract.records import LoadReport
+
+PIPELINE = "digits"
+CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}
+FAULTY = {"serve.fault_ratio": 0.1}
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act: what is run, and how it should end."""
+
+    title: str
+    expected_outcome: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    has_callers: bool = True
+
+
+@dataclass(frozen=True)
+class Played:
+    """How an act ended."""
+
+    act: Act
+    run: RunLayout
+    outcome: str
+    reasons: Sequence[str]
+    version: int | None
+    seconds: float
+    callers: LoadReport | None
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the act ended as it should."""
+        return self.outcome == self.act.expected_outcome
+
+
+ACTS = (
+    Act(
+        "Act 1: a small dense model, from raw data to production; nothing to compare it with",
+        "promoted",
+        has_callers=False,
+    ),
+    Act(
+        "Act 2: a convolutional model; judged, shadowed, tried as a canary, promoted",
+        "promoted",
+        CONVOLUTIONAL,
+    ),
+    Act(
+        "Act 3: act 2's package again, failing on 10 % of its requests; to be rolled back",
+        "rolled_back",
+        FAULTY,
+    ),
+)
+
+
+def main() -> int:
+    """Play the demo and return the exit code: 0 only if all acts ended as they should."""
+    home = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
+    for name in [n for n in os.environ if n.startswith(("SLIPWAY_", "AIRFLOW_", "MLFLOW_"))]:
+        del os.environ[name]
+    os.environ["SLIPWAY_HOME"] = str(home)
+    code = EXIT_UNEXPECTED
+    try:
+        with terminated_like_interrupted():
+            code = _play(home)
+    except SlipwayError as error:
+        complain(error)
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        code = EXIT_INTERRUPTED
+    finally:
+        _clean_up(home, is_kept=code == EXIT_UNEXPECTED)
+    return code
+
+
+def _play(home: Path) -> int:
+    began = time.monotonic()
+    plan = plan_stack([], True, _loopback_only())
+    start_stack(plan)
+    show_stack(plan.stack)
+    say(f"[dim]Services are up after {time.monotonic() - began:.0f} s.[/]\n")
+    played: list[Played] = []
+    for act in ACTS:
+        played.append(_play_act(act, plan.root, played))
+        demo_report.show_act(played[-1])
+        if not played[-1].is_as_expected:
+            say(f"[bold red]The demo stops here[/]: logs are in {escape(str(home))}")
+            return EXIT_UNEXPECTED
+    demo_report.show_table(played, plan.stack)
+    say(f"The demo took {time.monotonic() - began:.0f} s.\n")
+    demo_report.serve(plan.stack, PIPELINE, home / "request.json", played[-1].run)
+    return EXIT_DONE
+
+
+def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
+    """Run one act; from the second on, callers ask the data plane all the while."""
+    say(f"[bold cyan]{act.title}[/]")
+    began = time.monotonic()
+    redeployed = before[-1].version if act.expected_outcome == "rolled_back" else None
+    command = StepCommand(
+        step="ingest",
+        pipeline=PIPELINE,
+        run_id=new_run_id(f"act{len(before) + 1}"),
+        root=str(root),
+        overrides=act.overrides,
+        redeploy_version=redeployed,
+    )
+    callers = Callers(PIPELINE) if act.has_callers else None
+    try:
+        ending = run_in_airflow(command, is_forced=True)
+    finally:
+        report = callers.leave() if callers else None
+    for line in ending.log:
+        say(f"  {escape(line)}")
+    return Played(
+        act,
+        layout_of(command),
+        ending.outcome,
+        ending.reasons,
+        ending.version,
+        time.monotonic() - began,
+        report,
+    )
+
+
+def _loopback_only() -> Any:
+    from cli.stack import DataPlaneOptions
+
+    return DataPlaneOptions()
+
+
+def _clean_up(home: Path, *, is_kept: bool) -> None:
+    from cli.launch import stop
+
+    with notes.status("Stopping the services"):
+        stop(home / "supervisor")
+    if is_kept:
+        say(f"Kept for a look: {escape(str(home))}")
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Commands for newly labelled rows: labels add."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.options import JsonOption, NameArgument
+from cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from components.labels import AddedLabels
+
+SHOWN_BAD_ROWS = 10
+
+app = typer.Typer(
+    help="Newly labelled rows: they start a run that reads them too.", no_args_is_help=True
+)
+
+
+@app.callback()
+def labels() -> None:
+    """Newly labelled rows: they start a run that reads them too."""
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with the pipeline's columns and labels.")
+    ],
+    is_json: JsonOption = False,
+) -> None:
+    """Check labelled rows, store the new ones, and announce them: Airflow then starts a run.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway labels add census answers.csv[/]
+    """
+    from cli.services import artifact_root
+    from components.labels import add_delta
+    from contract.layout import PipelineLayout
+    from contract.loader import find_pipeline, load_pipeline
+
+    config = load_pipeline(find_pipeline(name))
+    added = add_delta(PipelineLayout(artifact_root(), name), config, file)
+    announcement = _announce(name, added) if added.delta else "nothing new to announce"
+    if is_json:
+        print_json(
+            {
+                "delta": added.delta,
+                "added": added.added,
+                "duplicates": added.duplicates,
+                "bad": [{"row": b.row, "reason": b.reason} for b in added.bad],
+                "announcement": announcement,
+            }
+        )
+        return
+    say(
+        f"{added.added:,} new rows stored, {added.duplicates:,} known already, "
+        f"{len(added.bad):,} refused; {announcement}"
+    )
+    for bad in added.bad[:SHOWN_BAD_ROWS]:
+        say(f"  row {bad.row}: {escape(bad.reason)} {escape(bad.found)}")
+
+
+def _announce(name: str, added: "AddedLabels") -> str:
+    """Post the asset event if Airflow is up, and say what that did."""
+    from cli.airflow_api import AirflowClient
+    from cli.services import read_stack
+
+    stack = read_stack()
+    if stack is None or not stack.airflow_url:
+        return "not announced, for no Airflow is up: the next run reads them"
+    with AirflowClient.of(stack) as airflow:
+        airflow.announce(
+            f"slipway://{name}/labels",
+            {"rows": added.added, "delta": added.delta.name if added.delta else ""},
+        )
+    return f"announced to Airflow: {stack.airflow_url}/dags/{name}"

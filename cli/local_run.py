@@ -1,0 +1,163 @@
+"""A run without Airflow: the same component processes in the same order, for a fast loop."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from cli.board import RUNNING, Board
+from cli.outcome import Ending, ending_of, failure, packaged, refusal_of
+from contract.command import StepCommand
+from contract.errors import EXIT_DONE, SlipwayError
+from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.loader import PROJECT
+from contract.records import Result
+from contract.storage import local_path
+from operators.processes import StepProcess
+
+STAGES = (
+    ("ingest",),
+    ("validate",),
+    ("transform",),
+    ("train", "evaluate"),
+    ("bless",),
+    ("optimize",),
+    ("package",),
+    ("canary",),
+    ("promote",),
+)
+REDEPLOY_STAGES = STAGES[STAGES.index(("package",)) :]
+DEPLOYING = frozenset({"canary", "promote"})
+JUDGING = frozenset({"bless", "canary"})  # their results may end the run
+POLL_SECONDS = 0.2
+SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
+
+
+class _RunningStep:
+    """A step's process, whose output a thread copies to a log file."""
+
+    def __init__(self, process: StepProcess, log: Path) -> None:
+        self.process = process
+        self.message = ""
+        self.exit_code: int | None = None
+        threading.Thread(target=self._copy, args=(log,), daemon=True).start()
+
+    def _copy(self, log: Path) -> None:
+        with log.open("a") as file:
+            for line in self.process.lines(tick=lambda: None):
+                file.write(line + "\n")
+                file.flush()
+                self.message = line.partition(" INFO ")[2] or self.message
+        self.exit_code = self.process.wait()
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One run of one pipeline; `command` is the first step's, the others differ in `step` only."""
+
+    command: StepCommand
+    logs: Path
+    environment: Mapping[str, str]
+    is_deploying: bool
+
+    @property
+    def layout(self) -> RunLayout:
+        """Where the run's artifacts lie."""
+        return RunLayout(local_path(self.command.root), self.command.pipeline, self.command.run_id)
+
+    @property
+    def stages(self) -> list[tuple[str, ...]]:
+        """The steps to run, those side by side together."""
+        every = STAGES if self.command.redeploy_version is None else REDEPLOY_STAGES
+        return [s for s in every if self.is_deploying or s[0] not in DEPLOYING]
+
+    def follow(self, board: Board) -> Ending:
+        """Run all stages, until one fails or says no; `board` must have a line for each step.
+
+        A KeyboardInterrupt ends the running processes before it goes on.
+        """
+        for stage in self.stages:
+            ending = self._run_stage(stage, board)
+            if ending is None and stage[0] in JUDGING and (ending := refusal_of(self.layout)):
+                board.update(stage[0], "refused", note="; ".join(ending.reasons))
+            if ending is not None:
+                self._skip_open(board)
+                return ending
+        return ending_of(self.layout) or packaged(self.layout) or Ending(EXIT_DONE, "done")
+
+    def _run_stage(self, stage: Sequence[str], board: Board) -> Ending | None:
+        running: dict[str, _RunningStep] = {}
+        try:
+            for step in stage:
+                running[step] = self._start(step)
+                board.update(step, RUNNING)
+            return self._wait(running, board)
+        finally:
+            for one in running.values():
+                if one.exit_code is None:
+                    one.process.stop()
+
+    def _start(self, step: str) -> "_RunningStep":
+        self.logs.mkdir(parents=True, exist_ok=True)
+        process = StepProcess(
+            replace(self.command, step=step).arguments(),
+            self.environment,
+            PROJECT,
+            self.layout.process_lock(step),
+        )
+        return _RunningStep(process, self._log(step))
+
+    def _wait(self, running: "Mapping[str, _RunningStep]", board: Board) -> Ending | None:
+        failed: list[str] = []
+        deadline: float | None = None
+        open_steps = set(running)
+        while open_steps and (deadline is None or time.monotonic() < deadline):
+            for step in sorted(open_steps):
+                if running[step].exit_code is None:
+                    board.update(step, RUNNING, note=running[step].message)
+                    continue
+                open_steps.discard(step)
+                if not self._has_succeeded(step, running[step], board):
+                    failed.append(step)
+                    deadline = deadline or time.monotonic() + SIBLING_SECONDS
+            time.sleep(POLL_SECONDS)
+        for step in open_steps:
+            board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
+        if not failed:
+            return None
+        return failure(failed[0], running[failed[0]].exit_code or 0, self._log(failed[0]))
+
+    def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
+        if running.exit_code == 0 and self.layout.result(step).exists():
+            board.update(step, "done", note=self._summary(step))
+            return True
+        board.update(step, "failed", note=f"exit code {running.exit_code}")
+        return False
+
+    def _summary(self, step: str) -> str:
+        result = Result.read(self.layout.result(step))
+        figures = [f"{name} {value:.4g}" for name, value in result.metrics.items()]
+        return "; ".join([*result.reasons, *figures])[:200]
+
+    def _skip_open(self, board: Board) -> None:
+        for task, row in board.rows.items():
+            if row.started is None:
+                board.update(task, "skipped")
+
+    def _log(self, step: str) -> Path:
+        return self.logs / f"{step}.log"
+
+
+def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, float]:
+    """Return each step's median time over the pipeline's latest runs, by step."""
+    seconds: dict[str, list[float]] = {step: [] for step in STEPS}
+    runs = sorted(pipeline.runs.glob("*"), key=lambda p: p.stat().st_mtime)[-most_runs:]
+    for run in runs:
+        for step, seen in seconds.items():
+            try:
+                seen.append(Result.read(run / step / "result.json").seconds)
+            except SlipwayError:
+                continue
+    return {step: median(seen) for step, seen in seconds.items() if seen}

@@ -1,0 +1,64 @@
+"""The `slipway` command: puts the groups of commands together and prints errors cleanly."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import authoring, labelling, loading, machine, operating, running, traffic
+from cli.output import complain
+from contract.errors import SlipwayError
+
+
+class CleanErrors(TyperGroup):
+    """A command group whose errors end in one clear message and the error's own exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; with --debug an error keeps its traceback."""
+        try:
+            return super().invoke(ctx)
+        except SlipwayError as error:
+            if ctx.params.get("is_debugging"):
+                raise
+            complain(error)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    name="slipway",
+    cls=CleanErrors,
+    help="From raw data to a model that earns its traffic, in one Airflow DAG.",
+    epilog="Start with: [cyan]slipway new churn && slipway run churn --local[/]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    is_debugging: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors.")
+    ] = False,
+) -> None:
+    """From raw data to a model that earns its traffic, in one Airflow DAG."""
+    if is_debugging:
+        os.environ["SLIPWAY_DEBUG"] = "1"
+
+
+for panel, commands in (
+    ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
+    ("Run it", (running.run, running.status)),
+    ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
+    ("Steer its traffic", (traffic.promote, traffic.rollback, traffic.teardown)),
+    ("This machine", (machine.up, machine.down)),
+):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(labelling.app, name="labels", rich_help_panel="Use it")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,17 @@
+"""Arguments and options that several commands take, worded once."""
+
+from typing import Annotated
+
+import typer
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The pipeline's name, as in 'digits'.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; may be repeated."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+VersionOption = Annotated[
+    int | None, typer.Option("--version", min=1, help="A kept version's number.")
+]

@@ -1,0 +1,51 @@
+"""What the terminal shows: data on stdout, everything about the work on stderr."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from contract.errors import SlipwayError
+
+data = Console(soft_wrap=True, highlight=False)
+notes = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(message: str) -> None:
+    """Print one line (rich markup) about the work, on stderr."""
+    notes.print(message)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout, never coloured or wrapped."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def complain(error: SlipwayError) -> None:
+    """Print an error as a person should see it: no traceback, one problem a line."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    notes.print(f"[bold red]error:[/] {escape(first)}")
+    for line in others:
+        notes.print(f"       {escape(line)}")
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

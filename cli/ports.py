@@ -1,0 +1,82 @@
+"""Loopback ports for the services: free ones, and the same again after a restart."""
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from contract.errors import ConfigError, did_you_mean
+from contract.storage import write_atomically
+
+SERVICES = ("airflow", "mlflow", "agent", "data_plane", "envoy_admin")
+
+
+def parse_ports(assignments: Sequence[str]) -> dict[str, int]:
+    """Turn `["airflow=8080"]` into a mapping.
+
+    Raises:
+        ConfigError: If a service is unknown or a port is not one.
+    """
+    wanted = {}
+    for assignment in assignments:
+        service, _, port = assignment.partition("=")
+        if service not in SERVICES:
+            raise ConfigError(
+                [
+                    f"--port {assignment}: unknown service '{service}'"
+                    f"{did_you_mean(service, SERVICES)} (known: {', '.join(SERVICES)})"
+                ]
+            )
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError([f"--port {assignment}: expected a port from 1 to 65535"])
+        wanted[service] = int(port)
+    return wanted
+
+
+def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return a free port for each service and keep the choice in `path` for the next time.
+
+    Wanted ports are taken or refused; those of the last time are taken if still free.
+
+    Raises:
+        ConfigError: If a wanted port is taken by another program.
+    """
+    if taken := [
+        f"--port {s}={p}: taken by another program" for s, p in wanted.items() if _in_use(p)
+    ]:
+        raise ConfigError([*taken, "choose another port, or none to have a free one found"])
+    kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    chosen = dict(wanted)
+    for service in SERVICES:
+        if service in chosen:
+            continue
+        last = kept.get(service)
+        is_usable = last is not None and last not in chosen.values() and not _in_use(last)
+        chosen[service] = last if is_usable and last is not None else _free_port(chosen)
+    write_atomically(path, json.dumps(chosen, indent=2))
+    return chosen
+
+
+def kept_ports(path: Path) -> dict[str, int]:
+    """Return the ports chosen last; they are in use by the services that run."""
+    ports: dict[str, int] = json.loads(path.read_text())
+    return ports
+
+
+def _free_port(chosen: Mapping[str, int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in chosen.values():
+            return port
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,161 @@
+"""What `slipway check` looks at before a run costs anything."""
+
+import glob
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from contract.errors import SlipwayError
+from contract.loader import load_pipeline
+from contract.schema import PipelineConfig
+from contract.storage import size_bytes
+
+# Raw examples, transformed examples and the checkpoints each cost about as much as the data.
+COPIES_OF_DATA = 4
+LEAST_FREE_BYTES = 1 << 30  # a run without data to speak of still writes models and logs
+
+HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
+    "preprocessing.py": {"preprocessing_fn": ("inputs",)},
+    "model.py": {"build_model": ("features", "hyperparameters")},
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    state: Literal["ok", "warning", "error"]
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
+    """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
+    try:
+        config = load_pipeline(folder, overrides)
+    except SlipwayError as error:
+        yield from (Finding("config", "error", line) for line in str(error).splitlines())
+        return
+    yield Finding(
+        "config",
+        "ok",
+        f"{folder.name}/pipeline.yaml: {len(config.features)} features, heads "
+        f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
+    )
+    yield from check_code(folder)
+    yield from check_sources(config)
+    yield check_disk(config, root)
+    yield from check_services()
+
+
+def check_code(folder: Path) -> Iterator[Finding]:
+    """Import the user's two files and look for the functions they must have."""
+    from components.user_code import function_of, load_module
+
+    for filename, functions in HOOKS.items():
+        try:
+            with _quiet():
+                module = load_module(folder, filename)
+            for name, parameters in functions.items():
+                function_of(module, name, parameters)
+        except SlipwayError as error:
+            yield Finding("code", "error", str(error))
+        else:
+            yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
+
+
+def check_sources(config: PipelineConfig) -> Iterator[Finding]:
+    """Look whether the files that the config names are there and not empty."""
+    sources = [("ingest.source", config.ingest.source)]
+    if config.ingest.test_source is not None:
+        sources.append(("ingest.test_source", config.ingest.test_source))
+    for key, source in sources:
+        patterns = _patterns(source)
+        if not patterns:
+            yield Finding("sources", "ok", f"{key}: {source.kind}, needs no file")
+        for pattern in patterns:
+            yield _check_pattern(key, pattern)
+
+
+def check_disk(config: PipelineConfig, root: Path) -> Finding:
+    """Compare the free space below the artifact root with what a run will want."""
+    sources = [config.ingest.source, config.ingest.test_source]
+    files = [f for s in sources if s is not None for p in _patterns(s) for f in _files(p)]
+    needed = LEAST_FREE_BYTES + COPIES_OF_DATA * sum(size_bytes(f) for f in files)
+    place = next(p for p in [root, *root.parents] if p.exists())
+    free = shutil.disk_usage(place).free
+    message = f"{_gib(free)} free at {place}, a run may want {_gib(needed)}"
+    if not os.access(place, os.W_OK):
+        return Finding("disk", "error", f"{place}: not writable; choose another root")
+    return Finding("disk", "ok" if free >= needed else "error", message)
+
+
+def check_services() -> Iterator[Finding]:
+    """Ask the services of this machine, if any are up, whether they answer."""
+    from cli.services import read_stack, service_problems
+
+    stack = read_stack()
+    if stack is None:
+        yield Finding(
+            "services",
+            "warning",
+            "none are up: 'slipway run --local' works up to the package; 'slipway up' starts them",
+        )
+        return
+    problems = service_problems(stack)
+    for problem in problems:
+        yield Finding("services", "error", f"{problem}; try 'slipway down' and 'slipway up'")
+    if not problems:
+        yield Finding("services", "ok", "all that 'slipway up' started answer")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check_pattern(key: str, pattern: str) -> Finding:
+    if "://" in pattern:
+        return Finding("sources", "warning", f"{key}: {pattern} is remote: not looked at")
+    files = _files(pattern)
+    if not files:
+        return Finding(
+            "sources", "error", f"{key}: {pattern}: no such file; expected at least one match"
+        )
+    if empty := [f for f in files if f.stat().st_size == 0]:
+        return Finding("sources", "error", f"{key}: {empty[0]}: empty; expected rows")
+    size = sum(f.stat().st_size for f in files)
+    return Finding("sources", "ok", f"{key}: {pattern}: {len(files)} file(s), {size:,} bytes")
+
+
+def _patterns(source: Any) -> list[str]:
+    """Return the paths or globs that a source reads; none for a data set inside a library."""
+    if source.kind == "idx":
+        return [source.images, source.labels]
+    return list(getattr(source, "files", ()))
+
+
+def _files(pattern: str) -> list[Path]:
+    return [] if "://" in pattern else [Path(p) for p in sorted(glob.glob(pattern))]  # noqa: PTH207 (absolute)
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"

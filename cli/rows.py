@@ -1,0 +1,57 @@
+"""Rows to send to a model: from a file, or from the test part of a pipeline's last run."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from contract.errors import DataError, NotFoundError
+from contract.layout import PipelineLayout, RunLayout
+from contract.records import IngestRecord
+
+MOST_ROWS = 1000
+
+
+def rows_from_file(path: Path) -> list[Any]:
+    """Read rows from a JSON file: a list, one row, `{"instances": [...]}`; `-` is stdin.
+
+    Raises:
+        DataError: If it is not JSON, or holds no rows.
+    """
+    try:
+        raw = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(
+            f'{path}: not JSON: {error}; expected a list of rows, as in [{{"image": [...]}}]'
+        ) from error
+    if isinstance(raw, dict) and "instances" in raw:
+        raw = raw["instances"]
+    rows = raw if isinstance(raw, list) else [raw]
+    if not rows:
+        raise DataError(f"{path}: no rows; expected at least one")
+    return rows
+
+
+def rows_of_last_run(pipeline: PipelineLayout) -> list[dict[str, Any]]:
+    """Return rows of the test part of the latest run that has ingested, as callers send them."""
+    from components.raw_examples import read_raw, to_rows
+    from contract.loader import load_frozen
+
+    run, ingested = _last_ingestion(pipeline)
+    shards = [run.step("ingest") / shard for shard in ingested.shards["test"]]
+    return to_rows(read_raw(shards, load_frozen(run), MOST_ROWS))
+
+
+def _last_ingestion(pipeline: PipelineLayout) -> tuple[RunLayout, IngestRecord]:
+    from cli.outcome import read_result
+    from cli.standing import latest_runs
+
+    for run in latest_runs(pipeline):
+        if (result := read_result(run, "ingest")) is not None:
+            return run, result.detail_as(IngestRecord)
+    raise NotFoundError(
+        f"{pipeline.pipeline}: no run has ingested anything yet; name a file of rows with --file, "
+        f"or run 'slipway run {pipeline.pipeline} --local'"
+    )

@@ -1,0 +1,217 @@
+"""Commands that run a pipeline and show its runs: run, status."""
+
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cli.options import JsonOption, NameArgument, SetOption
+from cli.output import data, print_json, say, terminated_like_interrupted
+from contract.errors import UserError
+
+if TYPE_CHECKING:
+    from cli.outcome import Ending
+    from contract.command import StepCommand
+    from contract.layout import RunLayout
+
+SHOWN_RUNS = 5
+
+
+def run(
+    name: NameArgument,
+    set_: SetOption = None,
+    is_following: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show progress until the run has ended.")
+    ] = False,
+    is_local: Annotated[
+        bool, typer.Option("--local", help="Run the components here, without Airflow.")
+    ] = False,
+    redeploy: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="VERSION", help="Deploy this kept version again, as a new one."
+        ),
+    ] = None,
+    is_forced: Annotated[
+        bool, typer.Option("--force", help="Run even if nothing has changed since the last run.")
+    ] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Run a pipeline: in Airflow, or with --local as processes of this command.
+
+    With --follow and --local the exit code is 0 if the run ended as it should (a model that was
+    refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway run digits --follow[/]
+
+    [cyan]$ slipway run digits --local --set train.steps=200[/]
+
+    [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
+    """
+    from cli.services import artifact_root
+    from contract.command import StepCommand
+    from contract.loader import find_pipeline, load_pipeline, parse_overrides
+
+    overrides = parse_overrides(set_ or [])
+    load_pipeline(find_pipeline(name), overrides)  # says at once what is wrong with them
+    if redeploy is not None:
+        _require_version(name, redeploy)
+    command = StepCommand(
+        step="package" if redeploy else "ingest",
+        pipeline=name,
+        run_id=new_run_id("local" if is_local else "cli"),
+        root=str(artifact_root()),
+        overrides=overrides,
+        redeploy_version=redeploy,
+    )
+    if not is_local and not is_following:
+        trigger(command, is_forced)
+        if is_json:
+            print_json({"pipeline": name, "run_id": command.run_id})
+        return
+    with terminated_like_interrupted():
+        ending = run_locally(command) if is_local else run_in_airflow(command, is_forced)
+    show_ending(command, ending, is_json)
+    raise typer.Exit(ending.exit_code)
+
+
+def status(
+    name: NameArgument,
+    is_json: JsonOption = False,
+) -> None:
+    """Show a pipeline's latest runs, its kept versions, and who answers its requests.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway status digits[/]
+
+    [cyan]$ slipway status digits --json | jq .plan.arms[/]
+    """
+    from cli.standing import render, standing_of
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    standing = standing_of(name, SHOWN_RUNS)
+    if is_json:
+        print_json(standing)
+        return
+    for part in render(standing):
+        data.print(part)
+
+
+def new_run_id(origin: str) -> str:
+    """Return a run id nobody has: origin, time (UTC), chance."""
+    return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_locally(command: "StepCommand") -> "Ending":
+    """Run the components here and show them; deploys only if a serving agent is up."""
+    from cli.board import Board
+    from cli.local_run import LocalRun, expected_seconds
+    from cli.services import read_stack, stack_environment
+    from contract.loader import find_pipeline, state_folder
+    from operators.environment import component_environment, install_requirements
+
+    stack = read_stack()
+    packages = install_requirements(find_pipeline(command.pipeline), state_folder())
+    local = LocalRun(
+        command,
+        logs=state_folder() / "logs" / "local" / command.run_id,
+        environment={**component_environment(os.environ, packages), **stack_environment(stack)},
+        is_deploying=stack is not None,
+    )
+    if stack is None:
+        say("No services are up: the run ends with the package. 'slipway up' starts them.")
+    expected = expected_seconds(local.layout.of_pipeline)
+    with Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board:
+        return local.follow(board)
+
+
+def trigger(command: "StepCommand", is_forced: bool) -> None:
+    """Start the run in Airflow."""
+    from cli.airflow_api import AirflowClient
+    from cli.follow import find_dag
+    from cli.services import require_stack
+
+    stack = require_stack()
+    conf: dict[str, Any] = {"overrides": dict(command.overrides)}
+    if command.redeploy_version is not None:
+        conf["redeploy_version"] = command.redeploy_version
+    if is_forced:
+        conf["force"] = True
+    with AirflowClient.of(stack) as airflow:
+        find_dag(airflow, command.pipeline)
+        airflow.unpause(command.pipeline)
+        airflow.trigger(command.pipeline, command.run_id, conf)
+    say(
+        f"Started run [bold]{command.run_id}[/]: "
+        f"{stack.airflow_url}/dags/{command.pipeline}/runs/{command.run_id}"
+    )
+
+
+def run_in_airflow(command: "StepCommand", is_forced: bool) -> "Ending":
+    """Start the run in Airflow and follow it. An interrupt stops the following only."""
+    from cli.airflow_api import AirflowClient
+    from cli.follow import Follower
+    from cli.services import require_stack
+
+    trigger(command, is_forced)
+    with AirflowClient.of(require_stack()) as airflow:
+        follower = Follower(airflow, command.pipeline, command.run_id)
+        with follower.board(f"{command.pipeline}, run {command.run_id}") as board:
+            return follower.follow(board, layout_of(command))
+
+
+def layout_of(command: "StepCommand") -> "RunLayout":
+    """Return where the run's records lie."""
+    from contract.layout import RunLayout
+    from contract.storage import local_path
+
+    return RunLayout(local_path(command.root), command.pipeline, command.run_id)
+
+
+def show_ending(command: "StepCommand", ending: "Ending", is_json: bool) -> None:
+    """Say how a run ended: its outcome and reasons, or the end of the failed step's log."""
+    from cli.outcome import figures
+
+    if is_json:
+        print_json(
+            {
+                "pipeline": command.pipeline,
+                "run_id": command.run_id,
+                "outcome": ending.outcome,
+                "exit_code": ending.exit_code,
+                "reasons": ending.reasons,
+                "version": ending.version,
+                "failed_step": ending.failed_step,
+                "metrics": figures(layout_of(command)),
+            }
+        )
+        return
+    color = "bold red" if ending.outcome == "failed" else "bold"
+    where = f" in '{ending.failed_step}'" if ending.failed_step else ""
+    say(f"[{color}]{ending.outcome}[/]{where}  (run {command.run_id})")
+    _show_lines(ending.reasons)
+    _show_lines(ending.log)
+
+
+def _show_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(f"  {escape(line)}")
+
+
+def _require_version(name: str, version: int) -> None:
+    from cli.services import artifact_root
+    from contract.layout import PipelineLayout
+
+    kept = PipelineLayout(Path(artifact_root()), name).kept_versions()
+    if version not in kept:
+        known = ", ".join(map(str, kept)) or "none"
+        raise UserError(f"{name}: version {version} is not kept (kept: {known})")

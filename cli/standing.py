@@ -1,0 +1,162 @@
+"""Where a pipeline stands: its runs, its kept versions, its traffic plan and what is seen of it."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from cli.outcome import ending_of, packaged, read_result
+from cli.services import artifact_root, open_agent, read_stack
+from cli.traffic import in_words
+from contract.errors import NotFoundError, ServiceUnavailableError
+from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.records import Observation, PackageManifest, TrafficPlan
+from contract.storage import size_bytes
+
+STATUS_PATIENCE_SECONDS = 2.0
+
+
+def standing_of(name: str, most_runs: int) -> dict[str, Any]:
+    """Return everything that `slipway status` shows, as JSON."""
+    pipeline = PipelineLayout(artifact_root(), name)
+    plan, observation, problem = _traffic(pipeline)
+    return {
+        "pipeline": name,
+        "champion": plan.champion,
+        "plan": plan.model_dump(mode="json"),
+        "observation": observation.model_dump(mode="json") if observation else None,
+        "problem": problem,
+        "versions": [_version(pipeline, number) for number in pipeline.kept_versions()],
+        "runs": [_run(run) for run in latest_runs(pipeline)[:most_runs]],
+    }
+
+
+def champion_of(pipeline: PipelineLayout) -> int:
+    """Return the version in service.
+
+    Raises:
+        NotFoundError: If nothing is in service.
+    """
+    plan, _, _ = _traffic(pipeline)
+    if plan.champion is None:
+        raise NotFoundError(
+            f"{pipeline.pipeline}: nothing is in service; name a kept version with --version, or "
+            f"deploy one with 'slipway run {pipeline.pipeline}'"
+        )
+    return plan.champion
+
+
+def latest_runs(pipeline: PipelineLayout) -> list[RunLayout]:
+    """Return the pipeline's runs, newest first."""
+    folders = sorted(pipeline.runs.glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)
+    return [pipeline.run(folder.name) for folder in folders if not folder.name.startswith(".")]
+
+
+def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield the tables of a standing."""
+    yield in_words(TrafficPlan.model_validate(standing["plan"]))
+    if standing["problem"]:
+        yield f"[yellow]{standing['problem']}[/]"
+    if standing["versions"]:
+        yield _versions_table(standing)
+    yield _runs_table(standing)
+
+
+def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None, str]:
+    stack = read_stack()
+    if stack is not None and stack.agent_url:
+        try:
+            with open_agent(stack, STATUS_PATIENCE_SECONDS) as agent:
+                plan = agent.plan(pipeline.pipeline)
+                observed = agent.observation(pipeline.pipeline) if plan.generation else None
+                return plan, observed, ""
+        except ServiceUnavailableError as error:
+            return _stored_plan(pipeline), None, str(error)
+    return _stored_plan(pipeline), None, ""
+
+
+def _stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
+    try:
+        return TrafficPlan.read(pipeline.traffic_plan)
+    except NotFoundError:
+        return TrafficPlan(pipeline=pipeline.pipeline)
+
+
+def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
+    folder = pipeline.version(number)
+    manifest = PackageManifest.read(folder / "package.json")
+    return {
+        "version": number,
+        "created_at": manifest.created_at.isoformat(),
+        "run_id": manifest.provenance.run_id,
+        "from_version": manifest.provenance.from_version,
+        "metrics": manifest.metrics,
+        "size_bytes": size_bytes(folder / manifest.model),
+    }
+
+
+def _run(run: RunLayout) -> dict[str, Any]:
+    results = {step: read_result(run, step) for step in STEPS}
+    done = [result for result in results.values() if result is not None]
+    ending = ending_of(run) or packaged(run)
+    return {
+        "run_id": done[0].run_id if done else run.run_id,
+        "started_at": min((r.started_at for r in done), default=None),
+        "seconds": sum(r.seconds for r in done),
+        "steps_done": [step for step, result in results.items() if result is not None],
+        "outcome": ending.outcome if ending else "unfinished",
+        "version": ending.version if ending else None,
+        "reasons": ending.reasons if ending else (),
+    }
+
+
+def _versions_table(standing: Mapping[str, Any]) -> Table:
+    table = _table("Version", "Made", "Size", "Metrics", "Requests", "Errors", "")
+    seen = {v["version"]: v for v in (standing["observation"] or {}).get("versions", ())}
+    for version in standing["versions"]:
+        number = version["version"]
+        counters = seen.get(number)
+        table.add_row(
+            str(number),
+            _time(version["created_at"]),
+            f"{version['size_bytes'] / 1024:,.0f} KiB",
+            _figures(version["metrics"]),
+            str(counters["requests"]) if counters else "",
+            str(counters["errors"]) if counters else "",
+            "champion" if number == standing["champion"] else "",
+        )
+    return table
+
+
+def _runs_table(standing: Mapping[str, Any]) -> Table:
+    table = _table("Run", "Started", "Work", "Outcome", "Version", "Last step")
+    for run in standing["runs"]:
+        table.add_row(
+            run["run_id"],
+            _time(run["started_at"]),
+            f"{run['seconds']:.0f} s",
+            run["outcome"],
+            str(run["version"] or ""),
+            run["steps_done"][-1] if run["steps_done"] else "",
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("Size", "Requests") else "left")
+    return table
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def _time(moment: datetime | str | None) -> str:
+    if moment is None:
+        return ""
+    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{parsed.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,186 @@
+"""The serving agent's control API as its callers see it: read a plan, propose one, observe."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from contract.errors import (
+    ConflictError,
+    NotFoundError,
+    ServiceUnavailableError,
+    SlipwayError,
+    UserError,
+)
+from contract.records import Observation, Record, TrafficPlan
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+log = logging.getLogger("slipway")
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+_TRANSIENT = frozenset({502, 503, 504})
+
+
+class PlanConflictError(ConflictError):
+    """The plan was changed since it was read; `current` is what it is now."""
+
+    def __init__(self, message: str, current: TrafficPlan) -> None:
+        self.current = current
+        super().__init__(message)
+
+
+class AgentClient:
+    """Talks to one agent. An agent that is restarting is waited for; its answers are not doubted.
+
+    Args:
+        url: Such as `http://127.0.0.1:8600`.
+        token: The bearer token; it appears in no message and no repr.
+        patience_seconds: How long to try again while nobody answers, as while an agent restarts.
+    """
+
+    def __init__(self, url: str, token: str, patience_seconds: float = 20.0) -> None:
+        self._url = url.rstrip("/")
+        self._patience_seconds = patience_seconds
+        # trust_env=False: a proxy of the machine must not come between us and the loopback.
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(10.0, connect=2.0),
+            trust_env=False,
+        )
+
+    @classmethod
+    def with_token_file(cls, url: str, token_file: Path) -> Self:
+        """Return a client whose token is the content of a file."""
+        try:
+            return cls(url, token_file.read_text().strip())
+        except OSError as error:
+            raise NotFoundError(
+                f"{token_file}: the agent's token cannot be read: {error.strerror}; "
+                "is the stack up ('make up')?"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"AgentClient({self._url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def plan(self, pipeline: str) -> TrafficPlan:
+        """Return the plan in force; its generation is 0 where there is none yet."""
+        return self._get(f"/v1/pipelines/{pipeline}/plan", TrafficPlan)
+
+    def observation(self, pipeline: str) -> Observation:
+        """Return what the agent sees of the pipeline's versions now."""
+        return self._get(f"/v1/pipelines/{pipeline}/observation", Observation)
+
+    def propose(self, plan: TrafficPlan) -> TrafficPlan:
+        """Store a plan whose `generation` is the one that was read, and return it as stored.
+
+        Raises:
+            PlanConflictError: If the plan has changed since; it carries the plan in force.
+            UserError: If the agent refuses it (an unknown version) or the token.
+        """
+        content = plan.model_dump_json()
+        answer = self._answer(
+            lambda: self._http.put(f"/v1/pipelines/{plan.pipeline}/plan", content=content)
+        )
+        if answer.status_code != httpx.codes.CONFLICT:
+            return self._record(answer, TrafficPlan)
+        current = _read(answer, TrafficPlan, answer.json().get("plan"))
+        if _is_same_decision(plan, current):
+            return current
+        raise PlanConflictError(
+            f"{plan.pipeline}: the traffic plan was changed to generation {current.generation} by "
+            f"{current.author or 'somebody'}, expected generation {plan.generation}: "
+            f"{current.reason or 'no reason given'}",
+            current,
+        )
+
+    def _get(self, path: str, record: type[RecordT]) -> RecordT:
+        return self._record(self._answer(lambda: self._http.get(path)), record)
+
+    def _record(self, answer: httpx.Response, record: type[RecordT]) -> RecordT:
+        if answer.is_success:
+            return _read(answer, record, answer.json())
+        raise _refusal(answer)
+
+    def _answer(self, call: Callable[[], httpx.Response]) -> httpx.Response:
+        """Return the first answer that is one, trying again for `patience_seconds`."""
+        deadline = time.monotonic() + self._patience_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                answer = call()
+                if answer.status_code not in _TRANSIENT:
+                    return answer
+                trouble = f"status {answer.status_code}"
+            except httpx.TransportError as error:
+                trouble = f"{type(error).__name__}: {error}"
+            if time.monotonic() + pause > deadline:
+                raise ServiceUnavailableError(
+                    f"serving agent at {self._url}: no answer within {self._patience_seconds:g} s "
+                    f"({trouble}); start it with 'make up', its log is in logs/ of the state folder"
+                )
+            log.debug("serving agent at %s: %s, trying again", self._url, trouble)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _is_same_decision(proposed: TrafficPlan, current: TrafficPlan) -> bool:
+    """Tell whether a conflict is with our own proposal: stored, but its answer was lost."""
+    changed_by_agent = {"generation", "written_at", "record_version"}
+    return current.generation == proposed.generation + 1 and current.model_dump(
+        exclude=changed_by_agent
+    ) == proposed.model_dump(exclude=changed_by_agent)
+
+
+def _read(answer: httpx.Response, record: type[RecordT], raw: Any) -> RecordT:
+    try:
+        return record.model_validate(raw)
+    except ValidationError as error:
+        raise SlipwayError(
+            f"{answer.request.method} {answer.request.url}: expected a {record.__name__}, found "
+            f"{answer.text[:200]!r}: {error}"
+        ) from error
+
+
+def _refusal(answer: httpx.Response) -> SlipwayError:
+    where = f"{answer.request.method} {answer.request.url}"
+    if answer.status_code in (401, 403):
+        return UserError(
+            f"{where}: the agent does not take this token; "
+            "check SLIPWAY_AGENT_TOKEN_FILE against the file that the agent was started with"
+        )
+    said = _message(answer)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return NotFoundError(f"{where}: {said}")
+    if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        return UserError(f"{where}: the agent refused the plan: {said}")
+    return SlipwayError(f"{where}: status {answer.status_code}: {said}")
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200] or "no reason given"

@@ -1,0 +1,67 @@
+"""`python -m components.bless`: the best checkpoint, judged against what is serving."""
+
+import os
+from pathlib import Path
+
+from components.agent_client import AgentClient
+from components.step import Outcome, Step, main
+from contract.errors import NotFoundError
+from contract.records import BlessRecord, IngestRecord, TrafficPlan, TransformRecord
+
+CANDIDATE = "candidate"
+
+
+def work(step: Step) -> Outcome:
+    """Choose, export and judge the candidate."""
+    from components.bless.answers import TestPart
+    from components.bless.bless import bless, check_names
+    from components.bless.candidate import export_candidate
+    from components.bless.champion import Champion
+    from components.bless.figures import draw
+    from components.model_hooks import custom_metrics
+
+    config, run = step.config, step.run
+    own = custom_metrics(run.frozen_pipeline, config)
+    check_names(config, own)
+    target = step.output / CANDIDATE
+    chosen = export_candidate(run, config, step.upstream("transform", TransformRecord), target)
+    ingested = step.upstream("ingest", IngestRecord)
+    test = TestPart.read([run.step("ingest") / s for s in ingested.shards["test"]], config)
+    champion = Champion.find(run.of_pipeline, serving_version(step), config)
+    judgement = bless(target, champion, test, config, own)
+    for head, answers in judgement.answers.items():
+        step.tracker.log_figure(draw(head, config.heads[head], answers), f"{head}.png")
+    record = BlessRecord(
+        is_blessed=judgement.is_blessed,
+        candidate=CANDIDATE,
+        step=chosen,
+        champion_version=champion.version,
+        metrics=judgement.metrics,
+        champion_metrics=judgement.champion_metrics,
+        reasons=judgement.reasons,
+    )
+    return Outcome(record, {"candidate": CANDIDATE}, _figures(record), judgement.reasons)
+
+
+def serving_version(step: Step) -> int | None:
+    """Return what serves now: by the agent, or without one by the plan that it left on storage."""
+    if url := os.environ.get("SLIPWAY_AGENT_URL"):
+        token_file = Path(os.environ.get("SLIPWAY_AGENT_TOKEN_FILE", ""))
+        with AgentClient.with_token_file(url, token_file) as agent:
+            return agent.plan(step.run.pipeline).champion
+    try:
+        return TrafficPlan.read(step.run.of_pipeline.traffic_plan).champion
+    except NotFoundError:
+        return None
+
+
+def _figures(record: BlessRecord) -> dict[str, float]:
+    figures = {"is_blessed": float(record.is_blessed), "checkpoint": float(record.step)}
+    for prefix, metrics in (("", record.metrics), ("champion/", record.champion_metrics)):
+        for head, by_name in metrics.items():
+            figures |= {f"{prefix}{head}/{name}": m.value for name, m in by_name.items()}
+    return figures
+
+
+if __name__ == "__main__":
+    main("bless", work)

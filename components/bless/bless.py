@@ -1,0 +1,100 @@
+"""May this model go on to production? Chosen on the eval part, judged on the test part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.bless.answers import TestPart, ask
+from components.bless.champion import Champion
+from components.bless.comparison import Comparison, compare, compare_own
+from components.bless.verdict import Finding, against_champion, against_thresholds
+from components.metrics import (
+    Answers,
+    Custom,
+    check_metric_name,
+    measure,
+    measure_own,
+    metric_names,
+)
+from components.user_code import user_code
+from contract.records import Metric
+from contract.schema import PipelineConfig
+
+Metrics = dict[str, dict[str, Metric]]  # by head, then metric
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The decision, its reasons, and the figures behind it. "Not good enough" is a result."""
+
+    is_blessed: bool
+    reasons: tuple[str, ...]
+    metrics: Metrics
+    champion_metrics: Metrics
+    answers: Mapping[str, Answers]
+
+
+def bless(
+    candidate: Path, champion: Champion, test: TestPart, config: PipelineConfig, own: Custom
+) -> Judgement:
+    """Judge a SavedModel on the test part, by thresholds and against what is serving.
+
+    The champion answers the same rows in the same process: figures measured earlier, perhaps on
+    other rows, play no part. A champion that cannot be compared with (other inputs or heads) leaves
+    the thresholds to decide, and the reasons say so.
+
+    Raises:
+        ConfigError: If `bless.metric` or a threshold names a metric that there is not.
+        DataError: If the candidate's two signatures do not agree.
+    """
+    check_names(config, own)
+    ours = ask(candidate, test, config)
+    metrics = _measure(ours, config, own)
+    findings = against_thresholds(metrics[config.blessing_head], config.bless)
+    champion_metrics: Metrics = {}
+    if champion.version is None or champion.model is None:
+        findings.append(Finding(True, champion.obstacle))
+    else:
+        theirs = ask(champion.model, test, config)
+        champion_metrics = _measure(theirs, config, own)
+        head = config.blessing_head
+        comparison = _compare((ours[head], theirs[head]), config, own)
+        rows = len(test.columns)
+        findings.append(against_champion(comparison, champion.version, rows, config.bless))
+    return Judgement(
+        is_blessed=all(finding.has_passed for finding in findings),
+        reasons=tuple(finding.reason for finding in findings),
+        metrics=metrics,
+        champion_metrics=champion_metrics,
+        answers=ours,
+    )
+
+
+def check_names(config: PipelineConfig, own: Custom) -> None:
+    """Refuse metric names that are not measured for the blessing head.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    known = metric_names(config, config.blessing_head, own)
+    check_metric_name(config.bless.metric, known, "bless.metric")
+    for name in config.bless.thresholds:
+        check_metric_name(name, known, "bless.thresholds")
+
+
+def _measure(answers: Mapping[str, Answers], config: PipelineConfig, own: Custom) -> Metrics:
+    confidence, measured = config.bless.confidence, {}
+    for head, answer in answers.items():
+        measured[head] = measure(config.heads[head].task, answer, confidence)
+        if functions := own.get(head):
+            with user_code(f"model.py: metrics of head '{head}'"):
+                measured[head] |= measure_own(functions, answer, confidence)
+    return measured
+
+
+def _compare(pair: tuple[Answers, Answers], config: PipelineConfig, own: Custom) -> Comparison:
+    head, settings = config.blessing_head, config.bless
+    if function := own.get(head, {}).get(settings.metric):
+        with user_code(f"model.py: metric '{settings.metric}'"):
+            return compare_own(settings.metric, function, pair, settings.confidence)
+    return compare(config.heads[head].task, settings.metric, pair, settings.confidence)

@@ -1,0 +1,67 @@
+"""From figures to a decision with its reasons in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.bless.comparison import Comparison
+from components.metrics import is_lower_better
+from contract.records import Metric
+from contract.schema import BlessConfig
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question that was asked of the candidate, and the answer."""
+
+    has_passed: bool
+    reason: str
+
+
+def against_thresholds(metrics: Mapping[str, Metric], settings: BlessConfig) -> list[Finding]:
+    """Hold each threshold against the candidate's metric on the test part."""
+    return [
+        _threshold(name, limit, metrics.get(name)) for name, limit in settings.thresholds.items()
+    ]
+
+
+def _threshold(name: str, limit: float, metric: Metric | None) -> Finding:
+    if metric is None:
+        return Finding(False, f"{name} is undefined on the test part; its threshold is {limit:g}")
+    is_lower = is_lower_better(name)
+    has_passed = metric.value <= limit if is_lower else metric.value >= limit
+    bound = "at most" if is_lower else "at least"
+    verdict = "met" if has_passed else "not met"
+    return Finding(
+        has_passed,
+        f"{name} {metric.value:.4g} ({metric.low:.4g} to {metric.high:.4g}) on the test part, "
+        f"{bound} {limit:g} is asked: {verdict}",
+    )
+
+
+def against_champion(
+    comparison: Comparison, version: int, examples: int, settings: BlessConfig
+) -> Finding:
+    """Decide by non-inferiority: the bound on a loss must be within the margin."""
+    has_passed = comparison.is_not_inferior(settings.margin)
+    advantage = comparison.advantage
+    seen = "equal to" if advantage == 0 else "better than" if advantage > 0 else "worse than"
+    by = f"{abs(advantage):.4g} " if advantage else ""
+    text = (
+        f"{settings.metric} is {by}{seen} version {version}'s on the same {examples} test rows, "
+        f"with {settings.confidence:.0%} confidence {_at_worst(comparison.low)}; margin "
+        f"{settings.margin:g}: {_verdict(comparison, settings.margin)}; the smallest difference "
+        f"that would have been seen is {comparison.detectable:.4g} (80% power)"
+    )
+    return Finding(has_passed, text)
+
+
+def _at_worst(low: float) -> str:
+    return f"at worst {-low:.4g} worse" if low < 0 else f"at least {low:.4g} better"
+
+
+def _verdict(comparison: Comparison, margin: float) -> str:
+    if comparison.is_not_inferior(margin):
+        return "not inferior"
+    if comparison.advantage < -margin:
+        return "inferior"
+    return "a loss beyond the margin is not excluded (more test rows would tell)"

@@ -1,0 +1,78 @@
+"""`python -m components.deploy --stage canary|promote`: the package on its way to all traffic."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.step import Outcome, Step, main
+from contract.errors import UserError
+from contract.records import (
+    BlessRecord,
+    DeployRecord,
+    LadderStep,
+    PackageManifest,
+    PackageRecord,
+    Record,
+)
+
+
+def work(step: Step) -> Outcome:
+    """Run one of the two stages; a version that is turned away is a result, not an error."""
+    from components.agent_client import AgentClient
+    from components.deploy.deploy import deploy
+    from components.deploy.deployment import Deployment
+    from components.deploy.promote import promote
+
+    package = step.upstream("package", PackageRecord)
+    layout = step.run.of_pipeline
+    url, token_file = _agent(os.environ)
+    with AgentClient.with_token_file(url, token_file) as client:
+        deployment = Deployment(
+            client=client,
+            layout=layout,
+            config=step.config,
+            manifest=PackageManifest.read(layout.version(package.version) / "package.json"),
+            bless=None if step.redeploy_version else step.upstream("bless", BlessRecord),
+            author=f"run {step.run.run_id}",
+            output=step.output,
+            tracker=step.tracker,
+            check_attempt=step.attempt.check,
+        )
+        if step.name == "promote":
+            record = promote(deployment, step.upstream("canary", DeployRecord))
+            return Outcome(record, reasons=_in_words(record))
+        record, figures = deploy(deployment)
+    _track(step, record.ladder)
+    return Outcome(record, _artifacts(step.output), figures, _in_words(record))
+
+
+def _agent(environment: Mapping[str, str]) -> tuple[str, Path]:
+    names = ("SLIPWAY_AGENT_URL", "SLIPWAY_AGENT_TOKEN_FILE")
+    if missing := [name for name in names if not environment.get(name)]:
+        raise UserError(
+            f"{' and '.join(missing)}: not set, expected the serving agent's address and the file "
+            "with its token; 'make up' starts one and 'slipway run' sets them"
+        )
+    return environment[names[0]], Path(environment[names[1]])
+
+
+def _artifacts(output: Path) -> dict[str, str]:
+    return {"state": "state.json"} if (output / "state.json").exists() else {}
+
+
+def _track(step: Step, ladder: tuple[LadderStep, ...]) -> None:
+    if not ladder:
+        return
+    names = [name for name in LadderStep.model_fields if name not in Record.model_fields]
+    step.tracker.log_table({n: [getattr(s, n) for s in ladder] for n in names}, "ladder.json")
+    for rung in ladder:
+        figures = {"rung_requests": rung.requests, "rung_errors": rung.errors}
+        step.tracker.log_metrics(figures, step=rung.weight_percent)
+
+
+def _in_words(record: DeployRecord) -> tuple[str, ...]:
+    return (record.outcome.replace("_", " "), *record.reasons)
+
+
+if __name__ == "__main__":
+    main("deploy", work)

@@ -1,0 +1,41 @@
+"""Where a canary stands, on storage: what lets a killed one go on with its rung and its counts."""
+
+from datetime import datetime
+from typing import Literal
+
+from components.deploy.evidence import Counts
+from contract.records import ArmObservation, LadderStep, Record, TrafficPlan
+
+STATE_FILE = "state.json"
+
+Ending = Literal["", "passed", "rolled_back", "inconclusive"]
+
+
+class CanaryState(Record):
+    """The state after each look at the counters.
+
+    `plan` is the last one that this canary read or made. A phase is the shadow (where there is
+    one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
+    on requests count. `ending` is written before the plan that it calls for, so that a canary
+    killed in between ends as it was judged.
+    """
+
+    version: int
+    champion: int
+    plan: TrafficPlan
+    phase: int = 0
+    is_entered: bool = False
+    spent_seconds: float = 0.0
+    phase_seconds: float = 0.0
+    canary: Counts = Counts()
+    stable: Counts = Counts()
+    stable_before: Counts = Counts()
+    last_seen: tuple[ArmObservation, ...] = ()
+    ladder: tuple[LadderStep, ...] = ()
+    ending: Ending = ""
+    reason: str = ""
+    decided_at: datetime | None = None
+
+    def seen(self, version: int) -> ArmObservation | None:
+        """Return the counters of a version at the last look."""
+        return next((arm for arm in self.last_seen if arm.version == version), None)

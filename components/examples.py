@@ -1,0 +1,291 @@
+"""Transformed examples as batches of tensors: read, parsed, shuffled, and found again by step.
+
+The order of training examples depends on the seed and the epoch alone, so that a resumed training
+goes on with the very batch that would have come next.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import tensorflow as tf
+
+from components.raw_examples import ID, WEIGHT, label_key
+from components.shards import broken_shard, check_shards
+from contract.errors import DataError
+from contract.layout import RunLayout
+from contract.records import TransformRecord
+from contract.schema import PipelineConfig
+
+_LABELS = label_key("")
+_SLICES = "slice:"
+_MEMORY_RATIO = 0.25  # of what is free: the model and the evaluator beside us need the rest
+_PARSED_AT_ONCE = 1024  # a call of parse_example costs as much as some hundred examples
+_INTERLEAVED_SHARDS = 8
+
+Spec = Mapping[str, Any]
+Columns = dict[str, Any]
+
+log = logging.getLogger("slipway")
+
+
+class Batch(NamedTuple):
+    """Some examples: `features` dense, `[batch, ...]`; `labels` by head, int64 class indices or
+    float32 values, `[batch]`; `weights` float32 `[batch]`, ones where the config names no weight.
+    """
+
+    features: dict[str, tf.Tensor]
+    labels: dict[str, tf.Tensor]
+    weights: tf.Tensor
+
+
+@dataclass(frozen=True)
+class ExampleSource:
+    """One split's shards, how to parse their examples, and how many there are."""
+
+    shards: tuple[Path, ...]
+    spec: Spec
+    examples: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which batches to read; `first_step` is how many of them were read before."""
+
+    batch_size: int
+    seed: int
+    first_step: int = 0
+    shuffle_examples: int = 20_000
+
+
+def feature_spec(transform_graph: Path) -> dict[str, Any]:
+    """Return how `tf.io.parse_example` reads the transformed features, by name.
+
+    Raises:
+        DataError: If there is no transform graph.
+    """
+    import tensorflow_transform as tft
+
+    try:
+        spec = tft.TFTransformOutput(str(transform_graph)).transformed_feature_spec()
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise DataError(f"{transform_graph}: not a transform graph: {error}") from error
+    return {name: one for name, one in sorted(spec.items()) if not _is_reserved(name)}
+
+
+def example_source(
+    run: RunLayout, config: PipelineConfig, record: TransformRecord, split: str
+) -> ExampleSource:
+    """Return one split of what `transform` left.
+
+    Raises:
+        DataError: If the split has no examples, or a shard is missing or empty.
+    """
+    folder = run.step("transform")
+    shards = tuple(folder / shard for shard in record.shards.get(split, ()))
+    if not record.examples.get(split):
+        raise DataError(f"{folder}: part '{split}' has no examples; look at ingest.split")
+    check_shards(shards)
+    spec = example_spec(config, feature_spec(folder / record.transform_graph))
+    return ExampleSource(shards, spec, record.examples[split])
+
+
+def example_spec(config: PipelineConfig, features: Spec) -> dict[str, Any]:
+    """Return the whole parse spec: features, labels, weight and slices."""
+    spec = dict(features)
+    for name, head in config.heads.items():
+        dtype = tf.float32 if head.task == "regression" else tf.int64
+        spec[label_key(name)] = tf.io.FixedLenFeature([], dtype)
+    if config.weight is not None:
+        spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
+    for name in config.evaluate.slices:
+        spec[_SLICES + name] = tf.io.FixedLenFeature([], tf.string)
+    return spec
+
+
+def training_batches(source: ExampleSource, order: Order) -> tf.data.Dataset:
+    """Return endless batches from `order.first_step` on, shuffled anew each epoch.
+
+    An epoch's last, incomplete batch is dropped (the next epoch shuffles other examples into it); a
+    batch is never larger than the split. Where all examples fit a quarter of the free memory, they
+    are parsed once and shuffled wholly; otherwise shards are streamed in shuffled order through a
+    buffer of `order.shuffle_examples`, and resuming reads an epoch's beginning again to skip it.
+
+    Raises:
+        DataError: If a shard is truncated or corrupt; it names the file. A shard that breaks while
+            it is streamed raises TensorFlow's error in the reader's hands: see `explain`.
+    """
+    batch_size = min(order.batch_size, source.examples)
+    if batch_size < order.batch_size:
+        log.warning("train: batch of %d examples, the split has no more", batch_size)
+    spec = {name: one for name, one in source.spec.items() if not name.startswith(_SLICES)}
+    source = replace(source, spec=spec)
+    if _fits_memory(source):
+        one_epoch = _from_memory(load_columns(source), order.seed, batch_size)
+    else:
+        one_epoch = _from_shards(source, order, batch_size)
+    first_epoch, offset = divmod(order.first_step, source.examples // batch_size)
+    batches = tf.data.Dataset.counter(start=first_epoch).flat_map(one_epoch).skip(offset)
+    return batches.map(as_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def load_columns(source: ExampleSource) -> Columns:
+    """Parse all examples, in the shards' order: one tensor a column, ragged where rows differ.
+
+    Raises:
+        DataError: If a shard is truncated or corrupt, or there are not as many examples as
+            `transform` counted; it names the file.
+    """
+    parts = _parsed(source, take=-1)
+    found = sum(_rows(part) for part in parts)
+    if found != source.examples:
+        raise DataError(
+            broken_shard(source.shards)
+            or f"{source.shards[0].parent}: found {found} examples, expected {source.examples}; "
+            "run 'transform' again"
+        )
+    return {name: tf.concat([part[name] for part in parts], axis=0) for name in source.spec}
+
+
+def as_batch(columns: Columns) -> Batch:
+    """Sort some rows of all columns into features, made dense, labels and weights."""
+    labels = {n.removeprefix(_LABELS): c for n, c in columns.items() if n.startswith(_LABELS)}
+    features = {n: c for n, c in columns.items() if not _is_reserved(n)}
+    weights = columns.get(WEIGHT)
+    if weights is None:
+        weights = tf.ones(tf.shape(next(iter(labels.values()))), tf.float32)
+    return Batch(model_inputs(features), labels, weights)
+
+
+def slices_of(columns: Columns) -> dict[str, tf.Tensor]:
+    """Return the slice values by feature, text as bytes, `[batch]`."""
+    return {n.removeprefix(_SLICES): c for n, c in columns.items() if n.startswith(_SLICES)}
+
+
+def model_inputs(transformed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Turn transformed features into what the model takes: dense tensors.
+
+    Ragged and sparse features become `[batch, longest]`, padded at the end with 0, or "" for text.
+    Keras 3.15 takes ragged inputs, but of its sequence layers Dense, Conv1D, LSTM and
+    MultiHeadAttention refuse them (tried); padded ones work everywhere, under XLA, and survive the
+    freezing of the graph. The width is at least 1, because pooling over nothing gives NaN.
+    """
+    return {name: _dense(value) for name, value in transformed.items()}
+
+
+def explain(error: tf.errors.OpError, source: ExampleSource) -> DataError:
+    """Return the DataError behind a failed read; it names the shard that is broken, if one is."""
+    return DataError(
+        broken_shard(source.shards)
+        or f"{source.shards[0].parent}: examples are not as 'transform' wrote them: {error.message}"
+    )
+
+
+# --- the two ways to read an epoch --------------------------------------------------------------
+
+
+def _from_memory(
+    columns: Columns, seed: int, batch_size: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    def gather(rows: tf.Tensor) -> Columns:
+        return {name: tf.gather(column, rows) for name, column in columns.items()}
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.random.experimental.stateless_shuffle(
+            tf.range(_rows(columns)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        chosen = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size, drop_remainder=True)
+        return chosen.map(gather)
+
+    return one_epoch
+
+
+def _from_shards(
+    source: ExampleSource, order: Order, batch_size: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = epoch + order.seed
+        shards = tf.data.Dataset.from_tensor_slices(_names(source))
+        serialized = _serialized(shards.shuffle(len(source.shards), seed=seed))
+        shuffled = serialized.shuffle(order.shuffle_examples, seed=seed)
+        return shuffled.batch(batch_size, drop_remainder=True).map(
+            _parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    return one_epoch
+
+
+def _fits_memory(source: ExampleSource) -> bool:
+    """Estimate from the first examples whether all of them, parsed, fit."""
+    sample = _parsed(source, take=1)
+    if not sample:
+        return True  # loading says what is wrong
+    flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample[0].values()]
+    sample_bytes = sum(_bytes(column) for column in flat)
+    needed = sample_bytes / _rows(sample[0]) * source.examples
+    return bool(needed <= psutil.virtual_memory().available * _MEMORY_RATIO)
+
+
+def _parsed(source: ExampleSource, take: int) -> list[Columns]:
+    shards = tf.data.Dataset.from_tensor_slices(_names(source))
+    batches = _serialized(shards).batch(_PARSED_AT_ONCE).take(take)
+    try:
+        return list(batches.map(_parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE))
+    except tf.errors.OpError as error:
+        raise explain(error, source) from error
+
+
+def _serialized(shards: tf.data.Dataset) -> tf.data.Dataset:
+    return shards.interleave(
+        lambda shard: tf.data.TFRecordDataset(shard, compression_type="GZIP"),
+        cycle_length=_INTERLEAVED_SHARDS,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _parser(spec: Spec) -> Callable[[tf.Tensor], Columns]:
+    def parse(serialized: tf.Tensor) -> Columns:
+        return {n: _uniform(c) for n, c in tf.io.parse_example(serialized, dict(spec)).items()}
+
+    return parse
+
+
+def _uniform(column: Any) -> Any:
+    """Return a list column as ragged, which can be gathered by row, whatever it was written as."""
+    is_sparse = isinstance(column, tf.SparseTensor)
+    return tf.RaggedTensor.from_sparse(column) if is_sparse else column
+
+
+def _dense(value: Any) -> tf.Tensor:
+    if isinstance(value, tf.Tensor):
+        return value
+    default: Any = "" if value.dtype == tf.string else 0
+    if isinstance(value, tf.RaggedTensor):
+        dense = value.to_tensor(default_value=tf.constant(default, value.dtype))
+    else:
+        dense = tf.sparse.to_dense(value, default_value=tf.constant(default, value.dtype))
+    missing = tf.maximum(0, 1 - tf.shape(dense)[1])
+    paddings = [[0, 0], [0, missing], *([[0, 0]] * (dense.shape.rank - 2))]
+    return tf.pad(dense, paddings, constant_values=tf.constant(default, value.dtype))
+
+
+def _rows(columns: Columns) -> int:
+    return int(next(c for n, c in columns.items() if n.startswith(_LABELS)).shape[0])
+
+
+def _bytes(column: tf.Tensor) -> int:
+    if column.dtype == tf.string:
+        return int(tf.reduce_sum(tf.strings.length(column))) + 24 * int(tf.size(column))
+    return int(tf.size(column)) * int(column.dtype.size)
+
+
+def _names(source: ExampleSource) -> list[str]:
+    return [str(shard) for shard in source.shards]
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith((_LABELS, _SLICES)) or name in (ID, WEIGHT)

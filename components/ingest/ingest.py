@@ -1,0 +1,103 @@
+"""Ingestion: raw data and label deltas to sharded TFRecords of raw examples, split for ever."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.beam_pipelines import running_pipeline
+from components.ingest.gathering import check_bad_rows, gather_bad_rows, gather_shards
+from components.ingest.units import Unit, plan_units
+from components.ingest.written import Written, as_json
+from components.raw_rows import required_columns
+from contract.errors import DataError
+from contract.records import IngestRecord
+from contract.schema import PipelineConfig
+
+log = logging.getLogger("slipway")
+
+EXAMPLES = "examples"
+DEAD_LETTER = "dead-letter.jsonl"
+_SUMMARY = "written.json"
+
+
+def ingest(
+    config: PipelineConfig, deltas: Sequence[Path], output: Path, failed_rows: Path
+) -> IngestRecord:
+    """Read all sources, write shards to `output` and return what is there.
+
+    Args:
+        deltas: CSV files of newly labelled rows, read in addition to the source.
+        output: An empty folder. Shards go to its folder `examples`, bad rows to a file beside it.
+        failed_rows: Where the bad rows are kept if there are too many of them.
+
+    Raises:
+        DataError: If a file is missing, empty, truncated or lacks a column; if more than
+            `ingest.max_bad_ratio` of the rows are bad; if a split ends up without rows.
+    """
+    units, columns = plan_units(config, deltas)
+    unused = sorted(set(columns) - set(required_columns(config)))
+    if unused:
+        log.info("ingest: columns that the config does not name are left out: %s", unused)
+    log.info("ingest: files: %d, units: %d", sum(len(u.files) for u in units), len(units))
+    folder = output / EXAMPLES
+    folder.mkdir()
+    written = _run(config, units, folder)
+    shards, examples = gather_shards(folder, written)
+    bad = gather_bad_rows(folder, written, output / DEAD_LETTER)
+    check_bad_rows(bad, sum(examples.values()), config.ingest.max_bad_ratio, failed_rows)
+    _check_splits(examples)
+    return IngestRecord(
+        shards={split: tuple(f"{EXAMPLES}/{name}" for name in n) for split, n in shards.items()},
+        examples=examples,
+        bad_rows=bad.count,
+        bad_row_reasons=dict(bad.reasons),
+        dead_letter=bad.path.name if bad.path else "",
+        label_deltas=tuple(path.name for path in deltas),
+        columns=columns,
+    )
+
+
+def _run(config: PipelineConfig, units: Sequence[Unit], folder: Path) -> list[Written]:
+    """Run the Beam pipeline and return what its workers wrote, in the order of the source."""
+    import apache_beam as beam
+    from apache_beam.transforms.combiners import ToList
+
+    from components.ingest.stages import FAILED, EncodeRows, ReadUnit, WriteShards
+
+    with running_pipeline(config.ingest.beam, "ingest") as pipeline:
+        read = (
+            pipeline
+            | "Units" >> beam.Create(units, reshuffle=len(units) > 1)
+            | "ReadUnit" >> beam.ParDo(ReadUnit()).with_outputs(FAILED, main="rows")
+        )
+        written = (
+            read.rows
+            | "EncodeRows" >> beam.ParDo(EncodeRows(config))
+            | "WriteShards" >> beam.ParDo(WriteShards(folder, config.ingest.shard_size_mb))
+            | "AsJson" >> beam.Map(as_json)
+        )
+        _ = (
+            (written, read[FAILED] | "Failed" >> beam.Map(lambda text: json.dumps(text)))
+            | "Together" >> beam.Flatten()
+            | "Gather" >> ToList()
+            | "WriteSummary" >> beam.Map(_write_lines, folder / _SUMMARY)
+        )
+    entries = [json.loads(line) for line in (folder / _SUMMARY).read_text().splitlines()]
+    (folder / _SUMMARY).unlink()
+    if failures := sorted(entry for entry in entries if isinstance(entry, str)):
+        raise DataError("\n".join(failures))
+    return sorted(Written(**entry) for entry in entries)
+
+
+def _write_lines(lines: list[str], path: Path) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _check_splits(examples: dict[str, int]) -> None:
+    for split, count in examples.items():
+        if not count:
+            raise DataError(
+                f"ingest: split '{split}' is empty: none of {sum(examples.values()):,} rows fell "
+                f"into it. Bring more data, or raise ingest.split.{split}."
+            )

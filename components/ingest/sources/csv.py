@@ -1,0 +1,29 @@
+"""Comma-separated text files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.csv_files import read_csv, read_header
+from components.ingest.sources.source import find_files
+from components.raw_rows import SourceRows
+from contract.schema import CsvSource
+
+
+def files(source: CsvSource) -> list[Path]:
+    """Return the files that the source's paths and globs match."""
+    return find_files(source.files)
+
+
+def columns(source: CsvSource, file: Path) -> tuple[str, ...]:
+    """Return the header's names, or the config's."""
+    return read_header(file, source)
+
+
+def read(source: CsvSource, file: Path) -> Iterator[SourceRows]:
+    """Yield rows of text, null where missing."""
+    return read_csv(file, source)
+
+
+def size_bytes(source: CsvSource, file: Path) -> int:  # noqa: ARG001 (as every source has it)
+    """Return the file's size."""
+    return file.stat().st_size

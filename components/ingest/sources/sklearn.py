@@ -1,0 +1,52 @@
+"""Data sets that ship inside scikit-learn."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from components.raw_rows import SourceRows
+from contract.schema import SklearnSource
+
+_BATCH_ROWS = 4096
+
+
+def files(source: SklearnSource) -> list[Path]:
+    """Return the data set's name as the one 'file' to read."""
+    return [Path(f"sklearn-{source.dataset}")]
+
+
+def columns(source: SklearnSource, file: Path) -> tuple[str, ...]:  # noqa: ARG001
+    """Return `image` or the table's columns in snake case, and `label`."""
+    return tuple(_load(source.dataset).schema.names)
+
+
+def read(source: SklearnSource, file: Path) -> Iterator[SourceRows]:
+    """Yield the rows; rows count from 1."""
+    batch = _load(source.dataset)
+    for start in range(0, batch.num_rows, _BATCH_ROWS):
+        part = batch.slice(start, _BATCH_ROWS)
+        yield SourceRows(str(file), np.arange(start + 1, start + 1 + part.num_rows), part)
+
+
+def size_bytes(source: SklearnSource, file: Path) -> int:  # noqa: ARG001
+    """Return the size in memory."""
+    return int(_load(source.dataset).nbytes)
+
+
+@cache
+def _load(dataset: str) -> pa.RecordBatch:
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{dataset}")()
+    label = pa.array([str(name) for name in np.asarray(bunch.target_names)[bunch.target]])
+    if dataset == "digits":
+        pixels = bunch.images.astype(np.float32).reshape(len(bunch.images), -1)
+        image = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), pixels.shape[1])
+        return pa.RecordBatch.from_pydict({"image": image, "label": label})
+    names = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in bunch.feature_names]
+    table = dict(zip(names, map(pa.array, bunch.data.T), strict=True))
+    return pa.RecordBatch.from_pydict({**table, "label": label})

@@ -1,0 +1,42 @@
+"""What every source module offers, and finding files."""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.raw_rows import SourceRows
+from contract.errors import DataError
+
+
+class SourceModule(Protocol):
+    """The functions of a source module; `source` is its own section of the config."""
+
+    def files(self, source: Any) -> list[Path]:
+        """Return the paths that are read, each by itself."""
+
+    def columns(self, source: Any, file: Path) -> tuple[str, ...]:
+        """Return the column names of one file."""
+
+    def read(self, source: Any, file: Path) -> Iterator[SourceRows]:
+        """Yield the rows of one file."""
+
+    def size_bytes(self, source: Any, file: Path) -> int:
+        """Return about how many bytes one file holds."""
+
+
+def find_files(patterns: tuple[str, ...]) -> list[Path]:
+    """Return the files that paths and globs name, each once, in the patterns' order, then by name.
+
+    Raises:
+        DataError: If a pattern matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise DataError(f"{pattern}: no such file; expected one, or a glob that matches some")
+        found.update(dict.fromkeys(path for path in matches if path.is_file()))
+    if not found:
+        raise DataError(f"{', '.join(patterns)}: folders only; expected files")
+    return list(found)

@@ -1,0 +1,67 @@
+"""What there is to read, cut into units of work: each a few files of one part of the data."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.csv_files import check_columns
+from components.ingest.sources import module_of
+from components.labels import delta_source
+from components.raw_rows import required_columns
+from contract.schema import PipelineConfig, Source
+
+# Shards do not reach over units, so a unit should fill several.
+_SHARDS_PER_UNIT = 4
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files that one worker reads in order. Rows of part `test` all go to the split `test`."""
+
+    number: int
+    part: Literal["main", "test"]
+    source: Source
+    files: tuple[Path, ...]
+
+
+def plan_units(
+    config: PipelineConfig, deltas: Sequence[Path]
+) -> tuple[list[Unit], tuple[str, ...]]:
+    """Return the units of work and the names of all columns that the sources have.
+
+    Every file is opened: one that is missing, empty or lacks a column is found before any work.
+
+    Raises:
+        DataError: With the file and what is wrong with it.
+    """
+    parts: list[tuple[Literal["main", "test"], Source]] = [("main", config.ingest.source)]
+    if deltas:
+        parts.append(("main", delta_source(config, deltas)))
+    if config.ingest.test_source is not None:
+        parts.append(("test", config.ingest.test_source))
+    units: list[Unit] = []
+    columns: dict[str, None] = {}
+    limit = config.ingest.shard_size_mb * 2**20 * _SHARDS_PER_UNIT
+    for part, source in parts:
+        files = module_of(source).files(source)
+        for file in files:
+            found = module_of(source).columns(source, file)
+            check_columns(file, found, required_columns(config))
+            columns.update(dict.fromkeys(found))
+        packs = _packed(source, files, limit)
+        units += [Unit(len(units) + n, part, source, pack) for n, pack in enumerate(packs)]
+    return units, tuple(columns)
+
+
+def _packed(source: Source, files: Sequence[Path], limit: float) -> Iterator[tuple[Path, ...]]:
+    pack: list[Path] = []
+    size = 0
+    for file in files:
+        pack.append(file)
+        size += module_of(source).size_bytes(source, file)
+        if size >= limit:
+            yield tuple(pack)
+            pack, size = [], 0
+    if pack:
+        yield tuple(pack)

@@ -1,0 +1,158 @@
+"""The user's Keras model: built, checked, fed and read the same way in training and in serving."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from components.examples import feature_spec, model_inputs
+from components.model_hooks import MODEL_FILE, load_hooks
+from components.user_code import user_code
+from contract.errors import UserCodeError, did_you_mean
+from contract.schema import HeadConfig, PipelineConfig
+
+_WHERE = f"{MODEL_FILE}: build_model"
+
+__all__ = ["build_model", "head_outputs", "head_scores", "model_inputs"]
+
+
+def build_model(config: PipelineConfig, frozen_folder: Path, transform_graph: Path) -> keras.Model:
+    """Build the user's model, with fresh weights, and check that it is what was promised.
+
+    Call it inside a strategy's scope to create the weights there. It applies `train.precision`,
+    so that training, evaluation and serving compute alike.
+
+    Args:
+        config: The frozen config.
+        frozen_folder: Where the frozen `model.py` is.
+        transform_graph: Folder of the transform graph, which knows the transformed features.
+
+    Returns:
+        A model from `{feature: tensor}` to one tensor or `{head: tensor}`; read it by
+        `head_outputs`.
+
+    Raises:
+        UserCodeError: If `build_model` raises, does not return a `keras.Model` of these inputs, or
+            its outputs do not fit the heads.
+    """
+    inputs = _inputs(feature_spec(transform_graph))
+    hooks = load_hooks(frozen_folder)
+    with _precision(config.train.precision), user_code(_WHERE):
+        model = hooks.build_model(dict(inputs), dict(config.train.hyperparameters))
+    if not isinstance(model, keras.Model):
+        raise UserCodeError(f"{_WHERE}: returned {type(model).__name__}; expected a keras.Model")
+    _check_inputs(model, inputs)
+    _check_outputs(model, config.heads)
+    return model
+
+
+def head_outputs(
+    model: keras.Model, config: PipelineConfig, inputs: Mapping[str, tf.Tensor], training: bool
+) -> dict[str, tf.Tensor]:
+    """Call the model; return by head its raw output, float32, `[batch, output_size]`."""
+    outputs = model(dict(inputs), training=training)
+    if not isinstance(outputs, Mapping):
+        outputs = {next(iter(config.heads)): outputs}
+    return {head: tf.cast(outputs[head], tf.float32) for head in config.heads}
+
+
+def head_scores(config: PipelineConfig, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Turn raw outputs into answers by head.
+
+    Returns:
+        For classification probabilities, float32 `[batch, classes]`: the softmax of the logits, and
+        `[1 - p, p]` of the one logit of a binary head. For regression the value, float32 `[batch]`.
+    """
+    return {head: _scores(config.heads[head], output) for head, output in outputs.items()}
+
+
+def _scores(head: HeadConfig, output: tf.Tensor) -> tf.Tensor:
+    if head.task == "regression":
+        return tf.squeeze(output, axis=-1)
+    if head.task == "multiclass_classification":
+        return tf.nn.softmax(output, axis=-1)
+    # sigmoid(-x), not 1 - sigmoid(x): the small one of the two keeps its digits
+    return tf.concat([tf.sigmoid(-output), tf.sigmoid(output)], axis=-1)
+
+
+def _inputs(spec: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
+    """Return one `keras.Input` per feature; the variable-length ones are `[batch, None]`."""
+    return {
+        name: keras.Input(
+            tuple(one.shape) if isinstance(one, tf.io.FixedLenFeature) else _open_shape(one),
+            dtype=one.dtype.name,
+            name=name,
+        )
+        for name, one in spec.items()
+    }
+
+
+def _open_shape(spec: Any) -> tuple[int | None, ...]:
+    """Return the shape of one example of a sparse or ragged feature: None where rows differ."""
+    inner = tuple(
+        p.length if isinstance(p, tf.io.RaggedFeature.UniformRowLength) else None  # type: ignore[attr-defined]
+        for p in getattr(spec, "partitions", ())
+    )
+    return (None, *inner)
+
+
+def _check_inputs(model: keras.Model, inputs: Mapping[str, keras.KerasTensor]) -> None:
+    expected = "expected keras.Model(inputs=features, ...) with the features as given"
+    if not isinstance(model.input, Mapping):
+        raise UserCodeError(f"{_WHERE}: the model takes {type(model.input).__name__}; {expected}")
+    for name, tensor in model.input.items():
+        if name not in inputs or tensor is not inputs[name]:
+            raise UserCodeError(
+                f"{_WHERE}: the model has an input '{name}' that is none of the transformed "
+                f"features ({', '.join(inputs)}); {expected}"
+            )
+
+
+def _check_outputs(model: keras.Model, heads: Mapping[str, HeadConfig]) -> None:
+    outputs = model.output
+    if isinstance(outputs, keras.KerasTensor):
+        if len(heads) > 1:
+            raise UserCodeError(
+                f"{_WHERE}: the model has one output, but the pipeline has the heads "
+                f"{', '.join(heads)}; return outputs={{head: tensor}}"
+            )
+        outputs = {next(iter(heads)): outputs}
+    if not isinstance(outputs, Mapping):
+        raise UserCodeError(
+            f"{_WHERE}: outputs are a {type(outputs).__name__}; expected one tensor or "
+            "{head: tensor}"
+        )
+    for unknown in outputs.keys() - heads.keys():
+        raise UserCodeError(
+            f"{_WHERE}: output '{unknown}' is no head (heads: {', '.join(heads)})"
+            f"{did_you_mean(str(unknown), heads)}"
+        )
+    for missing in heads.keys() - outputs.keys():
+        raise UserCodeError(f"{_WHERE}: no output for head '{missing}'")
+    for name, output in outputs.items():
+        _check_shape(name, heads[name], tuple(output.shape))
+
+
+def _check_shape(name: str, head: HeadConfig, shape: tuple[int | None, ...]) -> None:
+    if shape != (None, head.output_size):
+        raise UserCodeError(
+            f"{_WHERE}: head '{name}' ({head.task}) has shape {_in_words(shape)}; expected "
+            f"[batch, {head.output_size}]"
+        )
+
+
+def _in_words(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('batch' if size is None else str(size) for size in shape)}]"
+
+
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,46 @@
+"""TensorFlow's own graph optimiser, run ahead of time on a graph with named feeds and fetches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.framework.convert_to_constants import disable_lower_using_switch_merge
+from tensorflow.python.grappler import tf_optimizer
+from tensorflow.python.training.saver import export_meta_graph
+
+
+def run_grappler(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str]) -> Any:
+    """Return the graph after some of Grappler's optimizers; tensors named in `keep` survive.
+
+    Args:
+        graph_def: A GraphDef.
+        keep: Feeds and fetches, as tensor names (`x:0`).
+        optimizers: Grappler's names, such as `constfold` or `remap`, in order; run until nothing
+            changes, as TensorFlow does.
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    meta_graph = export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    kept = meta_graph_pb2.CollectionDef()
+    kept.node_list.value.extend(keep)
+    meta_graph.collection_def["train_op"].CopyFrom(kept)
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1  # small graphs too
+    rewrite.optimizers.extend(optimizers)
+    return tf_optimizer.OptimizeGraph(config, meta_graph, verbose=False)
+
+
+def inline_calls(graph_def: Any, keep: Sequence[str]) -> Any:
+    """Return the graph with function calls replaced by their bodies; If and While stay functions.
+
+    A call marked with another implementation for other hardware (`api_implements`, as recurrent
+    Keras layers are) would not be inlined, so the mark is taken off.
+    """
+    graph_def = disable_lower_using_switch_merge(graph_def)
+    for function in graph_def.library.function:
+        if "api_implements" in function.attr:
+            del function.attr["api_implements"]
+    return run_grappler(graph_def, keep, ["function"])

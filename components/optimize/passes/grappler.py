@@ -1,0 +1,19 @@
+"""TensorFlow's own rewrites, done once here and not at every load."""
+
+from components.optimize.graphs import GraphModel, SignatureGraph
+from components.optimize.grappler import run_grappler
+from components.optimize.passes.change import Change, change_of
+
+# Those whose result any TensorFlow can run. `remap` and `layout` choose kernels for the machine at
+# hand; the serving process does that for its own when it loads the model.
+OPTIMIZERS = ("shape", "arithmetic", "constfold", "common_subgraph_elimination", "dependency")
+
+
+def apply(model: GraphModel) -> Change:
+    """Simplify shapes and arithmetic, merge equal nodes, drop needless control edges."""
+    return change_of(model, model.rewritten(_optimize))
+
+
+def _optimize(signature: SignatureGraph) -> SignatureGraph:
+    keep = [*signature.feeds, *signature.fetches]
+    return signature.with_graph(run_grappler(signature.graph_def, keep, OPTIMIZERS))

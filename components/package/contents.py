@@ -1,0 +1,125 @@
+"""What goes into a package: the model that a run optimised, or a kept version once more."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.package.package import MANIFEST, Contents
+from components.package.provenance import provenance_of
+from components.package.skew import SkewCheck
+from components.raw_examples import read_raw, to_rows
+from contract.errors import NotFoundError, SlipwayError, UserError
+from contract.layout import PipelineLayout, RunLayout
+from contract.records import (
+    BlessRecord,
+    IngestRecord,
+    InputSpec,
+    OptimizeRecord,
+    PackageManifest,
+    Provenance,
+    Result,
+)
+from contract.schema import PipelineConfig
+
+_LOAD_ROWS = 64
+
+
+def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
+    """Return what a run made. The verdict is looked at once more, whoever started this.
+
+    Raises:
+        UserError: If the run's model was not blessed.
+    """
+    blessed = Result.read(run.result("bless")).detail_as(BlessRecord)
+    if not blessed.is_blessed:
+        raise UserError(
+            f"run '{run.run_id}': its model is not blessed, so it gets no package: "
+            + "; ".join(blessed.reasons)
+        )
+    optimized = Result.read(run.result("optimize")).detail_as(OptimizeRecord)
+    manifest = PackageManifest(
+        pipeline=run.pipeline,
+        version=0,
+        created_at=datetime.now(UTC),
+        digest="",
+        inputs={name: InputSpec.of(feature) for name, feature in config.features.items()},
+        heads=config.heads,
+        serve=config.serve,
+        metrics=_flat_metrics(blessed, config),
+        compared_with_version=blessed.champion_version,
+        provenance=provenance_of(run),
+    )
+    return Contents(
+        model=run.step("optimize") / optimized.model,
+        manifest=manifest,
+        rows=_test_rows(run, config),
+        skew=lambda: SkewCheck.of_run(run, config.package.skew_examples),
+    )
+
+
+def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents:
+    """Return a kept version's model once more, with the `serve` settings that the config has now.
+
+    Raises:
+        NotFoundError: If that version is not kept.
+    """
+    layout = run.of_pipeline
+    folder = layout.version(version)
+    if version not in (kept := layout.kept_versions()):
+        known = ", ".join(map(str, kept)) or "none"
+        raise NotFoundError(f"{run.pipeline}: version {version} is not kept (kept: {known})")
+    manifest = PackageManifest.read(folder / MANIFEST)
+    provenance = {"run_id": run.run_id, "from_version": version}
+    return Contents(
+        model=folder / manifest.model,
+        manifest=manifest.model_copy(
+            update={
+                "created_at": datetime.now(UTC),
+                "serve": config.serve,
+                "provenance": manifest.provenance.model_copy(update=provenance),
+            }
+        ),
+        rows=_kept_rows(folder, manifest),
+        skew=lambda: _skew_of_version(layout, manifest, config.package.skew_examples),
+    )
+
+
+def _skew_of_version(
+    layout: PipelineLayout, manifest: PackageManifest, rows: int
+) -> SkewCheck | str:
+    """Return the check against the run that trained the version, or why there can be none."""
+    try:
+        provenance = _origin(layout, manifest)
+        return SkewCheck.of_run(layout.run(provenance.run_id), rows)
+    except SlipwayError as error:
+        return f"what trained version {manifest.version} is gone: {error}"
+
+
+def _origin(layout: PipelineLayout, manifest: PackageManifest) -> Provenance:
+    """Follow versions that repeat versions back to the one that a run trained."""
+    while (source := manifest.provenance.from_version) is not None:
+        manifest = PackageManifest.read(layout.version(source) / MANIFEST)
+    return manifest.provenance
+
+
+def _test_rows(run: RunLayout, config: PipelineConfig) -> list[dict[str, Any]]:
+    ingested = Result.read(run.result("ingest")).detail_as(IngestRecord)
+    shards = [run.step("ingest") / shard for shard in ingested.shards["test"]]
+    return to_rows(read_raw(shards, config, limit=_LOAD_ROWS))
+
+
+def _kept_rows(folder: Path, manifest: PackageManifest) -> list[dict[str, Any]]:
+    path = folder / manifest.examples
+    if not manifest.examples or not path.is_file():
+        raise NotFoundError(f"{folder}: keeps no example rows, so it cannot be tried under load")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _flat_metrics(blessed: BlessRecord, config: PipelineConfig) -> dict[str, float]:
+    """Return the test metrics by name; `<head>/<name>` where there are several heads."""
+    return {
+        name if len(config.heads) == 1 else f"{head}/{name}": metric.value
+        for head, metrics in blessed.metrics.items()
+        for name, metric in metrics.items()
+    }

@@ -1,0 +1,157 @@
+"""A model with its serving settings and provenance, tried under load, then kept as a version."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.loadtest import Load, run_load
+from components.package.server_process import RunningServer, running_server
+from components.package.skew import SkewCheck
+from contract.errors import SlipwayError
+from contract.layout import PipelineLayout
+from contract.records import LoadReport, PackageManifest, PackageRecord
+from contract.schema import LoadtestConfig, PackageConfig
+from contract.storage import Attempt, digest_directory, storage_errors
+
+log = logging.getLogger("slipway")
+
+MANIFEST = "package.json"
+LOAD_REPORT = "loadtest.json"
+SERVER_LOG = "server.log"
+_FOLDER = "package"
+_MODEL = "model"
+_EXAMPLES = "examples.jsonl"
+
+# A server told to fail a share of its requests may by chance fail more of a short load test.
+_FAULT_SLACK = 2.0
+_ATTEMPTS_UNDER_FAULTS = 30
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a package, and how it is checked.
+
+    Attributes:
+        model: The SavedModel to copy.
+        manifest: Complete but for version and digest.
+        rows: Some rows as callers send them: for the load test, and kept in the package.
+        skew: Makes the skew check, or says in words why there can be none. Called while the server
+            starts.
+    """
+
+    model: Path
+    manifest: PackageManifest
+    rows: Sequence[Mapping[str, Any]]
+    skew: Callable[[], SkewCheck | str]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where to build (on the same file system as `layout`), and by which right to publish."""
+
+    layout: PipelineLayout
+    folder: Path
+    attempt: Attempt
+
+
+def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -> PackageRecord:
+    """Build a package, try it behind a real server, and only then keep it as `versions/<n>/`.
+
+    The server is the one that will serve it, on a free loopback port. The version appears by one
+    rename, so nobody sees a part of it, or one that failed; a number once given is given to no
+    other. A retry of the same run whose package is kept already tries it again under its number.
+
+    Raises:
+        DataError: If it answers otherwise than the trained model does offline.
+        SlipwayError: If its server does not start, or it fails the load test.
+        ConflictError: If a later attempt has taken over; then nothing is kept.
+    """
+    folder, layout = workplace.folder / _FOLDER, workplace.layout
+    with storage_errors(folder):
+        shutil.copytree(contents.model, folder / _MODEL)
+        lines = (json.dumps(row) + "\n" for row in contents.rows)
+        (folder / _EXAMPLES).write_text("".join(lines))
+    digest = digest_directory(folder / _MODEL)
+    manifest = contents.manifest.model_copy(
+        update={"digest": digest, "model": _MODEL, "examples": _EXAMPLES}
+    )
+    kept = _kept_before(layout, manifest)
+    manifest = manifest.model_copy(update={"version": kept or _next_version(layout)})
+    manifest.write(folder / MANIFEST)
+    record = _try(folder, contents, settings)
+    record.load.write(folder / LOAD_REPORT)
+    workplace.attempt.check()
+    if kept is None:
+        with storage_errors(layout.versions):
+            folder.rename(layout.version(record.version))
+    else:
+        shutil.rmtree(folder)
+    return record
+
+
+def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRecord:
+    """Start the package's server; check it for skew and under load."""
+    manifest = PackageManifest.read(folder / MANIFEST)
+    fault_ratio = manifest.serve.fault_ratio
+    with running_server(folder, folder.parent / SERVER_LOG) as server:
+        skew = contents.skew()
+        server.wait_until_ready()
+        largest, skipped = 0.0, ""
+        if isinstance(skew, SkewCheck):
+            attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
+            largest = skew.require(server.predict_url, settings.skew_tolerance, attempts)
+            log.info("package: no skew, %d rows within %.3g", len(skew.columns), largest)
+        else:
+            skipped = skew
+        load = _load_test(server, contents.rows, settings.loadtest, fault_ratio)
+    return PackageRecord(
+        version=manifest.version,
+        digest=manifest.digest,
+        load=load,
+        max_skew=largest,
+        skew_skipped_because=skipped,
+    )
+
+
+def _load_test(
+    server: RunningServer,
+    rows: Sequence[Mapping[str, Any]],
+    settings: LoadtestConfig,
+    fault_ratio: float,
+) -> LoadReport:
+    report = run_load(Load(server.predict_url, rows, settings.seconds, settings.concurrency))
+    allowed = settings.max_error_ratio + _FAULT_SLACK * fault_ratio
+    ratio = report.errors / max(1, report.requests)
+    if ratio > allowed:
+        raise SlipwayError(
+            f"load test: {report.errors} of {report.requests} requests failed, at most a share of "
+            f"{allowed:g} may (package.loadtest.max_error_ratio); the first: {report.first_error}"
+        )
+    if report.p99_ms > settings.max_p99_ms:
+        raise SlipwayError(
+            f"load test: p99 is {report.p99_ms:.1f} ms with {settings.concurrency} callers, at "
+            f"most {settings.max_p99_ms:g} ms is allowed (package.loadtest.max_p99_ms)"
+        )
+    return report
+
+
+def _next_version(layout: PipelineLayout) -> int:
+    """Take the next number. Numbers of packages that failed or were removed are not used again."""
+    while True:
+        number = Attempt.claim(layout.version_numbers).number
+        if not layout.version(number).exists():
+            return number
+
+
+def _kept_before(layout: PipelineLayout, manifest: PackageManifest) -> int | None:
+    """Return the version that an earlier attempt of the same run kept, if it is the same."""
+    for number in reversed(layout.kept_versions()):
+        other = PackageManifest.read(layout.version(number) / MANIFEST)
+        is_of_run = other.provenance.run_id == manifest.provenance.run_id
+        if is_of_run and other.digest == manifest.digest and other.serve == manifest.serve:
+            return number
+    return None

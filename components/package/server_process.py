@@ -1,0 +1,102 @@
+"""A model server of one package, as a process of its own on a free loopback port."""
+
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from contract.errors import SlipwayError
+from contract.loader import PROJECT
+
+HOST = "127.0.0.1"
+_START_SECONDS = 120.0
+_STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every poll
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that has been started; it may still be loading its model."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    pipeline: str
+    log: Path
+
+    @property
+    def predict_url(self) -> str:
+        return f"http://{HOST}:{self.port}/v1/models/{self.pipeline}:predict"
+
+    def wait_until_ready(self) -> None:
+        """Wait until the model is loaded and warm.
+
+        Raises:
+            SlipwayError: If the server ends or is not ready within two minutes; with the last lines
+                of its log.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if (code := self.process.poll()) is not None:
+                raise SlipwayError(f"the package's server ended with code {code}: {self._said()}")
+            if self._is_healthy():
+                return
+            time.sleep(_POLL_SECONDS)
+        raise SlipwayError(
+            f"the package's server was not ready within {_START_SECONDS:g} s: {self._said()}"
+        )
+
+    def stop(self) -> None:
+        """Let it drain and end; kill it if it does not."""
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_healthy(self) -> bool:
+        url = f"http://{HOST}:{self.port}/healthz"
+        try:
+            return httpx.get(url, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def _said(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return " | ".join(lines[-5:]) or "it said nothing"
+
+
+@contextmanager
+def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
+    """Start a server on a package directory; it ends with the block, or with this process."""
+    pipeline = json.loads((package / "package.json").read_text())["pipeline"]
+    port = _free_port()
+    command = [sys.executable, "-m", "serving.server"]
+    command += ["--package", str(package), "--port", str(port), "--host", HOST]
+    if setpriv := shutil.which("setpriv"):
+        # A killed step must not leave a server behind: the kernel ends the child with its parent.
+        command = [setpriv, "--pdeathsig", "TERM", *command]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=output)
+    server = RunningServer(process, port, pipeline, log)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])

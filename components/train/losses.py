@@ -1,0 +1,70 @@
+"""The loss of each example, from logits, summed over the heads."""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from components.model_hooks import MODEL_FILE, ModelHooks
+from components.user_code import user_code
+from contract.errors import UserCodeError
+from contract.schema import HeadConfig
+
+Tensors = Mapping[str, tf.Tensor]
+ExampleLosses = Callable[[Tensors, Tensors, tf.Tensor], tf.Tensor]
+
+
+def example_losses(heads: Mapping[str, HeadConfig], hooks: ModelHooks) -> ExampleLosses:
+    """Return the function `(labels, outputs, weights) -> loss of each example, [batch]`.
+
+    It is the user's `loss` where there is one; otherwise, by head and times its `loss_weight`:
+    cross-entropy from logits (sigmoid for binary, softmax for multiclass), squared error for
+    regression. Example weights are applied.
+    """
+    if hooks.loss is not None:
+        return _checked(hooks.loss)
+
+    def losses(labels: Tensors, outputs: Tensors, weights: tf.Tensor) -> tf.Tensor:
+        by_head = [
+            head.loss_weight * _DEFAULTS[head.task](labels[name], outputs[name])
+            for name, head in heads.items()
+        ]
+        return tf.add_n(by_head) * weights
+
+    return losses
+
+
+def _checked(hook: ExampleLosses) -> ExampleLosses:
+    where = f"{MODEL_FILE}: loss"
+
+    def losses(labels: Tensors, outputs: Tensors, weights: tf.Tensor) -> tf.Tensor:
+        with user_code(where):
+            found = tf.convert_to_tensor(hook(dict(labels), dict(outputs), weights))
+        if found.shape.rank != 1 or not found.dtype.is_floating:
+            raise UserCodeError(
+                f"{where}: returned {found.dtype.name} of shape {found.shape}; expected one float "
+                "per example, [batch], with the weights applied"
+            )
+        return tf.cast(found, tf.float32)
+
+    return losses
+
+
+def _binary(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.cast(labels, tf.float32), logits=outputs[:, 0]
+    )
+
+
+def _multiclass(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
+
+
+def _regression(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    return tf.square(outputs[:, 0] - labels)
+
+
+_DEFAULTS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "binary_classification": _binary,
+    "multiclass_classification": _multiclass,
+    "regression": _regression,
+}

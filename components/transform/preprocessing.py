@@ -1,0 +1,80 @@
+"""The user's `preprocessing_fn`, wrapped so that what it returns is checked and fits an example."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from components.raw_examples import ID, WEIGHT
+from components.user_code import function_of, load_module, user_code
+from contract.errors import UserCodeError
+
+Tensors = Mapping[str, Any]  # tf.Tensor, tf.SparseTensor or tf.RaggedTensor by name
+
+_WHERE = "preprocessing.py: preprocessing_fn"
+_RESERVED = (ID, WEIGHT)
+_RESERVED_PREFIXES = ("label:", "slice:")
+
+
+def load_preprocessing(folder: Path) -> Callable[[Tensors], dict[str, Any]]:
+    """Return the checked `preprocessing_fn` of a frozen pipeline.
+
+    It may return narrower or wider numbers than examples hold; booleans and integers become int64,
+    floating-point numbers float32.
+
+    Raises:
+        UserCodeError: Here if there is no such function; from the function returned if the user's
+            raises, or returns anything but a dict of tensors with a batch dimension.
+    """
+    function = function_of(load_module(folder, "preprocessing.py"), "preprocessing_fn", ("inputs",))
+
+    def preprocessing_fn(inputs: Tensors) -> dict[str, Any]:
+        with user_code(_WHERE):
+            outputs = function(dict(inputs))
+        return _checked(outputs)
+
+    return preprocessing_fn
+
+
+def _checked(outputs: Any) -> dict[str, Any]:
+    if not isinstance(outputs, dict):
+        raise UserCodeError(
+            f"{_WHERE}: returned {type(outputs).__name__}, expected a dict of tensors by name"
+        )
+    if not outputs:
+        raise UserCodeError(f"{_WHERE}: returned an empty dict, expected at least one feature")
+    return {name: _checked_value(name, value) for name, value in outputs.items()}
+
+
+def _checked_value(name: Any, value: Any) -> Any:
+    where = f"{_WHERE}: output {name!r}"
+    if not isinstance(name, str) or not name:
+        raise UserCodeError(f"{where}: a name must be text, found {type(name).__name__}")
+    if name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
+        raise UserCodeError(f"{where}: the name is taken: Slipway keeps ids, labels and slices so")
+    if not isinstance(value, tf.Tensor | tf.SparseTensor | tf.RaggedTensor):
+        raise UserCodeError(
+            f"{where}: expected a Tensor, SparseTensor or RaggedTensor, found "
+            f"{type(value).__name__}"
+        )
+    if value.shape.rank == 0:
+        raise UserCodeError(
+            f"{where}: has no batch dimension; expected one value per row, shape [batch, ...]"
+        )
+    if isinstance(value, tf.Tensor) and not value.shape[1:].is_fully_defined():
+        raise UserCodeError(
+            f"{where}: shape {value.shape} is not known but for the batch; say tf.ensure_shape, "
+            "or return a RaggedTensor"
+        )
+    return _as_example_type(value, where)
+
+
+def _as_example_type(value: Any, where: str) -> Any:
+    if value.dtype == tf.string:
+        return value
+    if value.dtype.is_floating:
+        return tf.cast(value, tf.float32)
+    if value.dtype.is_integer or value.dtype.is_bool:
+        return tf.cast(value, tf.int64)
+    raise UserCodeError(f"{where}: type {value.dtype.name}; expected numbers, booleans or text")

@@ -1,0 +1,182 @@
+"""tf.Transform's full pass: analyse the train part, transform every part, keep the graph."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import tensorflow_transform.beam as tft_beam
+from apache_beam.pvalue import AsSingleton, PCollection
+from apache_beam.transforms.combiners import ToList
+from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransformFn
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
+
+from components.beam_pipelines import running_pipeline
+from components.raw_examples import ID, WEIGHT, label_key, raw_schema
+from components.shards import broken_shard, check_shards
+from components.tfrecord_shards import name_shards
+from components.transform.preprocessing import load_preprocessing
+from components.transform.stages import (
+    BYTES_LISTS,
+    SPLIT,
+    ReadShard,
+    Shard,
+    WriteShards,
+    slice_key,
+)
+from contract.errors import DataError, SlipwayError, UserCodeError
+from contract.records import TransformRecord
+from contract.schema import PipelineConfig
+
+GRAPH = "transform_graph"
+EXAMPLES = "examples"
+_SUMMARY = "written.json"
+
+# How Beam's account of a failed stage shows that the user's graph refused the data.
+_CODE_ERRORS = ("InvalidArgument", "INVALID_ARGUMENT", "OutOfRange", "Cannot pass-through data")
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Raw shards by split, and how many rows ingestion wrote to each."""
+
+    shards: Mapping[str, Sequence[Path]]
+    examples: Mapping[str, int]
+
+
+def transform(config: PipelineConfig, code: Path, data: RawData, output: Path) -> TransformRecord:
+    """Run `preprocessing_fn` over all splits; write the graph and shards to `output`.
+
+    Means, vocabularies and other full-pass results come from the train part alone.
+
+    Args:
+        code: The folder that holds `preprocessing.py`.
+        output: An empty folder.
+
+    Raises:
+        UserCodeError: If `preprocessing_fn` raises, returns the wrong thing or fails on the data.
+        DataError: If a raw shard is missing or damaged.
+    """
+    for shards in data.shards.values():
+        check_shards(shards)
+    preprocessing_fn = load_preprocessing(code)
+    (output / EXAMPLES).mkdir()
+    with (
+        tempfile.TemporaryDirectory(prefix=".tft-", dir=output) as temporary,
+        tft_beam.Context(temp_dir=temporary, passthrough_keys=passthrough_keys(config) | {SPLIT}),
+    ):
+        written = _run(config, preprocessing_fn, data, output)
+    return _gather(output, written, data)
+
+
+def passthrough_keys(config: PipelineConfig) -> set[str]:
+    """Return the columns that transformed examples have beside the features."""
+    keys = {ID, *(label_key(head) for head in config.heads)}
+    keys |= {slice_key(name) for name in config.evaluate.slices}
+    return keys | ({WEIGHT} if config.weight is not None else set())
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _run(
+    config: PipelineConfig,
+    preprocessing_fn: Callable[..., dict[str, Any]],
+    data: RawData,
+    output: Path,
+) -> list[Shard]:
+    summary = output / _SUMMARY
+    try:
+        with running_pipeline(config.transform.beam, "transform") as pipeline:
+            _build(pipeline, config, preprocessing_fn, data, output)
+    except (SlipwayError, MemoryError):
+        raise
+    except Exception as error:
+        raise _explained(error, data) from error
+    shards = [Shard(**entry) for entry in json.loads(summary.read_text())]
+    summary.unlink()
+    return sorted(shards)
+
+
+def _build(
+    pipeline: beam.Pipeline,
+    config: PipelineConfig,
+    preprocessing_fn: Callable[..., dict[str, Any]],
+    data: RawData,
+    output: Path,
+) -> None:
+    """Add the analysis of `train`, then the transformation of every split, to the pipeline."""
+
+    def read(label: str, splits: Iterable[str]) -> "PCollection[Any]":
+        # Analysis reads by itself: between two consumers Beam would hold all rows in memory.
+        shards = [(split, shard) for split in splits for shard in data.shards[split]]
+        paths = pipeline | f"Shards[{label}]" >> beam.Create(shards)
+        batches: PCollection[Any] = paths | f"ReadShard[{label}]" >> beam.ParDo(ReadShard(config))
+        return batches
+
+    tensors = _tensors(config)
+    analysed = (read("analyze", ["train"]), tensors) | tft_beam.AnalyzeDataset(preprocessing_fn)
+    _ = analysed | "WriteGraph" >> WriteTransformFn(str(output / GRAPH))
+    rows, metadata = (
+        (read("transform", data.shards), tensors),
+        analysed,
+    ) | tft_beam.TransformDataset(output_record_batches=True)
+    writer = WriteShards(output / EXAMPLES, config.transform.shard_size_mb)
+    _ = (
+        rows
+        | "WriteShards" >> beam.ParDo(writer, AsSingleton(metadata.deferred_metadata))
+        | "Gather" >> ToList()
+        | "WriteSummary" >> beam.Map(_write_summary, output / _SUMMARY)
+    )
+
+
+def _tensors(config: PipelineConfig) -> TensorAdapterConfig:
+    """Return how tf.Transform turns raw record batches into tensors: features only."""
+    schema = raw_schema(config)
+    decoder = ExamplesToRecordBatchDecoder(schema.SerializeToString())
+    representations = schema.tensor_representation_group[""].tensor_representation
+    fields = list(decoder.ArrowSchema())
+    texts = [*(slice_key(name) for name in config.evaluate.slices), SPLIT]
+    fields += [pa.field(name, BYTES_LISTS) for name in texts]
+    return TensorAdapterConfig(
+        pa.schema(fields), {name: representations[name] for name in config.features}
+    )
+
+
+def _write_summary(shards: list[Shard], path: Path) -> None:
+    path.write_text(json.dumps([asdict(shard) for shard in shards]))
+
+
+def _gather(output: Path, written: Sequence[Shard], data: RawData) -> TransformRecord:
+    """Name the shards for good and check that no row was lost."""
+    names: dict[str, tuple[str, ...]] = {}
+    examples: dict[str, int] = {}
+    for split, expected in data.examples.items():
+        mine = [shard for shard in written if shard.split == split]
+        final = name_shards(output / EXAMPLES, split, [shard.path for shard in mine])
+        names[split] = tuple(f"{EXAMPLES}/{name}" for name in final)
+        examples[split] = sum(shard.rows for shard in mine)
+        if examples[split] != expected:
+            raise DataError(
+                f"transform: split '{split}': {examples[split]:,} rows came through of "
+                f"{expected:,} that were ingested: a raw shard is truncated. Delete the run's "
+                "'ingest' folder and run it again."
+            )
+    return TransformRecord(transform_graph=GRAPH, shards=names, examples=examples)
+
+
+def _explained(error: Exception, data: RawData) -> Exception:
+    """Return what a failed pipeline means: broken shards, the user's graph, or neither."""
+    shards = [shard for shards in data.shards.values() for shard in shards]
+    if problem := broken_shard(shards):
+        return DataError(problem)
+    text = str(error)
+    if any(mark in text for mark in _CODE_ERRORS):
+        lines = [line for line in text.splitlines() if any(mark in line for mark in _CODE_ERRORS)]
+        return UserCodeError(f"preprocessing.py: preprocessing_fn failed on the data: {lines[-1]}")
+    return error

@@ -1,0 +1,53 @@
+"""`python -m components.validate`: statistics, schema, anomalies and drift of the raw examples."""
+
+from components.step import Outcome, Step, main
+from components.validate.last_run import find_last_run
+from components.validate.validate import SCHEMA, Data, Validation, refuse, validate
+from contract.records import IngestRecord
+from contract.storage import write_atomically
+
+
+def work(step: Step) -> Outcome:
+    """Validate what the run ingested, against the schema in force and the last run."""
+    ingested = step.upstream("ingest", IngestRecord)
+    folder = step.run.step("ingest")
+    shards = {split: [folder / name for name in names] for split, names in ingested.shards.items()}
+    in_force = step.run.of_pipeline.data_schema
+    last = find_last_run(step.run)
+    found = validate(step.config, Data(ingested, shards), in_force, last, step.output)
+    _track(step, found)
+    refuse(found.record.anomalies)
+    is_first = not in_force.exists()
+    write_atomically(in_force, (step.output / SCHEMA).read_bytes())
+    artifacts = {"statistics": found.record.statistics, "schema": SCHEMA}
+    return Outcome(found.record, artifacts, _metrics(found), _reasons(found, is_first))
+
+
+def _track(step: Step, found: Validation) -> None:
+    step.tracker.log_figure(found.figure, "distributions.png")
+    step.tracker.log_artifact(step.output / SCHEMA)
+    step.tracker.log_metrics({f"drift/{n}": drift.distance for n, drift in found.drifts.items()})
+    train = found.statistics.splits["train"]
+    step.tracker.log_metrics({f"missing_ratio/{n}": c.missing_ratio for n, c in train.items()})
+    if anomalies := found.record.anomalies:
+        columns = ("feature", "kind", "message", "is_fatal")
+        table = {c: [getattr(anomaly, c) for anomaly in anomalies] for c in columns}
+        step.tracker.log_table(table, "anomalies.json")
+
+
+def _metrics(found: Validation) -> dict[str, float]:
+    drift = max((d.distance for d in found.drifts.values()), default=0.0)
+    return {"anomalies": float(len(found.record.anomalies)), "max_drift": drift}
+
+
+def _reasons(found: Validation, is_first: bool) -> tuple[str, ...]:
+    reasons = [f"{anomaly.kind}: {anomaly.message}" for anomaly in found.record.anomalies]
+    if is_first:
+        reasons.append("the first good run: its schema is in force from now on")
+    if found.record.compared_with_run:
+        reasons.append(f"compared with run {found.record.compared_with_run}")
+    return tuple(reasons)
+
+
+if __name__ == "__main__":
+    main("validate", work)

@@ -1,0 +1,146 @@
+"""The two passes over raw shards: statistics of now, and now's values in yesterday's terms."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.raw_examples import ID, WEIGHT, label_dtype, label_key, read_arrow
+from components.validate.statistics import (
+    ColumnCollector,
+    ColumnStatistics,
+    DataStatistics,
+    count_in_bins,
+    count_outside,
+)
+from contract.errors import DataError
+from contract.schema import PipelineConfig
+
+log = logging.getLogger("slipway")
+
+Kind = Literal["numeric", "categorical"]
+Counts = npt.NDArray[np.int64]
+Shards = Mapping[str, Sequence[Path]]
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """What this run's values are counted against: bins of the last run, categories in force."""
+
+    bin_edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    domains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Statistics by split; the train part in the yardsticks' bins; values outside the domains."""
+
+    statistics: DataStatistics
+    counts_in_old_bins: dict[str, Counts]
+    outside_domain: dict[str, int]
+
+
+def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks) -> Scan:
+    """Read every split twice and return what was found.
+
+    Raises:
+        DataError: If a shard is missing or damaged.
+    """
+    outside = dict.fromkeys(yardsticks.domains, 0)
+    domains = {
+        name: pa.array([value.encode() for value in values], pa.large_binary())
+        for name, values in yardsticks.domains.items()
+    }
+    splits: dict[str, dict[str, ColumnStatistics]] = {}
+    for split, paths in shards.items():
+        collectors = {name: ColumnCollector(kind) for name, kind in kinds(config).items()}
+        for name, column in _columns(config, paths):
+            collectors[name].add(column)
+            if name in domains:
+                outside[name] += count_outside(column, domains[name])
+        splits[split] = {name: collector.result() for name, collector in collectors.items()}
+    counted, old = _count(config, shards, splits, yardsticks)
+    return Scan(DataStatistics(splits=counted), old, outside)
+
+
+def kinds(config: PipelineConfig) -> dict[str, Kind]:
+    """Return each column's kind; labels of classification are categories, by name."""
+    columns: dict[str, Kind] = {
+        name: "categorical" if feature.dtype == "string" else "numeric"
+        for name, feature in config.features.items()
+    }
+    for head in config.heads:
+        is_number = label_dtype(config, head) == "float32"
+        columns[label_key(head)] = "numeric" if is_number else "categorical"
+    return columns | ({WEIGHT: "numeric"} if config.weight is not None else {})
+
+
+def check_rows(statistics: DataStatistics, expected: Mapping[str, int]) -> None:
+    """Raise DataError if a split has not the rows that ingestion wrote: a shard was cut short."""
+    for split, columns in statistics.splits.items():
+        found = next(iter(columns.values())).rows
+        if found != expected[split]:
+            raise DataError(
+                f"ingest/{split}: {found:,} rows are there, {expected[split]:,} were written: a "
+                "shard is truncated. Delete the run's 'ingest' folder and run it again."
+            )
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _columns(config: PipelineConfig, shards: Sequence[Path]) -> Iterator[tuple[str, pa.Array]]:
+    classes = {
+        label_key(head): pa.array([name.encode() for name in settings.classes], pa.large_binary())
+        for head, settings in config.heads.items()
+        if settings.task != "regression"
+    }
+    started, rows = time.monotonic(), 0
+    shown = started
+    for batch in read_arrow(shards, config):
+        for name in batch.schema.names:
+            if name == ID:
+                continue
+            column = batch[name]
+            yield name, _named(column, classes[name]) if name in classes else column
+        rows += batch.num_rows
+        if (now := time.monotonic()) - shown > 10.0:
+            log.info("validate: %d rows, %.0f rows/s", rows, rows / (now - started))
+            shown = now
+
+
+def _named(column: pa.Array, classes: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(column.offsets, pc.take(classes, column.values))
+
+
+def _count(
+    config: PipelineConfig,
+    shards: Shards,
+    splits: dict[str, dict[str, ColumnStatistics]],
+    yardsticks: Yardsticks,
+) -> tuple[dict[str, dict[str, ColumnStatistics]], dict[str, Counts]]:
+    """The second pass: fill `bin_counts`, and count the train part in the old bins."""
+    old = {name: np.zeros(len(e) + 1, np.int64) for name, e in yardsticks.bin_edges.items()}
+    counted = {}
+    for split, columns in splits.items():
+        edges = {name: c.bin_edges for name, c in columns.items() if c.bin_edges}
+        counts = {name: np.zeros(len(e) + 1, np.int64) for name, e in edges.items()}
+        for name, column in _columns(config, shards[split]) if edges else ():
+            if name in edges:
+                counts[name] += count_in_bins(column, edges[name])
+            if name in old and split == "train":
+                old[name] += count_in_bins(column, yardsticks.bin_edges[name])
+        counted[split] = {
+            name: found.model_copy(update={"bin_counts": tuple(counts[name].tolist())})
+            if name in counts
+            else found
+            for name, found in columns.items()
+        }
+    return counted, old

@@ -1,0 +1,127 @@
+"""One Airflow DAG per pipeline folder, from its `pipeline.yaml` alone.
+
+Read the chain at the end of `pipeline_dag` first. What each task does: `operators/explanations.py`.
+A pipeline that cannot be read is left out here and named by `pipeline_errors.py`.
+"""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    Label,
+    TaskGroup,
+    TriggerRule,
+    chain,
+    get_parsing_context,
+)
+
+from contract.errors import UserError
+from contract.loader import load_pipeline, pipeline_folders
+from contract.schema import PipelineConfig, ScheduleConfig
+from operators import explanations
+from operators.approval import ApproveOperator
+from operators.component import ComponentOperator, PipelineRef
+from operators.environment import artifact_root, current_runtime
+from operators.notify import FailureNotice
+from operators.run_request import form
+from operators.start import StartOperator
+from operators.steps import (
+    BlessOperator,
+    CanaryOperator,
+    EvaluateOperator,
+    PromoteOperator,
+    TrainOperator,
+)
+
+RUNTIME = current_runtime()
+LONGEST_RETRY_DELAY = timedelta(minutes=10)
+# Airflow wants a beginning of time; without catch-up it has no other meaning.
+BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def pipeline_dag(config: PipelineConfig) -> DAG:
+    """Build the DAG of one pipeline."""
+    pipeline = PipelineRef(config.name, str(artifact_root(RUNTIME)), config.notify)
+
+    def task(operator: type[Any], name: str, **more: Any) -> Any:
+        doc = explanations.TASKS[name]
+        return operator(task_id=name, pipeline=pipeline, doc_md=doc, **more)
+
+    with DAG(config.name, **_settings(config)) as dag:
+        start = task(StartOperator, "start", retries=0)
+        with _group("data"):
+            ingest = task(ComponentOperator, "ingest")
+            validate = task(ComponentOperator, "validate")
+            transform = task(ComponentOperator, "transform")
+        with _group("training"):
+            train = task(TrainOperator, "train", priority_weight=2)
+            evaluate = task(EvaluateOperator, "evaluate")
+            bless = task(BlessOperator, "bless")
+        with _group("delivery"):
+            optimize = task(ComponentOperator, "optimize")
+            package = task(ComponentOperator, "package", trigger_rule=AFTER_A_SKIP)
+            canary = task(CanaryOperator, "canary")
+            approval = [task(ApproveOperator, "approve")] if config.deploy.requires_approval else []
+            promote = task(
+                PromoteOperator, "promote", model=Asset(f"slipway://{config.name}/model")
+            )
+
+        start >> ingest >> validate >> transform >> [train, evaluate] >> bless
+        bless >> Label("blessed") >> optimize >> package >> canary
+        start >> Label("deploy a kept version again") >> package
+        chain(canary, Label("passed"), *approval, promote)
+        if RUNTIME.max_parallel_components == 1:
+            train >> evaluate
+    return dag
+
+
+# `package` follows either `optimize` or, where a version is deployed again, `start` alone.
+AFTER_A_SKIP = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+
+
+def _settings(config: PipelineConfig) -> dict[str, Any]:
+    return {
+        "description": config.description,
+        "doc_md": explanations.of_pipeline(config),
+        "schedule": _schedule(config.schedule, Asset(f"slipway://{config.name}/labels")),
+        "start_date": BEGINNING,
+        "catchup": False,
+        "max_active_runs": 1,  # the next run is compared with what this one puts into service
+        "max_active_tasks": RUNTIME.max_parallel_components,
+        "params": form(),
+        "tags": ["slipway"],
+        "default_args": {
+            "retries": config.schedule.retries,
+            "retry_delay": timedelta(seconds=config.schedule.retry_delay_seconds),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": LONGEST_RETRY_DELAY,
+            "execution_timeout": timedelta(seconds=config.schedule.timeout_seconds),
+            "on_failure_callback": FailureNotice(config.notify),
+        },
+    }
+
+
+def _schedule(schedule: ScheduleConfig, labels: Asset) -> Any:
+    """Return Airflow's schedule: by the clock, by new labels, by both or (None) by hand only."""
+    timetable = CronTriggerTimetable(schedule.cron, timezone="UTC") if schedule.cron else None
+    if timetable and schedule.on_new_labels:
+        return AssetOrTimeSchedule(timetable=timetable, assets=[labels])
+    return timetable or ([labels] if schedule.on_new_labels else None)
+
+
+def _group(name: str) -> TaskGroup:
+    explanation = explanations.GROUPS[name]
+    return TaskGroup(name, prefix_group_id=False, tooltip=explanation, doc_md=explanation)
+
+
+# A task's process needs the DAG of its own pipeline only.
+wanted = get_parsing_context().dag_id
+for name, folder in pipeline_folders().items():
+    if wanted in (None, name):
+        with contextlib.suppress(UserError):
+            pipeline_dag(load_pipeline(folder))

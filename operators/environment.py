@@ -1,0 +1,79 @@
+"""What a component process of this machine runs in: its root, its packages, its variables."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from contract.errors import ConfigError, ServiceUnavailableError
+from contract.loader import PROJECT, load_runtime, state_folder
+from contract.schema import RuntimeConfig
+from contract.storage import exclusive_lock, local_path, publish_directory
+
+_UV_CANNOT_RESOLVE = 1  # uv's exit code for "no"; 2 and above are uv's own troubles (network, disk)
+_SHOWN_LINES = 12
+
+
+def current_runtime(environment: Mapping[str, str] = os.environ) -> RuntimeConfig:
+    """Return the runtime that SLIPWAY_RUNTIME names; `local` without it."""
+    return load_runtime(environment.get("SLIPWAY_RUNTIME") or "local")
+
+
+def artifact_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the artifact root: the runtime's, or one in the state folder."""
+    return local_path(runtime.root) if runtime.root else state_folder(environment) / "artifacts"
+
+
+def component_environment(base: Mapping[str, str], packages: Path | None) -> dict[str, str]:
+    """Return the variables of a component process.
+
+    Everything of `base` but Airflow's own (its settings hold secrets, and users' code runs here);
+    the project and then the pipeline's own packages come first on PYTHONPATH.
+    """
+    kept = {k: v for k, v in base.items() if not k.lstrip("_").startswith("AIRFLOW_")}
+    own = [str(PROJECT), *([str(packages)] if packages else [])]
+    others = [p for p in base.get("PYTHONPATH", "").split(os.pathsep) if p and p not in own]
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **kept,
+        "PYTHONPATH": os.pathsep.join([*own, *others]),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def install_requirements(pipeline: Path, home: Path) -> Path | None:
+    """Install a pipeline's `requirements.txt` once per content; return where, None without one.
+
+    The project's lock file constrains the versions, so that the pipeline's packages cannot pull in
+    another TensorFlow than the one that is tested.
+
+    Raises:
+        ConfigError: If the requirements contradict themselves or the lock.
+        ServiceUnavailableError: If they could not be fetched.
+    """
+    requirements = pipeline / "requirements.txt"
+    if not requirements.exists():
+        return None
+    content = requirements.read_bytes() + sys.version.encode()
+    target = home / "environments" / hashlib.sha256(content).hexdigest()[:16]
+    with exclusive_lock(target.with_suffix(".lock")):
+        if not target.exists():
+            with publish_directory(target) as temporary:
+                _install(requirements, temporary, f"{pipeline.name}/requirements.txt")
+    return target
+
+
+def _install(requirements: Path, target: Path, label: str) -> None:
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode"]
+    command += ["--python", sys.executable, "--target", str(target), "-r", str(requirements)]
+    command += ["-c", str(PROJECT / "requirements" / "lock.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
+    message = f"{label}: cannot be installed: {said}"
+    if done.returncode == _UV_CANNOT_RESOLVE:
+        raise ConfigError([message])
+    raise ServiceUnavailableError(message)

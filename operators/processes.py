@@ -1,0 +1,127 @@
+"""A step as a process group of this machine: started, streamed line by line, ended for certain."""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from contract.errors import ConflictError
+
+_GUARD = Path(__file__).with_name("guard.py")
+_GRACE_SECONDS = 3.0  # below the five seconds that Airflow gives `on_kill` before SIGKILL
+_TICK_SECONDS = 1.0
+_TAKEOVER_SECONDS = 30.0
+_BLOCK_BYTES = 1 << 16
+
+
+class StepProcess:
+    """One running command. Its group ends with it, with `stop`, or with the process that began it.
+
+    Of all processes that were started with one `lock` only the last lives: the starter ends the
+    group of an earlier one, which can be there still when the worker that had begun it was lost.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, lock: Path
+    ) -> None:
+        """Start the command in a folder.
+
+        Raises:
+            ConflictError: If an earlier process of the same lock does not end.
+        """
+        descriptor = _take_lock(lock)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(_GUARD), str(_GRACE_SECONDS), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                cwd=folder,
+                pass_fds=(descriptor,),
+                start_new_session=True,
+            )
+            os.pwrite(descriptor, f"{self._process.pid:<20}".encode(), 0)
+        finally:
+            os.close(descriptor)  # the children hold it
+
+    @property
+    def pid(self) -> int:
+        """The process group's id."""
+        return self._process.pid
+
+    def lines(self, tick: Callable[[], None]) -> Iterator[str]:
+        """Yield the output's lines as they come, until the process ends; `tick` about each second.
+
+        Of a line that rewrites itself (a progress bar) only its last state is given.
+        """
+        assert self._process.stdout is not None
+        descriptor, rest, ticked = self._process.stdout.fileno(), b"", time.monotonic()
+        while True:
+            ready, _, _ = select.select([descriptor], [], [], _TICK_SECONDS)
+            block = os.read(descriptor, _BLOCK_BYTES) if ready else None
+            if block == b"" or (block is None and self._process.poll() is not None):
+                break
+            *lines, rest = (rest + (block or b"")).split(b"\n")
+            yield from map(_readable, lines)
+            if time.monotonic() - ticked >= _TICK_SECONDS:
+                tick()
+                ticked = time.monotonic()
+        if rest:
+            yield _readable(rest)
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit code; nothing of the group is left."""
+        code = self._process.wait()
+        _signal_group(self.pid, signal.SIGKILL)
+        return code
+
+    def stop(self) -> None:
+        """End the group: SIGTERM, a grace, SIGKILL."""
+        _end_group(self.pid, lambda: self._process.poll() is not None)
+
+
+def _take_lock(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + _TAKEOVER_SECONDS
+    while not _try_lock(descriptor):
+        if time.monotonic() > until:
+            os.close(descriptor)
+            raise ConflictError(f"{path}: an earlier process of this step does not end")
+        # The lock is held, so the group that is noted there lives: its number is not another's.
+        if holder := os.pread(descriptor, 20, 0).strip():
+            _end_group(int(holder), lambda: _try_lock(descriptor))
+        time.sleep(0.05)
+    return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end_group(group: int, has_ended: Callable[[], bool]) -> None:
+    _signal_group(group, signal.SIGTERM)
+    until = time.monotonic() + _GRACE_SECONDS
+    while not has_ended() and time.monotonic() < until:
+        time.sleep(0.05)
+    _signal_group(group, signal.SIGKILL)
+
+
+def _signal_group(group: int, signum: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signum)
+
+
+def _readable(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip().rsplit("\r", 1)[-1]

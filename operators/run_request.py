@@ -1,0 +1,105 @@
+"""What a run may be asked for: the form in the Airflow UI, and the check of what came in.
+
+Airflow itself checks the types of the form's fields, and takes unknown keys silently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from airflow.sdk import Param
+
+from contract.errors import ConfigError, did_you_mean
+from contract.schema import PipelineConfig
+
+# The fields of the form that stand for one config key each.
+_CONFIG_FIELDS = {"training_steps": "train.steps", "learning_rate": "train.learning_rate"}
+_KEYS = (*_CONFIG_FIELDS, "overrides", "redeploy_version", "force")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run's wishes: config overrides, a version to deploy again, no look at what is new."""
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    redeploy_version: int | None = None
+    is_forced: bool = False
+
+    @classmethod
+    def of(cls, conf: Mapping[str, Any] | None) -> "RunRequest":
+        """Read a run's `conf`.
+
+        Raises:
+            ConfigError: With everything that is wrong with it at once.
+        """
+        conf = conf or {}
+        problems = _problems(conf)
+        if problems:
+            raise ConfigError(problems)
+        named = {
+            key: conf[name] for name, key in _CONFIG_FIELDS.items() if conf.get(name) is not None
+        }
+        return cls(
+            overrides={**named, **(conf.get("overrides") or {})},
+            redeploy_version=conf.get("redeploy_version"),
+            is_forced=bool(conf.get("force")),
+        )
+
+
+def form() -> dict[str, Param]:
+    """Return the fields of the form; what they say and allow comes from the config's schema."""
+    fields = {name: _config_param(key) for name, key in _CONFIG_FIELDS.items()}
+    fields["redeploy_version"] = Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        title="Deploy this version again",
+        description="Skip data and training; package this kept version anew and deploy that.",
+    )
+    fields["overrides"] = Param(
+        {},
+        type="object",
+        title="Overrides",
+        description='Any other config keys, as in {"train.batch_size": 128}.',
+    )
+    return fields
+
+
+def _problems(conf: Mapping[str, Any]) -> list[str]:
+    problems = [
+        f"conf: {key}: unknown key{did_you_mean(key, _KEYS)} (known: {', '.join(_KEYS)})"
+        for key in conf
+        if key not in _KEYS
+    ]
+    overrides = conf.get("overrides")
+    if overrides is not None and not isinstance(overrides, dict):
+        problems.append(
+            'conf: overrides: expected an object of config keys and values, as in {"train.steps": '
+            f"200}}, found {overrides!r}"
+        )
+    version = conf.get("redeploy_version")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+        problems.append(f"conf: redeploy_version: expected a version number, found {version!r}")
+    return problems
+
+
+def _config_param(key: str) -> Param:
+    schema = _schema_of(key)
+    limits = {k: v for k, v in schema.items() if "inimum" in k or "aximum" in k}
+    title = f"{schema['title']} ({key})"
+    description = f"{schema.get('description', '')} Empty: as configured.".strip()
+    return Param(
+        None, type=["null", schema["type"]], title=title, description=description, **limits
+    )
+
+
+@cache
+def _schema_of(key: str) -> dict[str, Any]:
+    """Return the JSON Schema of one config key such as `train.steps`."""
+    whole = PipelineConfig.model_json_schema()
+    place = whole
+    for part in key.split("."):
+        reference = place.get("$ref", "").rpartition("/")[2]
+        place = (whole["$defs"][reference] if reference else place)["properties"][part]
+    return place

@@ -1,0 +1,74 @@
+"""The first task of a run: check what was asked, freeze it, and see whether there is news."""
+
+import shutil
+from typing import Any
+
+from airflow.sdk import BaseOperator, SkipMixin
+
+from contract.errors import NotFoundError
+from contract.freshness import fingerprint, last_judged_run
+from contract.layout import RunLayout
+from contract.loader import find_pipeline, freeze_pipeline, load_frozen
+from operators.component import PipelineRef, airflow_errors
+from operators.run_request import RunRequest
+
+# A run that nobody asked for may find that there is nothing to do.
+_UNASKED_RUNS = ("scheduled", "backfill")
+_REDEPLOYING_STEPS = ("package", "canary", "approve", "promote")
+
+
+class StartOperator(BaseOperator, SkipMixin):
+    """Checks the run's `conf`, freezes config and code, and skips what the run does not need.
+
+    A wrong override fails here, at once and for good, before anything runs. A scheduled run that
+    finds the same data, labels, config and code as the last run that was judged skips everything.
+    A run that deploys a kept version again skips the steps that would make a new one.
+    """
+
+    ui_color = "#f4f4f4"
+    inherits_from_skipmixin = True
+
+    def __init__(self, *, pipeline: PipelineRef, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+
+    def execute(self, context: Any) -> None:
+        """Freeze the run, and skip what it does not need."""
+        run, dag_run = self.pipeline.run(str(context["run_id"])), context["dag_run"]
+        following = context["task"].get_flat_relatives(upstream=False)
+        with airflow_errors():
+            request = RunRequest.of(dag_run.conf)
+            is_cleared = run.frozen_pipeline.exists()
+            if not is_cleared:
+                freeze_pipeline(find_pipeline(run.pipeline), run, request.overrides)
+            if request.redeploy_version is not None:
+                _require_version(run, request.redeploy_version)
+                self.log.info("Version %d is deployed again", request.redeploy_version)
+                making = [t for t in following if t.task_id not in _REDEPLOYING_STEPS]
+                self.skip(context["ti"], making)
+            has_news = self._has_news(run)
+        is_asked_for = is_cleared or request.is_forced or dag_run.run_type not in _UNASKED_RUNS
+        if not has_news and not is_asked_for:
+            shutil.rmtree(run.path)
+            self.skip(context["ti"], following)
+
+    def _has_news(self, run: RunLayout) -> bool:
+        now = fingerprint(run, load_frozen(run))
+        now.write(run.fingerprint)
+        last = last_judged_run(run.of_pipeline)
+        if last is None:
+            self.log.info("No run of this pipeline has been judged yet")
+            return True
+        changes = now.changes_since(last.fingerprint)
+        if not changes:
+            self.log.info("Nothing has changed since run %s", last.folder)
+            return False
+        self.log.info("Since run %s: %s", last.folder, "; ".join(changes))
+        return True
+
+
+def _require_version(run: RunLayout, version: int) -> None:
+    kept = run.of_pipeline.kept_versions()
+    if version not in kept:
+        known = ", ".join(map(str, kept)) or "none"
+        raise NotFoundError(f"{run.pipeline}: version {version} is not kept (kept: {known})")

@@ -1,0 +1,130 @@
+"""What single steps do besides running their component: they gate, watch and announce."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import Asset, AssetAlias, SkipMixin
+
+from contract.errors import SlipwayError
+from contract.layout import RunLayout
+from contract.records import BlessRecord, DeployRecord, Result, TrainingEnded
+from operators.component import ComponentOperator
+from operators.notify import Kind, Notice, announce
+
+_LOOK_SECONDS = 10.0
+_LOST_STATES = ("failed", "upstream_failed", "skipped", "removed")
+
+
+class TrainOperator(ComponentOperator):
+    """Trains. A new attempt takes back an earlier one's word that no more checkpoints will come."""
+
+    def prepare(self, run: RunLayout) -> None:
+        if _training_end(run) in (None, False):
+            run.training_ended.unlink(missing_ok=True)
+
+
+class EvaluateOperator(ComponentOperator):
+    """Judges checkpoints while they are made; ends, too, when training has failed for good.
+
+    Airflow's own state of `train` decides that: only Airflow knows whether there will be a retry,
+    and a task that was killed, or marked as failed, can leave no word itself.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._looked = 0.0
+
+    def watch(self, run: RunLayout, context: Any) -> None:
+        if time.monotonic() - self._looked < _LOOK_SECONDS or run.training_ended.exists():
+            return
+        self._looked = time.monotonic()
+        states = context["ti"].get_task_states(
+            dag_id=self.dag_id, task_ids=["train"], run_ids=[run.run_id]
+        )
+        state = states.get(run.run_id, {}).get("train")
+        if state in _LOST_STATES:
+            reason = f"task 'train' is {state}"
+            self.log.warning("%s: no more checkpoints will come", reason)
+            TrainingEnded(
+                has_succeeded=False, last_step=0, reason=reason, ended_at=datetime.now(UTC)
+            ).write(run.training_ended)
+
+
+class _AnnouncingOperator(ComponentOperator):
+    """A step whose result may be a matter for people."""
+
+    def _announce(self, kind: Kind, reasons: Iterable[str], context: Any) -> None:
+        task = context["ti"]
+        notice = Notice(
+            kind,
+            self.pipeline.name,
+            task.run_id,
+            self.task_id,
+            tuple(reasons),
+            getattr(task, "log_url", ""),
+        )
+        announce(self.pipeline.notify, notice, context)
+
+
+class _GateOperator(_AnnouncingOperator, SkipMixin):
+    """A step whose result may end the run: as a success, with everything after it skipped."""
+
+    inherits_from_skipmixin = True
+
+    def _close(self, kind: Kind, reasons: Iterable[str], context: Any) -> None:
+        self._announce(kind, reasons, context)
+        self.skip(context["ti"], context["task"].get_flat_relatives(upstream=False))
+
+
+class BlessOperator(_GateOperator):
+    """Blesses the candidate, or ends the run."""
+
+    def conclude(self, result: Result, context: Any) -> None:
+        record = result.detail_as(BlessRecord)
+        if not record.is_blessed:
+            self._close("refused", record.reasons, context)
+
+
+class CanaryOperator(_GateOperator):
+    """Tries the package on real traffic; ends the run if it did not pass."""
+
+    def conclude(self, result: Result, context: Any) -> None:
+        record = result.detail_as(DeployRecord)
+        if record.outcome not in ("passed", "first", "promoted"):
+            self._close(_kind_of(record), _reasons(record), context)
+
+
+class PromoteOperator(_AnnouncingOperator):
+    """Makes the package the champion, and emits the model's asset event if it did become that."""
+
+    def __init__(self, *, model: Asset, **kwargs: Any) -> None:
+        # Through an alias, because Airflow emits plain outlets on every success, and a roll-back is
+        # a success that deploys nothing.
+        self.model, self.alias = model, AssetAlias(f"{model.uri}/deployed")
+        super().__init__(outlets=[self.alias], **kwargs)
+
+    def conclude(self, result: Result, context: Any) -> None:
+        record = result.detail_as(DeployRecord)
+        if record.outcome in ("promoted", "first"):
+            extra = {"version": record.version, "run_id": result.run_id}
+            context["outlet_events"][self.alias].add(self.model, extra=extra)
+        else:
+            self._announce(_kind_of(record), _reasons(record), context)
+
+
+def _training_end(run: RunLayout) -> bool | None:
+    """Return whether training has said that it succeeded; None before it said anything."""
+    try:
+        return TrainingEnded.read(run.training_ended).has_succeeded
+    except SlipwayError:
+        return None
+
+
+def _kind_of(record: DeployRecord) -> Kind:
+    return "refused" if record.outcome == "refused" else "rolled back"
+
+
+def _reasons(record: DeployRecord) -> tuple[str, ...]:
+    return record.reasons or (record.outcome,)

@@ -1,0 +1,25 @@
+"""`python -m serving.agent`: keep model servers and Envoy as the traffic plans say."""
+
+import logging
+import sys
+
+from contract.errors import EXIT_DONE, SlipwayError
+from serving.agent.agent import run_agent
+from serving.agent.settings import AgentSettings
+
+
+def main(arguments: list[str]) -> int:
+    """Run until SIGTERM; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        run_agent(AgentSettings.parse(arguments))
+    except SlipwayError as error:
+        logging.getLogger("slipway.agent").error("%s", error)
+        return error.exit_code
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""The agent's process: one lock, one API, and three threads that never wait for each other."""
+
+import contextlib
+import fcntl
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from contract.errors import ConfigError, ConflictError, SlipwayError
+from serving.agent.api import control_api
+from serving.agent.draining import Draining
+from serving.agent.plans import PlanStore
+from serving.agent.reconciler import Reconciler
+from serving.agent.settings import AgentSettings
+from serving.agent.supervised_servers import SupervisedServers
+from serving.traffic.envoy_files import EnvoyFiles, prepare
+
+log = logging.getLogger("slipway.agent")
+
+_HOST = "127.0.0.1"
+_RECONCILE_SECONDS = 0.5  # a stored plan or a changed readiness is acted on at once
+_PROBE_SECONDS = 0.25
+_PAIR_SECONDS = 0.25
+
+
+def run_agent(settings: AgentSettings) -> None:
+    """Run an agent until it is told to stop.
+
+    Servers and Envoy stay as they are when it ends, however it ends.
+
+    Raises:
+        ConflictError: If another agent works in the same home.
+        ConfigError: If its port is taken, or a setting is of no use.
+        SlipwayError: If one of its threads ended by an unexpected error; start it again.
+    """
+    with _only_agent(settings.state_folder), _listening(settings.port) as listening:
+        prepare(settings.envoy_folder, settings.envoy_admin_port)
+        backend = EnvoyFiles(
+            settings.envoy_folder, settings.envoy_admin_port, settings.listener_options()
+        )
+        plans = PlanStore(settings.root, backend.capabilities)
+        draining = Draining(
+            settings.drain_seconds, settings.drain_seconds + settings.timeout_seconds
+        )
+        reconciler = Reconciler(
+            plans, SupervisedServers(settings), backend, draining, settings.state_folder
+        )
+        _serve(settings, plans, reconciler, listening)
+
+
+def _serve(
+    settings: AgentSettings, plans: PlanStore, reconciler: Reconciler, listening: socket.socket
+) -> None:
+    wake = threading.Event()
+    app = control_api(plans, settings.token(), reconciler.observe, wake.set)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    threads = Threads(on_failure=lambda: setattr(server, "should_exit", True))
+
+    def probe() -> None:
+        if reconciler.probe():
+            wake.set()
+
+    threads.start(reconciler.reconcile, _RECONCILE_SECONDS, wake)
+    threads.start(probe, _PROBE_SECONDS, threading.Event())
+    threads.start(reconciler.pairs.update, _PAIR_SECONDS, threading.Event())
+    log.info("agent answers on http://%s:%d, root %s", _HOST, settings.port, settings.root)
+    server.run(sockets=[listening])
+    threads.stop()
+    log.info("agent ends; servers and Envoy go on")
+
+
+class Threads:
+    """Work that is done again and again, each kind in its own thread."""
+
+    def __init__(self, on_failure: Callable[[], None]) -> None:
+        self._on_failure = on_failure
+        self._is_stopping = False
+        self._running: list[tuple[threading.Thread, threading.Event]] = []
+        self._failures: list[Exception] = []
+
+    def start(
+        self, work: Callable[[], object], pause_seconds: float, wake: threading.Event
+    ) -> None:
+        """Do `work`, then wait until `wake` is set or the pause is over, and so on."""
+
+        def loop() -> None:
+            while not self._is_stopping:
+                try:
+                    work()
+                except Exception as error:  # it ends the process, with its reason
+                    log.exception("%s has failed", getattr(work, "__qualname__", work))
+                    self._failures.append(error)
+                    self._on_failure()
+                    return
+                wake.wait(pause_seconds)
+                wake.clear()
+
+        thread = threading.Thread(target=loop, daemon=True)
+        self._running.append((thread, wake))
+        thread.start()
+
+    def stop(self) -> None:
+        """Let every thread finish what it is at; raise SlipwayError if one had failed."""
+        self._is_stopping = True
+        for thread, wake in self._running:
+            wake.set()
+            thread.join()
+        for failure in self._failures:
+            raise SlipwayError(f"the agent cannot go on: {failure}") from failure
+
+
+@contextlib.contextmanager
+def _only_agent(state_folder: Path) -> Iterator[None]:
+    state_folder.mkdir(parents=True, exist_ok=True)
+    lock = state_folder / "agent.lock"
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"{lock}: another agent works in this home; end it, or choose another --home"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((_HOST, port))
+        except OSError as error:
+            raise ConfigError(
+                [f"--port {port}: cannot listen there: {error.strerror}; choose a free port"]
+            ) from error
+        yield listening

@@ -1,0 +1,180 @@
+"""How often the shadow predicts another class than the stable version did for the same request.
+
+Envoy gives a request and its copy one id; both servers log under it. Rows are compared class by
+class, head by head; a head that gives a number has no class and is left out, so a pipeline with
+such heads alone is never compared.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from contract.errors import DataError
+from contract.records import Record
+from serving.agent.log_tail import LogTail
+from serving.traffic.backend import Version
+
+# Answers that wait for their twin. Most never get one: direct requests, copies turned away.
+_MAX_WAITING = 20_000
+
+LogFolder = Callable[[Version], Path]
+
+
+class PairingState(Record):
+    """What one comparison has come to; written with the offsets it stands at, so that a restarted
+    agent counts no pair twice. Twins of which one was read before the restart are lost."""
+
+    stable: int
+    shadow: int
+    is_open: bool = True
+    stable_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
+    shadow_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
+    compared: int = 0
+    disagreements: int = 0
+
+
+class Pairing:
+    """The comparison of one stable version with one shadow."""
+
+    def __init__(self, folders: tuple[Path, Path], state: PairingState, is_resumed: bool) -> None:
+        stable, shadow = folders
+        self._state = state
+        self._stable = LogTail(stable, state.stable_offsets if is_resumed else None)
+        self._shadow = LogTail(shadow, state.shadow_offsets if is_resumed else None)
+        self._waiting: OrderedDict[str, tuple[bool, Any]] = OrderedDict()
+        self.compared = state.compared
+        self.disagreements = state.disagreements
+
+    @property
+    def versions(self) -> tuple[int, int]:
+        """The stable version and the shadow."""
+        return self._state.stable, self._state.shadow
+
+    def update(self) -> bool:
+        """Read what was logged since; True if there was anything."""
+        before = (dict(self._stable.offsets), dict(self._shadow.offsets))
+        for is_shadow, tail in ((False, self._stable), (True, self._shadow)):
+            for entry in tail.read():
+                self._take(is_shadow, entry)
+        return before != (self._stable.offsets, self._shadow.offsets)
+
+    def state(self, is_open: bool) -> PairingState:
+        """Return what to remember."""
+        now = {
+            "is_open": is_open,
+            "stable_offsets": dict(self._stable.offsets),
+            "shadow_offsets": dict(self._shadow.offsets),
+            "compared": self.compared,
+            "disagreements": self.disagreements,
+        }
+        return self._state.model_copy(update=now)
+
+    def _take(self, is_shadow: bool, entry: Mapping[str, Any]) -> None:
+        request_id, predictions = entry.get("request_id"), entry.get("predictions")
+        if not isinstance(request_id, str) or not isinstance(predictions, list):
+            return
+        twin = self._waiting.get(request_id)
+        if twin is None or twin[0] == is_shadow:
+            self._waiting[request_id] = (is_shadow, predictions)
+            if len(self._waiting) > _MAX_WAITING:
+                self._waiting.popitem(last=False)
+            return
+        del self._waiting[request_id]
+        compared, disagreements = compare(predictions, twin[1])
+        self.compared += compared
+        self.disagreements += disagreements
+
+
+class DisagreementCounter:
+    """All comparisons of one agent; `follow` and `update` may be called from two threads."""
+
+    def __init__(self, state_folder: Path, log_folder: LogFolder) -> None:
+        self._state_folder = state_folder
+        self._log_folder = log_folder
+        self._open: dict[str, Pairing] = {}
+        self._counts: dict[Version, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def follow(self, pipeline: str, stable: int | None, shadow: int | None) -> None:
+        """Compare these two from now on, or nothing where there is no shadow.
+
+        Call it before the shadow gets traffic: only what is logged afterwards is read.
+        """
+        wanted = (stable, shadow) if stable is not None and shadow is not None else None
+        with self._lock:
+            pairing = self._open.get(pipeline)
+            if (pairing.versions if pairing else None) == wanted:
+                return
+            if pairing is not None:
+                pairing.update()
+                self._remember(pipeline, pairing, is_open=False)
+                del self._open[pipeline]
+            if wanted is not None:
+                self._open[pipeline] = self._begin(pipeline, *wanted)
+
+    def update(self) -> None:
+        """Read what was logged since the last call."""
+        with self._lock:
+            for pipeline, pairing in self._open.items():
+                if pairing.update():
+                    self._remember(pipeline, pairing, is_open=True)
+
+    def counts(self, version: Version) -> tuple[int, int]:
+        """Return pairs compared and pairs that disagree of a version as shadow, since ever."""
+        if version not in self._counts:
+            state = self._read(version)
+            self._counts[version] = (state.compared, state.disagreements) if state else (0, 0)
+        return self._counts[version]
+
+    def forget(self, version: Version) -> None:
+        """Drop the counts of a version that runs no more."""
+        self._path(version).unlink(missing_ok=True)
+        self._counts.pop(version, None)
+
+    def _begin(self, pipeline: str, stable: int, shadow: int) -> Pairing:
+        folders = (self._log_folder((pipeline, stable)), self._log_folder((pipeline, shadow)))
+        old = self._read((pipeline, shadow))
+        if old is not None and old.is_open and old.stable == stable:
+            return Pairing(folders, old, is_resumed=True)
+        state = PairingState(stable=stable, shadow=shadow)
+        if old is not None:
+            counts = {"compared": old.compared, "disagreements": old.disagreements}
+            state = state.model_copy(update=counts)
+        pairing = Pairing(folders, state, is_resumed=False)
+        self._remember(pipeline, pairing, is_open=True)
+        return pairing
+
+    def _remember(self, pipeline: str, pairing: Pairing, is_open: bool) -> None:
+        version = (pipeline, pairing.versions[1])
+        pairing.state(is_open).write(self._path(version))
+        self._counts[version] = (pairing.compared, pairing.disagreements)
+
+    def _read(self, version: Version) -> PairingState | None:
+        path = self._path(version)
+        try:
+            return PairingState.read(path) if path.exists() else None
+        except DataError:  # counts begin anew rather than the agent not at all
+            return None
+
+    def _path(self, version: Version) -> Path:
+        return self._state_folder / f"{version[0]}-{version[1]}.json"
+
+
+def compare(stable: Sequence[Any], shadow: Sequence[Any]) -> tuple[int, int]:
+    """Return how many rows of two answers can be compared, and how many of those disagree.
+
+    Args:
+        stable: Per row the prediction by head: a class index (int), or a number (float).
+        shadow: The same rows, as the other version answered them.
+    """
+    compared = disagreements = 0
+    for one, other in zip(stable, shadow, strict=False):
+        classes = [(one[head], other[head]) for head in one.keys() & other.keys()]
+        classes = [pair for pair in classes if not any(isinstance(v, float) for v in pair)]
+        compared += bool(classes)
+        disagreements += any(mine != theirs for mine, theirs in classes)
+    return compared, disagreements

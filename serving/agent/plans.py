@@ -1,0 +1,93 @@
+"""The store of traffic plans: proposals are checked, then taken by compare-and-set."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contract.errors import ConfigError, ConflictError, NotFoundError
+from contract.layout import PipelineLayout
+from contract.records import TrafficPlan
+from contract.storage import exclusive_lock
+from serving.traffic.backend import Capabilities
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # as contract.schema.Name
+
+
+class PlanStore:
+    """All plans below one artifact root."""
+
+    def __init__(self, root: Path, capabilities: Capabilities) -> None:
+        self._root = root
+        self._capabilities = capabilities
+
+    def layout(self, pipeline: str) -> PipelineLayout:
+        """Return a pipeline's folders; a name that no pipeline can have is refused."""
+        if not _NAME.fullmatch(pipeline):
+            raise NotFoundError(f"pipeline '{pipeline}': not a pipeline's name")
+        return PipelineLayout(self._root, pipeline)
+
+    def pipelines(self) -> list[str]:
+        """Return the pipelines that have a plan, by name."""
+        plans = PipelineLayout(self._root, "*").traffic_plan.relative_to(self._root)
+        names = (path.relative_to(self._root).parts[0] for path in self._root.glob(str(plans)))
+        return sorted(name for name in names if _NAME.fullmatch(name))
+
+    def current(self, pipeline: str) -> TrafficPlan:
+        """Return the plan in force; generation 0 if there was none."""
+        path = self.layout(pipeline).traffic_plan
+        return TrafficPlan.read(path) if path.exists() else TrafficPlan(pipeline=pipeline)
+
+    def propose(self, plan: TrafficPlan) -> TrafficPlan:
+        """Store a plan if its generation is still the one in force; return it as stored.
+
+        Raises:
+            ConflictError: If another plan was stored since that generation was read.
+            ConfigError, NotFoundError: If no data plane could follow it.
+        """
+        layout = self.layout(plan.pipeline)
+        self._check(plan, layout)
+        with exclusive_lock(layout.traffic_plan.with_suffix(".lock")):
+            current = self.current(plan.pipeline)
+            if plan.generation != current.generation:
+                raise ConflictError(
+                    f"pipeline '{plan.pipeline}': the plan has changed: generation "
+                    f"{current.generation} (by '{current.author}') is in force, this proposal was "
+                    f"made on {plan.generation}. Read the plan again and decide anew."
+                )
+            stored = plan.model_copy(
+                update={"generation": plan.generation + 1, "written_at": datetime.now(UTC)}
+            )
+            stored.write(layout.traffic_plan)
+        return stored
+
+    def _check(self, plan: TrafficPlan, layout: PipelineLayout) -> None:
+        if not layout.path.is_dir():
+            raise NotFoundError(f"pipeline '{plan.pipeline}': nothing of it at {layout.path}")
+        kept = layout.kept_versions()
+        if unknown := sorted(plan.versions - set(kept)):
+            raise NotFoundError(
+                f"pipeline '{plan.pipeline}': no version {', '.join(map(str, unknown))} "
+                f"(kept: {', '.join(map(str, kept)) or 'none'})"
+            )
+        if problems := list(self._problems(plan)):
+            raise ConfigError([f"pipeline '{plan.pipeline}': {problem}" for problem in problems])
+
+    def _problems(self, plan: TrafficPlan) -> Iterator[str]:
+        can = self._capabilities
+        if len(plan.arms) > can.max_arms:
+            yield f"{len(plan.arms)} arms, expected at most {can.max_arms}"
+        for arm in plan.arms:
+            if arm.weight_percent % can.weight_step_percent:
+                yield (
+                    f"arm {arm.name}: weight {arm.weight_percent} %, expected a multiple of "
+                    f"{can.weight_step_percent}"
+                )
+        if plan.shadow is None:
+            return
+        if not can.has_shadow:
+            yield "a shadow, which this data plane cannot make"
+        if plan.champion is None:
+            yield "a shadow without a stable arm: there is no traffic to copy"
+        if plan.shadow.version in {arm.version for arm in plan.arms}:
+            yield f"version {plan.shadow.version} is both an arm and the shadow"

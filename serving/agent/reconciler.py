@@ -1,0 +1,211 @@
+"""The reconciler: makes servers and traffic what the plans say, one small pass after another.
+
+A pass may be cut off anywhere (`kill -9`): everything it needs lies in files, in supervisord and in
+Envoy, and the next pass goes on from there. No request passes through the agent.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from contract.errors import DataError, NotFoundError, SlipwayError
+from contract.records import Observation, PackageManifest, TrafficPlan
+from serving.agent.disagreement import DisagreementCounter
+from serving.agent.draining import Draining
+from serving.agent.health import HealthProber
+from serving.agent.observing import Observer
+from serving.agent.plans import PlanStore
+from serving.agent.runtime import ServerRuntime, ServerSpec, ServerState
+from serving.traffic.backend import Endpoint, PipelineTraffic, TrafficBackend, Version
+
+log = logging.getLogger("slipway.agent")
+
+Problems = dict[str, list[str]]  # by pipeline; those of the whole machine under ""
+_MACHINE = ""
+
+
+class Reconciler:
+    """Follows the plans of one artifact root with one runtime and one traffic backend."""
+
+    def __init__(
+        self,
+        plans: PlanStore,
+        runtime: ServerRuntime,
+        backend: TrafficBackend,
+        draining: Draining,
+        state_folder: Path,
+    ) -> None:
+        self._plans = plans
+        self._runtime = runtime
+        self._backend = backend
+        self._draining = draining
+        self._applied_folder = state_folder / "applied"
+        self._health = HealthProber()
+        self.pairs = DisagreementCounter(
+            state_folder / "pairs", lambda key: plans.layout(key[0]).predictions(key[1])
+        )
+        self._observer = Observer(backend, self.pairs, self._health.is_ready)
+        self._wanted: dict[str, TrafficPlan] = {}
+        self._applied = self._read_applied()
+        self._servers: Mapping[Version, ServerState] | None = None  # unknown before the first pass
+        self._traffic: list[PipelineTraffic] | None = None
+        self._problems: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def servers(self) -> Mapping[Version, ServerState]:
+        """Every server that was there in the last pass."""
+        return self._servers or {}
+
+    def probe(self) -> bool:
+        """Ask every server whether it is ready; True if an answer has changed."""
+        return self._health.probe({key: state.endpoint for key, state in self.servers.items()})
+
+    def observe(self, pipeline: str) -> Observation:
+        """Return what is seen of a pipeline now; see `Observer.observe`."""
+        applied = self._applied.get(pipeline)
+        problems = self._problems.get(pipeline, ()) + self._problems.get(_MACHINE, ())
+        generation = applied.generation if applied else 0
+        return self._observer.observe(pipeline, generation, self.servers, problems)
+
+    def reconcile(self) -> None:
+        """Make one pass. What fails is told in `observe` and tried again by the next pass."""
+        problems: Problems = {_MACHINE: []}
+        self._wanted = self._read_plans(problems)
+        for work in (lambda: self._keep_servers(problems), self._move_traffic, self._end_servers):
+            _guard(work, problems[_MACHINE])
+        told = {name: tuple(texts) for name, texts in problems.items()}
+        for name, texts in told.items():
+            for text in set(texts) - set(self._problems.get(name, ())):
+                log.warning("%s: %s", name or "agent", text)
+        self._problems = told
+
+    # --- plans ----------------------------------------------------------------------------------
+
+    def _read_plans(self, problems: Problems) -> dict[str, TrafficPlan]:
+        plans = {}
+        for pipeline in self._plans.pipelines():
+            problems[pipeline] = []
+            try:
+                plans[pipeline] = self._plans.current(pipeline)
+            except SlipwayError as error:  # go on with what is in force
+                problems[pipeline].append(str(error))
+                plans[pipeline] = self._in_force(pipeline)
+        return plans
+
+    def _in_force(self, pipeline: str) -> TrafficPlan:
+        return self._applied.get(pipeline, TrafficPlan(pipeline=pipeline))
+
+    def _needed(self) -> set[Version]:
+        """Return the versions that must run: those wanted and those whose traffic still flows."""
+        plans = [*self._wanted.values(), *(self._in_force(name) for name in self._wanted)]
+        return {(plan.pipeline, version) for plan in plans for version in plan.versions}
+
+    # --- servers --------------------------------------------------------------------------------
+
+    def _keep_servers(self, problems: Problems) -> None:
+        self._servers = self._runtime.states()
+        has_started = False
+        for pipeline, version in sorted(self._needed()):
+            state = self._servers.get((pipeline, version))
+            if state is not None and state.problem:
+                problems[pipeline].append(f"version {version}: {state.problem}")
+            if state is not None and state.is_kept:
+                continue
+            try:
+                self._runtime.start(self._spec(pipeline, version))
+                has_started = True
+            except (NotFoundError, DataError) as error:
+                problems[pipeline].append(f"version {version} cannot be served: {error}")
+        if has_started:
+            self._servers = self._runtime.states()
+
+    def _spec(self, pipeline: str, version: int) -> ServerSpec:
+        layout = self._plans.layout(pipeline)
+        package = layout.version(version)
+        manifest = PackageManifest.read(package / "package.json")
+        if not (package / manifest.model).is_dir():
+            raise DataError(f"{package / manifest.model}: expected a model there, found none")
+        return ServerSpec(
+            pipeline=pipeline,
+            version=version,
+            package=package,
+            predictions=layout.predictions(version),
+            drain_seconds=manifest.serve.drain_seconds,
+        )
+
+    def _end_servers(self) -> None:
+        idle = set(self.servers) - self._needed()
+        self._draining.update(idle, self._backend.active_requests)
+        routed = {
+            (one.plan.pipeline, version) for one in self._traffic or () for version in one.endpoints
+        }
+        for version in idle - routed:
+            # the routes to it are gone since an earlier pass
+            if self._draining.is_over(version) and self._runtime.stop(version):
+                self._servers = {k: state for k, state in self.servers.items() if k != version}
+                self.pairs.forget(version)
+                log.info("%s: the server of version %d has ended", *version)
+
+    # --- traffic --------------------------------------------------------------------------------
+
+    def _move_traffic(self) -> None:
+        if self._servers is None:
+            return  # nobody could say what runs: leave the data plane as it is
+        targets = [self._target(plan) for plan in self._wanted.values()]
+        for plan in targets:
+            shadow = plan.shadow.version if plan.shadow else None
+            self.pairs.follow(plan.pipeline, plan.champion, shadow)
+        traffic = [PipelineTraffic(plan, self._endpoints(plan.pipeline)) for plan in targets]
+        if traffic != self._traffic:
+            started = time.monotonic()
+            self._traffic = None  # unknown until the backend says that it is done
+            self._backend.apply(traffic)
+            self._traffic = traffic
+            log.info("data plane follows after %.0f ms", 1000 * (time.monotonic() - started))
+        for plan in targets:
+            self._remember(plan)
+
+    def _target(self, plan: TrafficPlan) -> TrafficPlan:
+        """Return the plan itself if all that it gives traffic to can take it, else what was."""
+        old = self._in_force(plan.pipeline)
+        carrying = {arm.version for arm in old.arms if arm.weight_percent > 0}
+        # one that already carries traffic is not asked again: a roll-back to it must not wait
+        new = {arm.version for arm in plan.arms if arm.weight_percent > 0} - carrying
+        if plan.shadow is not None and plan.shadow != old.shadow:
+            new.add(plan.shadow.version)
+        has_servers = all((plan.pipeline, arm.version) in self.servers for arm in plan.arms)
+        is_ready = all(self._health.is_ready((plan.pipeline, version)) for version in new)
+        return plan if has_servers and is_ready else old
+
+    def _endpoints(self, pipeline: str) -> dict[int, Endpoint]:
+        needed = self._needed()
+        return {
+            key[1]: state.endpoint
+            for key, state in self.servers.items()
+            if key[0] == pipeline and (key in needed or not self._draining.is_over(key))
+        }
+
+    def _remember(self, plan: TrafficPlan) -> None:
+        if self._applied.get(plan.pipeline) == plan:
+            return
+        plan.write(self._applied_folder / f"{plan.pipeline}.json")
+        self._applied[plan.pipeline] = plan
+        log.info("%s: traffic follows plan %d: %s", plan.pipeline, plan.generation, _words(plan))
+
+    def _read_applied(self) -> dict[str, TrafficPlan]:
+        return {path.stem: TrafficPlan.read(path) for path in self._applied_folder.glob("*.json")}
+
+
+def _guard(work: Callable[[], None], problems: list[str]) -> None:
+    """Do a part of the pass; the other parts are done even if it cannot be."""
+    try:
+        work()
+    except SlipwayError as error:
+        problems.append(str(error))
+
+
+def _words(plan: TrafficPlan) -> str:
+    arms = [f"{arm.name} {arm.version} {arm.weight_percent} %" for arm in plan.arms]
+    shadow = [f"shadow {plan.shadow.version} {plan.shadow.percent} %"] if plan.shadow else []
+    return ", ".join(arms + shadow) or "nothing is in service"

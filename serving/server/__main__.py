@@ -1,0 +1,53 @@
+"""`python -m serving.server --package DIR --port P`: serve one package until SIGTERM."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
+from serving.server.process import ModelServer, Options
+
+log = logging.getLogger("slipway")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the server; return the process's exit code (0 drained, 2 wrong package or options)."""
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    options = parse(arguments)
+    try:
+        uvloop.run(ModelServer(options).run())
+    except SlipwayError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except Exception:
+        log.exception("server: unexpected")
+        return EXIT_UNEXPECTED
+    return EXIT_DONE
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; `--help` and errors end the process as argparse does."""
+    parser = argparse.ArgumentParser(prog="python -m serving.server", description=__doc__)
+    parser.add_argument("--package", type=Path, required=True, help="folder with package.json")
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free one and logs it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--predictions", type=Path, help="folder for the prediction log")
+    parser.add_argument("--token-file", type=Path, help="file with the token callers must send")
+    parser.add_argument("--certificate", type=Path, help="PEM file: serve TLS")
+    parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    # At once: TensorFlow was seen to crash in its own tear-down, and loading cannot be interrupted.
+    os._exit(code)

@@ -1,0 +1,300 @@
+"""TensorFlow Serving's REST API for one version of one model, with /healthz and /metrics.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "..."}`. We depart in
+saying 405 for a wrong method, 503 for a full queue, and in refusing what is not JSON (NaN).
+"""
+
+import hmac
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+
+from contract.errors import did_you_mean
+from contract.records import PackageManifest
+from contract.schema import HeadConfig
+from serving.server import predictions
+from serving.server.batching import Batcher, Job, Outcome
+from serving.server.faults import FaultInjector
+from serving.server.instances import InputReader
+from serving.server.messages import Request, RequestError
+from serving.server.metadata import metadata_body, status_body
+from serving.server.metrics import ServerMetrics
+from serving.server.prediction_log import PredictionLog, is_logged
+from serving.server.runtime import DEFAULT_SIGNATURE, Outputs, RefusedInputError, Signature
+
+log = logging.getLogger("slipway")
+
+_JSON_HEADERS = b"content-type: application/json\r\n"
+_TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+Formatter = Callable[[Outputs], bytes]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What answers predictions once the model is there."""
+
+    batcher: Batcher
+    readers: Mapping[str, InputReader]
+    signatures: Mapping[str, Signature]
+    prediction_log: PredictionLog | None = None
+
+
+@dataclass(frozen=True)
+class _Route:
+    """What a path offers: a name for metrics, and a function by HTTP method."""
+
+    name: str
+    methods: Mapping[bytes, Callable[[Request], None]]
+    is_open: bool = False  # needs no token
+
+
+class RestApi:
+    """Routes requests; answers 503 for predictions until `loaded` is set."""
+
+    def __init__(
+        self, manifest: PackageManifest, metrics: ServerMetrics, token: str | None = None
+    ) -> None:
+        """Serve `manifest`; with a `token`, everything but /healthz asks for it."""
+        self.loaded: Loaded | None = None
+        self.is_draining = False
+        self._manifest = manifest
+        self._metrics = metrics
+        self._authorization = f"Bearer {token}".encode() if token else None
+        self._outputs = predictions.output_names(manifest.heads)
+        self._log_ratio = manifest.serve.prediction_log_ratio
+        self._faults = FaultInjector(manifest.serve.fault_ratio, metrics.observe_fault)
+        self._routes = self._make_routes()
+        self._unknown = _Route("other", {})
+
+    def handle(self, request: Request) -> None:
+        """Answer a request, now or when the model has; never raises."""
+        path, _, _ = request.path.partition(b"?")
+        route = self._routes.get(path, self._unknown)
+        try:
+            if request.error is not None:
+                raise request.error
+            if self._authorization is not None and not route.is_open:
+                self._check_token(request)
+            handler = route.methods.get(request.method)
+            if handler is None:
+                raise self._not_handled(request, path, route)
+            handler(request)
+        except RequestError as error:
+            self._refuse(route.name, request, error)
+        except Exception:
+            log.exception("request %s failed", request.request_id)
+            self._refuse(route.name, request, RequestError(500, "the server failed; see its log"))
+
+    # --- routes ---------------------------------------------------------------------------------
+
+    def _make_routes(self) -> dict[bytes, _Route]:
+        model = f"/v1/models/{self._manifest.pipeline}"
+        routes = {
+            b"/healthz": _Route("healthz", _get(self._healthz), is_open=True),
+            b"/metrics": _Route("metrics", _get(self._exposition)),
+        }
+        for base in (model, f"{model}/versions/{self._manifest.version}"):
+            routes[base.encode()] = _Route("status", _get(self._status))
+            routes[f"{base}/metadata".encode()] = _Route("metadata", _get(self._metadata))
+            for verb in ("predict", "classify", "regress"):
+                handler = {b"POST": getattr(self, f"_{verb}")}
+                routes[f"{base}:{verb}".encode()] = _Route(verb, handler)
+        return routes
+
+    def _not_handled(self, request: Request, path: bytes, route: _Route) -> RequestError:
+        if route.methods:
+            allowed = b", ".join(route.methods).decode()
+            return RequestError(
+                405,
+                f"{path.decode('latin-1')}: method {request.method.decode('latin-1')} is not "
+                f"allowed; expected {allowed}",
+                {"allow": allowed},
+            )
+        found = path.decode("latin-1")[:200]
+        known = [name.decode() for name in self._routes]
+        hint = did_you_mean(found, known) or f" (for example {known[-3]})"
+        return RequestError(
+            404,
+            f"{found}: not found; this server has version {self._manifest.version} of "
+            f"'{self._manifest.pipeline}'{hint}",
+        )
+
+    def _check_token(self, request: Request) -> None:
+        given = request.headers.get(b"authorization", b"")
+        if not hmac.compare_digest(given, self._authorization or b""):
+            raise RequestError(
+                401,
+                "expected the header 'Authorization: Bearer <token>' with this server's token",
+                {"www-authenticate": "Bearer"},
+            )
+
+    # --- small answers --------------------------------------------------------------------------
+
+    def _healthz(self, request: Request) -> None:
+        state = "draining" if self.is_draining else "serving" if self.loaded else "loading"
+        status = 200 if state == "serving" else 503
+        self._finish("healthz", request, status, b'{"status":"%b"}' % state.encode())
+
+    def _exposition(self, request: Request) -> None:
+        self._finish("metrics", request, 200, self._metrics.exposition(), _TEXT_HEADERS)
+
+    def _status(self, request: Request) -> None:
+        state = "UNLOADING" if self.is_draining else "AVAILABLE" if self.loaded else "LOADING"
+        self._finish("status", request, 200, status_body(self._manifest.version, state))
+
+    def _metadata(self, request: Request) -> None:
+        body = metadata_body(self._manifest, self._ready().signatures)
+        self._finish("metadata", request, 200, body)
+
+    # --- predictions ----------------------------------------------------------------------------
+
+    def _predict(self, request: Request) -> None:
+        loaded = self._ready()
+        self._faults.maybe_fail()
+        body = _parse(request)
+        signature, reader = _choose_reader(loaded, body)
+        if "instances" in body and "inputs" not in body:
+            columns = reader.read_rows(body["instances"])
+            self._submit("predict", request, signature, columns, predictions.predict_rows)
+        elif "inputs" in body and "instances" not in body:
+            columns = reader.read_columns(body["inputs"])
+            self._submit("predict", request, signature, columns, predictions.predict_columns)
+        else:
+            near = next((did_you_mean(key, ("instances", "inputs")) for key in body), "")
+            raise RequestError(400, f"body: expected exactly one of 'instances' and 'inputs'{near}")
+
+    def _classify(self, request: Request) -> None:
+        tasks = ("binary_classification", "multiclass_classification")
+        self._predict_examples("classify", request, tasks)
+
+    def _regress(self, request: Request) -> None:
+        self._predict_examples("regress", request, ("regression",))
+
+    def _predict_examples(self, method: str, request: Request, tasks: tuple[str, ...]) -> None:
+        loaded = self._ready()
+        self._faults.maybe_fail()
+        body = _parse(request)
+        head, config = self._choose_head(method, body.get("signature_name"), tasks)
+        columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(_examples(body), "examples")
+        name = self._outputs[head]
+
+        def formatted(outputs: Outputs) -> bytes:
+            if method == "regress":
+                return predictions.regress(outputs[name])
+            return predictions.classify(outputs[name], config)
+
+        self._submit(method, request, DEFAULT_SIGNATURE, columns, formatted)
+
+    def _choose_head(
+        self, method: str, wanted: Any, tasks: tuple[str, ...]
+    ) -> tuple[str, HeadConfig]:
+        heads = {n: h for n, h in self._manifest.heads.items() if h.task in tasks}
+        if not heads:
+            raise RequestError(400, f":{method}: '{self._manifest.pipeline}' has no such head")
+        if wanted in heads:
+            return wanted, heads[wanted]
+        names = ", ".join(f"'{name}'" for name in heads)
+        if wanted not in (None, "", DEFAULT_SIGNATURE):
+            raise RequestError(400, f"signature_name: found {wanted!r}, expected a head: {names}")
+        if len(heads) > 1:
+            raise RequestError(400, f"signature_name: several heads, name one of {names}")
+        return next(iter(heads.items()))
+
+    def _submit(
+        self,
+        method: str,
+        request: Request,
+        signature: str,
+        columns: dict[str, np.ndarray],
+        formatter: Formatter,
+    ) -> None:
+        rows = len(next(iter(columns.values())))
+        done = partial(self._predicted, method, request, formatter)
+        self._ready().batcher.submit(Job(signature, columns, rows, done))
+
+    def _predicted(
+        self, method: str, request: Request, formatter: Formatter, outcome: Outcome
+    ) -> None:
+        if isinstance(outcome, RefusedInputError):
+            error = RequestError(400, f"the model refuses the input: {outcome}")
+            return self._refuse(method, request, error)
+        if isinstance(outcome, Exception):
+            log.error("request %s: the model failed: %s", request.request_id, outcome)
+            error = RequestError(500, f"the model failed: {outcome}")
+            return self._refuse(method, request, error)
+        self._finish(method, request, 200, formatter(outcome))
+        if (writer := self._log_for(request)) is not None:
+            writer.add(request.request_id, outcome)
+        return None
+
+    def _log_for(self, request: Request) -> PredictionLog | None:
+        if self.loaded is None or not is_logged(request.request_id, self._log_ratio):
+            return None
+        return self.loaded.prediction_log
+
+    def _ready(self) -> Loaded:
+        if self.loaded is None:
+            raise RequestError(503, "the model is still loading; try again", {"retry-after": "1"})
+        return self.loaded
+
+    # --- answering ------------------------------------------------------------------------------
+
+    def _refuse(self, name: str, request: Request, error: RequestError) -> None:
+        headers = "".join(f"{key}: {value}\r\n" for key, value in error.headers.items())
+        body = orjson.dumps({"error": str(error)})
+        self._finish(name, request, error.status, body, _JSON_HEADERS + headers.encode("latin-1"))
+
+    def _finish(
+        self,
+        name: str,
+        request: Request,
+        status: int,
+        body: bytes,
+        headers: bytes = _JSON_HEADERS,
+    ) -> None:
+        request.reply(status, body, headers)
+        self._metrics.observe_request(name, status, time.monotonic() - request.received_at)
+
+
+def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:
+    return {b"GET": handler, b"HEAD": handler}
+
+
+def _parse(request: Request) -> dict[str, Any]:
+    encoding = request.headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        raise RequestError(
+            415, f"content-encoding {encoding.decode('latin-1')}: send the body uncompressed"
+        )
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"body: not JSON: {error}") from error
+    if type(body) is not dict:
+        raise RequestError(400, 'body: expected a JSON object, as in {"instances": [...]}')
+    return body
+
+
+def _choose_reader(loaded: Loaded, body: dict[str, Any]) -> tuple[str, InputReader]:
+    name = body.get("signature_name") or DEFAULT_SIGNATURE
+    if type(name) is not str or name not in loaded.readers:
+        known = ", ".join(f"'{known}'" for known in loaded.readers)
+        raise RequestError(400, f"signature_name: found {name!r}, expected one of {known}")
+    return name, loaded.readers[name]
+
+
+def _examples(body: dict[str, Any]) -> Any:
+    """Return the rows of a :classify or :regress body, each with the shared context."""
+    context, examples = body.get("context", {}), body.get("examples")
+    if type(context) is not dict:
+        raise RequestError(400, "context: expected an object")
+    if type(examples) is not list or not all(type(example) is dict for example in examples):
+        raise RequestError(400, "examples: expected a list of objects")
+    return [{**context, **example} for example in examples] if context else examples

@@ -1,0 +1,136 @@
+"""Envoy's routes: who answers a request, who gets a copy, and what is tried again."""
+
+from collections.abc import Sequence
+
+from contract.records import TrafficPlan
+from serving.traffic.backend import PipelineTraffic
+from serving.traffic.envoy_documents import (
+    ROUTES,
+    TYPE,
+    Document,
+    cluster_name,
+    duration,
+)
+from serving.traffic.envoy_listener import ListenerOptions
+
+# A server's 503 carries it while the model is loading.
+LOADING_HEADER = "x-slipway-loading"
+
+# With these a request waits for a dead server for about 15 s (each pause is drawn at random below
+# its bound), twice what a restart takes, and fails if it takes longer.
+_RETRIES = 60
+_RETRY_BASE_INTERVAL = "0.05s"
+_RETRY_MAX_INTERVAL = "0.5s"
+
+
+def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Document:
+    """Return the routes of all pipelines; what matches none gets 404, without the token 401."""
+    action = {"timeout": duration(options.timeout_seconds), "retry_policy": _retry_policy()}
+    of_pipelines = [route for one in traffic for route in _pipeline_routes(one, action)]
+    nowhere = _answer(404, "no such pipeline here; expected /v1/models/<pipeline>:predict")
+    return {
+        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        "virtual_hosts": [
+            {
+                "name": ROUTES,
+                "domains": ["*"],
+                # it is ours, and no business of the servers
+                "request_headers_to_remove": ["authorization"] if options.token else [],
+                "routes": [
+                    *_refusal_without(options.token),
+                    *of_pipelines,
+                    {"match": {"prefix": "/"}, **nowhere},
+                ],
+            }
+        ],
+    }
+
+
+def _refusal_without(token: str) -> list[Document]:
+    # A route and not the filter `api_key_auth`, which Envoy 1.40 calls work in progress, outside
+    # its threat model. Envoy's admin port, on loopback, shows the token to whoever may use it.
+    if not token:
+        return []
+    header = {
+        "name": "authorization",
+        "string_match": {"exact": f"Bearer {token}"},
+        "invert_match": True,
+        "treat_missing_header_as_empty": True,
+    }
+    challenge = {"header": {"key": "www-authenticate", "value": "Bearer"}}
+    return [
+        {
+            "match": {"prefix": "/", "headers": [header]},
+            **_answer(401, "expected the header 'Authorization: Bearer <token>'"),
+            "response_headers_to_add": [challenge],
+        }
+    ]
+
+
+def _pipeline_routes(traffic: PipelineTraffic, action: Document) -> list[Document]:
+    plan, prefix = traffic.plan, f"/v1/models/{traffic.plan.pipeline}"
+    direct = [
+        {
+            "match": _below(f"{prefix}/versions/{version}"),
+            "route": {"cluster": cluster_name(plan.pipeline, version), **action},
+        }
+        for version in sorted(traffic.endpoints)
+    ]
+    unknown = _answer(404, f"pipeline '{plan.pipeline}': this version does not run")
+    return [
+        *direct,
+        {"match": {"prefix": f"{prefix}/versions/"}, **unknown},
+        *_weighted_routes(plan, _below(prefix), action),
+    ]
+
+
+def _weighted_routes(plan: TrafficPlan, match: Document, action: Document) -> list[Document]:
+    if not plan.arms:
+        text = f"pipeline '{plan.pipeline}': no version is in service"
+        return [{"match": match, **_answer(503, text)}]
+    arms = [
+        {"name": cluster_name(plan.pipeline, arm.version), "weight": arm.weight_percent}
+        for arm in plan.arms
+    ]
+    route = {"weighted_clusters": {"clusters": arms}, **action}
+    if plan.shadow is None or plan.shadow.percent == 0:
+        return [{"match": match, "route": route}]
+    mirror = {
+        "cluster": cluster_name(plan.pipeline, plan.shadow.version, is_shadow=True),
+        "runtime_fraction": {
+            "default_value": {"numerator": plan.shadow.percent, "denominator": "HUNDRED"}
+        },
+    }
+    # Questions about status and metadata are not worth a copy.
+    posts = {**match, "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]}
+    return [
+        {"match": posts, "route": {**route, "request_mirror_policies": [mirror]}},
+        {"match": match, "route": route},
+    ]
+
+
+def _retry_policy() -> Document:
+    """Retry only what no model has seen: so nothing is predicted, counted or logged twice.
+
+    The retries bridge the restart of a killed server: at first nobody listens, then the server
+    says that it is loading.
+    """
+    return {
+        "retry_on": "connect-failure,reset-before-request,retriable-headers",
+        "retriable_headers": [{"name": LOADING_HEADER, "present_match": True}],
+        "num_retries": _RETRIES,
+        "retry_back_off": {
+            "base_interval": _RETRY_BASE_INTERVAL,
+            "max_interval": _RETRY_MAX_INTERVAL,
+        },
+    }
+
+
+def _below(path: str) -> Document:
+    """Match a model's path, its verbs (`:predict`) and what lies below it, and no longer name."""
+    return {"safe_regex": {"regex": f"{path}([:/].*)?"}}
+
+
+def _answer(status: int, text: str) -> Document:
+    return {"direct_response": {"status": status, "body": {"inline_string": text}}}

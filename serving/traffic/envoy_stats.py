@@ -1,0 +1,65 @@
+"""Reading Envoy's own counters, as its admin port gives them in Prometheus' text format."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from serving.traffic.backend import Version, VersionCounters
+
+# `<pipeline>/<version>` or `<pipeline>/<version>/shadow`
+_CLUSTER = r"^cluster\.[a-z0-9_]+/\d+(/shadow)?\."
+COUNTERS_FILTER = _CLUSTER + r"upstream_rq_(\dxx|time|(pending|active)_overflow)$"
+ACTIVE_FILTER = _CLUSTER + r"upstream_rq_active$"
+
+
+def counters(text: str) -> dict[Version, VersionCounters]:
+    """Return the counters of every version: those of its callers and of its copies, added.
+
+    Errors are answers with status 5xx, also those that Envoy gave itself for want of an answer.
+    A copy turned away by the shadow's cap was never sent: Envoy counts it as a 503, we do not.
+    """
+    totals: dict[Version, VersionCounters] = defaultdict(VersionCounters)
+    buckets: dict[Version, dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    for version, is_shadow, sample in _samples(text):
+        count, total = int(sample.value), totals[version]
+        # the parser gives counters the suffix that OpenMetrics wants of them
+        match sample.name.removesuffix("_total").removeprefix("envoy_cluster_upstream_rq_"):
+            case "xx":
+                is_error = sample.labels["envoy_response_code_class"] == "5"
+                totals[version] = _plus(total, count, count if is_error else 0)
+            case "pending_overflow" | "active_overflow" if is_shadow:
+                totals[version] = _plus(total, -count, -count)
+            case "time_bucket":
+                buckets[version][float(sample.labels["le"])] += count
+    return {version: _with_latency(seen, buckets[version]) for version, seen in totals.items()}
+
+
+def active(text: str) -> dict[Version, int]:
+    """Return how many requests each version has under way, copies included."""
+    totals: dict[Version, int] = defaultdict(int)
+    for version, _, sample in _samples(text):
+        totals[version] += int(sample.value)
+    return dict(totals)
+
+
+def _samples(text: str) -> Iterator[tuple[Version, bool, Sample]]:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            pipeline, version, *shadow = sample.labels["envoy_cluster_name"].split("/")
+            yield (pipeline, int(version)), bool(shadow), sample
+
+
+def _plus(total: VersionCounters, requests: int, errors: int) -> VersionCounters:
+    return replace(total, requests=total.requests + requests, errors=total.errors + errors)
+
+
+def _with_latency(seen: VersionCounters, buckets: dict[float, int]) -> VersionCounters:
+    bounds = sorted(bound for bound in buckets if bound != float("inf"))
+    return replace(
+        seen,
+        latency_bounds_ms=tuple(bounds),
+        latency_counts=tuple(buckets[bound] for bound in bounds),
+    )

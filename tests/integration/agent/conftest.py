@@ -1,0 +1,236 @@
+"""A serving stack of its own for each test: supervisord, Envoy, agent, stand-in servers."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from components.agent_client import AgentClient
+from contract.layout import PipelineLayout
+from contract.records import (
+    Arm,
+    ArmObservation,
+    InputSpec,
+    Observation,
+    PackageManifest,
+    Provenance,
+    Shadow,
+    TrafficPlan,
+)
+from contract.schema import HeadConfig, ServeConfig
+from serving.agent.programs import agent_program, envoy_program, server_name
+from serving.agent.settings import AgentSettings
+from serving.agent.supervision import Supervisor, socket_path, write_configuration
+
+STAND_IN = Path(__file__).parent / "stand_in_server.py"
+PIPELINE = "digits"
+PATIENCE_SECONDS = 40.0
+
+
+class Stack:
+    """One machine's serving, started by `up` and ended by `down`."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.layout = PipelineLayout(folder / "artifacts", PIPELINE)
+        home = folder / "home"
+        token_file = folder / "token"
+        token_file.write_text("secret\n")
+        settings = AgentSettings(
+            root=self.layout.root,
+            home=home,
+            port=free_port(),
+            token_file=token_file,
+            envoy_port=free_port(),
+            envoy_admin_port=free_port(),
+            supervisor_socket=socket_path(home / "supervisor"),
+            drain_seconds=0.5,
+            server_command=(sys.executable, str(STAND_IN)),
+        )
+        self.settings = replace(settings, **changes)
+        self.supervisor = Supervisor(home / "supervisor")
+        self.client = AgentClient(f"http://127.0.0.1:{self.settings.port}", "secret")
+        self.url = f"http://127.0.0.1:{self.settings.envoy_port}"
+
+    def up(self) -> None:
+        programs = [envoy_program(self.settings), agent_program(self.settings)]
+        write_configuration(self.settings.supervisor_home, programs)
+        self.supervisor.start()
+        self.client.plan(PIPELINE)
+
+    def down(self) -> None:
+        self.client.close()
+        self.supervisor.stop()
+
+    def package(self, version: int, serve: ServeConfig | None = None, **behaviour: Any) -> None:
+        folder = self.layout.version(version)
+        (folder / "model").mkdir(parents=True)
+        (folder / "behaviour.json").write_text(json.dumps(behaviour))
+        manifest(version, serve or ServeConfig(drain_seconds=2.0)).write(folder / "package.json")
+
+    def propose(
+        self, weights: dict[int, int], shadow: Shadow | None = None, standby: tuple[int, ...] = ()
+    ) -> TrafficPlan:
+        """Store a plan: the first version is stable, the second the canary."""
+        names = ("stable", "canary")
+        arms = tuple(
+            Arm(name=name, version=version, weight_percent=weight)
+            for name, (version, weight) in zip(names, weights.items(), strict=False)
+        )
+        changes = {"arms": arms, "shadow": shadow, "standby": standby, "author": "test"}
+        return self.client.propose(self.client.plan(PIPELINE).model_copy(update=changes))
+
+    def wait_for(self, plan: TrafficPlan) -> float:
+        """Wait until the data plane follows a plan; return the seconds it took."""
+        started = time.monotonic()
+        self.until(
+            lambda: self.observation().generation >= plan.generation,
+            f"data plane on generation {plan.generation}",
+        )
+        return time.monotonic() - started
+
+    def serve(self, weights: dict[int, int], **more: Any) -> TrafficPlan:
+        plan = self.propose(weights, **more)
+        self.wait_for(plan)
+        return plan
+
+    def until(self, is_so: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_so():
+            if time.monotonic() > deadline:
+                log = self.settings.logs_folder / "agent.log"
+                pytest.fail(f"not so in {PATIENCE_SECONDS} s: {what}\n{log.read_text()[-3000:]}")
+            time.sleep(0.02)
+
+    def observation(self) -> Observation:
+        return self.client.observation(PIPELINE)
+
+    def seen(self, version: int) -> ArmObservation:
+        arm = self.observation().of(version)
+        assert arm is not None, f"version {version} does not run"
+        return arm
+
+    def predict(self, count: int, **headers: str) -> Counter[str]:
+        """Send predictions one by one; return how many each version (or status) answered."""
+        with httpx.Client(base_url=self.url, headers=headers, trust_env=False) as http:
+            answers = [http.post(f"/v1/models/{PIPELINE}:predict", json={}) for _ in range(count)]
+        return Counter(
+            answer.headers["x-slipway-version"] if answer.is_success else str(answer.status_code)
+            for answer in answers
+        )
+
+    def pid(self, program: str) -> int:
+        return self.supervisor.states()[program].pid
+
+    def kill(self, program: str) -> int:
+        """`kill -9` a program and return the process id that it had."""
+        pid = self.pid(program)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def server(self, version: int) -> str:
+        return server_name(PIPELINE, version)
+
+    def server_port(self, version: int) -> int:
+        text = (self.settings.state_folder / "ports.json").read_text()
+        return int(json.loads(text)["ports"][self.server(version)])
+
+
+class Load:
+    """Callers that send predictions without pause, each on a connection of its own."""
+
+    def __init__(self, stack: Stack, callers: int = 4, body: object = None) -> None:
+        self._port = stack.settings.envoy_port
+        self._body = json.dumps(body)
+        self._is_stopping = False
+        self.answers: list[tuple[float, str, float]] = []  # sent at, version or error, seconds
+        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopping = True
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        while not self._is_stopping:
+            sent = time.monotonic()
+            try:
+                connection.request("POST", f"/v1/models/{PIPELINE}:predict", self._body)
+                answer = connection.getresponse()
+                answer.read()
+                who = answer.getheader("x-slipway-version", "") if answer.status == 200 else ""
+                result = who or str(answer.status)
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                result = type(error).__name__
+            self.answers.append((sent, result, time.monotonic() - sent))
+
+    def counted(self) -> Counter[str]:
+        return Counter(result for _, result, _ in self.answers)
+
+    def failures(self) -> Counter[str]:
+        return Counter({k: n for k, n in self.counted().items() if len(k) > 2})
+
+
+def manifest(version: int, serve: ServeConfig) -> PackageManifest:
+    return PackageManifest(
+        pipeline=PIPELINE,
+        version=version,
+        created_at=datetime.now(UTC),
+        digest="sha256:0",
+        inputs={"x": InputSpec(dtype="float32")},
+        heads={"digit": HeadConfig(task="multiclass_classification", classes=("0", "1"))},
+        serve=serve,
+        provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Return a function that starts a stack; keywords are changed settings."""
+    stacks = []
+
+    def make(**changes: Any) -> Stack:
+        stack = Stack(tmp_path, **changes)
+        stacks.append(stack)
+        stack.up()
+        return stack
+
+    yield make
+    for stack in stacks:
+        stack.down()
+
+
+@pytest.fixture
+def load_on() -> Callable[[Stack], Load]:
+    """Return a function that makes a Load, to be used in a `with`."""
+    return Load
+
+
+@pytest.fixture
+def stack(make_stack: Callable[..., Stack]) -> Stack:
+    return make_stack()

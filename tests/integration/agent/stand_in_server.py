@@ -1,0 +1,78 @@
+"""A small stand-in for the model server: the same command line and health, any behaviour.
+
+It does what `<package>/behaviour.json` says: `delay_seconds`, `error_every` (each n-th prediction
+fails), `exit_code` (dies at its start), `start_seconds`, `answer` (the class index it predicts).
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+parser = argparse.ArgumentParser()
+for flag in ("--package", "--host", "--port", "--predictions"):
+    parser.add_argument(flag, required=True)
+options = parser.parse_args()
+package = Path(options.package)
+behaviour = json.loads((package / "behaviour.json").read_text())
+version = json.loads((package / "package.json").read_text())["version"]
+numbers = itertools.count(1)
+under_way = 0
+most_under_way = 0
+started = time.monotonic()
+
+if "exit_code" in behaviour:
+    sys.stderr.write("the stand-in was told to end\n")
+    sys.exit(behaviour["exit_code"])
+
+log_folder = Path(options.predictions)
+log_folder.mkdir(parents=True, exist_ok=True)
+log_file = (log_folder / f"{time.time_ns()}.jsonl").open("a", buffering=1)
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        size, has_more = size + len(message.get("body", b"")), message.get("more_body", False)
+    is_loaded = time.monotonic() - started >= behaviour.get("start_seconds", 0.0)
+    headers = [(b"x-slipway-version", str(version).encode())]
+    status, answer = 200, {"status": "serving"}
+    if scope["path"] == "/most":
+        answer = {"most": most_under_way}
+    elif not is_loaded:
+        status, answer = 503, {"error": "loading"}
+        headers.append((b"x-slipway-loading", b"1"))
+    elif scope["path"] != "/healthz":
+        status, answer = await predict(dict(scope["headers"]), size)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+async def predict(headers: dict[bytes, bytes], size: int) -> tuple[int, dict[str, Any]]:
+    global under_way, most_under_way
+    under_way += 1
+    most_under_way = max(most_under_way, under_way)
+    try:
+        await asyncio.sleep(behaviour.get("delay_seconds", 0.0))
+    finally:
+        under_way -= 1
+    if "error_every" in behaviour and next(numbers) % behaviour["error_every"] == 0:
+        return 500, {"error": "told to fail"}
+    request_id = headers[b"x-request-id"].decode()
+    predicted = behaviour.get("answer", 0)
+    entry = {"request_id": request_id, "version": version, "predictions": [{"digit": predicted}]}
+    log_file.write(json.dumps(entry) + "\n")
+    seen = {"id": request_id, "has_token": b"authorization" in headers, "size_bytes": size}
+    return 200, {"predictions": [predicted], **seen}
+
+
+uvicorn.run(app, host=options.host, port=int(options.port), log_level="warning")

@@ -1,0 +1,155 @@
+"""tf.Transform over raw shards: dense, ragged and sparse outputs, and users' mistakes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.raw_examples import read_raw
+from contract.errors import DataError, UserCodeError
+from contract.records import TransformRecord
+from contract.schema import SPLITS
+
+from .conftest import Workshop
+
+HEAD = "import tensorflow as tf\nimport tensorflow_transform as tft\n"
+
+
+def returning(expression: str) -> str:
+    return f"{HEAD}\ndef preprocessing_fn(inputs):\n    return {expression}\n"
+
+
+def read(shop: Workshop, split: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a split's transformed examples, parsed by the graph's own feature spec."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    output = tft.TFTransformOutput(str(shop.layout().step("transform") / "transform_graph"))
+    spec = output.transformed_feature_spec() | {
+        "label:income": tf.io.FixedLenFeature([], tf.int64),
+        "example_id": tf.io.FixedLenFeature([], tf.string),
+        "slice:job": tf.io.FixedLenFeature([], tf.string),
+        "slice:age": tf.io.FixedLenFeature([], tf.string),
+        **(extra or {}),
+    }
+    shards = [str(path) for path in shop.shards("transform", split)]
+    rows = list(tf.data.TFRecordDataset(shards, "GZIP").as_numpy_iterator())
+    return tf.io.parse_example(rows, spec)
+
+
+def test_every_row_comes_through_with_its_label_id_and_slices(workshop: Workshop) -> None:
+    record = workshop.run("ingest", "transform").detail_as(TransformRecord)
+    for split in SPLITS:
+        raw = read_raw(workshop.shards("ingest", split), workshop.frozen())
+        columns = read(workshop, split)
+        assert record.examples[split] == len(raw)
+        place = {key: n for n, key in enumerate(raw.ids.tolist())}
+        order = [place[key] for key in columns["example_id"].numpy().tolist()]
+        assert sorted(order) == list(range(len(raw)))
+        assert columns["label:income"].numpy().tolist() == raw.labels["income"][order].tolist()
+        assert columns["slice:job"].numpy().tolist() == raw.features["job"][order].tolist()
+        ages = [str(age).encode() for age in raw.features["age"][order]]
+        assert columns["slice:age"].numpy().tolist() == ages
+
+
+def test_means_and_vocabularies_come_from_the_train_part_alone(workshop: Workshop) -> None:
+    workshop.run("ingest", "transform")
+    raw = read_raw(workshop.shards("ingest", "train"), workshop.frozen())
+    ages = raw.features["age"].astype(np.float64)
+    test = read_raw(workshop.shards("ingest", "test"), workshop.frozen())
+    columns = read(workshop, "test")
+    by_id = dict(zip(columns["example_id"].numpy().tolist(), columns["age"].numpy(), strict=True))
+    expected = (test.features["age"] - ages.mean()) / ages.std()
+    found = [by_id[key] for key in test.ids.tolist()]
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_ragged_features_keep_their_lists(workshop: Workshop) -> None:
+    workshop.run("ingest", "transform")
+    raw = read_raw(workshop.shards("ingest", "train"), workshop.frozen())
+    columns = read(workshop, "train")
+    found = dict(
+        zip(columns["example_id"].numpy().tolist(), columns["words"].to_list(), strict=True)
+    )
+    for key, words in zip(raw.ids.tolist(), raw.features["words"], strict=True):
+        assert found[key] == [len(word) for word in words]
+
+
+def test_sparse_and_multidimensional_outputs_are_written(workshop: Workshop) -> None:
+    workshop.preprocessing = returning(
+        '{"bag": inputs["words"].to_sparse(),'
+        ' "pair": tf.stack([inputs["age"], 2 * inputs["age"]], axis=1),'
+        ' "matrix": tf.ones([tf.shape(inputs["age"])[0], 2, 3]),'
+        ' "is_old": inputs["age"] > 50}'
+    )
+    workshop.run("ingest", "transform")
+    columns = read(workshop, "eval")
+    raw = read_raw(workshop.shards("ingest", "eval"), workshop.frozen())
+    place = {key: n for n, key in enumerate(raw.ids.tolist())}
+    order = [place[key] for key in columns["example_id"].numpy().tolist()]
+    ages = raw.features["age"][order]
+    assert columns["pair"].numpy().tolist() == np.stack([ages, 2 * ages], 1).tolist()
+    assert columns["matrix"].shape == (len(raw), 2, 3)
+    assert columns["is_old"].numpy().tolist() == (ages > 50).astype(int).tolist()
+    bags = [len(words) for words in raw.features["words"][order]]
+    rows = columns["bag"].indices.numpy()[:, 0]
+    assert np.bincount(rows, minlength=len(raw)).tolist() == bags
+
+
+def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -> None:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    workshop.run("ingest", "transform")
+    raw = read_raw(workshop.shards("ingest", "test"), workshop.frozen())
+    graph = workshop.layout().step("transform") / "transform_graph"
+    layer = tft.TFTransformOutput(str(graph)).transform_features_layer()
+    words = tf.ragged.constant([list(w) for w in raw.features["words"]], tf.string, ragged_rank=1)
+    inputs = {
+        "age": tf.constant(raw.features["age"]),
+        "job": tf.constant(raw.features["job"]),
+        "words": words.with_row_splits_dtype(tf.int64),
+    }
+    served = layer(inputs)
+    columns = read(workshop, "test")
+    by_id = dict(zip(columns["example_id"].numpy().tolist(), columns["job"].numpy(), strict=True))
+    assert served["job"].numpy().tolist() == [by_id[key] for key in raw.ids.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (returning("[1]"), "returned list, expected a dict"),
+        (returning("{}"), "returned an empty dict"),
+        (returning("{'x': 3}"), "output 'x': expected a Tensor.*found int"),
+        (returning("{'x': tf.constant(3)}"), "output 'x': has no batch dimension"),
+        (returning("{'label:x': inputs['age']}"), "the name is taken"),
+        (returning("inputs['agee']"), r"raised KeyError at preprocessing.py:5: 'agee'"),
+        (HEAD + "def preprocess(inputs): return inputs", "expected a function preprocessing_fn"),
+        (HEAD + "def preprocessing_fn(): return {}", "expected preprocessing_fn"),
+        ("import nothing_like_it", "preprocessing.py: import: raised ModuleNotFoundError"),
+        (
+            returning("{'x': tf.strings.to_number(inputs['job'])}"),
+            "preprocessing_fn failed on the data: .*could not be converted|StringToNumber",
+        ),
+        (returning("{'x': inputs['age'][:3]}"), "changed the number of rows|Cannot pass-through"),
+    ],
+)
+def test_mistakes_in_preprocessing_are_named(workshop: Workshop, code: str, message: str) -> None:
+    workshop.preprocessing = code
+    with pytest.raises(UserCodeError, match=message):
+        workshop.run("ingest", "transform")
+    assert not workshop.layout().step("transform").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "empty"])
+def test_a_damaged_raw_shard_is_named(workshop: Workshop, damage: str) -> None:
+    workshop.run("ingest")
+    shard: Path = workshop.shards("ingest", "eval")[0]
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-200] if damage == "truncated" else b"")
+    with pytest.raises(DataError, match="eval-00000-of-00001"):
+        workshop.run("transform")

@@ -1,0 +1,150 @@
+"""One small run up to `evaluate`, made by the real components, shared by the tests of this folder.
+
+Its pipeline has what breaks graphs: a vocabulary, a variable-length feature, a fixed shape through
+a convolution with batch normalisation, a missing value with a default, and two heads.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.command import StepCommand
+from contract.layout import RunLayout
+from contract.loader import PROJECT
+
+ROWS = 900
+STEPS_BEFORE = ("ingest", "validate", "transform", "train", "evaluate")
+
+CONFIG = """
+name: parcels
+features:
+  weight_kg: { dtype: float32 }
+  colour: { dtype: string, default: grey }
+  stamps: { dtype: string, is_variable_length: true }
+  picture: { dtype: float32, shape: [6, 6] }
+heads:
+  is_large: { task: binary_classification, classes: ["no", "yes"] }
+  price: { task: regression, loss_weight: 0.2 }
+ingest:
+  source: { kind: parquet, files: [parcels.parquet] }
+  split: { train: 0.6, eval: 0.2, test: 0.2 }
+train: { steps: 120, batch_size: 64, learning_rate: 0.01, checkpoint_every_steps: 60 }
+evaluate: { timeout_seconds: 60 }
+bless: { metric: auc, head: is_large, thresholds: { auc: 0.7 }, margin: 0.05 }
+package: { loadtest: { seconds: 1, concurrency: 4 } }
+"""
+
+PREPROCESSING = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+
+def preprocessing_fn(inputs):
+    def ids(values, name):
+        return 1 + tft.compute_and_apply_vocabulary(values, num_oov_buckets=1, vocab_filename=name)
+
+    return {
+        "mass": tft.scale_to_z_score(inputs["weight_kg"]),
+        "colour": ids(inputs["colour"], "colours"),
+        "stamps": ids(inputs["stamps"], "stamps"),
+        "picture": inputs["picture"] / 255.0,
+    }
+"""
+
+MODEL = """
+import keras
+
+
+def build_model(features, hyperparameters):
+    layers = keras.layers
+    colour = layers.Flatten()(layers.Embedding(8, 3)(layers.Reshape((1,))(features["colour"])))
+    is_stamp = keras.ops.cast(keras.ops.not_equal(features["stamps"], 0), "float32")
+    stamps = layers.Embedding(16, 4)(features["stamps"]) * is_stamp[..., None]
+    stamps = keras.ops.sum(stamps, axis=1)  # of none at all: 0, where a mean would be NaN
+    picture = layers.Conv2D(4, 3)(layers.Reshape((6, 6, 1))(features["picture"]))
+    picture = layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(picture)))
+    weight = layers.Reshape((1,))(features["mass"])
+    joined = layers.Dense(16, "relu")(layers.Concatenate()([weight, colour, stamps, picture]))
+    joined = layers.Dropout(0.1)(joined)
+    return keras.Model(
+        inputs=features,
+        outputs={"is_large": layers.Dense(1)(joined), "price": layers.Dense(1)(joined)},
+    )
+"""
+
+
+def parcels(rows: int = ROWS) -> pa.Table:
+    """Return made-up parcels: large ones are heavy, bright and often red."""
+    random = np.random.default_rng(4)
+    is_large = random.random(rows) < 0.4
+    colours = np.where(
+        random.random(rows) < 0.7,
+        np.where(is_large, "red", "blue"),
+        random.choice(["red", "green"]),
+    ).astype(object)
+    colours[random.random(rows) < 0.1] = None
+    weight = random.normal(np.where(is_large, 6.0, 3.0), 2.0)
+    pictures = np.clip(
+        random.normal(np.where(is_large, 150.0, 100.0)[:, None], 60.0, (rows, 36)), 0, 255
+    )
+    stamps = [
+        random.choice(["air", "sea", "rail", "fragile"], n).tolist()
+        for n in random.integers(0, 5, rows)
+    ]
+    return pa.table(
+        {
+            "weight_kg": pa.array(weight, pa.float32()),
+            "colour": pa.array(colours.tolist(), pa.string()),
+            "stamps": pa.array(stamps, pa.list_(pa.string())),
+            "picture": pa.array(pictures.tolist(), pa.list_(pa.float32())),
+            "is_large": pa.array(["yes" if large else "no" for large in is_large]),
+            "price": pa.array(2.0 + 0.5 * weight + random.normal(0, 0.2, rows), pa.float32()),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pipeline folders, for SLIPWAY_PIPELINES."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    (folder / "parcels").mkdir()
+    (folder / "parcels" / "pipeline.yaml").write_text(CONFIG)
+    (folder / "parcels" / "preprocessing.py").write_text(PREPROCESSING)
+    (folder / "parcels" / "model.py").write_text(MODEL)
+    pq.write_table(parcels(), folder / "parcels" / "parcels.parquet")
+    return folder
+
+
+def run_component(
+    run: RunLayout, step: str, pipelines: Path, *, redeploy: int | None = None, **overrides: object
+) -> "subprocess.CompletedProcess[str]":
+    """Run one step as the process that it is, without tracking and without an agent."""
+    command = StepCommand(step, run.pipeline, run.run_id, str(run.root), overrides, redeploy)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLIPWAY_", "MLFLOW_"))}
+    environment |= {"SLIPWAY_PIPELINES": str(pipelines), "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(
+        command.arguments(sys.executable),
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(pipelines: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
+    """A run with all results up to `evaluate`. Tests copy it; they do not write into it."""
+    run = RunLayout(tmp_path_factory.mktemp("root"), "parcels", "trained")
+    for step in STEPS_BEFORE:
+        done = run_component(run, step, pipelines)
+        assert done.returncode == 0, done.stdout
+    return run

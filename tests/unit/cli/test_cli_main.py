@@ -1,0 +1,64 @@
+"""The command as a whole: help, errors, how long it takes to start."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+COMMANDS = (
+    *("new", "check", "schema", "run", "status", "predict", "score", "loadtest", "replay"),
+    *("labels", "promote", "rollback", "teardown", "up", "down"),
+)
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+def test_help_names_every_command(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert [name for name in COMMANDS if name not in result.output] == []
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "labels"])
+def test_every_command_shows_an_example(runner: CliRunner, command: str) -> None:
+    result = runner.invoke(app, [command, "--help"])
+    assert f"$ slipway {command}" in result.output
+
+
+def test_labels_add_shows_an_example(runner: CliRunner) -> None:
+    assert "$ slipway labels add" in runner.invoke(app, ["labels", "add", "--help"]).output
+
+
+def test_an_error_is_one_clean_message_with_its_own_exit_code(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["check", "digitz"])
+    assert result.exit_code == 2
+    assert "error: pipeline 'digitz': not found; did you mean 'digits'?" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_debug_keeps_the_traceback(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["--debug", "check", "digitz"])
+    assert type(result.exception).__name__ == "NotFoundError"
+
+
+def test_importing_the_command_imports_nothing_heavy() -> None:
+    heavy = ("tensorflow", "airflow", "mlflow", "apache_beam", "numpy", "pydantic", "httpx")
+    code = f"import sys, cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
+    """Processor time, not wall time: other tests may run beside this one."""
+    code = (
+        "import resource; from cli.main import app; app(['--help'], standalone_mode=False); "
+        "used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(shown.stdout.strip().splitlines()[-1]) < 0.5

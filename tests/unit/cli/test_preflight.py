@@ -1,0 +1,80 @@
+"""What is looked at before a run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.preflight import check_disk, check_services, check_sources
+from contract.loader import load_pipeline
+from contract.records import Stack
+from contract.schema import PipelineConfig
+
+
+def config_with(folder: Path, source: dict[str, object]) -> PipelineConfig:
+    document = {
+        "name": folder.name,
+        "features": {"x": {"dtype": "float32"}},
+        "heads": {"y": {"task": "regression"}},
+        "ingest": {"source": source},
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
+    return load_pipeline(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "rents"
+
+
+def test_a_data_set_inside_a_library_needs_no_file(folder: Path) -> None:
+    findings = list(check_sources(config_with(folder, {"kind": "sklearn", "dataset": "wine"})))
+    assert [f.state for f in findings] == ["ok"]
+
+
+def test_a_missing_file_is_an_error_that_names_it(folder: Path) -> None:
+    config = config_with(folder, {"kind": "csv", "files": ["data/*.csv"]})
+    (finding,) = check_sources(config)
+    assert finding.state == "error"
+    assert f"{folder}/data/*.csv: no such file" in finding.message
+
+
+def test_an_empty_file_is_an_error(folder: Path) -> None:
+    config = config_with(folder, {"kind": "csv", "files": ["a.csv"]})
+    (folder / "a.csv").touch()
+    (finding,) = check_sources(config)
+    assert (finding.state, "a.csv: empty" in finding.message) == ("error", True)
+
+
+def test_both_files_of_an_idx_pair_are_looked_at(folder: Path) -> None:
+    config = config_with(folder, {"kind": "idx", "images": "i.gz", "labels": "l.gz"})
+    (folder / "i.gz").write_bytes(b"1234")
+    states = [f.state for f in check_sources(config)]
+    assert states == ["ok", "error"]
+
+
+def test_a_root_that_cannot_be_written_is_an_error(folder: Path) -> None:
+    config = config_with(folder, {"kind": "sklearn", "dataset": "wine"})
+    finding = check_disk(config, Path("/proc/slipway"))
+    assert finding.state == "error"
+
+
+def test_free_space_is_looked_at_where_the_root_will_be(folder: Path, tmp_path: Path) -> None:
+    config = config_with(folder, {"kind": "sklearn", "dataset": "wine"})
+    finding = check_disk(config, tmp_path / "not" / "yet")
+    assert (finding.state, str(tmp_path) in finding.message) == ("ok", True)
+
+
+def test_services_that_are_not_up_are_a_warning_only() -> None:
+    (finding,) = check_services()
+    assert (finding.state, "slipway up" in finding.message) == ("warning", True)
+
+
+def test_services_that_do_not_answer_are_errors(tmp_path: Path) -> None:
+    # port 9 (discard) is refused on loopback
+    stack = Stack(root=str(tmp_path), tracking_uri="http://127.0.0.1:9")
+    stack.write(tmp_path / "slipway-home" / "stack.json")
+    (finding,) = check_services()
+    assert finding.state == "error"
+    assert "MLflow at http://127.0.0.1:9/health" in finding.message

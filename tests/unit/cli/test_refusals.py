@@ -1,0 +1,80 @@
+"""Commands that need services, and services that are not there."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from contract.records import Stack
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "digits"],
+        ["run", "digits", "--follow"],
+        ["promote", "digits"],
+        ["rollback", "digits"],
+        ["teardown", "digits"],
+    ],
+)
+def test_without_services_a_command_says_how_to_start_them(command: list[str]) -> None:
+    result = runner.invoke(app, command)
+    assert result.exit_code == 1
+    assert "start them with 'slipway up'" in result.stderr
+
+
+def test_predict_without_services_says_how_to_start_them(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text("[1]")
+    result = runner.invoke(app, ["predict", "digits", "--file", str(rows)])
+    assert result.exit_code == 1
+    assert "start them with 'slipway up'" in result.stderr
+
+
+def test_run_refuses_a_wrong_override_before_anything_starts() -> None:
+    result = runner.invoke(app, ["run", "digits", "--set", "train.step=5"])
+    assert result.exit_code == 2
+    assert "train.step: unknown key; did you mean 'steps'?" in result.stderr
+
+
+def test_run_refuses_to_deploy_again_what_is_not_kept() -> None:
+    result = runner.invoke(app, ["run", "digits", "--redeploy", "3"])
+    assert result.exit_code == 2
+    assert "version 3 is not kept (kept: none)" in result.stderr
+
+
+def test_run_in_airflow_refuses_a_stack_without_airflow(tmp_path: Path) -> None:
+    Stack(root=str(tmp_path)).write(tmp_path / "slipway-home" / "stack.json")
+    result = runner.invoke(app, ["run", "digits"])
+    assert result.exit_code == 1
+    assert "started without Airflow" in result.stderr
+
+
+def test_labels_refuse_a_missing_file(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["labels", "add", "digits", str(tmp_path / "no.csv")])
+    assert result.exit_code == 2
+    assert "no.csv" in result.stderr
+
+
+def test_up_refuses_half_of_tls(tmp_path: Path) -> None:
+    certificate = tmp_path / "tls.crt"
+    certificate.touch()
+    result = runner.invoke(app, ["up", "--certificate", str(certificate)])
+    assert result.exit_code == 2
+    assert "TLS needs both" in result.stderr
+
+
+def test_down_without_services_is_done_at_once() -> None:
+    result = runner.invoke(app, ["down"])
+    assert result.exit_code == 0
+    assert "Everything is stopped" in result.stderr
+
+
+def test_status_of_a_new_pipeline_says_that_nothing_is_in_service() -> None:
+    result = runner.invoke(app, ["status", "digits"])
+    assert result.exit_code == 0
+    assert "nothing is in service" in result.stdout

@@ -1,0 +1,120 @@
+"""CSV files: quotes, headers, missing cells, and files that are not whole."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from components.csv_files import check_columns, read_csv, read_header
+from components.raw_rows import BadRow
+from contract.errors import DataError
+from contract.schema import CsvSource
+
+
+def source(**changes: object) -> CsvSource:
+    return CsvSource(kind="csv", files=("x",), **changes)  # type: ignore[arg-type]
+
+
+def read(path: Path, settings: CsvSource) -> tuple[list[dict[str, str | None]], list[BadRow]]:
+    rows, bad = [], []
+    for batch in read_csv(path, settings):
+        rows += batch.columns.to_pylist()
+        bad += batch.bad
+    return rows, bad
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "rows.csv"
+
+
+def test_cells_are_stripped_and_missing_ones_are_null(file: Path) -> None:
+    file.write_text("a,b\n 1 , ?\n,x\n")
+    rows, bad = read(file, source(missing=("", "?")))
+    assert rows == [{"a": "1", "b": None}, {"a": None, "b": "x"}]
+    assert bad == []
+
+
+def test_quoted_cells_hold_delimiters_quotes_and_line_ends(file: Path) -> None:
+    file.write_text('a,b\n"x, ""y""", "1\n2"\n')
+    assert read(file, source())[0] == [{"a": 'x, "y"', "b": "1\n2"}]
+
+
+def test_a_file_without_header_takes_the_names_of_the_config(file: Path) -> None:
+    file.write_text("1;2\n")
+    assert read(file, source(columns=("a", "b"), delimiter=";"))[0] == [{"a": "1", "b": "2"}]
+
+
+def test_gzip_and_byte_order_mark_are_read(file: Path) -> None:
+    file.write_bytes(gzip.compress(b"\xef\xbb\xbfa,b\n1,2\n"))
+    assert read(file, source())[0] == [{"a": "1", "b": "2"}]
+
+
+def test_rows_of_another_width_are_bad_and_keep_their_line(file: Path) -> None:
+    file.write_text("a,b\n1,2\n\n1\n1,2,3\n3,4\n")
+    rows, bad = read(file, source())
+    assert [row["a"] for row in rows] == ["1", "3"]
+    assert [(b.row, b.reason) for b in bad] == [
+        (4, "row: 1 cells, expected 2"),
+        (5, "row: 3 cells, expected 2"),
+    ]
+    assert bad[1].content == ["1", "2", "3"]
+
+
+def test_bytes_that_are_not_utf8_make_a_bad_row(file: Path) -> None:
+    file.write_bytes(b"a,b\n1,2\n\xff,3\n4,5\n")
+    rows, bad = read(file, source())
+    assert [row["a"] for row in rows] == ["1", "4"]
+    assert [(b.row, b.reason) for b in bad] == [(3, "row: not UTF-8")]
+
+
+def test_broken_quotes_make_a_bad_row(file: Path) -> None:
+    file.write_text('a,b\n"1"x,2\n3,4\n')
+    rows, bad = read(file, source())
+    assert rows == [{"a": "3", "b": "4"}]
+    assert bad[0].row == 2
+    assert "broken quotes" in bad[0].reason
+
+
+def test_a_quote_never_closed_is_an_error(file: Path) -> None:
+    file.write_text('a,b\n1,2\n"3,4\n5,6\n')
+    with pytest.raises(DataError, match="quote that opens at or after line 3 is never closed"):
+        read(file, source())
+
+
+def test_a_last_line_cut_short_is_an_error(file: Path) -> None:
+    file.write_text("a,b\n1,2\n3")
+    with pytest.raises(DataError, match="truncated: the last line, 3, has 1 of 2 cells"):
+        read(file, source())
+
+
+def test_a_truncated_gzip_file_is_an_error(file: Path) -> None:
+    whole = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(10_000)))
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="truncated or damaged gzip"):
+        read(file, source())
+
+
+@pytest.mark.parametrize("content", ["", "\n", "a,b\n"])
+def test_a_file_without_rows_is_an_error(file: Path, content: str) -> None:
+    file.write_text(content)
+    with pytest.raises(DataError, match="empty|no rows"):
+        read(file, source())
+
+
+def test_a_missing_file_is_an_error(file: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_header(file, source())
+
+
+def test_a_header_that_repeats_a_name_is_an_error(file: Path) -> None:
+    file.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(DataError, match="column names repeat: a"):
+        read_header(file, source())
+
+
+def test_missing_columns_are_named_with_the_nearest_that_is_there() -> None:
+    with pytest.raises(DataError, match=r"missing columns: 'age'; did you mean 'agee'\?") as caught:
+        check_columns(Path("x.csv"), ("agee", "job", "town"), ("age", "job"))
+    assert "columns that the config does not name: agee, town" in str(caught.value)
+    check_columns(Path("x.csv"), ("job", "town", "age"), ("age", "job"))

@@ -1,0 +1,59 @@
+import pytest
+
+from contract.errors import ConfigError
+from contract.schema import TrainConfig
+from operators.run_request import RunRequest, form
+
+
+def test_a_run_without_conf_asks_for_nothing() -> None:
+    assert RunRequest.of(None) == RunRequest.of({}) == RunRequest()
+
+
+def test_what_the_untouched_form_sends_asks_for_nothing() -> None:
+    assert RunRequest.of({name: param.value for name, param in form().items()}) == RunRequest()
+
+
+def test_the_fields_of_the_form_are_overrides_and_named_overrides_win() -> None:
+    conf = {"training_steps": 5, "learning_rate": 0.1, "overrides": {"train.steps": 9, "a.b": 1}}
+    assert RunRequest.of(conf).overrides == {
+        **{"train.steps": 9, "a.b": 1},
+        "train.learning_rate": 0.1,
+    }
+
+
+def test_a_field_set_to_zero_is_not_taken_for_an_empty_one() -> None:
+    assert RunRequest.of({"training_steps": 0}).overrides == {"train.steps": 0}
+
+
+def test_a_version_to_deploy_again_and_force_are_read() -> None:
+    request = RunRequest.of({"redeploy_version": 3, "force": True})
+    assert (request.redeploy_version, request.is_forced) == (3, True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="conf: overides: unknown key; did you mean 'overrides'"):
+        RunRequest.of({"overides": {}})
+
+
+def test_all_problems_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        RunRequest.of({"stepz": 1, "overrides": ["train.steps=3"], "redeploy_version": True})
+    assert len(refusal.value.problems) == 3
+
+
+def test_the_form_has_at_most_five_fields_and_the_overrides() -> None:
+    fields = form()
+    assert "overrides" in fields
+    assert len(fields) - 1 <= 5
+
+
+def test_the_limits_of_a_field_are_the_schemas() -> None:
+    steps = form()["training_steps"]
+    assert steps.schema["type"] == ["null", "integer"]
+    assert steps.schema["minimum"] == 1  # as `Count` of the schema says
+    assert TrainConfig.model_fields["steps"].metadata[0].ge == 1
+
+
+def test_two_dags_do_not_share_the_forms_state() -> None:
+    form()["training_steps"].resolve(7)
+    assert form()["training_steps"].value is None

@@ -1,0 +1,92 @@
+from datetime import UTC, datetime
+
+import pytest
+from fastapi.testclient import TestClient
+
+from contract.errors import ServiceUnavailableError
+from contract.layout import PipelineLayout
+from contract.records import Observation
+from serving.agent.api import control_api
+from serving.agent.plans import PlanStore
+from serving.traffic.backend import Capabilities
+
+URL = "/v1/pipelines/digits/plan"
+PLAN = {
+    "pipeline": "digits",
+    "arms": [{"name": "stable", "version": 1, "weight_percent": 100}],
+}
+
+
+@pytest.fixture
+def woken() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def api(tmp_path, woken) -> TestClient:
+    layout = PipelineLayout(tmp_path, "digits")
+    layout.version(1).mkdir(parents=True)
+    (layout.version(1) / "package.json").write_text("{}")
+
+    def observe(pipeline: str) -> Observation:
+        if pipeline == "silent":
+            raise ServiceUnavailableError("Envoy does not answer")
+        return Observation(pipeline=pipeline, generation=3, observed_at=datetime.now(UTC))
+
+    store = PlanStore(tmp_path, Capabilities(1, 2, True))
+    app = control_api(store, "secret", observe, lambda: woken.append(True))
+    return TestClient(app, headers={"authorization": "Bearer secret"})
+
+
+def test_a_plan_is_read_proposed_and_read_again(api, woken) -> None:
+    assert api.get(URL).json()["generation"] == 0
+    assert woken == []
+    stored = api.put(URL, json=PLAN)
+    assert (stored.status_code, stored.json()["generation"]) == (200, 1)
+    assert woken == [True]
+    assert api.get(URL).json() == stored.json()
+    assert api.get("/v1/pipelines").json() == {"pipelines": ["digits"]}
+
+
+def test_a_conflict_shows_the_plan_in_force(api, woken) -> None:
+    stored = api.put(URL, json=PLAN).json()
+    refused = api.put(URL, json=PLAN)
+    assert (refused.status_code, refused.json()["plan"]) == (409, stored)
+    assert "Read the plan again" in refused.json()["error"]
+    assert woken == [True]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "not a traffic plan"),
+        (b'{"pipeline": "census"}', "the plan is of pipeline 'census', expected 'digits'"),
+        (
+            b'{"pipeline": "digits", "arms": [{"name": "stable", "version": 1, '
+            b'"weight_percent": 90}]}',
+            "weights must sum to 100 percent, found 90",
+        ),
+        (b'{"pipeline": "digits", "standby": [7]}', "no version 7"),
+        (b" " * 70_000, "not a traffic plan"),
+    ],
+)
+def test_what_no_data_plane_could_follow_is_refused(api, woken, body, said) -> None:
+    refused = api.put(URL, content=body)
+    assert refused.status_code == 422
+    assert said in refused.json()["error"]
+    assert woken == []
+
+
+def test_observations_are_told_or_the_reason_why_not(api) -> None:
+    assert api.get("/v1/pipelines/digits/observation").json()["generation"] == 3
+    silent = api.get("/v1/pipelines/silent/observation")
+    assert (silent.status_code, silent.json()["error"]) == (503, "Envoy does not answer")
+    assert api.get("/v1/pipelines/No-Name/observation").status_code == 404
+
+
+def test_everything_but_health_wants_the_token(api) -> None:
+    for header in ("", "Bearer wrong", "secret", "Bearer sécret"):
+        headers = {"authorization": header.encode()}
+        assert api.get(URL, headers=headers).status_code == 401
+        assert api.put(URL, json=PLAN, headers=headers).status_code == 401
+        assert api.get("/healthz", headers=headers).status_code == 200

@@ -1,0 +1,132 @@
+import json
+
+import pytest
+
+from serving.agent.disagreement import DisagreementCounter, compare
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return lambda version: tmp_path / "predictions" / str(version[1])
+
+
+@pytest.fixture
+def counter(tmp_path, logs) -> DisagreementCounter:
+    return DisagreementCounter(tmp_path / "pairs", logs)
+
+
+@pytest.fixture
+def write(logs):
+    """Return a function that appends lines: `write(1, {"a": 3})` is class 3 for request a."""
+
+    def write_lines(version: int, answers: dict[str, object], file: str = "00000001.jsonl") -> None:
+        folder = logs(("digits", version))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / file).open("a") as log:
+            for request_id, answer in answers.items():
+                rows = answer if isinstance(answer, list) else [{"digit": answer}]
+                entry = {"request_id": request_id, "version": version, "predictions": rows}
+                log.write(json.dumps(entry) + "\n")
+
+    return write_lines
+
+
+def counts(counter: DisagreementCounter, version: int = 2) -> tuple[int, int]:
+    counter.update()
+    return counter.counts(("digits", version))
+
+
+@pytest.mark.parametrize(
+    ("stable", "shadow", "expected"),
+    [
+        ([{"a": 1}], [{"a": 1}], (1, 0)),
+        ([{"a": 1}], [{"a": 2}], (1, 1)),
+        ([{"a": 1}, {"a": 1}, {"a": 1}], [{"a": 1}, {"a": 0}, {"a": 0}], (3, 2)),
+        ([{"a": 1, "b": 5}], [{"a": 1, "b": 6}], (1, 1)),
+        ([{"a": 1, "price": 5.0}], [{"a": 1, "price": 9.5}], (1, 0)),
+        ([{"price": 5.0}], [{"price": 9.5}], (0, 0)),
+        ([{"a": 1}], [{"other": 1}], (0, 0)),
+        ([], [], (0, 0)),
+    ],
+)
+def test_rows_are_compared_class_by_class(stable, shadow, expected) -> None:
+    assert compare(stable, shadow) == expected
+
+
+def test_pairs_are_joined_by_request_id_in_any_order(counter, write) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3, "b": 4, "only stable": 5})
+    assert counts(counter) == (0, 0)
+    write(2, {"b": 4, "a": 9, "only shadow": 5})
+    assert counts(counter) == (2, 1)
+    write(2, {"c": 1})
+    write(1, {"c": 0})
+    assert counts(counter) == (3, 2)
+    assert counts(counter) == (3, 2)
+
+
+def test_what_was_logged_before_the_shadow_began_does_not_count(counter, write) -> None:
+    write(1, {"old": 3})
+    write(2, {"old": 4})
+    counter.follow("digits", 1, 2)
+    assert counts(counter) == (0, 0)
+
+
+def test_rotation_and_unfinished_lines_lose_nothing(counter, write, logs) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3})
+    assert counts(counter) == (0, 0)
+    write(1, {"b": 3}, file="00000002.jsonl")
+    write(2, {"a": 3, "b": 4})
+    unfinished = json.dumps({"request_id": "c", "predictions": [{"digit": 1}]})
+    with (logs(("digits", 2)) / "00000001.jsonl").open("a") as log:
+        log.write(unfinished[:20])
+        log.flush()
+        assert counts(counter) == (2, 1)
+        log.write(unfinished[20:] + "\n")
+    write(1, {"c": 1}, file="00000002.jsonl")
+    (logs(("digits", 1)) / "00000001.jsonl").unlink()
+    assert counts(counter) == (3, 1)
+
+
+def test_lines_that_are_no_entries_are_passed_over(counter, write, logs) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3})
+    with (logs(("digits", 1)) / "00000001.jsonl").open("a") as log:
+        log.write('not json\n[]\n{"request_id": 7, "predictions": 3}\n\n')
+    write(2, {"a": 4})
+    assert counts(counter) == (1, 1)
+
+
+def test_a_successor_goes_on_where_a_killed_agent_was(counter, write, tmp_path, logs) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3})
+    write(2, {"a": 4})
+    assert counts(counter) == (1, 1)
+    write(1, {"b": 3})
+    write(2, {"b": 3})
+    successor = DisagreementCounter(tmp_path / "pairs", logs)
+    assert successor.counts(("digits", 2)) == (1, 1)
+    successor.follow("digits", 1, 2)
+    assert counts(successor) == (2, 1)
+
+
+def test_counts_outlive_the_shadow_and_go_on_with_the_next(counter, write) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3})
+    write(2, {"a": 4})
+    counter.follow("digits", 1, None)
+    assert counts(counter) == (1, 1)
+    write(1, {"unseen": 3})
+    write(2, {"unseen": 4})
+    assert counts(counter) == (1, 1)
+    counter.follow("digits", 1, 2)
+    write(1, {"b": 3})
+    write(2, {"b": 3})
+    assert counts(counter) == (2, 1)
+    counter.forget(("digits", 2))
+    assert counter.counts(("digits", 2)) == (0, 0)
+
+
+def test_a_pipeline_that_was_never_compared_has_no_counts(counter) -> None:
+    assert counts(counter) == (0, 0)
