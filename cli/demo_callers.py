@@ -1,7 +1,6 @@
 """The demo's stand-in for users: a process that replays test rows against the data plane."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +31,7 @@ class Callers:
         Raises:
             ServiceUnavailableError: If the replay had ended by itself, or does not end.
         """
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()
         try:
             output, _ = self._process.communicate(timeout=LEAVE_SECONDS)
             return LoadReport.model_validate(json.loads(output))

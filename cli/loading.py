@@ -1,5 +1,7 @@
 """Commands that put load on what is in service: loadtest, replay."""
 
+import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +10,7 @@ import typer
 from rich.live import Live
 
 from cli.options import JsonOption, NameArgument, VersionOption
-from cli.output import data, notes, print_json, say, terminated_like_interrupted
+from cli.output import data, notes, print_json, say
 from contract.errors import EXIT_UNEXPECTED
 
 if TYPE_CHECKING:
@@ -97,24 +99,28 @@ def _load(name: str, file: Path | None, version: int | None, seconds: float) -> 
 
 def _send(load: "Load") -> "LoadReport":
     """Send the load, show how it goes, and return the report; an interrupt ends it early."""
-    from components.loadtest import run_load
+    with Live(console=notes, refresh_per_second=4, transient=True) as live:
+        return asyncio.run(_send_until_interrupted(load, live))
+
+
+async def _send_until_interrupted(load: "Load", live: Live) -> "LoadReport":
+    from components.loadtest import send_load
 
     reports: list[LoadReport] = []
-    with (
-        terminated_like_interrupted(),
-        Live(console=notes, refresh_per_second=4, transient=True) as live,
-    ):
 
-        def progress(report: "LoadReport") -> None:
-            reports[:] = [report]
-            live.update(in_words(report))
+    def progress(report: "LoadReport") -> None:
+        reports[:] = [report]
+        live.update(in_words(report))
 
-        try:
-            return run_load(load, progress)
-        except KeyboardInterrupt:
-            if not reports:
-                raise
-            return reports[0]
+    sending = asyncio.create_task(send_load(load, progress))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, sending.cancel)
+    try:
+        return await sending
+    except asyncio.CancelledError:
+        if not reports:
+            raise KeyboardInterrupt from None
+        return reports[0]
 
 
 def in_words(report: "LoadReport") -> str:

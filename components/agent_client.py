@@ -22,6 +22,8 @@ from contract.records import Observation, Record, TrafficPlan
 RecordT = TypeVar("RecordT", bound=Record)
 
 log = logging.getLogger("slipway")
+# It logs every request as INFO; a canary makes eight a second.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0

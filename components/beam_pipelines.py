@@ -37,12 +37,12 @@ def running_pipeline(config: BeamConfig, label: str) -> Iterator["beam.Pipeline"
 
     try:
         options = PipelineOptions(list(config.options))
-        runner = _runner(config.runner)
-    except (ValueError, SystemExit) as error:
+        pipeline = beam.Pipeline(runner=_runner(config.runner), options=options)
+    except (ValueError, ImportError, SystemExit) as error:
         message = f"{label}.beam: runner '{config.runner}', options {list(config.options)}: {error}"
         raise ConfigError([message]) from error
     try:
-        with _quiet_libraries(), beam.Pipeline(runner=runner, options=options) as pipeline:
+        with _quiet_libraries(), pipeline:
             yield pipeline
     except Exception as error:
         if any(text in str(error) for text in _DISK_FULL):

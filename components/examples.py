@@ -22,7 +22,6 @@ from contract.schema import PipelineConfig
 
 _LABELS = label_key("")
 _SLICES = "slice:"
-_MEMORY_RATIO = 0.25  # of what is free: the model and the evaluator beside us need the rest
 _PARSED_AT_ONCE = 1024  # a call of parse_example costs as much as some hundred examples
 _INTERLEAVED_SHARDS = 8
 
@@ -53,12 +52,18 @@ class ExampleSource:
 
 @dataclass(frozen=True)
 class Order:
-    """Which batches to read; `first_step` is how many of them were read before."""
+    """Which batches to read; `first_step` is how many of them were read before.
+
+    Parsed examples may take `memory_ratio` of the free memory (the model and the evaluator beside
+    us need the rest); if they would take more, they are streamed through a shuffle buffer of
+    `shuffle_examples`.
+    """
 
     batch_size: int
     seed: int
     first_step: int = 0
     shuffle_examples: int = 20_000
+    memory_ratio: float = 0.25
 
 
 def feature_spec(transform_graph: Path) -> dict[str, Any]:
@@ -110,9 +115,9 @@ def training_batches(source: ExampleSource, order: Order) -> tf.data.Dataset:
     """Return endless batches from `order.first_step` on, shuffled anew each epoch.
 
     An epoch's last, incomplete batch is dropped (the next epoch shuffles other examples into it); a
-    batch is never larger than the split. Where all examples fit a quarter of the free memory, they
-    are parsed once and shuffled wholly; otherwise shards are streamed in shuffled order through a
-    buffer of `order.shuffle_examples`, and resuming reads an epoch's beginning again to skip it.
+    batch is never larger than the split. Where all examples fit the memory they are parsed once and
+    shuffled wholly; otherwise shards are streamed in shuffled order through a buffer, and resuming
+    reads an epoch's beginning again to skip it.
 
     Raises:
         DataError: If a shard is truncated or corrupt; it names the file. A shard that breaks while
@@ -123,7 +128,7 @@ def training_batches(source: ExampleSource, order: Order) -> tf.data.Dataset:
         log.warning("train: batch of %d examples, the split has no more", batch_size)
     spec = {name: one for name, one in source.spec.items() if not name.startswith(_SLICES)}
     source = replace(source, spec=spec)
-    if _fits_memory(source):
+    if _fits_memory(source, order.memory_ratio):
         one_epoch = _from_memory(load_columns(source), order.seed, batch_size)
     else:
         one_epoch = _from_shards(source, order, batch_size)
@@ -218,7 +223,7 @@ def _from_shards(
     return one_epoch
 
 
-def _fits_memory(source: ExampleSource) -> bool:
+def _fits_memory(source: ExampleSource, memory_ratio: float) -> bool:
     """Estimate from the first examples whether all of them, parsed, fit."""
     sample = _parsed(source, take=1)
     if not sample:
@@ -226,7 +231,7 @@ def _fits_memory(source: ExampleSource) -> bool:
     flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample[0].values()]
     sample_bytes = sum(_bytes(column) for column in flat)
     needed = sample_bytes / _rows(sample[0]) * source.examples
-    return bool(needed <= psutil.virtual_memory().available * _MEMORY_RATIO)
+    return bool(needed <= psutil.virtual_memory().available * memory_ratio)
 
 
 def _parsed(source: ExampleSource, take: int) -> list[Columns]:

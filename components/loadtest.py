@@ -31,9 +31,7 @@ class Load:
     rows: Sequence[Mapping[str, Any]]
     seconds: float
     concurrency: int = 16
-    rate: float | None = (
-        None  # requests a second; None: each caller sends as soon as it is answered
-    )
+    rate: float | None = None  # requests a second; None: each caller sends when it is answered
     headers: Mapping[str, str] = field(default_factory=dict)
     certificate_file: Path | None = None  # what to trust, where the URL is https
 

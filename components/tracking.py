@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
+_VERSION_TAG = "slipway.version"
+
 log = logging.getLogger("slipway")
 
 
@@ -87,27 +89,19 @@ class Tracker:
     def register_model(self, name: str, package: Path, version: int, alias: str) -> None:
         """Register a package as a version of the registered model and point an alias at it.
 
-        The registry numbers versions itself; ours is in the tag `slipway.version`.
+        The registry numbers versions itself; ours is in the tag `slipway.version`. What is stored
+        there is `package.json`, which says where the package lies and what is in it.
         """
 
         def register(client: "MlflowClient") -> None:
-            from mlflow.exceptions import MlflowException
-
-            try:
-                client.create_registered_model(name)
-            except MlflowException:
-                log.debug("registered model %s is there already", name)
-            tagged = client.search_model_versions(f"name = '{name}'")
-            same = [v for v in tagged if v.tags.get("slipway.version") == str(version)]
-            entry = (
-                same[0]
-                if same
-                else client.create_model_version(
-                    name,
-                    package.as_uri(),
-                    run_id=self.run_id or None,
-                    tags={"slipway.version": str(version)},
-                )
+            if _point_alias(client, name, version, alias):
+                return
+            client.log_artifact(self.run_id, str(package / "package.json"), "package")
+            entry = client.create_model_version(
+                name,
+                f"runs:/{self.run_id}/package",
+                run_id=self.run_id,
+                tags={_VERSION_TAG: str(version), "slipway.package": str(package)},
             )
             client.set_registered_model_alias(name, alias, entry.version)
 
@@ -137,6 +131,17 @@ class Tracker:
             log.warning("MLflow: %s: %s", type(error).__name__, str(error).splitlines()[:1])
 
 
+def point_champion(tracking_uri: str, name: str, version: int) -> bool:
+    """Point the alias `champion` at a registered version; tell whether there was one.
+
+    For what happens outside of a run: a person promotes or rolls back.
+    """
+    from mlflow import MlflowClient
+
+    _limit_patience()
+    return _point_alias(MlflowClient(tracking_uri), name, version, "champion")
+
+
 @contextmanager
 def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Tracker]:
     """Yield the step's tracker; its run ends FINISHED, or FAILED if the block raises."""
@@ -154,9 +159,7 @@ def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Track
 
 
 def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    _limit_patience()
     try:
         import mlflow
         from mlflow import MlflowClient
@@ -190,6 +193,28 @@ def _continued_run(
         return run_id
     client.delete_run(run_id)
     return place.read_text()
+
+
+def _point_alias(client: "MlflowClient", name: str, version: int, alias: str) -> bool:
+    """Point an alias at the entry of one of our versions; make the registered model if need be."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException:
+        log.debug("registered model %s is there already", name)
+    entries = client.search_model_versions(f"name = '{name}'")
+    ours = [entry for entry in entries if entry.tags.get(_VERSION_TAG) == str(version)]
+    if ours:
+        client.set_registered_model_alias(name, alias, ours[0].version)
+    return bool(ours)
+
+
+def _limit_patience() -> None:
+    """Let a step wait for MLflow for seconds, not for the minutes that are its defaults."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
 
 
 def _clean(name: str) -> str:

@@ -1,12 +1,12 @@
 """Whether anything that a run depends on has changed since the last run that came to a verdict."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from pydantic import Field
 
 from contract.errors import SlipwayError
@@ -100,8 +100,12 @@ def _states(place: str) -> Iterator[tuple[str, str]]:
     if not is_absolute(place):
         yield place, "shipped with a library"
         return
+    import fsspec  # only here: it costs each process 0.1 s
+
     try:
-        filesystem, pattern = fsspec.core.url_to_fs(place)
+        filesystem, pattern = fsspec.core.url_to_fs(
+            place if "://" in place else os.path.normpath(place)
+        )
         paths = sorted(filesystem.glob(pattern))
         for path in paths:
             yield path, _state(filesystem.info(path))

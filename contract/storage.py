@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
-
 from contract.errors import ConfigError, ConflictError, StorageError
 
 _BLOCK_BYTES = 1 << 20
@@ -28,8 +26,12 @@ def local_path(uri: str) -> Path:
     Raises:
         ConfigError: For any other scheme: TensorFlow cannot open object stores itself.
     """
-    filesystem, path = fsspec.core.url_to_fs(uri) if "://" in uri else (None, uri)
-    if filesystem is not None and "file" not in filesystem.protocol:
+    if "://" not in uri:
+        return Path(uri).absolute()
+    import fsspec  # only here: it costs each process 0.1 s
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    if "file" not in filesystem.protocol:
         raise ConfigError(
             [f"root '{uri}': expected a local path or a mounted volume, found another scheme"]
         )

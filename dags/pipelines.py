@@ -35,7 +35,6 @@ from operators.steps import (
     CanaryOperator,
     EvaluateOperator,
     PromoteOperator,
-    TrainOperator,
 )
 
 RUNTIME = current_runtime()
@@ -59,7 +58,7 @@ def pipeline_dag(config: PipelineConfig) -> DAG:
             validate = task(ComponentOperator, "validate")
             transform = task(ComponentOperator, "transform")
         with _group("training"):
-            train = task(TrainOperator, "train", priority_weight=2)
+            train = task(ComponentOperator, "train", priority_weight=2)
             evaluate = task(EvaluateOperator, "evaluate")
             bless = task(BlessOperator, "bless")
         with _group("delivery"):

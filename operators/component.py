@@ -71,7 +71,6 @@ class ComponentOperator(BaseOperator):
         with airflow_errors():
             request = RunRequest.of(context["dag_run"].conf)
             run, command = self.pipeline.run(run_id), self.build(run_id, request)
-            self.prepare(run)
             result = self._run(command, run, lambda: self.watch(run, context))
         summary = {"metrics": result.metrics, "reasons": list(result.reasons)}
         context["ti"].xcom_push(key="summary", value=summary)
@@ -83,9 +82,6 @@ class ComponentOperator(BaseOperator):
         if self._process is not None:
             self.log.warning("Ending process group %d", self._process.pid)
             self._process.stop()
-
-    def prepare(self, run: RunLayout) -> None:
-        """Do what must be done before the component starts; some steps have something to do."""
 
     def watch(self, run: RunLayout, context: Any) -> None:
         """Look after the running component, about each second; some steps have something to do."""

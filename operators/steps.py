@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow.sdk import Asset, AssetAlias, SkipMixin
 
-from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.records import BlessRecord, DeployRecord, Result, TrainingEnded
 from operators.component import ComponentOperator
@@ -15,14 +14,6 @@ from operators.notify import Kind, Notice, announce
 
 _LOOK_SECONDS = 10.0
 _LOST_STATES = ("failed", "upstream_failed", "skipped", "removed")
-
-
-class TrainOperator(ComponentOperator):
-    """Trains. A new attempt takes back an earlier one's word that no more checkpoints will come."""
-
-    def prepare(self, run: RunLayout) -> None:
-        if _training_end(run) in (None, False):
-            run.training_ended.unlink(missing_ok=True)
 
 
 class EvaluateOperator(ComponentOperator):
@@ -112,14 +103,6 @@ class PromoteOperator(_AnnouncingOperator):
             context["outlet_events"][self.alias].add(self.model, extra=extra)
         else:
             self._announce(_kind_of(record), _reasons(record), context)
-
-
-def _training_end(run: RunLayout) -> bool | None:
-    """Return whether training has said that it succeeded; None before it said anything."""
-    try:
-        return TrainingEnded.read(run.training_ended).has_succeeded
-    except SlipwayError:
-        return None
 
 
 def _kind_of(record: DeployRecord) -> Kind:

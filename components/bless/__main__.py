@@ -14,10 +14,11 @@ CANDIDATE = "candidate"
 def work(step: Step) -> Outcome:
     """Choose, export and judge the candidate."""
     from components.bless.answers import TestPart
-    from components.bless.bless import bless, check_names
+    from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
     from components.bless.figures import draw
+    from components.bless.verdict import check_names
     from components.model_hooks import custom_metrics
 
     config, run = step.config, step.run

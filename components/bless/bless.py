@@ -7,14 +7,12 @@ from pathlib import Path
 from components.bless.answers import TestPart, ask
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison, compare, compare_own
-from components.bless.verdict import Finding, against_champion, against_thresholds
+from components.bless.verdict import Finding, against_champion, against_thresholds, check_names
 from components.metrics import (
     Answers,
     Custom,
-    check_metric_name,
     measure,
     measure_own,
-    metric_names,
 )
 from components.user_code import user_code
 from contract.records import Metric
@@ -68,18 +66,6 @@ def bless(
         champion_metrics=champion_metrics,
         answers=ours,
     )
-
-
-def check_names(config: PipelineConfig, own: Custom) -> None:
-    """Refuse metric names that are not measured for the blessing head.
-
-    Raises:
-        ConfigError: With the nearest name.
-    """
-    known = metric_names(config, config.blessing_head, own)
-    check_metric_name(config.bless.metric, known, "bless.metric")
-    for name in config.bless.thresholds:
-        check_metric_name(name, known, "bless.thresholds")
 
 
 def _measure(answers: Mapping[str, Answers], config: PipelineConfig, own: Custom) -> Metrics:

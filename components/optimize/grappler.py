@@ -30,7 +30,12 @@ def run_grappler(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str])
     rewrite = config.graph_options.rewrite_options
     rewrite.min_graph_nodes = -1  # small graphs too
     rewrite.optimizers.extend(optimizers)
-    return tf_optimizer.OptimizeGraph(config, meta_graph, verbose=False)
+    optimized = tf_optimizer.OptimizeGraph(config, meta_graph, verbose=False)
+    for node in optimized.node:
+        # "On the same device as node so-and-so", which a later pass may take out: it would leave a
+        # graph that cannot be imported.
+        node.attr.pop("_class", None)
+    return optimized
 
 
 def inline_calls(graph_def: Any, keep: Sequence[str]) -> Any:

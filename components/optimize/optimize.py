@@ -1,6 +1,7 @@
 """SavedModel in, smaller and faster SavedModel out: pass by pass, each held to the original."""
 
 import logging
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class _Trial:
         return _measured(row, saved, self.gate.samples), change.model if is_kept else None
 
     def _refusal(self, difference: float) -> str:
+        if math.isinf(difference):
+            return "undone: a signature changed, or an output is of another shape or not finite"
         return (
             f"undone: outputs differ by {difference:.3g} relative, at most {self.tolerance:g} is "
             "allowed"

@@ -9,7 +9,8 @@ from contract.records import PackageRecord
 def work(step: Step) -> Outcome:
     """Package what the run optimised, or `--redeploy-version` once more; keep it if it passes."""
     from components.package.contents import of_run, of_version
-    from components.package.package import LOAD_REPORT, MANIFEST, SERVER_LOG, Workplace, package
+    from components.package.package import LOAD_REPORT, SERVER_LOG, Workplace, package
+    from components.package.versions import MANIFEST
 
     if step.redeploy_version is None:
         contents = of_run(step.run, step.config)

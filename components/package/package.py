@@ -11,6 +11,7 @@ from typing import Any
 from components.loadtest import Load, run_load
 from components.package.server_process import RunningServer, running_server
 from components.package.skew import SkewCheck
+from components.package.versions import MANIFEST, kept_before, next_version
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
 from contract.records import LoadReport, PackageManifest, PackageRecord
@@ -19,7 +20,6 @@ from contract.storage import Attempt, digest_directory, storage_errors
 
 log = logging.getLogger("slipway")
 
-MANIFEST = "package.json"
 LOAD_REPORT = "loadtest.json"
 SERVER_LOG = "server.log"
 _FOLDER = "package"
@@ -79,8 +79,8 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     manifest = contents.manifest.model_copy(
         update={"digest": digest, "model": _MODEL, "examples": _EXAMPLES}
     )
-    kept = _kept_before(layout, manifest)
-    manifest = manifest.model_copy(update={"version": kept or _next_version(layout)})
+    kept = kept_before(layout, manifest)
+    manifest = manifest.model_copy(update={"version": kept or next_version(layout)})
     manifest.write(folder / MANIFEST)
     record = _try(folder, contents, settings)
     record.load.write(folder / LOAD_REPORT)
@@ -137,21 +137,3 @@ def _load_test(
             f"most {settings.max_p99_ms:g} ms is allowed (package.loadtest.max_p99_ms)"
         )
     return report
-
-
-def _next_version(layout: PipelineLayout) -> int:
-    """Take the next number. Numbers of packages that failed or were removed are not used again."""
-    while True:
-        number = Attempt.claim(layout.version_numbers).number
-        if not layout.version(number).exists():
-            return number
-
-
-def _kept_before(layout: PipelineLayout, manifest: PackageManifest) -> int | None:
-    """Return the version that an earlier attempt of the same run kept, if it is the same."""
-    for number in reversed(layout.kept_versions()):
-        other = PackageManifest.read(layout.version(number) / MANIFEST)
-        is_of_run = other.provenance.run_id == manifest.provenance.run_id
-        if is_of_run and other.digest == manifest.digest and other.serve == manifest.serve:
-            return number
-    return None

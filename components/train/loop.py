@@ -164,7 +164,10 @@ class Loop:
                 f"train: out of memory after step {self.step}; lower train.batch_size "
                 f"(now {self._config.batch_size}) or the model's size"
             )
-        return UserCodeError(
-            f"train: the model failed after step {self.step}: {in_short(error)}; look at its layers' "
-            "input ranges and shapes"
-        )
+        return UserCodeError(f"train: the model failed after step {self.step}: {_cause(error)}")
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """Return the line that says what happened; TensorFlow puts the graph's history around it."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    return next((line for line in lines if "[[{{" not in line and " = " in line), lines[0])[:500]

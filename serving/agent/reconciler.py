@@ -165,6 +165,9 @@ class Reconciler:
             log.info("data plane follows after %.0f ms", 1000 * (time.monotonic() - started))
         for plan in targets:
             self._remember(plan)
+        for pipeline in self._applied.keys() - self._wanted.keys():
+            self._path(pipeline).unlink(missing_ok=True)
+            del self._applied[pipeline]
 
     def _target(self, plan: TrafficPlan) -> TrafficPlan:
         """Return the plan itself if all that it gives traffic to can take it, else what was."""
@@ -187,11 +190,14 @@ class Reconciler:
         }
 
     def _remember(self, plan: TrafficPlan) -> None:
-        if self._applied.get(plan.pipeline) == plan:
+        if self._in_force(plan.pipeline) == plan:
             return
-        plan.write(self._applied_folder / f"{plan.pipeline}.json")
+        plan.write(self._path(plan.pipeline))
         self._applied[plan.pipeline] = plan
         log.info("%s: traffic follows plan %d: %s", plan.pipeline, plan.generation, _words(plan))
+
+    def _path(self, pipeline: str) -> Path:
+        return self._applied_folder / f"{pipeline}.json"
 
     def _read_applied(self) -> dict[str, TrafficPlan]:
         return {path.stem: TrafficPlan.read(path) for path in self._applied_folder.glob("*.json")}

@@ -11,7 +11,6 @@ outlive whoever asked for them. Its files lie in one folder, the home:
 
 import hashlib
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from typing import Any
 
 import psutil
 
-from contract.errors import ConfigError, ServiceUnavailableError
+from contract.errors import ServiceUnavailableError
 from contract.storage import write_atomically
+from serving.agent.supervisord_syntax import environment_value, escape
 from serving.agent.unix_rpc import Fault, call
 
 # `sun_path` of a unix socket holds 108 bytes with its closing zero, and supervisord first binds
@@ -64,9 +64,9 @@ class Program:
         """Return the program's section of a supervisord configuration."""
         group = str(self.stops_whole_group).lower()
         options = {
-            "command": _escape(shlex.join(self.command), self.name),
-            "directory": _escape(str(self.directory), self.name) if self.directory else None,
-            "environment": _environment(self.environment, self.name) or None,
+            "command": escape(shlex.join(self.command), self.name),
+            "directory": escape(str(self.directory), self.name) if self.directory else None,
+            "environment": environment_value(self.environment, self.name) or None,
             "priority": self.priority,
             "autostart": "true",
             # `true` and not `unexpected`: a service that ends well has ended all the same
@@ -78,7 +78,7 @@ class Program:
             "stopasgroup": group,
             "killasgroup": group,
             "redirect_stderr": "true",
-            "stdout_logfile": _escape(str(self.log_file), self.name),
+            "stdout_logfile": escape(str(self.log_file), self.name),
             "stdout_logfile_maxbytes": self.log_max_bytes,
             "stdout_logfile_backups": self.log_backups,
         }
@@ -136,11 +136,11 @@ def _supervisord_section(home: Path) -> str:
         "log": home / "supervisord.log",
         "pid": home / "supervisord.pid",
     }
-    escaped = {key: _escape(str(path), "supervisord") for key, path in where.items()}
+    escaped = {key: escape(str(path), "supervisord") for key, path in where.items()}
     return (
         f"[unix_http_server]\nfile={escaped['socket']}\nchmod=0600\n\n"
         f"[supervisord]\nlogfile={escaped['log']}\npidfile={escaped['pid']}\n"
-        f"childlogdir={_escape(str(home), 'supervisord')}\nidentifier=slipway\n\n"
+        f"childlogdir={escape(str(home), 'supervisord')}\nidentifier=slipway\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"
         f"[supervisorctl]\nserverurl=unix://{escaped['socket']}\n\n"
@@ -153,29 +153,6 @@ def _write_program(path: Path, program: Program) -> None:
     program.log_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, program.configuration())
     path.chmod(0o600)  # an environment may hold what other users should not read
-
-
-def _escape(value: str, name: str) -> str:
-    """Write a value so that supervisord reads it back; `%` is its expansion sign."""
-    if re.search(r"\s[;#]", value) or "\n" in value:
-        raise ConfigError(
-            [f"program '{name}': supervisord cannot hold {value!r}: a line break, ' ;' or ' #'"]
-        )
-    return value.replace("%", "%%")
-
-
-def _environment(environment: Mapping[str, str], name: str) -> str:
-    return ",".join(f"{key}={_quote(value, name)}" for key, value in environment.items())
-
-
-def _quote(value: str, name: str) -> str:
-    # supervisord reads pairs with a shlex that knows no escapes, then strips quotes off both ends
-    quote = "'" if '"' in value else '"'
-    if quote in value or value[:1] in ("'", '"') or value[-1:] in ("'", '"'):
-        raise ConfigError(
-            [f"program '{name}': supervisord cannot hold an environment value with such quotes"]
-        )
-    return f"{quote}{_escape(value, name)}{quote}"
 
 
 # --- the running supervisord --------------------------------------------------------------------

@@ -227,7 +227,10 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
         if isinstance(outcome, Exception):
             return outcome
         parts.append(outcome)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:  # an output whose width depends on the neighbours
+        return error
 
 
 def _is_finite(array: np.ndarray) -> bool:

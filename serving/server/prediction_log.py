@@ -10,10 +10,11 @@ ones are complete, the oldest are removed beyond a limit. Lines are whole: a rea
 file may meet an unfinished one only at its end.
 """
 
+import contextlib
+import hashlib
 import logging
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,11 @@ class Rotation:
 
 def is_logged(request_id: bytes, ratio: float) -> bool:
     """Tell whether a request is among the logged share; every server decides alike."""
-    return ratio >= 1.0 or zlib.crc32(request_id) < ratio * _HASH_RANGE
+    if ratio >= 1.0:
+        return True
+    # Not a CRC: ids that count upwards fall unevenly into its range.
+    digest = hashlib.blake2b(request_id, digest_size=4).digest()
+    return int.from_bytes(digest) < ratio * _HASH_RANGE
 
 
 class PredictionLog:
@@ -101,7 +106,8 @@ class PredictionLog:
                 time.sleep(_GATHER_SECONDS)
             self._has_work.clear()
             self._write_waiting()
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _write_waiting(self) -> None:
         entries = [self._waiting.popleft() for _ in range(len(self._waiting))]

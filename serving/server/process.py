@@ -84,6 +84,7 @@ class ModelServer:
             backlog=_BACKLOG,
         )
         sweeper = asyncio.create_task(self._sweep())
+        log.info("listening at %s:%d, loading the model", *self._socket.getsockname()[:2])
         if await self._load(stop):
             self._announce()
             await stop.wait()

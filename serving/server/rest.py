@@ -225,11 +225,15 @@ class RestApi:
         if isinstance(outcome, RefusedInputError):
             error = RequestError(400, f"the model refuses the input: {outcome}")
             return self._refuse(method, request, error)
-        if isinstance(outcome, Exception):
-            log.error("request %s: the model failed: %s", request.request_id, outcome)
-            error = RequestError(500, f"the model failed: {outcome}")
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            body = formatter(outcome)
+        except Exception as failure:  # noqa: BLE001 (no request may stay without its answer)
+            log.error("request %s: the model failed: %s", request.request_id, failure)
+            error = RequestError(500, f"the model failed: {failure}")
             return self._refuse(method, request, error)
-        self._finish(method, request, 200, formatter(outcome))
+        self._finish(method, request, 200, body)
         if (writer := self._log_for(request)) is not None:
             writer.add(request.request_id, outcome)
         return None

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+import yaml
 
 from contract.layout import RunLayout
+from contract.loader import find_pipeline
 from operators.airflow_settings import (
     AirflowHome,
     airflow_environment,
@@ -61,6 +65,11 @@ class AirflowStack:
             start_new_session=True,
         )
         self.groups.append(self.processes[name].pid)
+
+    def component(self, run: RunLayout, step: str) -> psutil.Process:
+        """Return the running process of a step: what the guard of its group has started."""
+        guard = psutil.Process(int(run.process_lock(step).read_text()))
+        return guard.children()[0]
 
     def kill(self, name: str) -> None:
         """Kill one process as a crash does: at once, and it alone."""
@@ -122,8 +131,31 @@ class AirflowStack:
         lines = self.get(path, full_content=True)["content"]
         return "\n".join(str(x.get("event", x) if isinstance(x, dict) else x) for x in lines)
 
-    def await_dag(self, dag_id: str) -> None:
-        self.wait(lambda: self.call("GET", f"/dags/{dag_id}").is_success, 90)
+    def asset_id(self, uri: str) -> int:
+        assets = self.get("/assets", uri_pattern=uri)["assets"]
+        return next(int(asset["id"]) for asset in assets if asset["uri"] == uri)
+
+    # --- pipelines ---
+
+    def add(self, name: str, **changes: dict[str, Any]) -> None:
+        """Make a small pipeline on the digits; await its DAG.
+
+        Nobody serves here, so its model is refused: no model answers all test rows right.
+        """
+        folder = self.pipelines / name
+        shutil.copytree(find_pipeline("digits"), folder)
+        config = yaml.safe_load((folder / "pipeline.yaml").read_text())
+        config |= {"name": name, "train": {**config["train"], "steps": 60}}
+        config["bless"] = {"metric": "accuracy", "thresholds": {"accuracy": 1.0}}
+        for section, content in changes.items():
+            config[section] = {**config.get(section, {}), **content}
+        (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+        self.wait(lambda: self.call("GET", f"/dags/{name}").is_success, 90)
+
+    def pause(self, dag_id: str) -> None:
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True}).raise_for_status()
+
+    # --- waiting ---
 
     def await_end(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
         """Wait until a run has ended and return its state."""

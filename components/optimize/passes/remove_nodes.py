@@ -25,6 +25,7 @@ SIDE_EFFECTS = frozenset(
         "WriteSummary",
     }
 )
+_ALWAYS_THERE = frozenset({"Placeholder", "Const"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 _HARMLESS = SIDE_EFFECTS | {"Const", "Identity", "NoOp", "Placeholder"}
 
@@ -42,9 +43,11 @@ def _remove(signature: SignatureGraph) -> SignatureGraph:
     graph = graph_pb2.GraphDef()
     graph.CopyFrom(signature.graph_def)
     outputs = {node_of(tensor) for tensor in signature.fetches}
-    _bypass(graph, outputs)  # so that a check is seen behind an Identity
-    _cut_side_effects(graph)
-    _bypass(graph, outputs)  # and those that only waited for a check
+    before = b""
+    while (now := graph.SerializeToString(deterministic=True)) != before:
+        before = now
+        _bypass(graph, outputs)  # shows checks behind an Identity
+        _cut_side_effects(graph)  # frees an Identity that only waited for a check
     return strip(signature.with_graph(graph))
 
 
@@ -75,7 +78,7 @@ def _cut_side_effects(graph: Any) -> None:
     checks = {n.name for n in graph.node if n.op in SIDE_EFFECTS} | _guarded_checks(graph)
 
     def behind(name: str) -> set[str]:
-        if name in checks:
+        if name in checks or nodes[name].op in _ALWAYS_THERE:
             return set()
         if nodes[name].op != "NoOp":
             return {f"^{name}"}

@@ -1,18 +1,50 @@
 """One parent run, one child per step, in a real MLflow; retries continue the same child."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from components.tracking import open_tracker
+from components.tracking import open_tracker, point_champion
 from contract.layout import RunLayout
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    _await_health(address, server)
+    yield address
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def _await_health(address: str, server: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        assert server.poll() is None
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("MLflow did not become healthy")
 
 
 def test_a_retry_continues_the_same_child(uri: str, tmp_path: Path) -> None:
@@ -45,6 +77,7 @@ def test_a_retry_continues_the_same_child(uri: str, tmp_path: Path) -> None:
 
 
 def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text("{}")
     with open_tracker(uri, RunLayout(tmp_path, "houses", "r1"), "promote") as tracker:
         tracker.register_model("houses", tmp_path, 7, "champion")
         tracker.register_model("houses", tmp_path, 8, "challenger")
@@ -52,6 +85,10 @@ def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> N
         tracker.remove_alias("houses", "challenger")
 
     client = MlflowClient(uri)
+    assert point_champion(uri, "houses", 7)
+    assert not point_champion(uri, "houses", 99)
+    assert client.get_model_version_by_alias("houses", "champion").tags["slipway.version"] == "7"
+    assert point_champion(uri, "houses", 8)
     champion = client.get_model_version_by_alias("houses", "champion")
     assert champion.tags["slipway.version"] == "8"
     assert "challenger" not in client.get_registered_model("houses").aliases

@@ -82,13 +82,15 @@ from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records import Result, TransformRecord
 
+# One of each for all cases: TensorFlow's collective keys start anew with every MirroredStrategy,
+# and two of them in one process mix their reductions up.
+strategies = {name: open_strategy(name) for name in ("single", "mirrored")}
 root, *run_ids = sys.argv[1:]
 for run_id in run_ids:
     run = RunLayout(Path(root), "tiny", run_id)
     record = Result.read(run.result("transform")).detail_as(TransformRecord)
     config = load_frozen(run)
-    for name in ("single", "mirrored"):
-        strategy = open_strategy(name)
+    for name, strategy in strategies.items():
         assert strategy.num_replicas_in_sync == {"single": 1, "mirrored": 2}[name]
         source = example_source(run, config, record, "train")
         graph = run.step("transform") / record.transform_graph

@@ -42,6 +42,20 @@ def callbacks(hyperparameters, steps):
     return [Slow(hyperparameters.get("marker", "/dev/null"))]
 """
 
+BREAKING_MODEL = """
+import keras
+
+def build_model(features, hyperparameters):
+    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(features["x"]))
+
+class RateThatBreaks(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return keras.ops.where(step <= {last_good}, 0.01, float("{rate}"))
+
+def optimizer(hyperparameters, steps):
+    return keras.optimizers.SGD(RateThatBreaks())
+"""
+
 
 def corrupt(path: Path) -> None:
     content = bytearray(path.read_bytes())
@@ -260,18 +274,8 @@ def test_unjudged_and_best_checkpoints_outlive_the_keep_policy(make_run):
 
 
 def test_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(make_run):
-    model = """
-    import keras, tensorflow as tf
-
-    def build_model(features, hyperparameters):
-        return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(features["x"]))
-
-    def optimizer(hyperparameters, steps):
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay([12], [0.01, float("nan")])
-        return keras.optimizers.SGD(rate)
-    """
-    made = make_run(model=model)
-    # Iterations 0..12 learn at 0.01; the fourteenth step is the first to apply NaN, so that the
+    made = make_run(model=BREAKING_MODEL.format(last_good=12, rate="nan"))
+    # Iterations 0..12 learn at 0.01, so the fourteenth step is the first to apply NaN, and the
     # loss of the fifteenth is the first that is NaN.
     with pytest.raises(
         DataError, match=r"loss is nan at step 15; the last good .* step 10\. Lower"
@@ -285,17 +289,7 @@ def test_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(make_run):
 
 
 def test_weights_that_are_not_finite_are_never_published(make_run):
-    model = """
-    import keras
-
-    def build_model(features, hyperparameters):
-        return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(features["x"]))
-
-    def optimizer(hyperparameters, steps):
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay([8], [0.01, float("inf")])
-        return keras.optimizers.SGD(rate)
-    """
-    made = make_run(model=model)
+    made = make_run(model=BREAKING_MODEL.format(last_good=8, rate="inf"))
     with pytest.raises(DataError, match="is not finite after step 10"):
         made.train()
     assert made.published == []

@@ -67,7 +67,9 @@ class Scene:
                 command = super().build(run_id, request)
                 return Script(**vars(command), lines=lines)
 
-        task_instance = SimpleNamespace(xcom_push=lambda key, value: self.pushed.update({key: value}))
+        task_instance = SimpleNamespace(
+            xcom_push=lambda key, value: self.pushed.update({key: value})
+        )
         context = {"run_id": RUN_ID, "dag_run": SimpleNamespace(conf={}), "ti": task_instance}
         return Scripted(task_id="train", pipeline=self.pipeline).execute(context)
 

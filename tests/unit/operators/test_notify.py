@@ -14,7 +14,9 @@ import structlog
 from contract.schema import NotifyConfig
 from operators.notify import FailureNotice, Notice, announce
 
-NOTICE = Notice("refused", "digits", "run-1", "bless", ("accuracy 0.91 is below 0.93",), "http://ui")
+NOTICE = Notice(
+    "refused", "digits", "run-1", "bless", ("accuracy 0.91 is below 0.93",), "http://ui"
+)
 
 
 @dataclass
@@ -31,7 +33,7 @@ def webhook() -> Iterator[Listener]:
     listener = Listener()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 (the base class names it)
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             listener.heard.append((self.path, dict(self.headers), json.loads(body)))
             self.send_response(listener.status)

@@ -37,8 +37,8 @@ class Ground:
         context = {
             "run_id": run_id,
             "dag_run": SimpleNamespace(conf=conf, run_type=run_type),
-            "task": SimpleNamespace(get_flat_relatives=lambda upstream: tasks),
-            "ti": SimpleNamespace(map_index=-1, xcom_push=lambda key, value: None),
+            "task": SimpleNamespace(get_flat_relatives=lambda **_: tasks),
+            "ti": SimpleNamespace(map_index=-1, xcom_push=lambda **_: None),
         }
         operator = Skipping(task_id="start", pipeline=self.pipeline)
         try:
@@ -59,6 +59,7 @@ class Skipping(StartOperator):
     """Takes stand-ins for Airflow's task objects, of which only the id matters."""
 
     def skip(self, ti: Any, tasks: Any) -> None:
+        del ti
         raise DownstreamTasksSkipped(tasks=[task.task_id for task in tasks])
 
 

@@ -15,7 +15,6 @@ from operators.steps import (
     CanaryOperator,
     EvaluateOperator,
     PromoteOperator,
-    TrainOperator,
 )
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,8 +33,8 @@ class Airflow:
         task_instance = SimpleNamespace(
             run_id="run-1",
             map_index=-1,
-            xcom_push=lambda key, value: None,
-            get_task_states=lambda **which: states,
+            xcom_push=lambda **_: None,
+            get_task_states=lambda **_: states,
         )
         return {
             "ti": task_instance,
@@ -47,7 +46,13 @@ class Airflow:
 def conclude(operator: ComponentOperator, record: Record) -> tuple[list[str], Airflow]:
     """Return what the operator says of a result, and the Airflow it was in."""
     airflow = Airflow()
-    result = Result(
+    with structlog.testing.capture_logs() as logged:
+        operator.conclude(result_of(operator, record), airflow.context(operator))
+    return [line["event"] for line in logged], airflow
+
+
+def result_of(operator: ComponentOperator, record: Record) -> Result:
+    return Result(
         step=operator.task_id,
         pipeline="digits",
         run_id="run-1",
@@ -57,9 +62,6 @@ def conclude(operator: ComponentOperator, record: Record) -> tuple[list[str], Ai
         inputs={},
         detail=record.model_dump(mode="json"),
     )
-    with structlog.testing.capture_logs() as logged:
-        operator.conclude(result, airflow.context(operator))
-    return [line["event"] for line in logged], airflow
 
 
 def make(operator: type[ComponentOperator], step: str, **more: Any) -> ComponentOperator:
@@ -118,8 +120,8 @@ def test_a_canary_that_did_not_pass_skips_the_rest_and_says_why(outcome: str, wo
 def skipping_conclude(operator: ComponentOperator, record: Record) -> None:
     """Conclude outside of a DAG: the one task after it is a stand-in."""
     following = make(ComponentOperator, "optimize")
-    operator.get_flat_relatives = lambda upstream: [following]  # type: ignore[method-assign]
-    conclude(operator, record)
+    operator.get_flat_relatives = lambda **_: [following]  # type: ignore[method-assign]
+    operator.conclude(result_of(operator, record), Airflow().context(operator))
 
 
 @pytest.mark.parametrize("outcome", ["promoted", "first"])
@@ -139,17 +141,6 @@ def test_a_promotion_that_deployed_nothing_is_no_event(outcome: str) -> None:
 
 def ended(has_succeeded: bool) -> TrainingEnded:
     return TrainingEnded(has_succeeded=has_succeeded, last_step=5, reason="", ended_at=MOMENT)
-
-
-def test_a_new_attempt_at_training_takes_back_the_word_that_it_failed(tmp_path: Path) -> None:
-    pipeline = PipelineRef("digits", str(tmp_path))
-    operator = TrainOperator(task_id="train", pipeline=pipeline)
-    run = pipeline.run("run-1")
-    operator.prepare(run)
-    for has_succeeded, is_kept in ((False, False), (True, True)):
-        ended(has_succeeded).write(run.training_ended)
-        operator.prepare(run)
-        assert run.training_ended.exists() is is_kept
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed"])

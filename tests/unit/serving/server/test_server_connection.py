@@ -1,6 +1,7 @@
 """HTTP/1.1 as bytes on a socket: framing, order, limits, closing."""
 
 import json
+import re
 import socket
 import time
 
@@ -32,12 +33,11 @@ def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
 
 
 def statuses(received: bytes) -> list[int]:
-    lines = [line for line in received.split(b"\r\n") if b"HTTP/1.1 " in line]
-    return [int(line.rpartition(b"HTTP/1.1 ")[2].split()[0]) for line in lines]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
 
 
 def test_pipelined_requests_are_answered_in_order(server):
-    values = range(40)
+    values = range(20, 60)
     requests = [post(b'{"instances": [%d]}' % value) for value in values]
     received = talk(server.port, b"".join(requests))
     answers = [part.split(b"}")[0] + b"}" for part in received.split(b"\r\n\r\n")[1:]]

@@ -1,0 +1,256 @@
+"""What Envoy costs a request, and how fast and how cleanly traffic follows a plan.
+
+Run as `python tests/benchmarks/bench_envoy.py [--changes N]`. It starts a stack of its own on free
+loopback ports: supervisord, Envoy, agent, and two real model servers with a tiny SavedModel. The
+peer is the same request straight to the server; limits are the goals that README states. All in one
+run, medians of five.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.agent_client import AgentClient
+from contract.layout import PipelineLayout
+from contract.records import Arm, InputSpec, PackageManifest, Provenance, TrafficPlan
+from contract.schema import HeadConfig, ServeConfig
+from contract.storage import digest_directory
+from serving.agent.programs import agent_program, envoy_program
+from serving.agent.settings import AgentSettings
+from serving.agent.supervision import Supervisor, socket_path, write_configuration
+
+PIPELINE = "digits"
+ROUNDS = 5
+REQUESTS_PER_ROUND = 1000
+CALLERS = 4
+MAX_ADDED_MS = 1.0
+MAX_ROLL_BACK_SECONDS = 2.0
+BODY = json.dumps({"instances": [{"x": 1.0}]})
+PATH = f"/v1/models/{PIPELINE}:predict"
+
+
+def emit(name: str, ours: float, peer: float | None, limit: float | None, unit: str) -> None:
+    base = peer if peer is not None else limit
+    ratio = round(ours / base, 3) if base else None
+    line = {"name": name, "ours": round(ours, 4), "peer": peer and round(peer, 4)}
+    print(json.dumps(line | {"limit": limit, "ratio": ratio, "unit": unit}), flush=True)
+
+
+# --- a stack ------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def add_package(layout: PipelineLayout, version: int) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serving_default(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.stack([x, 1.0 - x], axis=1)}
+
+    folder = layout.version(version)
+    signatures = {"serving_default": serving_default}
+    tf.saved_model.save(module, str(folder / "model"), signatures=signatures)
+    PackageManifest(
+        pipeline=PIPELINE,
+        version=version,
+        created_at=datetime.now(UTC),
+        digest=digest_directory(folder / "model"),
+        inputs={"x": InputSpec(dtype="float32")},
+        heads={"digit": HeadConfig(task="multiclass_classification", classes=("a", "b"))},
+        serve=ServeConfig(drain_seconds=2.0),
+        provenance=Provenance(run_id="bench", git_commit="", data_digests={}, versions={}),
+    ).write(folder / "package.json")
+
+
+def settings_in(folder: Path) -> AgentSettings:
+    token_file = folder / "token"
+    token_file.write_text("bench\n")
+    return AgentSettings(
+        root=folder / "artifacts",
+        home=folder / "home",
+        port=free_port(),
+        token_file=token_file,
+        envoy_port=free_port(),
+        envoy_admin_port=free_port(),
+        supervisor_socket=socket_path(folder / "home" / "supervisor"),
+    )
+
+
+def propose(client: AgentClient, weights: dict[int, int], standby: tuple[int, ...] = ()) -> float:
+    """Store a plan and wait until traffic follows; return the seconds from the call on."""
+    names = ("stable", "canary")
+    arms = tuple(
+        Arm(name=name, version=version, weight_percent=weight)
+        for name, (version, weight) in zip(names, weights.items(), strict=False)
+    )
+    current: TrafficPlan = client.plan(PIPELINE)
+    started = time.monotonic()
+    plan = client.propose(current.model_copy(update={"arms": arms, "standby": standby}))
+    while client.observation(PIPELINE).generation < plan.generation:
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+# --- callers ------------------------------------------------------------------------------------
+
+
+def latencies_ms(port: int, requests: int = REQUESTS_PER_ROUND) -> list[float]:
+    """Return the times of one caller's requests, one after the other on one connection."""
+    connection, times = http.client.HTTPConnection("127.0.0.1", port, timeout=30), []
+    for _ in range(requests):
+        started = time.perf_counter()
+        connection.request("POST", PATH, BODY)
+        answer = connection.getresponse()
+        answer.read()
+        times.append(1000 * (time.perf_counter() - started))
+        assert answer.status == 200, answer.status
+    connection.close()
+    return times
+
+
+class Callers:
+    """Threads that send predictions without pause; notes who answered when."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._is_stopping = False
+        self.answers: list[tuple[float, str]] = []
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopping = True
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        while not self._is_stopping:
+            sent = time.monotonic()
+            try:
+                connection.request("POST", PATH, BODY)
+                answer = connection.getresponse()
+                answer.read()
+                who = answer.getheader("x-slipway-version") if answer.status == 200 else None
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                who = None
+            self.answers.append((sent, who or "failed"))
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def bench_added_latency(settings: AgentSettings) -> None:
+    ports = json.loads((settings.state_folder / "ports.json").read_text())["ports"]
+    direct_port = next(port for name, port in ports.items() if name.endswith("-1"))
+    direct, through = [], []
+    for port in (direct_port, settings.envoy_port):
+        latencies_ms(port, 200)  # connections and code warm
+    for _ in range(ROUNDS):
+        direct.append(statistics.median(latencies_ms(direct_port)))
+        through.append(statistics.median(latencies_ms(settings.envoy_port)))
+    added = statistics.median(b - a for a, b in zip(direct, through, strict=True))
+    emit(
+        "request through Envoy, p50",
+        statistics.median(through),
+        statistics.median(direct),
+        None,
+        "ms",
+    )
+    emit("Envoy's share of it, p50", added, None, MAX_ADDED_MS, "ms")
+
+
+def bench_weight_changes(settings: AgentSettings, client: AgentClient, changes: int) -> None:
+    with Callers(settings.envoy_port) as callers:
+        seconds = [
+            propose(client, {1: 100 - weight, 2: weight})
+            for weight in (7 * change % 99 + 1 for change in range(changes))
+        ]
+    failed = sum(who == "failed" for _, who in callers.answers)
+    emit(f"failed of {len(callers.answers)} requests over {changes} changes", failed, None, 0, "")
+    emit("plan stored to traffic following, p50", statistics.median(seconds), None, 1.0, "s")
+    emit("plan stored to traffic following, slowest", max(seconds), None, 1.0, "s")
+
+
+def bench_roll_back(settings: AgentSettings, client: AgentClient) -> None:
+    last = []
+    for _ in range(ROUNDS):
+        propose(client, {1: 50, 2: 50})
+        with Callers(settings.envoy_port) as callers:
+            time.sleep(0.5)
+            decided = time.monotonic()
+            propose(client, {1: 100}, standby=(2,))
+            time.sleep(0.5)
+        last.append(max(sent for sent, who in callers.answers if who == "2") - decided)
+    emit(
+        "decision to last canary request",
+        statistics.median(last),
+        None,
+        MAX_ROLL_BACK_SECONDS,
+        "s",
+    )
+
+
+def bench_observation(client: AgentClient) -> None:
+    times = []
+    for _ in range(ROUNDS * 10):
+        started = time.perf_counter()
+        client.observation(PIPELINE)
+        times.append(1000 * (time.perf_counter() - started))
+    emit("an observation, p50", statistics.median(times), None, 50.0, "ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=45, help="weight changes under load")
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryDirectory() as name:
+        settings = settings_in(Path(name))
+        for version in (1, 2):
+            add_package(PipelineLayout(settings.root, PIPELINE), version)
+        run(settings, options.changes)
+
+
+def run(settings: AgentSettings, changes: int) -> None:
+    programs: list[Any] = [envoy_program(settings), agent_program(settings)]
+    write_configuration(settings.supervisor_home, programs)
+    supervisor = Supervisor(settings.supervisor_home)
+    supervisor.start()
+    try:
+        with AgentClient(f"http://127.0.0.1:{settings.port}", "bench") as client:
+            propose(client, {1: 100}, standby=(2,))
+            while not all(arm.is_ready for arm in client.observation(PIPELINE).versions):
+                time.sleep(0.1)
+            bench_added_latency(settings)
+            bench_weight_changes(settings, client, changes)
+            bench_roll_back(settings, client)
+            bench_observation(client)
+    finally:
+        supervisor.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""All ways to start a run, and what is refused, on the real scheduler with the real components."""
+
+from typing import Any
+
+from contract.freshness import Fingerprint
+from contract.loader import load_frozen
+from contract.records import BlessRecord, Result
+
+AFTER_BLESS = {"optimize", "package", "canary", "promote"}
+BEFORE_BLESS = {"ingest", "validate", "transform", "train", "evaluate"}
+
+
+def test_a_run_by_hand_with_overrides_ends_well_where_the_model_is_refused(
+    airflow_stack: Any,
+) -> None:
+    stack = airflow_stack
+    stack.add("by_hand")
+    conf = {"training_steps": 40, "overrides": {"train.checkpoint_every_steps": 20}}
+    stack.trigger("by_hand", "hand-1", conf).raise_for_status()
+    assert stack.await_end("by_hand", "hand-1") == "success"
+
+    states = stack.states("by_hand", "hand-1")
+    assert {states[step] for step in (*BEFORE_BLESS, "start", "bless")} == {"success"}
+    assert {states[step] for step in AFTER_BLESS} == {"skipped"}
+    run = stack.layout("by_hand", "hand-1")
+    assert load_frozen(run).train.steps == 40
+    verdict = Result.read(run.result("bless")).detail_as(BlessRecord)
+    assert not verdict.is_blessed
+    log = stack.log("by_hand", "hand-1", "bless")
+    assert "Slipway: by_hand refused at bless (run hand-1)" in log
+    assert verdict.reasons[0] in log
+    assert "step 40" in stack.log("by_hand", "hand-1", "train")  # the component's own lines
+
+
+def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: Any) -> None:
+    stack = airflow_stack
+    stack.add("wishful")
+    wrong_type = stack.trigger("wishful", "bad-type", {"training_steps": "many"})
+    assert wrong_type.status_code == 400
+    assert "training_steps" in wrong_type.text
+
+    wishes = {
+        "bad-override": ({"overrides": {"train.stepz": 5}}, "train.stepz: unknown key; did you"),
+        "bad-value": ({"overrides": {"train.steps": 0}}, "train.steps: Input should be greater"),
+        "bad-key": ({"overides": {}}, "overides: unknown key; did you mean 'overrides'?"),
+        "bad-version": ({"redeploy_version": 9}, "version 9 is not kept (kept: none)"),
+    }
+    for run_id, (conf, _) in wishes.items():
+        stack.trigger("wishful", run_id, conf).raise_for_status()
+    for run_id, (_, complaint) in wishes.items():
+        assert stack.await_end("wishful", run_id) == "failed"
+        states = stack.states("wishful", run_id)
+        assert states.pop("start") == "failed"
+        assert set(states.values()) == {"upstream_failed"}
+        assert stack.task("wishful", run_id, "start")["try_number"] == 1
+        assert complaint in stack.log("wishful", run_id, "start")
+
+
+def test_a_users_mistake_is_not_retried(airflow_stack: Any) -> None:
+    stack = airflow_stack
+    stack.add("mistaken")
+    lost = {"kind": "csv", "files": ["/nowhere/rows.csv"]}
+    stack.trigger("mistaken", "lost", {"overrides": {"ingest.source": lost}}).raise_for_status()
+    assert stack.await_end("mistaken", "lost") == "failed"
+    ingest = stack.task("mistaken", "lost", "ingest")
+    assert (ingest["state"], ingest["try_number"], ingest["max_tries"]) == ("failed", 1, 2)
+    log = stack.log("mistaken", "lost", "ingest")
+    assert "/nowhere/rows.csv" in log
+    assert "Slipway: mistaken failed at ingest (run lost)" in log
+
+
+def test_a_scheduled_run_without_news_skips_everything(airflow_stack: Any) -> None:
+    stack = airflow_stack
+    stack.add("ticking", schedule={"cron": "* * * * *"})
+
+    def ended() -> list[dict[str, Any]]:
+        runs = [r for r in stack.runs("ticking") if r["state"] in ("success", "failed")]
+        return sorted(runs, key=lambda run: str(run["run_after"]))
+
+    stack.wait(lambda: len(ended()) >= 2, 600)
+    stack.pause("ticking")
+    first, second = ended()[:2]
+    assert {run["run_type"] for run in (first, second)} == {"scheduled"}
+    assert {run["state"] for run in (first, second)} == {"success"}
+    assert stack.states("ticking", first["dag_run_id"])["bless"] == "success"
+    states = stack.states("ticking", second["dag_run_id"])
+    assert states.pop("start") == "success"
+    assert set(states.values()) == {"skipped"}
+    said = stack.log("ticking", second["dag_run_id"], "start")
+    folder = stack.layout("ticking", first["dag_run_id"]).path.name
+    assert f"Nothing has changed since run {folder}" in said
+    assert not stack.layout("ticking", second["dag_run_id"]).path.exists()
+
+
+def test_new_labels_start_a_run(airflow_stack: Any) -> None:
+    stack = airflow_stack
+    stack.add("labelled")
+    event = {"asset_id": stack.asset_id("slipway://labelled/labels"), "extra": {"rows": 3}}
+    stack.call("POST", "/assets/events", json=event).raise_for_status()
+    stack.wait(lambda: stack.runs("labelled"), 60)
+    (run,) = stack.runs("labelled")
+    assert run["run_type"] == "asset_triggered"
+    assert stack.await_end("labelled", run["dag_run_id"]) == "success"
+    assert stack.states("labelled", run["dag_run_id"])["bless"] == "success"
+    layout = stack.layout("labelled", run["dag_run_id"])
+    assert Fingerprint.read(layout.fingerprint).data == {"digits": "shipped with a library"}

@@ -1,0 +1,79 @@
+"""Decisions and their words."""
+
+import pytest
+
+from components.bless.comparison import Comparison
+from components.bless.verdict import against_champion, against_thresholds, check_names
+from contract.errors import ConfigError
+from contract.records import Metric
+from contract.schema import BlessConfig, PipelineConfig
+
+
+def config(**bless: object) -> PipelineConfig:
+    return PipelineConfig.model_validate(
+        {
+            "name": "tiny",
+            "features": {"x": {"dtype": "float32"}},
+            "heads": {"y": {"task": "binary_classification", "classes": ("a", "b")}},
+            "ingest": {"source": {"kind": "csv", "files": ("data.csv",)}},
+            "bless": bless,
+        }
+    )
+
+
+def test_a_threshold_that_is_met_says_the_figure_and_the_limit() -> None:
+    metrics = {"accuracy": Metric(value=0.95, low=0.93, high=0.97)}
+    (finding,) = against_thresholds(metrics, BlessConfig(thresholds={"accuracy": 0.9}))
+    assert finding.has_passed
+    assert finding.reason == (
+        "accuracy 0.95 (0.93 to 0.97) on the test part, at least 0.9 is asked: met"
+    )
+
+
+def test_a_loss_above_its_threshold_fails() -> None:
+    metrics = {"log_loss": Metric(value=0.5, low=0.4, high=0.6)}
+    (finding,) = against_thresholds(metrics, BlessConfig(thresholds={"log_loss": 0.3}))
+    assert not finding.has_passed
+    assert "at most 0.3 is asked: not met" in finding.reason
+
+
+def test_a_metric_that_is_undefined_on_the_test_part_fails_its_threshold() -> None:
+    (finding,) = against_thresholds({}, BlessConfig(thresholds={"auc": 0.8}))
+    assert not finding.has_passed
+    assert "auc is undefined on the test part" in finding.reason
+
+
+def test_non_inferiority_names_champion_margin_and_what_could_have_been_seen() -> None:
+    comparison = Comparison(advantage=0.004, low=-0.006, detectable=0.015)
+    finding = against_champion(comparison, 3, 180, BlessConfig(margin=0.01))
+    assert finding.has_passed
+    assert finding.reason == (
+        "accuracy is 0.004 better than version 3's on the same 180 test rows, with 95% confidence "
+        "at worst 0.006 worse; margin 0.01: not inferior; the smallest difference that would have "
+        "been seen is 0.015 (80% power)"
+    )
+
+
+def test_too_few_rows_are_told_apart_from_a_worse_model() -> None:
+    settings = BlessConfig(margin=0.01)
+    unsure = against_champion(Comparison(0.0, -0.05, 0.1), 1, 20, settings)
+    worse = against_champion(Comparison(-0.2, -0.25, 0.1), 1, 20, settings)
+    assert not unsure.has_passed
+    assert "a loss beyond the margin is not excluded" in unsure.reason
+    assert not worse.has_passed
+    assert "0.2 worse than" in worse.reason
+    assert ": inferior;" in worse.reason
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"bless.metric: unknown metric 'acuracy'; did you mean"):
+        check_names(config(metric="acuracy"), {})
+
+
+def test_an_unknown_threshold_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"bless.thresholds: unknown metric 'mse'"):
+        check_names(config(thresholds={"mse": 1.0}), {})
+
+
+def test_a_metric_of_the_user_is_known() -> None:
+    check_names(config(metric="profit"), {"y": {"profit": max}})

@@ -1,0 +1,36 @@
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from contract.loader import PROJECT
+from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
+
+
+def test_the_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    home = AirflowHome(tmp_path / "airflow", 8080)
+    password = home.password()
+    assert AirflowHome(tmp_path / "airflow", 8081).password() == password
+    assert json.loads(home.password_file.read_text()) == {"admin": password}
+    assert stat.S_IMODE(home.password_file.stat().st_mode) == 0o600
+    assert AirflowHome(tmp_path / "other", 8080).password() != password
+
+
+def test_everything_listens_on_the_loopback_at_the_given_port(tmp_path: Path) -> None:
+    environment = airflow_environment(AirflowHome(tmp_path, 18080))
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert environment["AIRFLOW__API__PORT"] == "18080"
+    assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith(
+        "http://127.0.0.1:18080/"
+    )
+    logs_on_a_port = [c for c in airflow_processes().values() if "--skip-serve-logs" in c]
+    assert len(logs_on_a_port) == 2  # the scheduler and the triggerer would open one each
+
+
+def test_the_project_is_importable_in_airflow_whatever_the_caller_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    environment = airflow_environment(AirflowHome(tmp_path, 1))
+    assert environment["PYTHONPATH"] == f"{PROJECT}:/elsewhere"
