@@ -74,7 +74,6 @@ def check(
     from cli.services import artifact_root
     from contract.loader import find_pipeline, parse_overrides
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     findings = []
     for finding in check_pipeline(
         find_pipeline(name), parse_overrides(set_ or []), artifact_root()

@@ -9,17 +9,17 @@ from contract.errors import ServiceUnavailableError
 from contract.loader import PROJECT, state_folder
 from contract.records import LoadReport
 
-REQUESTS_PER_SECOND = 300
+REQUESTS_PER_SECOND = 400
 LEAVE_SECONDS = 30.0
 
 
 class Callers:
     """`slipway replay` in the background, until `leave`."""
 
-    def __init__(self, pipeline: str) -> None:
+    def __init__(self, pipeline: str, rows: Path) -> None:
         self._log = state_folder() / "logs" / "callers.log"
         command = [sys.executable, "-m", "cli.main", "replay", pipeline]
-        command += ["--rate", str(REQUESTS_PER_SECOND), "--json"]
+        command += ["--rate", str(REQUESTS_PER_SECOND), "--file", str(rows), "--json"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, cwd=PROJECT, start_new_session=True

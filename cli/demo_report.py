@@ -2,10 +2,10 @@
 
 import json
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from cli import data_plane
 from cli.operating import heads_of
 from cli.outcome import read_result
 from cli.output import data, say
-from cli.rows import rows_of_last_run
 from contract.layout import RunLayout
 from contract.records import BlessRecord, DeployRecord, LedgerRow, Metric, OptimizeRecord, Stack
 
@@ -54,21 +53,18 @@ def show_table(played: Sequence["Played"], stack: Stack) -> None:
         data.print(f"MLflow run of act {number}: {run_link(one.run, stack)}")
 
 
-def serve(stack: Stack, pipeline: str, request: Path, run: RunLayout) -> None:
+def serve(stack: Stack, pipeline: str, request: Path) -> None:
     """At a terminal show a `curl` line and wait for Ctrl-C; elsewhere send that request."""
-    row = rows_of_last_run(run.of_pipeline)[0]
-    request.write_text(json.dumps({"instances": [row]}))
     url = data_plane.predict_url(stack, pipeline)
     data.print(f"curl -s {url} -d @{shlex.quote(str(request))}")
     if sys.stdin.isatty() and sys.stdout.isatty():
         say("Try it from another terminal. [bold]Ctrl-C[/] stops everything and cleans up.")
-        try:
+        with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(1)
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # let the clean-up end
         return
-    answer = data_plane.predict(stack, pipeline, [row])
+    rows = json.loads(request.read_text())["instances"]
+    answer = data_plane.predict(stack, pipeline, rows)
     named = data_plane.named(answer.predictions[0], heads_of(pipeline, answer.version))
     data.print(f"Version {answer.version} answers: {json.dumps(named)}")
 

@@ -9,7 +9,8 @@ from typing import Any
 from cli.airflow_api import AirflowClient
 from cli.board import RUNNING, WAITING, Board
 from cli.logs import TAIL_LINES
-from cli.outcome import Ending, ending_of, read_result
+from cli.outcome import Ending, ending_of
+from cli.progress import note_of, summary_of
 from contract.errors import (
     EXIT_DONE,
     EXIT_UNEXPECTED,
@@ -141,16 +142,16 @@ def show(board: Board, instance: Mapping[str, Any], run: RunLayout) -> None:
     state = STATES.get(instance["state"] or "", WAITING)
     if state == WAITING and board.rows[task].state == WAITING:
         return
+    step = short_name(task)
     note = None
-    if state == "done" and short_name(task) in STEPS:
-        result = read_result(run, short_name(task))
-        if result is not None:
-            numbers = [f"{name} {value:.4g}" for name, value in result.metrics.items()]
-            note = "; ".join([*result.reasons, *numbers])[:200]
+    if state == "done" and step in STEPS:
+        note = summary_of(run, step)
     elif instance["state"] == "awaiting_input":
         note = "waits for somebody's approval in the Airflow UI"
     elif state == "retrying" or instance["try_number"] > 1:
         note = f"attempt {instance['try_number']} of {instance['max_tries'] + 1}"
+    elif state == RUNNING:
+        note = note_of(run, step)
     seconds = None if state == "skipped" else _seconds(instance)
     board.update(task, state, seconds=seconds, note=note)
 

@@ -9,6 +9,7 @@ from statistics import median
 
 from cli.board import RUNNING, Board
 from cli.outcome import Ending, ending_of, failure, packaged, refusal_of
+from cli.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.layout import STEPS, PipelineLayout, RunLayout
@@ -131,15 +132,10 @@ class LocalRun:
 
     def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
         if running.exit_code == 0 and self.layout.result(step).exists():
-            board.update(step, "done", note=self._summary(step))
+            board.update(step, "done", note=summary_of(self.layout, step))
             return True
         board.update(step, "failed", note=f"exit code {running.exit_code}")
         return False
-
-    def _summary(self, step: str) -> str:
-        result = Result.read(self.layout.result(step))
-        figures = [f"{name} {value:.4g}" for name, value in result.metrics.items()]
-        return "; ".join([*result.reasons, *figures])[:200]
 
     def _skip_open(self, board: Board) -> None:
         for task, row in board.rows.items():

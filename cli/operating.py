@@ -1,6 +1,5 @@
 """Commands that ask a pipeline's model: predict, score."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, VersionOption
-from cli.output import data, notes, print_json, say
+from cli.output import data, notes, print_json, quietly, say
 from contract.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -100,10 +99,10 @@ def score(
     number = version or champion_of(layout)
     if number not in layout.kept_versions():
         raise NotFoundError(f"{name}: version {number} is not kept; see 'slipway status {name}'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with notes.status(f"Scoring with version {number}"):
-        from components.score import Scoring
-        from components.score import score as score_file
+        with quietly():
+            from components.score import Scoring
+            from components.score import score as score_file
 
         paths = source.resolve(), target.resolve()
         report = score_file(Scoring(layout.version(number), config, *paths))

@@ -1,10 +1,12 @@
 """What the terminal shows: data on stdout, everything about the work on stderr."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,7 +15,9 @@ from rich.markup import escape
 
 from contract.errors import SlipwayError
 
-data = Console(soft_wrap=True, highlight=False)
+FILE_WIDTH = 160  # characters: where no terminal says how wide it is, tables need not be squeezed
+
+data = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 notes = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -33,6 +37,21 @@ def complain(error: SlipwayError) -> None:
     notes.print(f"[bold red]error:[/] {escape(first)}")
     for line in others:
         notes.print(f"       {escape(line)}")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

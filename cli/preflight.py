@@ -3,13 +3,12 @@
 import glob
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cli.output import quietly
 from contract.errors import SlipwayError
 from contract.loader import load_pipeline
 from contract.schema import PipelineConfig
@@ -63,7 +62,7 @@ def check_code(folder: Path) -> Iterator[Finding]:
 
     for filename, functions in HOOKS.items():
         try:
-            with _quiet():
+            with quietly():
                 module = load_module(folder, filename)
             for name, parameters in functions.items():
                 function_of(module, name, parameters)
@@ -116,20 +115,6 @@ def check_services() -> Iterator[Finding]:
         yield Finding("services", "error", f"{problem}; try 'slipway down' and 'slipway up'")
     if not problems:
         yield Finding("services", "ok", "all that 'slipway up' started answer")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _check_pattern(key: str, pattern: str) -> Finding:

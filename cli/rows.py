@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cli.output import quietly
 from contract.errors import DataError, NotFoundError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records import IngestRecord
@@ -36,12 +37,14 @@ def rows_from_file(path: Path) -> list[Any]:
 
 def rows_of_last_run(pipeline: PipelineLayout) -> list[dict[str, Any]]:
     """Return rows of the test part of the latest run that has ingested, as callers send them."""
-    from components.raw_examples import read_raw, to_rows
     from contract.loader import load_frozen
 
     run, ingested = _last_ingestion(pipeline)
     shards = [run.step("ingest") / shard for shard in ingested.shards["test"]]
-    return to_rows(read_raw(shards, load_frozen(run), MOST_ROWS))
+    with quietly():
+        from components.raw_examples import read_raw, to_rows
+
+        return to_rows(read_raw(shards, load_frozen(run), MOST_ROWS))
 
 
 def _last_ingestion(pipeline: PipelineLayout) -> tuple[RunLayout, IngestRecord]:

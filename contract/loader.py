@@ -23,6 +23,9 @@ RESOLVED_FILE = "resolved.json"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+# libyaml's safe loader, where PyYAML was built with it: eight times as fast.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 # --- finding ------------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ def pipeline_digest(run: RunLayout) -> str:
 
 def _read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.load(path.read_text(), Loader=_SafeLoader)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -97,9 +97,8 @@ def _config_param(key: str) -> Param:
 @cache
 def _schema_of(key: str) -> dict[str, Any]:
     """Return the JSON Schema of one config key such as `train.steps`."""
-    whole = PipelineConfig.model_json_schema()
-    place = whole
-    for part in key.split("."):
-        reference = place.get("$ref", "").rpartition("/")[2]
-        place = (whole["$defs"][reference] if reference else place)["properties"][part]
-    return place
+    section, name = key.split(".")
+    model = PipelineConfig.model_fields[section].annotation
+    assert model is not None
+    properties = model.model_json_schema()["properties"]
+    return dict(properties[name])

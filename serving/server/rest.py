@@ -245,7 +245,9 @@ class RestApi:
 
     def _ready(self) -> Loaded:
         if self.loaded is None:
-            raise RequestError(503, "the model is still loading; try again", {"retry-after": "1"})
+            # The second header tells the proxy in front that it may try again itself.
+            headers = {"retry-after": "1", "x-slipway-loading": "1"}
+            raise RequestError(503, "the model is still loading; try again", headers)
         return self.loaded
 
     # --- answering ------------------------------------------------------------------------------

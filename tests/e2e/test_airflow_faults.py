@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
+from airflow_stack import AirflowStack
 
 from contract.layout import STEPS, RunLayout
 from contract.records import EvaluateRecord, Result, TrainRecord
@@ -14,7 +15,7 @@ LONG = {"train.steps": 6000, "train.checkpoint_every_steps": 500, "train.keep_ch
 AFTER_BLESS = ("optimize", "package", "canary", "promote")
 
 
-def start_training(stack: Any, pipeline: str, run_id: str) -> RunLayout:
+def start_training(stack: AirflowStack, pipeline: str, run_id: str) -> RunLayout:
     """Start a run and wait for its first checkpoint."""
     stack.add(pipeline, schedule={"retry_delay_seconds": 1.0})
     stack.trigger(pipeline, run_id, {"overrides": LONG}).raise_for_status()
@@ -24,7 +25,7 @@ def start_training(stack: Any, pipeline: str, run_id: str) -> RunLayout:
     return run
 
 
-def assert_whole(stack: Any, run: RunLayout, tries: dict[str, int]) -> None:
+def assert_whole(stack: AirflowStack, run: RunLayout, tries: dict[str, int]) -> None:
     """See that the run came to its verdict, with no step lost and none done twice."""
     assert stack.await_end(run.pipeline, run.run_id) == "success"
     for step in (s for s in STEPS if s not in AFTER_BLESS):
@@ -36,7 +37,9 @@ def assert_whole(stack: Any, run: RunLayout, tries: dict[str, int]) -> None:
     assert Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps == steps
 
 
-def test_a_killed_component_is_retried_and_goes_on_where_it_was(airflow_stack: Any) -> None:
+def test_a_killed_component_is_retried_and_goes_on_where_it_was(
+    airflow_stack: AirflowStack,
+) -> None:
     stack = airflow_stack
     run = start_training(stack, "killed_component", "run-1")
     stack.component(run, "train").kill()
@@ -45,7 +48,9 @@ def test_a_killed_component_is_retried_and_goes_on_where_it_was(airflow_stack: A
     assert Result.read(run.result("train")).detail_as(TrainRecord).resumed_from_step >= 500
 
 
-def test_a_killed_worker_leaves_no_process_that_could_double_its_step(airflow_stack: Any) -> None:
+def test_a_killed_worker_leaves_no_process_that_could_double_its_step(
+    airflow_stack: AirflowStack,
+) -> None:
     stack = airflow_stack
     run = start_training(stack, "killed_worker", "run-1")
     trainer = stack.component(run, "train")
@@ -60,7 +65,7 @@ def test_a_killed_worker_leaves_no_process_that_could_double_its_step(airflow_st
     assert_whole(stack, run, {"train": 2})
 
 
-def test_a_killed_scheduler_loses_and_doubles_no_step(airflow_stack: Any) -> None:
+def test_a_killed_scheduler_loses_and_doubles_no_step(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
     run = start_training(stack, "killed_scheduler", "run-1")
     stack.kill("airflow-scheduler")
@@ -71,7 +76,7 @@ def test_a_killed_scheduler_loses_and_doubles_no_step(airflow_stack: Any) -> Non
 
 
 def test_marking_a_task_as_failed_ends_its_processes_and_the_evaluation(
-    airflow_stack: Any,
+    airflow_stack: AirflowStack,
 ) -> None:
     stack = airflow_stack
     run = start_training(stack, "marked", "run-1")
@@ -97,7 +102,7 @@ def is_there(group: int) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _pause_afterwards(airflow_stack: Any) -> Any:
+def _pause_afterwards(airflow_stack: AirflowStack) -> Any:
     yield
     for name in airflow_stack.pipelines.iterdir():
         airflow_stack.pause(name.name)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from airflow_stack import AirflowStack
+
 from contract.freshness import Fingerprint
 from contract.loader import load_frozen
 from contract.records import BlessRecord, Result
@@ -11,7 +13,7 @@ BEFORE_BLESS = {"ingest", "validate", "transform", "train", "evaluate"}
 
 
 def test_a_run_by_hand_with_overrides_ends_well_where_the_model_is_refused(
-    airflow_stack: Any,
+    airflow_stack: AirflowStack,
 ) -> None:
     stack = airflow_stack
     stack.add("by_hand")
@@ -32,7 +34,7 @@ def test_a_run_by_hand_with_overrides_ends_well_where_the_model_is_refused(
     assert "step 40" in stack.log("by_hand", "hand-1", "train")  # the component's own lines
 
 
-def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: Any) -> None:
+def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
     stack.add("wishful")
     wrong_type = stack.trigger("wishful", "bad-type", {"training_steps": "many"})
@@ -56,7 +58,7 @@ def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: Any) -> No
         assert complaint in stack.log("wishful", run_id, "start")
 
 
-def test_a_users_mistake_is_not_retried(airflow_stack: Any) -> None:
+def test_a_users_mistake_is_not_retried(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
     stack.add("mistaken")
     lost = {"kind": "csv", "files": ["/nowhere/rows.csv"]}
@@ -69,7 +71,7 @@ def test_a_users_mistake_is_not_retried(airflow_stack: Any) -> None:
     assert "Slipway: mistaken failed at ingest (run lost)" in log
 
 
-def test_a_scheduled_run_without_news_skips_everything(airflow_stack: Any) -> None:
+def test_a_scheduled_run_without_news_skips_everything(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
     stack.add("ticking", schedule={"cron": "* * * * *"})
 
@@ -92,7 +94,7 @@ def test_a_scheduled_run_without_news_skips_everything(airflow_stack: Any) -> No
     assert not stack.layout("ticking", second["dag_run_id"]).path.exists()
 
 
-def test_new_labels_start_a_run(airflow_stack: Any) -> None:
+def test_new_labels_start_a_run(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
     stack.add("labelled")
     event = {"asset_id": stack.asset_id("slipway://labelled/labels"), "extra": {"rows": 3}}

@@ -5,9 +5,12 @@ a convolution with batch normalisation, a missing value with a default, and two 
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -121,30 +124,74 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_component(
-    run: RunLayout, step: str, pipelines: Path, *, redeploy: int | None = None, **overrides: object
-) -> "subprocess.CompletedProcess[str]":
-    """Run one step as the process that it is, without tracking and without an agent."""
-    command = StepCommand(step, run.pipeline, run.run_id, str(run.root), overrides, redeploy)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLIPWAY_", "MLFLOW_"))}
-    environment |= {"SLIPWAY_PIPELINES": str(pipelines), "CUDA_VISIBLE_DEVICES": "-1"}
-    return subprocess.run(
-        command.arguments(sys.executable),
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@dataclass(frozen=True)
+class ComponentRunner:
+    """Runs steps as the processes that they are, without tracking and without an agent."""
+
+    pipelines: Path
+
+    def start(
+        self, run: RunLayout, step: str, redeploy: int | None = None, **overrides: Any
+    ) -> "subprocess.Popen[str]":
+        """Start a step; `__` in an override's name stands for a dot."""
+        settings = {name.replace("__", "."): value for name, value in overrides.items()}
+        command = StepCommand(step, run.pipeline, run.run_id, str(run.root), settings, redeploy)
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLIPWAY_", "MLFLOW_"))
+        }
+        environment |= {"SLIPWAY_PIPELINES": str(self.pipelines), "CUDA_VISIBLE_DEVICES": "-1"}
+        return subprocess.Popen(
+            command.arguments(sys.executable),
+            cwd=PROJECT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __call__(
+        self, run: RunLayout, step: str, redeploy: int | None = None, **overrides: Any
+    ) -> tuple[int, str]:
+        """Run a step to its end; return its exit code and what it said."""
+        process = self.start(run, step, redeploy, **overrides)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
 
 
 @pytest.fixture(scope="session")
-def trained_run(pipelines: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
+def component(pipelines: Path) -> ComponentRunner:
+    """Runs steps of pipeline `parcels`."""
+    return ComponentRunner(pipelines)
+
+
+@pytest.fixture(scope="session")
+def trained_run(component: ComponentRunner, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     """A run with all results up to `evaluate`. Tests copy it; they do not write into it."""
     run = RunLayout(tmp_path_factory.mktemp("root"), "parcels", "trained")
     for step in STEPS_BEFORE:
-        done = run_component(run, step, pipelines)
-        assert done.returncode == 0, done.stdout
+        code, said = component(run, step)
+        assert code == 0, said
+    return run
+
+
+@pytest.fixture(scope="session")
+def optimized_run(
+    trained_run: RunLayout, component: ComponentRunner, tmp_path_factory: pytest.TempPathFactory
+) -> RunLayout:
+    """The same run after `bless` and `optimize`, in a root of its own."""
+    run = RunLayout(tmp_path_factory.mktemp("optimized"), "parcels", "trained")
+    shutil.copytree(trained_run.root, run.root, dirs_exist_ok=True)
+    for step in ("bless", "optimize"):
+        code, said = component(run, step)
+        assert code == 0, said
+    return run
+
+
+@pytest.fixture
+def own_run(optimized_run: RunLayout, tmp_path: Path) -> RunLayout:
+    """A copy of `optimized_run` that a test may break."""
+    run = RunLayout(tmp_path / "own", "parcels", "trained")
+    shutil.copytree(optimized_run.root, run.root)
     return run

@@ -1,0 +1,43 @@
+"""What a step that is going on has done so far, read from what it leaves on storage."""
+
+from contract.errors import SlipwayError
+from contract.layout import RunLayout
+from contract.records import TrafficPlan
+
+MOST_CHARACTERS = 200
+
+
+def note_of(run: RunLayout, step: str) -> str | None:
+    """Return a running step's progress in words; None where there is nothing to tell."""
+    notes = {"train": _training, "evaluate": _evaluation, "canary": _trial, "promote": _trial}
+    return notes[step](run) if step in notes else None
+
+
+def summary_of(run: RunLayout, step: str) -> str | None:
+    """Return what a step's result says, in one line; None where it has none."""
+    from cli.outcome import read_result
+
+    if (result := read_result(run, step)) is None:
+        return None
+    figures = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
+    return "; ".join([*result.reasons, *figures])[:MOST_CHARACTERS]
+
+
+def _training(run: RunLayout) -> str | None:
+    steps = [int(m.parent.name) for m in run.checkpoints.glob("*/manifest.json")]
+    return f"{len(steps)} checkpoints, the last at step {max(steps)}" if steps else None
+
+
+def _evaluation(run: RunLayout) -> str | None:
+    verdicts = len(list(run.verdict(0).parent.glob("*.json")))
+    return f"{verdicts} checkpoints judged" if verdicts else None
+
+
+def _trial(run: RunLayout) -> str | None:
+    try:
+        plan = TrafficPlan.read(run.of_pipeline.traffic_plan)
+    except SlipwayError:
+        return None
+    if plan.canary is not None:
+        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %"
+    return f"shadow version {plan.shadow.version}" if plan.shadow is not None else None

@@ -1,0 +1,219 @@
+"""A real Airflow (API server, scheduler, dag-processor, triggerer) in a folder of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from contract.layout import RunLayout
+from contract.loader import find_pipeline
+from operators.airflow_settings import (
+    AirflowHome,
+    airflow_environment,
+    airflow_processes,
+    migrate_command,
+)
+
+ENDED = ("success", "failed")
+
+
+@dataclass
+class AirflowStack:
+    """One Airflow of its own, and the pipelines that it reads."""
+
+    folder: Path
+    home: AirflowHome
+    settings: Mapping[str, str] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    groups: list[int] = field(default_factory=list)
+    token: str = ""
+
+    @property
+    def pipelines(self) -> Path:
+        return self.folder / "pipelines"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"SLIPWAY_PIPELINES": str(self.pipelines), "SLIPWAY_HOME": str(self.folder / "home")}
+        return {**os.environ, **airflow_environment(self.home), **own, **self.settings}
+
+    def layout(self, pipeline: str, run_id: str) -> RunLayout:
+        return RunLayout(self.folder / "home" / "artifacts", pipeline, run_id)
+
+    # --- processes ---
+
+    def start(self, name: str) -> None:
+        log = (self.folder / f"{name}.log").open("ab")
+        self.processes[name] = subprocess.Popen(
+            airflow_processes()[name],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.groups.append(self.processes[name].pid)
+
+    def component(self, run: RunLayout, step: str) -> psutil.Process:
+        """Return the running process of a step: what the guard of its group has started."""
+        guard = psutil.Process(int(run.process_lock(step).read_text()))
+        return guard.children()[0]
+
+    def kill(self, name: str) -> None:
+        """Kill one process as a crash does: at once, and it alone."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def stop(self) -> None:
+        """End everything, also the executor's workers, which outlive a killed scheduler."""
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            for group in self.groups:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signum)
+            until = time.monotonic() + 15
+            while self._is_alive() and time.monotonic() < until:
+                time.sleep(0.2)
+
+    def _is_alive(self) -> bool:
+        for process in self.processes.values():
+            process.poll()
+        return any(_has_group(group) for group in self.groups)
+
+    # --- REST ---
+
+    def call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        with httpx.Client(base_url=self.home.url, timeout=30, trust_env=False) as client:
+            self.token = self.token or self._log_in(client)
+            headers = {"authorization": f"Bearer {self.token}"}
+            return client.request(method, f"/api/v2{path}", headers=headers, **content)
+
+    def _log_in(self, client: httpx.Client) -> str:
+        login = {"username": self.home.user, "password": self.home.password()}
+        answer = client.post("/auth/token", json=login).raise_for_status()
+        return str(answer.json()["access_token"])
+
+    def get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        answer = self.call("GET", path, params=parameters)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> httpx.Response:
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+        return self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return list(self.get(f"/dags/{dag_id}/dagRuns")["dag_runs"])
+
+    def states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Return the state of each task of a run."""
+        return {t["task_id"]: t["state"] for t in self.tasks(dag_id, run_id)}
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        return list(self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        return next(t for t in self.tasks(dag_id, run_id) if t["task_id"] == task_id)
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        lines = self.get(path, full_content=True)["content"]
+        return "\n".join(str(x.get("event", x) if isinstance(x, dict) else x) for x in lines)
+
+    def asset_id(self, uri: str) -> int:
+        assets = self.get("/assets", uri_pattern=uri)["assets"]
+        return next(int(asset["id"]) for asset in assets if asset["uri"] == uri)
+
+    # --- pipelines ---
+
+    def add(self, name: str, **changes: dict[str, Any]) -> None:
+        """Make a small pipeline on the digits; await its DAG.
+
+        Nobody serves here, so its model is refused: no model answers all test rows right.
+        """
+        folder = self.pipelines / name
+        shutil.copytree(find_pipeline("digits"), folder)
+        config = yaml.safe_load((folder / "pipeline.yaml").read_text())
+        config |= {"name": name, "train": {**config["train"], "steps": 60}}
+        config["bless"] = {"metric": "accuracy", "thresholds": {"accuracy": 1.0}}
+        for section, content in changes.items():
+            config[section] = {**config.get(section, {}), **content}
+        (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+        self.wait(lambda: self.call("GET", f"/dags/{name}").is_success, 90)
+
+    def pause(self, dag_id: str) -> None:
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True}).raise_for_status()
+
+    # --- waiting ---
+
+    def await_end(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+        """Wait until a run has ended and return its state."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}"
+        self.wait(lambda: self.get(path)["state"] in ENDED, seconds)
+        return str(self.get(path)["state"])
+
+    def wait(self, condition: Callable[[], object], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                raise TimeoutError(f"not within {seconds:g} s")
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def running_airflow(folder: Path, **settings: str) -> Iterator[AirflowStack]:
+    """Start Airflow in an empty folder, yield it when it is healthy, and end all of it.
+
+    Args:
+        folder: Where everything goes that it writes.
+        settings: More environment variables.
+    """
+    stack = AirflowStack(folder, AirflowHome(folder / "airflow", free_port()), settings)
+    stack.pipelines.mkdir()
+    stack.home.path.mkdir()
+    stack.home.password()
+    subprocess.run(migrate_command(), env=stack.environment, check=True, capture_output=True)
+    try:
+        for name in airflow_processes():
+            stack.start(name)
+        stack.wait(lambda: _is_healthy(stack.home.url), 180)
+        yield stack
+    finally:
+        stack.stop()
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        health = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
+    except (httpx.HTTPError, json.JSONDecodeError):
+        return False
+    return all(
+        health[part]["status"] == "healthy"
+        for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    )
+
+
+def _has_group(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

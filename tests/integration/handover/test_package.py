@@ -1,0 +1,262 @@
+"""Packaging as the process that it is: a version is kept only when everything passed."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+import pytest
+
+from components.models import build_model
+from components.saved_models import export
+from components.score import Scoring, score
+from contract.errors import DataError, UserError
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.records import (
+    OptimizeRecord,
+    PackageManifest,
+    PackageRecord,
+    Result,
+    TransformRecord,
+)
+from contract.storage import digest_directory
+
+
+def versions(run: RunLayout) -> list[str]:
+    """Return all that lies in the folder of versions, hidden or not, but the number tokens."""
+    folder = run.of_pipeline.versions
+    return (
+        sorted(p.name for p in folder.iterdir() if p.name != ".numbers") if folder.exists() else []
+    )
+
+
+def servers_of(run: RunLayout) -> list[psutil.Process]:
+    """Return the model servers that were started below a run's root."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "serving.server" in words and any(str(run.root) in word for word in words):
+            found.append(process)
+    return found
+
+
+def test_a_package_is_kept_after_skew_check_and_load_test(
+    own_run: RunLayout, component: Any
+) -> None:
+    code, said = component(own_run, "package")
+    assert code == 0, said
+    record = Result.read(own_run.result("package")).detail_as(PackageRecord)
+    assert (record.version, versions(own_run)) == (1, ["1"])
+    assert record.skew_skipped_because == ""
+    assert 0.0 <= record.max_skew <= 1e-5
+    assert record.load.requests > 0 == record.load.errors
+    folder = own_run.of_pipeline.version(1)
+    manifest = PackageManifest.read(folder / "package.json")
+    assert manifest.digest == digest_directory(folder / "model") == record.digest
+    assert manifest.inputs["stamps"].is_variable_length
+    assert manifest.inputs["colour"].default == "grey"
+    assert manifest.provenance.run_id == "trained"
+    assert len((folder / manifest.examples).read_text().splitlines()) == 64
+    assert json.loads((folder / "loadtest.json").read_text())["requests"] == record.load.requests
+    assert servers_of(own_run) == []
+
+    # A retry (its result lost) finds its own package again, under the same number.
+    own_run.result("package").unlink()
+    code, said = component(own_run, "package")
+    assert code == 0, said
+    assert versions(own_run) == ["1"]
+
+    # The same once more as a new version, failing one request in ten.
+    again = own_run.of_pipeline.run("again")
+    code, said = component(again, "package", redeploy=1, serve__fault_ratio=0.1)
+    assert code == 0, said
+    repeated = PackageManifest.read(own_run.of_pipeline.version(2) / "package.json")
+    assert repeated.serve.fault_ratio == 0.1
+    assert repeated.provenance.from_version == 1
+    assert repeated.digest == manifest.digest
+    assert Result.read(again.result("package")).detail_as(PackageRecord).load.errors > 0
+
+    # Where the run that trained it is gone, the skew check is skipped and says so.
+    shutil.rmtree(own_run.step("transform"))
+    code, said = component(own_run.of_pipeline.run("later"), "package", redeploy=2)
+    assert code == 0, said
+    later = Result.read(own_run.of_pipeline.run("later").result("package"))
+    assert "what trained version 2 is gone" in later.detail_as(PackageRecord).skew_skipped_because
+    assert later.reasons[0].startswith("no skew check")
+
+
+def test_skew_fails_the_step_and_leaves_nothing(own_run: RunLayout, component: Any) -> None:
+    """The optimised model is swapped for one with other weights, as a broken export would be."""
+    config = load_frozen(own_run)
+    transformed = Result.read(own_run.result("transform")).detail_as(TransformRecord)
+    graph = own_run.step("transform") / transformed.transform_graph
+    model = own_run.step("optimize") / (
+        Result.read(own_run.result("optimize")).detail_as(OptimizeRecord).model
+    )
+    shutil.rmtree(model)
+    export(config, graph, build_model(config, own_run.frozen_pipeline, graph), model)
+    code, said = component(own_run, "package")
+    assert code == 2, said
+    assert "training/serving skew: 64 of 64 rows" in said
+    assert '"weight_kg":' in said
+    assert versions(own_run) == []
+    assert not own_run.step("package").exists()
+    assert servers_of(own_run) == []
+
+
+def test_a_failed_load_test_leaves_nothing(own_run: RunLayout, component: Any) -> None:
+    resolved = own_run.frozen_pipeline / "resolved.json"
+    config = json.loads(resolved.read_text())
+    config["package"]["loadtest"]["max_p99_ms"] = 0.001
+    resolved.write_text(json.dumps(config))
+    code, said = component(own_run, "package")
+    assert code == 1, said
+    assert "at most 0.001 ms is allowed" in said
+    assert versions(own_run) == []
+
+
+def test_a_killed_package_leaves_no_version_and_no_server(
+    own_run: RunLayout, component: Any
+) -> None:
+    process = component.start(own_run, "package")
+    deadline = time.monotonic() + 120
+    while not servers_of(own_run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert servers_of(own_run)
+    process.kill()
+    process.communicate()
+    while servers_of(own_run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert servers_of(own_run) == []
+    assert versions(own_run) == []
+    assert not own_run.result("package").exists()
+
+
+def test_a_broken_saved_model_ends_with_exit_code_2(own_run: RunLayout, component: Any) -> None:
+    (own_run.step("bless") / "candidate" / "saved_model.pb").write_bytes(b"broken")
+    own_run.result("optimize").unlink()
+    code, said = component(own_run, "optimize")
+    assert code == 2, said
+    assert "a SavedModel that cannot be loaded" in said
+
+
+def test_an_unblessed_model_gets_no_package(own_run: RunLayout, component: Any) -> None:
+    path = own_run.result("bless")
+    result = Result.read(path)
+    detail = {**result.detail, "is_blessed": False, "reasons": ["auc 0.5 on the test part"]}
+    result.model_copy(update={"detail": detail}).write(path)
+    code, said = component(own_run, "package")
+    assert code == 2, said
+    assert "not blessed, so it gets no package: auc 0.5" in said
+
+
+def test_a_version_that_is_not_kept_cannot_be_redeployed(
+    own_run: RunLayout, component: Any
+) -> None:
+    code, said = component(own_run.of_pipeline.run("again"), "package", redeploy=9)
+    assert code == 2, said
+    assert "version 9 is not kept (kept: none)" in said
+
+
+# --- batch inference with what was packaged -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packaged(optimized_run: RunLayout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package directory around the optimised model; `score` needs no server."""
+    folder = tmp_path_factory.mktemp("packaged")
+    shutil.copytree(optimized_run.step("optimize") / "model", folder / "model")
+    config = load_frozen(optimized_run)
+    from components.package.contents import of_run
+
+    of_run(optimized_run, config).manifest.model_copy(
+        update={"version": 3, "digest": digest_directory(folder / "model")}
+    ).write(folder / "package.json")
+    return folder
+
+
+def test_a_file_is_scored_in_its_order(
+    packaged: Path, optimized_run: RunLayout, pipelines: Path, tmp_path: Path
+) -> None:
+    source, config = pipelines / "parcels" / "parcels.parquet", load_frozen(optimized_run)
+    report = score(Scoring(packaged, config, source, tmp_path / "out.csv"))
+    assert (report.version, report.rows, report.bad_rows) == (3, 900, 0)
+    table = arrow_csv.read_csv(tmp_path / "out.csv")
+    assert table.column_names == ["row", "is_large", "is_large:no", "is_large:yes", "price"]
+    assert table["row"].to_pylist() == list(range(1, 901))
+    truth = pq.read_table(source)["is_large"].to_pylist()
+    right = sum(a == b for a, b in zip(table["is_large"].to_pylist(), truth, strict=True))
+    assert right > 800  # shuffled rows would agree on some 470
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_bad_rows_are_reported_and_the_others_scored(
+    packaged: Path, optimized_run: RunLayout, pipelines: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(pipelines / "parcels" / "parcels.parquet").slice(0, 4)
+    records = rows.drop_columns(["is_large", "price"]).to_pylist()  # nobody knows the labels
+    records[1]["weight_kg"] = None
+    pq.write_table(rows.schema.empty_table().from_pylist(records), tmp_path / "in.parquet")
+    scoring = Scoring(
+        packaged, load_frozen(optimized_run), tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    )
+    report = score(scoring)
+    assert (report.rows, report.bad_rows) == (3, 1)
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [answer["row"] for answer in answers] == [1, 3, 4]
+    assert report.bad_rows_file is not None
+    (bad,) = [json.loads(line) for line in report.bad_rows_file.read_text().splitlines()]
+    assert bad["row"] == 2
+    assert "weight_kg: missing" in bad["reason"]
+
+
+def test_raw_shards_are_scored_as_their_rows(
+    packaged: Path, optimized_run: RunLayout, tmp_path: Path
+) -> None:
+    shard = next(optimized_run.step("ingest").rglob("test-*.tfrecord.gz"))
+    config = load_frozen(optimized_run)
+    report = score(Scoring(packaged, config, shard, tmp_path / "out.parquet"))
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == report.rows > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "no such file"),
+        ("empty.csv", b"", "empty"),
+        ("columns.csv", b"weight,colour\n1,red\n", "missing columns: 'weight_kg'"),
+        ("broken.parquet", b"PAR1 nothing", "truncated or not a Parquet file"),
+        ("broken.tfrecord", b"nothing of the kind at all", "truncated or not a plain TFRecord"),
+    ],
+)
+def test_broken_files_are_refused_and_leave_nothing(
+    packaged: Path,
+    optimized_run: RunLayout,
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
+    message: str,
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    scoring = Scoring(
+        packaged, load_frozen(optimized_run), tmp_path / name, tmp_path / "out" / "answers.csv"
+    )
+    with pytest.raises(DataError, match=message):
+        score(scoring)
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_an_unknown_extension_is_refused(
+    packaged: Path, optimized_run: RunLayout, tmp_path: Path
+) -> None:
+    scoring = Scoring(
+        packaged, load_frozen(optimized_run), tmp_path / "in.csv", tmp_path / "out.xlsx"
+    )
+    with pytest.raises(UserError, match=r"out\.xlsx: expected a file that ends in one of"):
+        score(scoring)
