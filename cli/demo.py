@@ -11,6 +11,7 @@ end, unless an act did not end as it should: then its logs stay.
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -174,6 +175,8 @@ def _loopback_only() -> Any:
 def _clean_up(home: Path, *, is_kept: bool) -> None:
     from cli.launch import stop
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave anything behind
     with notes.status("Stopping the services"):
         stop(home / "supervisor")
     if is_kept:

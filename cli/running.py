@@ -76,8 +76,12 @@ def run(
         if is_json:
             print_json({"pipeline": name, "run_id": command.run_id})
         return
-    with terminated_like_interrupted():
-        ending = run_locally(command) if is_local else run_in_airflow(command, is_forced)
+    try:
+        with terminated_like_interrupted():
+            ending = run_locally(command) if is_local else run_in_airflow(command, is_forced)
+    except KeyboardInterrupt:
+        say("Ended." if is_local else "The run goes on in Airflow; end it there.")
+        raise
     show_ending(command, ending, is_json)
     raise typer.Exit(ending.exit_code)
 
@@ -191,6 +195,7 @@ def show_ending(command: "StepCommand", ending: "Ending", is_json: bool) -> None
                 "reasons": ending.reasons,
                 "version": ending.version,
                 "failed_step": ending.failed_step,
+                "log": ending.log,
                 "metrics": figures(layout_of(command)),
             }
         )

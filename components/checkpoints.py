@@ -5,10 +5,11 @@ checkpoints/<step>/optimizer.npz       the optimizer's variables, slots and iter
 checkpoints/<step>/manifest.json       digests of both; without it there is no checkpoint
 """
 
+import functools
 import logging
 import shutil
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +30,18 @@ _OPTIMIZER, _RANDOM = "optimizer:", "random:"  # prefixes in the training file
 log = logging.getLogger("slipway")
 
 
+class TrainingState(NamedTuple):
+    """Everything that a checkpoint holds."""
+
+    model: "keras.Model"
+    optimizer: "keras.optimizers.Optimizer"
+
+
 def publish(
     run: RunLayout,
     attempt: Attempt,
     step: int,
-    state: "tuple[keras.Model, keras.optimizers.Optimizer]",
+    state: "TrainingState",
 ) -> CheckpointManifest:
     """Save model and optimizer as the checkpoint of `step`; the manifest comes last.
 
@@ -42,10 +50,9 @@ def publish(
         StorageError: If the disk is full; nothing was published.
     """
     attempt.check()
-    model, optimizer = state
     folder = run.checkpoint(step)
     with publish_directory(folder) as temporary:
-        model.save_weights(temporary / WEIGHTS_FILE)
+        state.model.save_weights(temporary / WEIGHTS_FILE)
         np.savez(temporary / TRAINING_FILE, allow_pickle=False, **_training_state(state))
         files = {p.name: digest_file(p) for p in sorted(temporary.iterdir())}
         attempt.check()
@@ -67,7 +74,7 @@ def list_published(run: RunLayout) -> list[CheckpointManifest]:
         except NotFoundError:
             continue  # removed by the trainer's keep policy since the listing
         except DataError as error:
-            log.warning("checkpoint skipped: %s", error)
+            _warn_once(f"checkpoint skipped: {error}")
     return manifests
 
 
@@ -109,9 +116,7 @@ def load_weights(model: "keras.Model", run: RunLayout, step: int) -> None:
         raise DataError(f"{path}: does not fit the model: {error}") from error
 
 
-def load_training_state(
-    state: "tuple[keras.Model, keras.optimizers.Optimizer]", run: RunLayout, step: int
-) -> None:
+def load_training_state(state: "TrainingState", run: RunLayout, step: int) -> None:
     """Load what `load_weights` leaves out: the optimizer's variables, random generators' states.
 
     Build the optimizer on the model's variables first.
@@ -119,7 +124,6 @@ def load_training_state(
     Raises:
         DataError: If another model or optimizer wrote the checkpoint.
     """
-    model, optimizer = state
     path = run.checkpoint(step) / TRAINING_FILE
     with np.load(path, allow_pickle=False) as stored:
         found = {name: stored[name] for name in stored.files}
@@ -127,8 +131,8 @@ def load_training_state(
     if {name: value.shape for name, value in found.items()} != expected:
         raise DataError(f"{path}: another model or optimizer wrote it; start a new run")
     own = {n.removeprefix(_OPTIMIZER): v for n, v in found.items() if n.startswith(_OPTIMIZER)}
-    optimizer.load_own_variables(own)
-    for number, variable in enumerate(_random_states(model)):
+    state.optimizer.load_own_variables(own)
+    for number, variable in enumerate(_random_states(state.model)):
         variable.assign(found[f"{_RANDOM}{number}"])
 
 
@@ -147,14 +151,19 @@ def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
     return removed
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn of what the evaluator would otherwise say again every second."""
+    log.warning("%s", message)
+
+
 def _training_state(
-    state: "tuple[keras.Model, keras.optimizers.Optimizer]",
+    state: "TrainingState",
 ) -> dict[str, npt.NDArray[Any]]:
-    model, optimizer = state
     own: dict[str, npt.NDArray[Any]] = {}
-    optimizer.save_own_variables(own)
+    state.optimizer.save_own_variables(own)
     found = {f"{_OPTIMIZER}{name}": np.asarray(value) for name, value in own.items()}
-    for number, variable in enumerate(_random_states(model)):
+    for number, variable in enumerate(_random_states(state.model)):
         found[f"{_RANDOM}{number}"] = np.asarray(variable)
     return found
 

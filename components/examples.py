@@ -140,6 +140,8 @@ def training_batches(source: ExampleSource, order: Order) -> tf.data.Dataset:
 def load_columns(source: ExampleSource) -> Columns:
     """Parse all examples, in the shards' order: one tensor a column, ragged where rows differ.
 
+    They stay in the host's memory, whatever accelerator there is.
+
     Raises:
         DataError: If a shard is truncated or corrupt, or there are not as many examples as
             `transform` counted; it names the file.
@@ -152,7 +154,8 @@ def load_columns(source: ExampleSource) -> Columns:
             or f"{source.shards[0].parent}: found {found} examples, expected {source.examples}; "
             "run 'transform' again"
         )
-    return {name: tf.concat([part[name] for part in parts], axis=0) for name in source.spec}
+    with tf.device("CPU"):
+        return {name: tf.concat([part[name] for part in parts], axis=0) for name in source.spec}
 
 
 def as_batch(columns: Columns) -> Batch:

@@ -242,7 +242,8 @@ def _dense(column: pa.Array, feature: FeatureConfig) -> Array:
     values = column.flatten().to_numpy(zero_copy_only=False)
     dtype = NUMPY_TYPES[feature.dtype]
     if feature.default is None:
-        return values.astype(dtype, copy=False).reshape(len(column), *feature.shape)
+        dense: Array = values.astype(dtype, copy=False).reshape(len(column), *feature.shape)
+        return dense
     default: Any = feature.default
     if isinstance(default, str):
         default = default.encode()

@@ -146,11 +146,9 @@ class _Queue:
     def _report(self, verdict: Verdict, seconds: float) -> None:
         config = self._evaluation.config
         metric = verdict.metrics[config.blessing_head].get(config.bless.metric)
-        figure = (
-            "undefined"
-            if metric is None
-            else (f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})")
-        )
+        figure = "undefined"
+        if metric is not None:
+            figure = f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
         log.info(
             "evaluate: checkpoint %d, %s %s, %d examples in %.2f s, lag %.1f s",
             *(verdict.step, config.bless.metric, figure, verdict.examples, seconds),

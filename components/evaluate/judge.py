@@ -44,7 +44,8 @@ class Judge:
         source: ExampleSource,
     ) -> None:
         columns = load_columns(source)
-        everything = as_batch(columns)
+        with tf.device("CPU"):
+            everything = as_batch(columns)
         self.model: keras.Model = build_model(config, frozen_folder, transform_graph)
         self.custom: Custom = custom_metrics(frozen_folder, config)
         self._config = config

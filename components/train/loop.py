@@ -44,6 +44,7 @@ class Loop:
         self._attempt = attempt
         self._progress = progress
         self._config = learner.config.train
+        self._state = checkpoints.TrainingState(learner.model, learner.optimizer)
         self._callbacks = Callbacks(learner)
         self._published_step = 0
         self._unread: list[tf.Tensor] = []  # losses still on the device, in order of their steps
@@ -55,8 +56,7 @@ class Loop:
         if manifest is not None:
             self.step = self._published_step = manifest.step
             checkpoints.load_weights(self._learner.model, self._run, self.step)
-            state = (self._learner.model, self._learner.optimizer)
-            checkpoints.load_training_state(state, self._run, self.step)
+            checkpoints.load_training_state(self._state, self._run, self.step)
             log.info("train: resumed from checkpoint %d", self.step)
         return self.step
 
@@ -119,8 +119,7 @@ class Loop:
             if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
                 raise self._diverged(f"'{variable.path}' is not finite after step {self.step}")
         started = time.monotonic()
-        state = (self._learner.model, self._learner.optimizer)
-        checkpoints.publish(self._run, self._attempt, self.step, state)
+        checkpoints.publish(self._run, self._attempt, self.step, self._state)
         self._published_step = self.step
         best = best_step(self._learner.config, read_verdicts(self._run))
         checkpoints.remove_old(self._run, self._config.keep_checkpoints, best)
@@ -169,5 +168,5 @@ class Loop:
 
 def _cause(error: tf.errors.OpError) -> str:
     """Return the line that says what happened; TensorFlow puts the graph's history around it."""
-    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error.message).splitlines() if line.strip()]
     return next((line for line in lines if "[[{{" not in line and " = " in line), lines[0])[:500]

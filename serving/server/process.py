@@ -7,11 +7,10 @@ import signal
 import socket
 import ssl
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from contract.errors import ConfigError, StorageError
 from contract.records import PackageManifest
@@ -73,7 +72,8 @@ class ModelServer:
         Raises:
             UserError: If the model is not what its manifest says.
         """
-        np.seterr(over="ignore")  # numbers too large for float32 are looked for, and refused
+        # Numbers too large for float32 are looked for and refused; the log need not say it too.
+        warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning)
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

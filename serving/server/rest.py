@@ -20,6 +20,7 @@ from contract.records import PackageManifest
 from contract.schema import HeadConfig
 from serving.server import predictions
 from serving.server.batching import Batcher, Job, Outcome
+from serving.server.bodies import choose_reader, parse_body, read_examples
 from serving.server.faults import FaultInjector
 from serving.server.instances import InputReader
 from serving.server.messages import Request, RequestError
@@ -158,8 +159,8 @@ class RestApi:
     def _predict(self, request: Request) -> None:
         loaded = self._ready()
         self._faults.maybe_fail()
-        body = _parse(request)
-        signature, reader = _choose_reader(loaded, body)
+        body = parse_body(request)
+        signature, reader = choose_reader(loaded.readers, body)
         if "instances" in body and "inputs" not in body:
             columns = reader.read_rows(body["instances"])
             self._submit("predict", request, signature, columns, predictions.predict_rows)
@@ -180,9 +181,9 @@ class RestApi:
     def _predict_examples(self, method: str, request: Request, tasks: tuple[str, ...]) -> None:
         loaded = self._ready()
         self._faults.maybe_fail()
-        body = _parse(request)
+        body = parse_body(request)
         head, config = self._choose_head(method, body.get("signature_name"), tasks)
-        columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(_examples(body), "examples")
+        columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(read_examples(body), "examples")
         name = self._outputs[head]
 
         def formatted(outputs: Outputs) -> bytes:
@@ -198,7 +199,7 @@ class RestApi:
         heads = {n: h for n, h in self._manifest.heads.items() if h.task in tasks}
         if not heads:
             raise RequestError(400, f":{method}: '{self._manifest.pipeline}' has no such head")
-        if wanted in heads:
+        if type(wanted) is str and wanted in heads:
             return wanted, heads[wanted]
         names = ", ".join(f"'{name}'" for name in heads)
         if wanted not in (None, "", DEFAULT_SIGNATURE):
@@ -271,36 +272,3 @@ class RestApi:
 
 def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:
     return {b"GET": handler, b"HEAD": handler}
-
-
-def _parse(request: Request) -> dict[str, Any]:
-    encoding = request.headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
-        raise RequestError(
-            415, f"content-encoding {encoding.decode('latin-1')}: send the body uncompressed"
-        )
-    try:
-        body = orjson.loads(request.body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(400, f"body: not JSON: {error}") from error
-    if type(body) is not dict:
-        raise RequestError(400, 'body: expected a JSON object, as in {"instances": [...]}')
-    return body
-
-
-def _choose_reader(loaded: Loaded, body: dict[str, Any]) -> tuple[str, InputReader]:
-    name = body.get("signature_name") or DEFAULT_SIGNATURE
-    if type(name) is not str or name not in loaded.readers:
-        known = ", ".join(f"'{known}'" for known in loaded.readers)
-        raise RequestError(400, f"signature_name: found {name!r}, expected one of {known}")
-    return name, loaded.readers[name]
-
-
-def _examples(body: dict[str, Any]) -> Any:
-    """Return the rows of a :classify or :regress body, each with the shared context."""
-    context, examples = body.get("context", {}), body.get("examples")
-    if type(context) is not dict:
-        raise RequestError(400, "context: expected an object")
-    if type(examples) is not list or not all(type(example) is dict for example in examples):
-        raise RequestError(400, "examples: expected a list of objects")
-    return [{**context, **example} for example in examples] if context else examples

@@ -26,7 +26,9 @@ def build_model(
     wide = layers.Add()([*weights, layers.Dense(1, use_bias=False)(numbers)])
 
     size = hyperparameters["embedding_size"]
-    embedded = [layers.Embedding(limit, size, name=name)(tensor) for name, tensor in ids.items()]
+    embedded = [
+        layers.Embedding(limit, size, name=f"{name}_vector")(tensor) for name, tensor in ids.items()
+    ]
     deep = layers.Concatenate()([*embedded, numbers])
     for units in hyperparameters["hidden_units"]:
         deep = layers.Dense(units, activation="relu")(deep)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from cli.data_plane import caller_headers
 from cli.main import app
 from contract.records import Stack
 
@@ -61,6 +62,17 @@ def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path) -> N
     assert left_running(home) == []
     assert not (home / "stack.json").exists()
     assert up() == stack, "the same ports after a restart"
+
+
+def test_callers_without_the_token_are_turned_away(home: Path, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("open sesame")
+    stack = up("--data-plane-token-file", str(token_file))
+    url = f"{stack.data_plane_url}/v1/models/digits:predict"
+    with httpx.Client(trust_env=False) as client:
+        assert client.post(url, json={}).status_code == 401
+        known = client.post(url, json={}, headers=caller_headers(stack))
+    assert known.status_code == 404
 
 
 def test_other_ports_for_running_services_are_refused(home: Path) -> None:

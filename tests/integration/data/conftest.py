@@ -92,10 +92,9 @@ def as_csv(rows: list[tuple[str, ...]], header: tuple[str, ...] | None = COLUMNS
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    monkeypatch.setenv("SLIPWAY_PIPELINES", str(tmp_path / "pipelines"))
-    config: dict[str, Any] = {
+def small_config() -> dict[str, Any]:
+    """Return the pipeline of people as `pipeline.yaml` would have it."""
+    return {
         "name": "people",
         "features": {
             "age": {"dtype": "int64", "minimum": 0, "maximum": 120},
@@ -111,7 +110,12 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
         },
         "evaluate": {"slices": ["job", "age"]},
     }
-    shop = Workshop(tmp_path / "pipelines" / "people", tmp_path / "root", config)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    monkeypatch.setenv("SLIPWAY_PIPELINES", str(tmp_path / "pipelines"))
+    shop = Workshop(tmp_path / "pipelines" / "people", tmp_path / "root", small_config())
     shop.files["people.csv"] = as_csv(people(300))
     return shop
 

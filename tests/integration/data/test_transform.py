@@ -6,18 +6,35 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.ingest.ingest import ingest
 from components.raw_examples import read_raw
+from components.transform.transform import RawData, transform
 from contract.errors import DataError, UserCodeError
+from contract.loader import validate
 from contract.records import TransformRecord
-from contract.schema import SPLITS
+from contract.schema import SPLITS, PipelineConfig
 
-from .conftest import Workshop
+from .conftest import Workshop, as_csv, people, small_config
 
 HEAD = "import tensorflow as tf\nimport tensorflow_transform as tft\n"
 
 
 def returning(expression: str) -> str:
     return f"{HEAD}\ndef preprocessing_fn(inputs):\n    return {expression}\n"
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineConfig, RawData]:
+    """Raw shards of the small pipeline, made once: mistakes are found before or after reading."""
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "people.csv").write_bytes(as_csv(people(300)))
+    raw = small_config()
+    raw["ingest"]["source"]["files"] = [str(folder / "people.csv")]
+    config = validate(PipelineConfig, raw, "people")
+    (folder / "output").mkdir()
+    record = ingest(config, [], folder / "output", folder / "dead-letter.jsonl")
+    shards = {s: [folder / "output" / n for n in names] for s, names in record.shards.items()}
+    return config, RawData(shards, record.examples)
 
 
 def read(shop: Workshop, split: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -39,7 +56,7 @@ def read(shop: Workshop, split: str, extra: dict[str, Any] | None = None) -> dic
 
 
 def test_every_row_comes_through_with_its_label_id_and_slices(workshop: Workshop) -> None:
-    record = workshop.run("ingest", "transform").detail_as(TransformRecord)
+    record = workshop.run("ingest", "validate", "transform").detail_as(TransformRecord)
     for split in SPLITS:
         raw = read_raw(workshop.shards("ingest", split), workshop.frozen())
         columns = read(workshop, split)
@@ -54,7 +71,7 @@ def test_every_row_comes_through_with_its_label_id_and_slices(workshop: Workshop
 
 
 def test_means_and_vocabularies_come_from_the_train_part_alone(workshop: Workshop) -> None:
-    workshop.run("ingest", "transform")
+    workshop.run("ingest", "validate", "transform")
     raw = read_raw(workshop.shards("ingest", "train"), workshop.frozen())
     ages = raw.features["age"].astype(np.float64)
     test = read_raw(workshop.shards("ingest", "test"), workshop.frozen())
@@ -66,7 +83,7 @@ def test_means_and_vocabularies_come_from_the_train_part_alone(workshop: Worksho
 
 
 def test_ragged_features_keep_their_lists(workshop: Workshop) -> None:
-    workshop.run("ingest", "transform")
+    workshop.run("ingest", "validate", "transform")
     raw = read_raw(workshop.shards("ingest", "train"), workshop.frozen())
     columns = read(workshop, "train")
     found = dict(
@@ -83,7 +100,7 @@ def test_sparse_and_multidimensional_outputs_are_written(workshop: Workshop) -> 
         ' "matrix": tf.ones([tf.shape(inputs["age"])[0], 2, 3]),'
         ' "is_old": inputs["age"] > 50}'
     )
-    workshop.run("ingest", "transform")
+    workshop.run("ingest", "validate", "transform")
     columns = read(workshop, "eval")
     raw = read_raw(workshop.shards("ingest", "eval"), workshop.frozen())
     place = {key: n for n, key in enumerate(raw.ids.tolist())}
@@ -101,7 +118,7 @@ def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    workshop.run("ingest", "transform")
+    workshop.run("ingest", "validate", "transform")
     raw = read_raw(workshop.shards("ingest", "test"), workshop.frozen())
     graph = workshop.layout().step("transform") / "transform_graph"
     layer = tft.TFTransformOutput(str(graph)).transform_features_layer()
@@ -136,20 +153,29 @@ def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -
         (returning("{'x': inputs['age'][:3]}"), "changed the number of rows|Cannot pass-through"),
     ],
 )
-def test_mistakes_in_preprocessing_are_named(workshop: Workshop, code: str, message: str) -> None:
-    workshop.preprocessing = code
+def test_mistakes_in_preprocessing_are_named(
+    ingested: tuple[PipelineConfig, RawData], tmp_path: Path, code: str, message: str
+) -> None:
+    config, data = ingested
+    (tmp_path / "preprocessing.py").write_text(code)
+    output = tmp_path / "output"
+    output.mkdir()
     with pytest.raises(UserCodeError, match=message):
-        workshop.run("ingest", "transform")
-    assert not workshop.layout().step("transform").exists()
+        transform(config, tmp_path, data, output)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "empty"])
-def test_a_damaged_raw_shard_is_named(workshop: Workshop, damage: str) -> None:
-    workshop.run("ingest")
-    shard: Path = workshop.shards("ingest", "eval")[0]
-    if damage == "missing":
-        shard.unlink()
-    else:
-        shard.write_bytes(shard.read_bytes()[:-200] if damage == "truncated" else b"")
+def test_a_damaged_raw_shard_is_named(
+    ingested: tuple[PipelineConfig, RawData], tmp_path: Path, damage: str
+) -> None:
+    config, data = ingested
+    (tmp_path / "preprocessing.py").write_text(returning("{'x': inputs['age']}"))
+    copied = tmp_path / "eval-00000-of-00001.tfrecord.gz"
+    content = data.shards["eval"][0].read_bytes()
+    if damage != "missing":
+        copied.write_bytes(content[:-200] if damage == "truncated" else b"")
+    broken = RawData({**data.shards, "eval": [copied]}, data.examples)
+    output = tmp_path / "output"
+    output.mkdir()
     with pytest.raises(DataError, match="eval-00000-of-00001"):
-        workshop.run("transform")
+        transform(config, tmp_path, broken, output)

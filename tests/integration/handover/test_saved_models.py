@@ -33,9 +33,9 @@ def config(trained_run: RunLayout) -> PipelineConfig:
 
 
 @pytest.fixture(scope="module")
-def offline(trained_run: RunLayout) -> SkewCheck:
+def offline(optimized_run: RunLayout) -> SkewCheck:
     """Raw test rows, and what Beam's transformed examples and the Keras model say of them."""
-    return SkewCheck.of_run(trained_run, ROWS)
+    return SkewCheck.of_run(optimized_run, ROWS)
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def test_several_heads_learn_together(make_run):
             "input 'mine' that is none of the transformed features",
         ),
         (
-            "return keras.Model(inputs=features['x'], outputs=keras.layers.Dense(3)(features['x']))",
+            "x = features['x']\n    return keras.Model(inputs=x, outputs=keras.layers.Dense(3)(x))",
             "expected keras.Model.inputs=features",
         ),
         (
@@ -239,7 +239,7 @@ def optimizer(hyperparameters, steps):
     return keras.optimizers.SGD(hyperparameters["rate"])
 """
     made = make_run(model=BUILD + hook, overrides={"train.hyperparameters.rate": 1e-30})
-    kernel, bias = final_weights(made)
+    _, bias = final_weights(made)
     assert np.abs(bias).max() < 1e-25
 
 

@@ -99,7 +99,8 @@ for run_id in run_ids:
         batches = iter(strategy.experimental_distribute_dataset(batches))
         step = step_function(learner)
         losses = [float(step(batches)) for _ in range(12)]
-        weights = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(learner.model.weights)}
+        values = map(keras.ops.convert_to_numpy, learner.model.weights)
+        weights = {str(number): value for number, value in enumerate(values)}
         copies = [
             [np.asarray(c) for c in strategy.experimental_local_results(v.value)]
             for v in learner.model.weights

@@ -167,7 +167,17 @@ def test_classify_is_refused_by_a_regression_model(server):
     assert (answer[0], error_of(answer)) == (400, ":classify: 'doubling' has no such head")
 
 
-@pytest.mark.parametrize("body", [{"examples": 3}, {"examples": [3]}, {}, {"context": 1}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"examples": 3},
+        {"examples": [3]},
+        {},
+        {"context": 1},
+        {"examples": [{"x": 1}], "signature_name": []},
+        {"examples": [{"x": 1}], "signature_name": "nope"},
+    ],
+)
 def test_regress_refuses_what_is_no_list_of_examples(server, body):
     assert server.send("POST", "/v1/models/doubling:regress", body)[0] == 400
 
