@@ -56,6 +56,7 @@ class Board:
         self._expected = dict(expected_seconds or {})
         self._console = console
         self._began = time.monotonic()
+        self._spinner = Spinner("dots")
         self._live = Live(
             get_renderable=self._render,
             console=console,
@@ -141,7 +142,7 @@ class Board:
         table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
         for task, row in self.rows.items():
             symbol: RenderableType = (
-                Spinner("dots") if row.state == RUNNING else Text.from_markup(SYMBOLS[row.state])
+                self._spinner if row.state == RUNNING else Text.from_markup(SYMBOLS[row.state])
             )
             elapsed = self._elapsed(row)
             table.add_row(

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def _play(home: Path) -> int:
 
 
 def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
-    """Run one act; from the second on, callers ask the data plane all the while."""
+    """Run one act; from the second on, callers ask the data plane once there is a package."""
     say(f"[bold cyan]{act.title}[/]")
     began = time.monotonic()
     redeployed = before[-1].version if act.expected_outcome == "rolled_back" else None
@@ -139,16 +140,21 @@ def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
         overrides=act.overrides,
         redeploy_version=redeployed,
     )
-    callers = Callers(PIPELINE, _rows_file(root, "rows.json", MOST_ROWS)) if before else None
+    run = layout_of(command)
+    callers = Callers(run, _rows_file(root, "rows.json", MOST_ROWS)) if before else None
     try:
         ending = run_in_airflow(command, is_forced=True)
-    finally:
-        report = callers.leave() if callers else None
+    except BaseException:
+        with suppress(SlipwayError):
+            if callers:
+                callers.leave()
+        raise
+    report = callers.leave() if callers else None
     for line in ending.log:
         say(f"  {escape(line)}")
     return Played(
         act,
-        layout_of(command),
+        run,
         ending.outcome,
         ending.reasons,
         ending.version,

@@ -77,16 +77,31 @@ def _steer(name: str, change: "Change", is_json: bool) -> None:
     from contract.loader import find_pipeline
 
     find_pipeline(name)
-    layout = PipelineLayout(artifact_root(), name)
+    layout, stack = PipelineLayout(artifact_root(), name), require_stack()
     with (
-        open_agent(require_stack()) as client,
+        open_agent(stack) as client,
         notes.status("Waiting until traffic follows the plan"),
     ):
         plan = change(client, layout, f"{getpass.getuser()} at the command line")
+    if plan.champion is not None and stack.tracking_uri:
+        _tell_mlflow(stack.tracking_uri, name, plan.champion)
     if is_json:
         print_json(plan.model_dump(mode="json"))
     else:
         say(in_words(plan))
+
+
+def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:
+    """Move the alias `champion`; traffic has moved already, so a failure is said, not raised."""
+    from mlflow.exceptions import MlflowException
+
+    from components.tracking import point_champion
+
+    try:
+        if not point_champion(tracking_uri, name, champion):
+            notes.print(f"MLflow has no entry of version {champion}: its alias was not moved")
+    except MlflowException as error:
+        notes.print(f"MLflow did not move the alias 'champion': {error}")
 
 
 def in_words(plan: "TrafficPlan") -> str:

@@ -130,7 +130,7 @@ def _check_outputs(model: keras.Model, heads: Mapping[str, HeadConfig]) -> None:
             f"{_WHERE}: output '{unknown}' is no head (heads: {', '.join(heads)})"
             f"{did_you_mean(str(unknown), heads)}"
         )
-    for missing in heads.keys() - outputs.keys():
+    for missing in [head for head in heads if head not in outputs]:
         raise UserCodeError(f"{_WHERE}: no output for head '{missing}'")
     for name, output in outputs.items():
         _check_shape(name, heads[name], tuple(output.shape))

@@ -1,6 +1,7 @@
 """tf.Transform's full pass: analyse the train part, transform every part, keep the graph."""
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +39,8 @@ EXAMPLES = "examples"
 _SUMMARY = "written.json"
 
 # How Beam's account of a failed stage shows that the user's graph refused the data.
-_CODE_ERRORS = ("InvalidArgument", "INVALID_ARGUMENT", "OutOfRange", "Cannot pass-through data")
+_REFUSED = re.compile(r'trying to apply the transformation: "(.*?)"\.\s+Batch instances', re.DOTALL)
+_CHANGED_ROWS = "Cannot pass-through data"
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,11 @@ def _explained(error: Exception, data: RawData) -> Exception:
     shards = [shard for shards in data.shards.values() for shard in shards]
     if problem := broken_shard(shards):
         return DataError(problem)
-    text = str(error)
-    if any(mark in text for mark in _CODE_ERRORS):
-        lines = [line for line in text.splitlines() if any(mark in line for mark in _CODE_ERRORS)]
-        return UserCodeError(f"preprocessing.py: preprocessing_fn failed on the data: {lines[-1]}")
+    where = "preprocessing.py: preprocessing_fn"
+    if _CHANGED_ROWS in str(error):
+        return UserCodeError(f"{where}: changed the number of rows; expected one output per row")
+    if refused := _REFUSED.search(str(error)):
+        lines = [line.strip() for line in refused.group(1).splitlines()]
+        told = [line for line in lines if line and not line.startswith(("Graph exec", "<stack"))]
+        return UserCodeError(f"{where}: failed on the data: {' '.join(told)}")
     return error

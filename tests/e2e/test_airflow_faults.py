@@ -32,9 +32,10 @@ def assert_whole(stack: AirflowStack, run: RunLayout, tries: dict[str, int]) -> 
         assert Result.read(run.result(step)).step == step
         attempts = [p for p in run.attempts(step).glob("*") if p.name.isdigit()]
         assert len(attempts) <= tries.get(step, 1), f"{step} ran {len(attempts)} times"
-    steps = tuple(range(500, 6001, 500))
-    assert Result.read(run.result("train")).detail_as(TrainRecord).checkpoints == steps
-    assert Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps == steps
+    made = Result.read(run.result("train")).detail_as(TrainRecord).checkpoints
+    assert len(set(made)) == len(made)
+    assert set(range(500, 6001, 500)) <= set(made)  # one more is left on SIGTERM
+    assert Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps == made
 
 
 def test_a_killed_component_is_retried_and_goes_on_where_it_was(

@@ -1,4 +1,4 @@
-"""The model of MNIST: a convolutional net of two blocks, small enough for two CPU cores."""
+"""The model of MNIST: a convolutional net small enough for two CPU cores."""
 
 from typing import Any
 
@@ -14,8 +14,9 @@ def build_model(
     """Return a model from the image, float32 `[batch, 28, 28]`, to logits `[batch, 10]`."""
     hidden = layers.Reshape((28, 28, 1))(features["image"])
     for filters in hyperparameters["filters"]:
-        hidden = layers.Conv2D(filters, 3, activation="relu")(hidden)
-        hidden = layers.MaxPooling2D()(hidden)
+        hidden = layers.Conv2D(filters, 3, use_bias=False)(hidden)
+        hidden = layers.MaxPooling2D()(hidden)  # before the rest: a quarter of the work for it
+        hidden = layers.ReLU()(layers.BatchNormalization(momentum=0.95)(hidden))
     hidden = layers.Flatten()(hidden)
     for units in hyperparameters["hidden_units"]:
         hidden = layers.Dense(units, activation="relu")(hidden)

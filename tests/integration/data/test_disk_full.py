@@ -27,7 +27,10 @@ def small_disk(workshop: Workshop) -> Iterator[Path]:
 def test_a_full_disk_leaves_no_examples(workshop: Workshop, small_disk: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [f"30,{rng.bytes(60).hex()},w,<=50K" for _ in range(30_000)]
-    workshop.files["people.csv"] = ("age,job,words,income\n" + "\n".join(lines) + "\n").encode()
+    data = small_disk.parent / "people.csv"
+    data.write_text("age,job,words,income\n" + "\n".join(lines) + "\n")
+    workshop.files = {}
+    workshop.config["ingest"]["source"]["files"] = [str(data)]
     with pytest.raises(StorageError, match=r"disk full; nothing was published"):
         workshop.run("ingest")
     assert not workshop.layout().step("ingest").exists()

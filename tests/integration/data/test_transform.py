@@ -142,15 +142,15 @@ def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -
         (returning("{'x': 3}"), "output 'x': expected a Tensor.*found int"),
         (returning("{'x': tf.constant(3)}"), "output 'x': has no batch dimension"),
         (returning("{'label:x': inputs['age']}"), "the name is taken"),
-        (returning("inputs['agee']"), r"raised KeyError at preprocessing.py:5: 'agee'"),
+        (returning("inputs['agee']"), r"KeyError at preprocessing.py:5: 'agee'"),
         (HEAD + "def preprocess(inputs): return inputs", "expected a function preprocessing_fn"),
         (HEAD + "def preprocessing_fn(): return {}", "expected preprocessing_fn"),
-        ("import nothing_like_it", "preprocessing.py: import: raised ModuleNotFoundError"),
+        ("import nothing_like_it", "preprocessing.py: import: ModuleNotFoundError"),
         (
             returning("{'x': tf.strings.to_number(inputs['job'])}"),
-            "preprocessing_fn failed on the data: .*could not be converted|StringToNumber",
+            "preprocessing_fn: failed on the data: .*could not correctly convert string",
         ),
-        (returning("{'x': inputs['age'][:3]}"), "changed the number of rows|Cannot pass-through"),
+        (returning("{'x': inputs['age'][:3]}"), "changed the number of rows"),
     ],
 )
 def test_mistakes_in_preprocessing_are_named(

@@ -1,6 +1,8 @@
 """Training and evaluation: ended well, killed and resumed, and fed broken things."""
 
+import shutil
 import signal
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from contract.errors import (
     ConflictError,
     DataError,
     ServiceUnavailableError,
+    StorageError,
     UserCodeError,
     UserError,
 )
@@ -148,6 +151,20 @@ def test_sigterm_publishes_a_checkpoint_and_asks_for_a_retry(make_run, tmp_path)
     assert not made.run.training_ended.exists()
     assert len(made.published) == 1
     assert made.published[0] < 40
+
+
+def test_mirrored_publishes_and_resumes_too(make_run):
+    made = make_run(overrides={"train.strategy": "mirrored"})
+    process = made.start("train")
+    assert process.communicate() and process.returncode == 0
+    before = made.model(40).get_weights()
+    made.run.result("train").unlink()
+    made.run.checkpoint_manifest(40).unlink()
+    process = made.start("train")
+    assert process.communicate() and process.returncode == 0
+    assert Result.read(made.run.result("train")).detail_as(TrainRecord).resumed_from_step == 30
+    for found, expected in zip(made.model(40).get_weights(), before, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_second_train_of_a_done_run_changes_nothing_but_the_record(make_run):
@@ -346,3 +363,24 @@ def test_graph_that_fails_in_mid_training_is_the_users_error(make_run):
     made = make_run(model=model)
     with pytest.raises(UserCodeError, match="the model failed after step 0: .*not in"):
         made.train()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("cannot mount a small disk here (needs root and CAP_SYS_ADMIN)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_leaves_no_half_checkpoint_and_asks_for_a_retry(make_run, small_disk):
+    made = make_run()
+    made.run.checkpoints.parent.mkdir(parents=True)
+    made.run.checkpoints.symlink_to(small_disk)
+    with pytest.raises(StorageError, match="disk full; nothing was published. Free space"):
+        made.train()
+    assert list(small_disk.iterdir()) == []
+    assert not made.run.training_ended.exists()

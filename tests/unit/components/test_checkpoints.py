@@ -80,7 +80,9 @@ def test_missing_file_is_named(run):
     assert problem_of(run, manifest) == f"{weights}: missing"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     judged=st.sets(st.integers(1, 8)), keep=st.integers(1, 8), best=st.none() | st.integers(1, 8)
 )

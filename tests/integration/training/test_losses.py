@@ -1,0 +1,50 @@
+"""Default losses against hand arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.model_hooks import ModelHooks
+from components.train.losses import example_losses
+from contract.schema import HeadConfig
+
+NO_HOOKS = ModelHooks(build_model=print)
+
+BINARY = HeadConfig(task="binary_classification", classes=("no", "yes"))
+MULTICLASS = HeadConfig(task="multiclass_classification", classes=("a", "b", "c"))
+REGRESSION = HeadConfig(task="regression")
+
+
+def losses_of(heads, labels, outputs, weights=(1.0, 1.0)) -> np.ndarray:
+    tensors = [{k: tf.constant(v) for k, v in values.items()} for values in (labels, outputs)]
+    return example_losses(heads, NO_HOOKS)(*tensors, tf.constant(weights)).numpy()
+
+
+def test_binary_is_cross_entropy_of_the_logits_sigmoid():
+    odds = math.log(3.0)  # a chance of 3/4
+    found = losses_of({"h": BINARY}, {"h": [1, 0]}, {"h": [[odds], [odds]]})
+    assert found == pytest.approx([-math.log(0.75), -math.log(0.25)], rel=1e-6)
+
+
+def test_multiclass_is_cross_entropy_of_the_logits_softmax():
+    logits = [[math.log(1.0), math.log(2.0), math.log(5.0)]] * 2  # chances 1/8, 2/8, 5/8
+    found = losses_of({"h": MULTICLASS}, {"h": [0, 2]}, {"h": logits})
+    assert found == pytest.approx([math.log(8), math.log(8 / 5)], rel=1e-6)
+
+
+def test_regression_is_the_squared_error():
+    found = losses_of({"h": REGRESSION}, {"h": [1.0, 2.0]}, {"h": [[4.0], [2.5]]})
+    assert found == pytest.approx([9.0, 0.25])
+
+
+def test_heads_add_up_by_loss_weight_and_examples_by_their_weight():
+    heads = {
+        "size": REGRESSION.model_copy(update={"loss_weight": 2.0}),
+        "age": REGRESSION.model_copy(update={"loss_weight": 0.5}),
+    }
+    labels = {"size": [0.0, 0.0], "age": [0.0, 0.0]}
+    outputs = {"size": [[1.0], [2.0]], "age": [[2.0], [4.0]]}
+    # 2 * 1 + 0.5 * 4 = 4, and (2 * 4 + 0.5 * 16) * 3 = 48
+    assert losses_of(heads, labels, outputs, (1.0, 3.0)) == pytest.approx([4.0, 48.0])
