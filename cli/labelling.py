@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
+from contract.errors import SlipwayError
 
 if TYPE_CHECKING:
     from components.labels import AddedLabels
@@ -45,7 +46,11 @@ def add(
 
     config = load_pipeline(find_pipeline(name))
     added = add_delta(PipelineLayout(artifact_root(), name), config, file)
-    announcement = _announce(name, added) if added.delta else "nothing new to announce"
+    failure: SlipwayError | None = None
+    try:
+        announcement = _announce(name, added) if added.delta else "nothing new to announce"
+    except SlipwayError as error:
+        failure, announcement = error, "stored, but not announced: the next run reads them"
     if is_json:
         print_json(
             {
@@ -56,7 +61,13 @@ def add(
                 "announcement": announcement,
             }
         )
-        return
+    else:
+        _show(added, announcement)
+    if failure is not None:
+        raise failure
+
+
+def _show(added: "AddedLabels", announcement: str) -> None:
     say(
         f"{added.added:,} new rows stored, {added.duplicates:,} known already, "
         f"{len(added.bad):,} refused; {announcement}"

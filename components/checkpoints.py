@@ -5,10 +5,13 @@ checkpoints/<step>/optimizer.npz       the optimizer's variables, slots and iter
 checkpoints/<step>/manifest.json       digests of both; without it there is no checkpoint
 """
 
+import errno
 import functools
 import logging
+import os
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -52,7 +55,7 @@ def publish(
     attempt.check()
     folder = run.checkpoint(step)
     with publish_directory(folder) as temporary:
-        state.model.save_weights(temporary / WEIGHTS_FILE)
+        _save_weights(state.model, temporary / WEIGHTS_FILE)
         np.savez(temporary / TRAINING_FILE, allow_pickle=False, **_training_state(state))
         files = {p.name: digest_file(p) for p in sorted(temporary.iterdir())}
         attempt.check()
@@ -149,6 +152,16 @@ def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
         shutil.rmtree(run.checkpoint(manifest.step), ignore_errors=True)
         removed.append(manifest.step)
     return removed
+
+
+def _save_weights(model: "keras.Model", path: Path) -> None:
+    try:
+        model.save_weights(path)
+    except RuntimeError as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        # HDF5 notices a full disk when it closes the file, and says so in its own way
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 @functools.cache

@@ -189,6 +189,8 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
             examples_spec
         ),
     }
+    # A layer may read variables that its model does not own up to: augmentation's random seeds.
+    module.captured = [v for function in signatures.values() for v in function.variables]
     tf.saved_model.save(module, str(target), signatures=signatures)
 
 

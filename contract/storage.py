@@ -116,7 +116,9 @@ def storage_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # shutil.Error is a list of the errors of a tree, with no number of its own
+        is_full_tree = isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error)
+        if is_full_tree or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
                 f"{target}: disk full; nothing was published. Free space and run again."
             ) from error

@@ -35,12 +35,19 @@ def component_environment(base: Mapping[str, str], packages: Path | None) -> dic
     kept = {k: v for k, v in base.items() if not k.lstrip("_").startswith("AIRFLOW_")}
     own = [str(PROJECT), *([str(packages)] if packages else [])]
     others = [p for p in base.get("PYTHONPATH", "").split(os.pathsep) if p and p not in own]
+    without_gpu = {} if _has_gpu() else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        **without_gpu,
         **kept,
         "PYTHONPATH": os.pathsep.join([*own, *others]),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _has_gpu() -> bool:
+    """Tell whether this machine has an NVIDIA device; TensorFlow complains loudly of none."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def install_requirements(pipeline: Path, home: Path) -> Path | None:
@@ -69,7 +76,9 @@ def _install(requirements: Path, target: Path, label: str) -> None:
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode"]
     command += ["--python", sys.executable, "--target", str(target), "-r", str(requirements)]
     command += ["-c", str(PROJECT / "requirements" / "lock.txt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # uv then trusts the machine's own certificate authorities too, as pip and Python do
+    environment = {"UV_SYSTEM_CERTS": "1", **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         return
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])

@@ -1,15 +1,11 @@
 """A verdict's figures in MLflow, at their checkpoint's step, each once."""
 
-import logging
 from collections.abc import Mapping
 
 from components.tracking import Tracker
 from contract.records import Metric, Verdict
 
-_MARK = "lag_seconds"  # sent with the last of a verdict's figures: where it is, all are
-_FIGURES_AT_ONCE = 900  # MLflow takes 1000 in one batch
-
-log = logging.getLogger("slipway")
+_MARK = "lag_seconds"  # the last of a verdict's figures: where it is, all are
 
 
 class Figures:
@@ -24,10 +20,7 @@ class Figures:
         if verdict.step in self._logged:
             return
         self._logged.add(verdict.step)
-        figures = list(_flat(verdict).items())
-        for start in range(0, len(figures), _FIGURES_AT_ONCE):
-            chunk = dict(figures[start : start + _FIGURES_AT_ONCE])
-            self._tracker.log_metrics(chunk, step=verdict.step)
+        self._tracker.log_metrics(_flat(verdict), step=verdict.step)
 
 
 def _flat(verdict: Verdict) -> dict[str, float]:

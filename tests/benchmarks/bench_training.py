@@ -38,6 +38,7 @@ from contract.storage import Attempt  # noqa: E402
 STEPS = 2000
 WARM_STEPS = 200  # tracing, and MLflow's first use of its database
 MAX_TRACKING_MS = 0.2
+SLOW_STEPS = 300  # of 0.05 s each
 
 SLOW_MODEL = """
 import time
@@ -133,11 +134,11 @@ def bench_resume(folder: Path, rounds: int) -> None:
     os.environ["SLIPWAY_PIPELINES"] = str(folder / "pipelines")
     costs, again, start = [], [], []
     for _ in range(rounds):
-        overrides = {"train.steps": 100, "train.checkpoint_every_steps": 10}
+        overrides = {"train.steps": SLOW_STEPS, "train.checkpoint_every_steps": 10}
         whole = make_run(model=SLOW_MODEL, overrides=overrides)
         broken = make_run(model=SLOW_MODEL, overrides=overrides)
         undisturbed = _measured(lambda made=whole: _train(made))
-        killed = _measured(lambda made=broken: _train(made, kill_at=50))
+        killed = _measured(lambda made=broken: _train(made, kill_at=SLOW_STEPS // 2))
         resumed = _measured(lambda made=broken: _train(made))
         costs.append([k + r - u for k, r, u in zip(killed, resumed, undisturbed, strict=True)])
         again.append(killed)

@@ -2,8 +2,21 @@
 
 from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, change_of
+from components.optimize.passes.remove_nodes import without
+
+_WRITES = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 
 
 def apply(model: GraphModel) -> Change:
-    """Freeze every signature. Tables stay tables: what they hold is in assets, not in variables."""
-    return change_of(model, model.rewritten(SignatureGraph.frozen))
+    """Freeze every signature. Tables stay tables: what they hold is in assets, not in variables.
+
+    A constant cannot be written to, so writes that outputs only wait for go: Keras's augmentation
+    layers advance their random seeds even when they serve. If answers do depend on a write, the
+    freezing fails or the gate sees it.
+    """
+    return change_of(model, model.rewritten(_freeze))
+
+
+def _freeze(signature: SignatureGraph) -> SignatureGraph:
+    has_writes = any(node.op in _WRITES for node in signature.graph_def.node)
+    return (without(signature, _WRITES) if has_writes else signature).frozen()

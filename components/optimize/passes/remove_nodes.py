@@ -47,7 +47,15 @@ def _remove(signature: SignatureGraph) -> SignatureGraph:
     while (now := graph.SerializeToString(deterministic=True)) != before:
         before = now
         _bypass(graph, outputs)  # shows checks behind an Identity
-        _cut_side_effects(graph)  # frees an Identity that only waited for a check
+        _cut(graph, SIDE_EFFECTS)  # frees an Identity that only waited for a check
+    return strip(signature.with_graph(graph))
+
+
+def without(signature: SignatureGraph, kinds: frozenset[str]) -> SignatureGraph:
+    """Return the signature without nodes of some kinds that outputs only wait for."""
+    graph = graph_pb2.GraphDef()
+    graph.CopyFrom(signature.graph_def)
+    _cut(graph, kinds)
     return strip(signature.with_graph(graph))
 
 
@@ -72,10 +80,12 @@ def _bypass(graph: Any, outputs: set[str]) -> None:
         _set_inputs(node, [source(reference) for reference in node.input])
 
 
-def _cut_side_effects(graph: Any) -> None:
+def _cut(graph: Any, kinds: frozenset[str]) -> None:
     """Make nobody wait for a side effect, directly or through a NoOp."""
     nodes = {node.name: node for node in graph.node}
-    checks = {n.name for n in graph.node if n.op in SIDE_EFFECTS} | _guarded_checks(graph)
+    checks = {n.name for n in graph.node if n.op in kinds}
+    if "Assert" in kinds:
+        checks |= _guarded_checks(graph)
 
     def behind(name: str) -> set[str]:
         if name in checks or nodes[name].op in _ALWAYS_THERE:

@@ -1,7 +1,7 @@
 """One small run up to `evaluate`, made by the real components, shared by the tests of this folder.
 
 Its pipeline has what breaks graphs: a vocabulary, a variable-length feature, a fixed shape through
-a convolution with batch normalisation, a missing value with a default, and two heads.
+a convolution with augmentation and batch normalisation, a missing value with a default, and two heads.
 """
 
 import os
@@ -70,7 +70,9 @@ def build_model(features, hyperparameters):
     is_stamp = keras.ops.cast(keras.ops.not_equal(features["stamps"], 0), "float32")
     stamps = layers.Embedding(16, 4)(features["stamps"]) * is_stamp[..., None]
     stamps = keras.ops.sum(stamps, axis=1)  # of none at all: 0, where a mean would be NaN
-    picture = layers.Conv2D(4, 3)(layers.Reshape((6, 6, 1))(features["picture"]))
+    picture = layers.Reshape((6, 6, 1))(features["picture"])
+    picture = layers.RandomTranslation(0.1, 0.1)(picture)  # has a random seed to look after
+    picture = layers.Conv2D(4, 3)(picture)
     picture = layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(picture)))
     weight = layers.Reshape((1,))(features["mass"])
     joined = layers.Dense(16, "relu")(layers.Concatenate()([weight, colour, stamps, picture]))

@@ -78,3 +78,26 @@ def test_status_of_a_new_pipeline_says_that_nothing_is_in_service() -> None:
     result = runner.invoke(app, ["status", "digits"])
     assert result.exit_code == 0
     assert "nothing is in service" in result.stdout
+
+
+def test_labels_that_cannot_be_announced_are_stored_all_the_same(tmp_path: Path) -> None:
+    home = tmp_path / "slipway-home"
+    home.mkdir()
+    (home / "passwords.json").write_text('{"admin": "x"}')
+    stack = Stack(
+        root=str(tmp_path / "root"),
+        airflow_url="http://127.0.0.1:9",  # refused on loopback
+        airflow_user="admin",
+        airflow_password_file=str(home / "passwords.json"),
+    )
+    stack.write(home / "stack.json")
+    rows = tmp_path / "rows.csv"
+    rows.write_text(f"image,label\n{' '.join(['1'] * 64)},3\n")
+
+    result = runner.invoke(app, ["labels", "add", "digits", str(rows)])
+
+    assert result.exit_code == 1
+    assert "1 new rows stored" in result.stderr
+    assert "stored, but not announced: the next run reads them" in result.stderr
+    assert "Airflow at http://127.0.0.1:9: no answer" in result.stderr
+    assert len(list((tmp_path / "root" / "digits" / "labels" / "deltas").glob("*.csv"))) == 1

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,13 @@ def test_a_full_disk_publishes_nothing_and_says_so(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_a_tree_is_copied_says_so_too(tmp_path: Path) -> None:
+    full = shutil.Error([("a", "b", "[Errno 28] No space left on device")])
+
+    with pytest.raises(StorageError, match="disk full"), publish_directory(tmp_path / "artifact"):
+        raise full
 
 
 def _publish_slowly(target: Path) -> None:

@@ -20,6 +20,9 @@ class MlflowServer:
         assert not synchronous
         self.batches.append([(metric.key, metric.value, metric.step) for metric in metrics])
 
+    def set_terminated(self, _run_id: str, status: str) -> None:
+        assert status == "FINISHED"
+
     def get_metric_history(self, _run_id: str, name: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(step=step) for step in self._known if name == "lag_seconds"]
 
@@ -54,9 +57,11 @@ def test_names_say_slice_head_metric_and_bound():
 
 def test_a_logged_verdict_is_not_logged_again():
     server = MlflowServer(known_steps=(10,))
-    figures = Figures(Tracker(server, "r"))  # type: ignore[arg-type]
+    tracker = Tracker(server, "r")  # type: ignore[arg-type]
+    figures = Figures(tracker)
     for step in (10, 20, 20):
         figures.log(verdict(step))
+    tracker.finish("FINISHED")
     assert [batch[0][2] for batch in server.batches] == [20]
 
 

@@ -33,18 +33,23 @@ class MlflowServer:
         assert not synchronous
         self.sent += [(metric.key, metric.value, metric.step) for metric in metrics]
 
+    def set_terminated(self, _run_id: str, status: str) -> None:
+        assert status == "FINISHED"
+
     def get_metric_history(self, _run_id: str, name: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(step=step) for step in self._known if name == "loss"]
 
 
 def test_rate_is_examples_over_the_interval():
     server, clock = MlflowServer(), Clock()
-    progress = Progress(CONFIG, Tracker(server, "r"), clock)  # type: ignore[arg-type]
+    tracker = Tracker(server, "r")  # type: ignore[arg-type]
+    progress = Progress(CONFIG, tracker, clock)
     progress.start(0)
     clock.now = 4.0
     progress.report(20, 0.5, 0.01)
     clock.now = 6.0
     progress.report(40, 0.25, 0.01)
+    tracker.finish("FINISHED")
     assert server.sent == [
         ("loss", 0.5, 20),
         ("learning_rate", 0.01, 20),
@@ -79,8 +84,10 @@ def test_lines_come_every_two_seconds_and_at_the_end(caplog: pytest.LogCaptureFi
 
 def test_steps_that_a_killed_attempt_logged_are_not_logged_again():
     server = MlflowServer(known_steps=(20, 40))
-    progress = Progress(CONFIG, Tracker(server, "r"), Clock())  # type: ignore[arg-type]
+    tracker = Tracker(server, "r")  # type: ignore[arg-type]
+    progress = Progress(CONFIG, tracker, Clock())
     progress.start(10)
     for step in (20, 40, 60):
         progress.report(step, 1.0, 0.01)
+    tracker.finish("FINISHED")
     assert {step for _, _, step in server.sent} == {60}
