@@ -163,7 +163,7 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
     """
     module = tf.Module()
     module.transform = _transform_layer(transform_graph)
-    module.model = model
+    module.state = _state_of(model)
     features = config.features
 
     def parse_examples(examples: tf.Tensor) -> Tensors:
@@ -189,9 +189,19 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
             examples_spec
         ),
     }
-    # A layer may read variables that its model does not own up to: augmentation's random seeds.
-    module.captured = [v for function in signatures.values() for v in function.variables]
     tf.saved_model.save(module, str(target), signatures=signatures)
+
+
+def _state_of(model: keras.Model) -> list[Any]:
+    """Return the variables and tables of a Keras model.
+
+    Not the model itself: Keras 3.15 would trace a function of its own for each layer, which takes
+    seconds and fails for layers with a random seed (augmentation).
+    """
+    resource = tf.saved_model.experimental.TrackableResource
+    owned = [thing for layer in model._flatten_layers() for thing in vars(layer).values()]
+    variables = [variable.value for variable in model.variables]
+    return variables + [thing for thing in owned if isinstance(thing, resource)]
 
 
 def _transform_layer(transform_graph: Path) -> Any:

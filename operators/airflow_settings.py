@@ -98,11 +98,11 @@ def airflow_processes(python: str = sys.executable) -> dict[str, list[str]]:
     `airflow db migrate` (see `migrate_command`) must have ended before. Logs are read from disk,
     so no process serves them on a port of its own.
     """
-    airflow = [python, "-m", "airflow"]
+    airflow, warm = [python, "-m", "airflow"], [python, "-m", "operators.warm_airflow"]
     return {
         "airflow-api": [*airflow, "api-server"],
-        "airflow-dag-processor": [*airflow, "dag-processor"],
-        "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
+        "airflow-dag-processor": [*warm, "dag-processor"],
+        "airflow-scheduler": [*warm, "scheduler", "--skip-serve-logs"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
     }
 

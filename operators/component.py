@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -66,13 +67,18 @@ class ComponentOperator(BaseOperator):
         )
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Run the step and return its metrics and reasons."""
+        """Run the step and return its metrics and reasons, and the seconds of its process."""
         run_id = str(context["run_id"])
         with airflow_errors():
             request = RunRequest.of(context["dag_run"].conf)
             run, command = self.pipeline.run(run_id), self.build(run_id, request)
+            started = time.monotonic()
             result = self._run(command, run, lambda: self.watch(run, context))
-        summary = {"metrics": result.metrics, "reasons": list(result.reasons)}
+        summary = {
+            "metrics": result.metrics,
+            "reasons": list(result.reasons),
+            "seconds": time.monotonic() - started,
+        }
         context["ti"].xcom_push(key="summary", value=summary)
         self.conclude(result, context)
         return summary

@@ -10,9 +10,8 @@ _WRITES = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariab
 def apply(model: GraphModel) -> Change:
     """Freeze every signature. Tables stay tables: what they hold is in assets, not in variables.
 
-    A constant cannot be written to, so writes that outputs only wait for go: Keras's augmentation
-    layers advance their random seeds even when they serve. If answers do depend on a write, the
-    freezing fails or the gate sees it.
+    A constant cannot be written to, so writes that outputs only wait for go: counters, seeds. If
+    answers do depend on a write, the freezing fails or the gate sees it.
     """
     return change_of(model, model.rewritten(_freeze))
 

@@ -1,7 +1,7 @@
 """One small run up to `evaluate`, made by the real components, shared by the tests of this folder.
 
 Its pipeline has what breaks graphs: a vocabulary, a variable-length feature, a fixed shape through
-a convolution with augmentation and batch normalisation, a missing value with a default, and two heads.
+a convolution with augmentation and batch normalisation, a missing value with a default, two heads.
 """
 
 import os
