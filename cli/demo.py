@@ -15,15 +15,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from cli import demo_report
+from cli.demo_acts import ACTS, PIPELINE, Act, Played
 from cli.demo_callers import Callers
 from cli.machine import plan_stack, show_stack, start_stack
 from cli.output import complain, notes, say, terminated_like_interrupted
@@ -31,61 +31,10 @@ from cli.rows import MOST_ROWS, rows_of_last_run
 from cli.running import layout_of, new_run_id, run_in_airflow
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
-from contract.layout import PipelineLayout, RunLayout
+from contract.layout import PipelineLayout
 from contract.loader import state_folder
-from contract.records import LoadReport
 
-PIPELINE = "digits"
-CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}
-# Without the shadow, which would catch it before any caller meets it: here the canary is to.
-FAULTY = {"serve.fault_ratio": 0.1, "deploy.shadow_requests": 0}
 EXIT_INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Act:
-    """One act: what is run, and how it should end."""
-
-    title: str
-    expected_outcome: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Played:
-    """How an act ended."""
-
-    act: Act
-    run: RunLayout
-    outcome: str
-    reasons: Sequence[str]
-    version: int | None
-    seconds: float
-    callers: LoadReport | None
-
-    @property
-    def is_as_expected(self) -> bool:
-        """Whether the act ended as it should."""
-        return self.outcome == self.act.expected_outcome
-
-
-ACTS = (
-    Act(
-        "Act 1: a small dense model, from raw data to production; nothing to compare it with",
-        "promoted",
-    ),
-    Act(
-        "Act 2: a convolutional model; judged, shadowed, tried as a canary, promoted",
-        "promoted",
-        CONVOLUTIONAL,
-    ),
-    Act(
-        "Act 3: act 2's package again, failing on 10 % of its requests, straight to the canary; "
-        "to be rolled back",
-        "rolled_back",
-        FAULTY,
-    ),
-)
 
 
 def main() -> int:

@@ -7,25 +7,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from cli import data_plane
+from cli.demo_acts import Played
 from cli.operating import heads_of
 from cli.outcome import read_result
 from cli.output import data, say
 from contract.layout import RunLayout
 from contract.records import BlessRecord, DeployRecord, LedgerRow, Metric, OptimizeRecord, Stack
 
-if TYPE_CHECKING:
-    from cli.demo import Played
-
 KIB = 1024
 
 
-def show_act(played: "Played") -> None:
+def show_act(played: Played) -> None:
     """Say how an act ended and how long it took."""
     symbol = "[green]✓[/]" if played.is_as_expected else "[bold red]✗[/]"
     say(f"{symbol} [bold]{played.outcome}[/] in {played.seconds:.0f} s")
@@ -39,7 +36,7 @@ def show_act(played: "Played") -> None:
     say("")
 
 
-def show_table(played: Sequence["Played"], stack: Stack) -> None:
+def show_table(played: Sequence[Played], stack: Stack) -> None:
     """Print the three acts side by side."""
     table = Table(title="What the acts left", title_justify="left", box=None, pad_edge=False)
     table.add_column("", style="bold")
@@ -84,7 +81,7 @@ def run_link(run: RunLayout, stack: Stack) -> str:
     return f"{stack.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
 
 
-def _rows_of(played: "Played") -> Iterator[tuple[str, str]]:
+def _rows_of(played: Played) -> Iterator[tuple[str, str]]:
     yield "Outcome", played.outcome
     yield "Took", f"{played.seconds:.0f} s"
     if (blessed := read_result(played.run, "bless")) is not None:

@@ -1,0 +1,59 @@
+"""The acts of the demo: what each runs and how it should end, and how it did end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.layout import RunLayout
+from contract.records import LoadReport
+
+PIPELINE = "digits"
+CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}
+# Without the shadow, which would catch it before any caller meets it: here the canary is to.
+FAULTY = {"serve.fault_ratio": 0.1, "deploy.shadow_requests": 0}
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act: what is run, and how it should end."""
+
+    title: str
+    expected_outcome: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Played:
+    """How an act ended."""
+
+    act: Act
+    run: RunLayout
+    outcome: str
+    reasons: Sequence[str]
+    version: int | None
+    seconds: float
+    callers: LoadReport | None
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the act ended as it should."""
+        return self.outcome == self.act.expected_outcome
+
+
+ACTS = (
+    Act(
+        "Act 1: a small dense model, from raw data to production; nothing to compare it with",
+        "promoted",
+    ),
+    Act(
+        "Act 2: a convolutional model; judged, shadowed, tried as a canary, promoted",
+        "promoted",
+        CONVOLUTIONAL,
+    ),
+    Act(
+        "Act 3: act 2's package again, failing on 10 % of its requests, straight to the canary; "
+        "to be rolled back",
+        "rolled_back",
+        FAULTY,
+    ),
+)
