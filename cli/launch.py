@@ -143,8 +143,9 @@ def _probes(plan: Plan) -> dict[str, Probe]:
     }
     if plan.has_airflow:
         health = f"{stack.airflow_url}/api/v2/monitor/health"
+        # the side for tasks is made on its first request, in seconds: not while the first task waits
+        probes["airflow-api"] = lambda c: c.get(f"{stack.airflow_url}/execution/health").is_success
         parts = {
-            "airflow-api": "metadatabase",
             "airflow-scheduler": "scheduler",
             "airflow-dag-processor": "dag_processor",
             "airflow-triggerer": "triggerer",

@@ -23,6 +23,7 @@ _HEARTBEAT_SECONDS = 2
 _HEARTBEAT_TIMEOUT_SECONDS = 60
 _SCHEDULER_LOST_SECONDS = 15
 _PARSE_INTERVAL_SECONDS = 15
+_API_TIMEOUT_SECONDS = 30  # Airflow's five are too few for a task that starts on a busy machine
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": _SCHEDULER_LOST_SECONDS,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": _HEARTBEAT_TIMEOUT_SECONDS,
         "WORKERS__MIN_HEARTBEAT_INTERVAL": _HEARTBEAT_SECONDS,
+        "WORKERS__EXECUTION_API_TIMEOUT": _API_TIMEOUT_SECONDS,
     }
     environment = {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
     return environment | {

@@ -202,6 +202,7 @@ def free_port() -> int:
 
 def _is_healthy(url: str) -> bool:
     try:
+        httpx.get(f"{url}/execution/health", timeout=5, trust_env=False).raise_for_status()
         health = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
     except (httpx.HTTPError, json.JSONDecodeError):
         return False
