@@ -143,7 +143,7 @@ def _probes(plan: Plan) -> dict[str, Probe]:
     }
     if plan.has_airflow:
         health = f"{stack.airflow_url}/api/v2/monitor/health"
-        # the side for tasks is made on its first request, in seconds: not while the first task waits
+        # what tasks talk to is made on its first request, in seconds: let that be over, too
         probes["airflow-api"] = lambda c: c.get(f"{stack.airflow_url}/execution/health").is_success
         parts = {
             "airflow-scheduler": "scheduler",
