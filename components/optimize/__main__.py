@@ -3,49 +3,67 @@
 from components.step import Outcome, Step, main
 from contract.records import BlessRecord, IngestRecord, LedgerRow, OptimizeRecord
 
-MODEL = "model"
 LEDGER = "ledger.json"
-_SAMPLE_ROWS = 256
 
 
 def work(step: Step) -> Outcome:
     """Optimise the candidate of `bless`, held to its answers on raw rows of the eval part."""
-    from components.optimize.ledger import as_figure, as_table
+    from components.optimize.ledger import as_table
     from components.optimize.optimize import optimize
-    from components.optimize.samples import read_samples
+    from components.optimize.pictures import pictures_of
+    from components.optimize.runtimes.runtimes import add_runtimes, log_trials
+    from components.optimize.samples import read_data
 
     blessed = step.upstream("bless", BlessRecord)
     ingested = step.upstream("ingest", IngestRecord)
     shards = [step.run.step("ingest") / shard for shard in ingested.shards["eval"]]
-    samples = read_samples(shards, step.config, _SAMPLE_ROWS)
+    data = read_data(shards, step.config)
     candidate = step.run.step("bless") / blessed.candidate
-    ledger = optimize(candidate, samples, step.config.optimize, step.output / MODEL)
-    record = OptimizeRecord(model=MODEL, ledger=ledger)
+    optimized = optimize(candidate, data, step.config.optimize, step.output)
+    record = add_runtimes(
+        optimized.record, data.samples, step.config.optimize.runtimes, step.output
+    )
+    log_trials(record.runtime, step.tracker)
     record.write(step.output / LEDGER)
-    step.tracker.log_table(as_table(ledger), LEDGER)
-    step.tracker.log_figure(as_figure(ledger), "ledger.png")
-    first, last = ledger[0], [row for row in ledger if row.is_kept][-1]
+    step.tracker.log_table(as_table(record.ledger), LEDGER)
+    for name, figure in pictures_of(optimized):
+        step.tracker.log_figure(figure, name)
+    models = {"model": record.model, "float_model": record.float_model}
     return Outcome(
         record,
-        artifacts={"model": MODEL, "ledger": LEDGER},
-        metrics={
-            "size_bytes_before": first.size_bytes,
-            "size_bytes_after": last.size_bytes,
-            "latency_ms_batch_1_before": first.latency_ms_batch_1,
-            "latency_ms_batch_1_after": last.latency_ms_batch_1,
-            "latency_ms_batch_32_before": first.latency_ms_batch_32,
-            "latency_ms_batch_32_after": last.latency_ms_batch_32,
-            "max_relative_difference": last.max_relative_difference,
+        artifacts={
+            "ledger": LEDGER,
+            **{name: path for name, path in models.items() if path},
+            **record.runtime.artifacts,
         },
-        reasons=_reasons(ledger),
+        metrics=_figures(record.ledger[0], record.ledger[-1]),
+        reasons=_reasons(record),
     )
 
 
-def _reasons(ledger: tuple[LedgerRow, ...]) -> tuple[str, ...]:
-    undone = [f"{row.name} {row.reason}" for row in ledger if not row.is_kept]
-    if not any(row.is_kept for row in ledger[1:]):
-        undone.append("no pass was kept: the original goes on as it was")
-    return tuple(undone)
+def _figures(first: LedgerRow, last: LedgerRow) -> dict[str, float]:
+    """Return what the original and the result cost, and how far apart their answers are."""
+    figures = {
+        f"{name}_{when}": getattr(row, name)
+        for when, row in (("before", first), ("after", last))
+        for name in (
+            "size_bytes",
+            "latency_ms_batch_1",
+            "latency_ms_batch_32",
+            "cold_start_seconds",
+            "peak_memory_bytes",
+            "metric",
+        )
+    }
+    figures["max_relative_difference"] = last.max_relative_difference
+    figures["agreement_ratio"] = last.agreement_ratio
+    return {name: float(value) for name, value in figures.items() if value is not None}
+
+
+def _reasons(record: OptimizeRecord) -> tuple[str, ...]:
+    undone = [f"{row.name} {row.reason}" for row in record.ledger if not row.is_kept]
+    whole = f"the whole: {record.ledger[-1].reason}"
+    return (*undone, whole, f"runtime {record.runtime.name}: {record.runtime.reason}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,35 @@
 """What every pass must leave as it was: the signatures, and their answers on real rows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from components.optimize.batches import Answers, Samples, answers, row_count
 from components.raw_examples import Array
 from components.saved_models import LoadedModel
 from contract.errors import DataError
 
-_BATCH_ROWS = 256
+__all__ = ["Difference", "Gate", "Samples", "answers"]
 
-Samples = Mapping[str, Mapping[str, Array]]  # by signature, then input: [rows, ...]
-Answers = dict[str, dict[str, Array]]  # by signature, then output
+
+@dataclass(frozen=True)
+class Difference:
+    """How far answers are from the original's, over all signatures, float outputs and rows.
+
+    Attributes:
+        largest: Largest absolute difference of any number.
+        mean: Mean absolute difference of all numbers.
+        relative: Largest difference of an output, relative to its largest magnitude over all rows
+            (the maximum norm): the relative error of a probability near 0 says nothing about the
+            prediction. Infinite where a signature, a shape or an output that is no float differs.
+    """
+
+    largest: float = 0.0
+    mean: float = 0.0
+    relative: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Gate:
             DataError: If there are no rows, or they do not fit a signature.
         """
         for name in original.module.signatures:
-            if not samples.get(name) or not len(next(iter(samples[name].values()))):
+            if not row_count(samples.get(name, {})):
                 raise DataError(
                     f"{original.path}: no rows to compare signature '{name}' on; "
                     "the optimiser needs at least one"
@@ -46,48 +61,40 @@ class Gate:
             ) from error
         return cls(samples, expected, _description(original))
 
-    def difference(self, candidate: LoadedModel) -> float:
-        """Return the largest relative difference of any output; infinite where they do not match.
-
-        Relative to the largest magnitude of that output over all rows (the maximum norm), because
-        the relative error of a probability near 0 says nothing about the prediction. Outputs that
-        are no floats must be equal.
-        """
+    def difference(self, candidate: LoadedModel) -> Difference:
+        """Return how far the candidate's answers are from the original's."""
         if _description(candidate) != self.description:
-            return math.inf
+            return Difference(math.inf, math.inf, math.inf)
         found = answers(candidate, self.samples)
-        return max(
-            _relative_difference(value, found[signature][name])
-            for signature, outputs in self.expected.items()
-            for name, value in outputs.items()
+        each = [_difference(*pair) for pair in _pairs(self.expected, found)]
+        counts = [value.size for value, _ in _pairs(self.expected, found)]
+        return Difference(
+            max(one.largest for one in each),
+            float(np.average([one.mean for one in each], weights=np.maximum(counts, 1))),
+            max(one.relative for one in each),
         )
 
 
-def answers(model: LoadedModel, samples: Samples) -> Answers:
-    """Return each signature's outputs for all sample rows."""
-    return {name: _answers(model, name, samples[name]) for name in model.module.signatures}
+def _pairs(expected: Answers, found: Answers) -> Iterator[tuple[Array, Array]]:
+    for signature, outputs in expected.items():
+        for name, value in outputs.items():
+            yield value, found[signature][name]
 
 
-def _answers(model: LoadedModel, name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    signature, rows = model.signature(name), len(next(iter(inputs.values())))
-    batches = [
-        signature(**{k: tf.constant(v[start : start + _BATCH_ROWS]) for k, v in inputs.items()})
-        for start in range(0, rows, _BATCH_ROWS)
-    ]
-    return {k: np.concatenate([batch[k].numpy() for batch in batches]) for k in batches[0]}
-
-
-def _relative_difference(expected: Array, found: Array) -> float:
+def _difference(expected: Array, found: Array) -> Difference:
+    never = Difference(math.inf, math.inf, math.inf)
     if expected.shape != found.shape or expected.dtype != found.dtype:
-        return math.inf
+        return never
     if not np.issubdtype(expected.dtype, np.floating):
-        return 0.0 if np.array_equal(expected, found) else math.inf
+        return Difference() if np.array_equal(expected, found) else never
     if not expected.size or np.array_equal(expected, found, equal_nan=True):
-        return 0.0
-    difference = np.max(np.abs(expected.astype(np.float64) - found))
-    scale = np.max(np.abs(expected))
+        return Difference()
+    apart = np.abs(expected.astype(np.float64) - found)
+    largest, scale = float(np.max(apart)), float(np.max(np.abs(expected)))
     # NaN on one side only gives NaN here, which no tolerance may let through.
-    return float(difference / scale) if scale > 0 and np.isfinite(difference) else math.inf
+    if not math.isfinite(largest) or scale == 0:
+        return never
+    return Difference(largest, float(np.mean(apart)), largest / scale)
 
 
 def _description(model: LoadedModel) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from components.optimize.grappler import inline_calls
 from components.saved_models import EXAMPLES_PARSER, EXAMPLES_SIGNATURE, RAW_SIGNATURE, load
 
 _RENAMED = "_slipway_"
+_PART = ":"
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ class SignatureGraph:
         outputs: By output name, the tensor in the graph and its spec.
         captures: By placeholder tensor, what it stands for outside of the graph: a variable, a
             table, an asset, or an eager tensor.
+        composites: By output name, the spec of one that is made of several tensors (ragged,
+            sparse). In `outputs` its parts are `name`, `name:1`, `name:2`.
     """
 
     graph_def: Any
     inputs: Mapping[str, tuple[str, tf.TensorSpec]]
     outputs: Mapping[str, tuple[str, tf.TensorSpec]]
     captures: Mapping[str, Any]
+    composites: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def feeds(self) -> list[str]:
@@ -67,7 +71,7 @@ class SignatureGraph:
             )
             for output, (_, spec) in zip(outputs, self.outputs.values(), strict=True):
                 output.set_shape(spec.shape)  # importing a graph forgets some
-            return dict(zip(self.outputs, outputs, strict=True))
+            return self._composed(dict(zip(self.outputs, outputs, strict=True)))
 
         specs = {name: _named(name, spec) for name, (_, spec) in self.inputs.items()}
         function = tf.function(call, autograph=False).get_concrete_function(**specs)
@@ -76,6 +80,14 @@ class SignatureGraph:
             capture for capture in self.captures.values() if isinstance(capture, tf.Variable)
         ]
         return function
+
+    def _composed(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """Put ragged and sparse outputs together again."""
+        outputs = {n: part for n, part in parts.items() if n.split(_PART)[0] not in self.composites}
+        for name, spec in self.composites.items():
+            own = [part for n, part in parts.items() if n.split(_PART)[0] == name]
+            outputs[name] = tf.nest.pack_sequence_as(spec, own, expand_composites=True)
+        return outputs
 
     def frozen(self) -> "SignatureGraph":
         """Return the signature with its variables as constants; tables stay outside.
@@ -86,6 +98,18 @@ class SignatureGraph:
         function = self.concrete()
         constant = convert_variables_to_constants_v2(function, lower_control_flow=False)
         return _described(function, constant.graph.as_graph_def(), self.captures.values())
+
+    def same_as(self, other: "SignatureGraph") -> bool:
+        """Tell whether both compute the same from the same inputs and captures."""
+        mine, others = self.captures, other.captures
+        return (
+            self.inputs == other.inputs
+            and self.outputs == other.outputs
+            and self.composites == other.composites
+            and mine.keys() == others.keys()
+            and all(mine[tensor] is others[tensor] for tensor in mine)
+            and _bytes_of(self.graph_def) == _bytes_of(other.graph_def)
+        )
 
 
 @dataclass(frozen=True)
@@ -98,11 +122,14 @@ class GraphModel:
             of `serving_default`. Then `serving_examples` is made of both on saving, so that weights
             are stored once and not once a signature.
         assets: Files that the SavedModel carries; all are kept.
+        aliases: Signatures that are another one under a second name, as Keras's `serve` is; they
+            are written as such, so that weights are stored once.
     """
 
     signatures: Mapping[str, SignatureGraph]
     parser: Any
     assets: tuple[Any, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def lift(cls, path: Path) -> "GraphModel":
@@ -118,10 +145,13 @@ class GraphModel:
         )
         own = [n for n in module.signatures if not (is_composed and n == EXAMPLES_SIGNATURE)]
         trackables = TrackableView(module).descendants()
+        lifted = {name: _lift(module.signatures[name], trackables) for name in own}
+        aliases = _aliases(lifted)
         return cls(
-            signatures={name: _lift(module.signatures[name], trackables) for name in own},
+            signatures={name: one for name, one in lifted.items() if name not in aliases},
             parser=parser if is_composed else None,
             assets=tuple(t for t in trackables if isinstance(t, Asset)),
+            aliases=aliases,
         )
 
     def rewritten(self, rewrite: Callable[[SignatureGraph], SignatureGraph]) -> "GraphModel":
@@ -140,6 +170,7 @@ class GraphModel:
             if not isinstance(capture, tf.Tensor)
         ]
         functions = {name: signature.concrete() for name, signature in self.signatures.items()}
+        functions |= {name: functions[original] for name, original in self.aliases.items()}
         if self.parser is not None:
             setattr(module, EXAMPLES_PARSER, self.parser)
             functions[EXAMPLES_SIGNATURE] = _composed(self.parser, functions[RAW_SIGNATURE])
@@ -163,7 +194,24 @@ def _lift(signature: Any, trackables: Iterable[Any]) -> SignatureGraph:
     specs = {name: _named(name, s) for name, s in signature.structured_input_signature[1].items()}
     function = tf.function(lambda **inputs: signature(**inputs)).get_concrete_function(**specs)
     keep = [tensor.name for tensor in [*function.inputs, *function.outputs]]
-    return _described(function, inline_calls(function.graph.as_graph_def(), keep), trackables)
+    graph_def = inline_calls(function.graph.as_graph_def(), keep)
+    for node in graph_def.node:
+        node.ClearField("experimental_debug_info")  # who called whom, in the original
+    return _with_named_captures(_described(function, graph_def, trackables))
+
+
+def _with_named_captures(signature: SignatureGraph) -> SignatureGraph:
+    """Call the captures' placeholders by their place; TensorFlow calls them by a running number."""
+    names = {node_of(tensor): f"captured_{n}" for n, tensor in enumerate(signature.captures)}
+    for node in signature.graph_def.node:
+        if node.name in names:
+            node.name = names[node.name]
+            node.attr.pop("_user_specified_name", None)
+        for index, reference in enumerate(node.input):
+            if (name := node_of(reference)) in names:
+                node.input[index] = reference.replace(name, names[name], 1)
+    captures = {f"{names[node_of(t)]}:0": thing for t, thing in signature.captures.items()}
+    return replace(signature, captures=captures)
 
 
 def _described(function: Any, graph_def: Any, holders: Iterable[Any]) -> SignatureGraph:
@@ -175,7 +223,7 @@ def _described(function: Any, graph_def: Any, holders: Iterable[Any]) -> Signatu
         holders: Objects whose tensors the function may capture.
     """
     specs = dict(sorted(function.structured_input_signature[1].items()))
-    outputs = dict(sorted(function.structured_outputs.items()))
+    outputs, composites = _flat_outputs(function.structured_outputs)
     by_tensor = {id(_tensor_of(holder)): holder for holder in holders if _is_holder(holder)}
     inputs, captured = function.inputs[: len(specs)], function.inputs[len(specs) :]
     return SignatureGraph(
@@ -185,11 +233,41 @@ def _described(function: Any, graph_def: Any, holders: Iterable[Any]) -> Signatu
             n: (t.name, tf.TensorSpec(t.shape, t.dtype, n))
             for n, t in zip(outputs, function.outputs, strict=True)
         },
+        composites=composites,
         captures={
             inner.name: by_tensor.get(id(outer), outer)
             for inner, outer in zip(captured, function.captured_inputs, strict=True)
         },
     ).with_graph(graph_def)
+
+
+def _flat_outputs(structured: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return a name for each output tensor in order, and the specs of ragged and sparse outputs."""
+    names, composites = list[str](), dict[str, Any]()
+    for name, spec in sorted(structured.items()):
+        parts = tf.nest.flatten(spec, expand_composites=True)
+        names += [name, *(f"{name}{_PART}{index}" for index in range(1, len(parts)))]
+        if not isinstance(spec, tf.Tensor | tf.TensorSpec):
+            composites[name] = spec if isinstance(spec, tf.TypeSpec) else spec._type_spec
+    return names, composites
+
+
+def _aliases(signatures: Mapping[str, SignatureGraph]) -> dict[str, str]:
+    """Return which signatures are another one once more; `serving_default` keeps its own."""
+    aliases: dict[str, str] = {}
+    kept: list[str] = []
+    for name in sorted(signatures, key=lambda name: name != RAW_SIGNATURE):
+        same = [other for other in kept if signatures[name].same_as(signatures[other])]
+        if same:
+            aliases[name] = same[0]
+        else:
+            kept.append(name)
+    return aliases
+
+
+def _bytes_of(graph_def: Any) -> bytes:
+    content: bytes = graph_def.SerializeToString(deterministic=True)
+    return content
 
 
 def _composed(parser: Any, core: Any) -> Any:

@@ -1,108 +1,119 @@
 """SavedModel in, smaller and faster SavedModel out: pass by pass, each held to the original."""
 
 import logging
-import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from components.optimize.gate import Gate, Samples
+from components.optimize.calibration import TensorValues
+from components.optimize.chain import Chain, Data, State
+from components.optimize.cold_start import Bench, ColdStart
 from components.optimize.graphs import GraphModel
-from components.optimize.measure import latency_ms
-from components.optimize.passes.registry import PASSES
-from components.saved_models import LoadedModel, load
-from contract.records import LedgerRow
+from components.optimize.measure import main_signature
+from contract.optimize_schema import CalibrationMethod
+from contract.records import LedgerRow, OptimizeRecord, TensorRange
 from contract.schema import OptimizeConfig
-from contract.storage import size_bytes
+from contract.storage import storage_errors
+
+__all__ = ["FLOAT_MODEL", "MODEL", "Data", "Optimized", "optimize"]
 
 log = logging.getLogger("slipway")
 
-ORIGINAL = "original"
+MODEL, FLOAT_MODEL = "model", "float_model"
+
+Report = Callable[[LedgerRow], None]
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """The record of what was done, the graphs at both ends, and what calibration saw."""
+
+    record: OptimizeRecord
+    before: GraphModel
+    after: GraphModel
+    observed: tuple[TensorValues, ...]
 
 
 def optimize(
-    source: Path, samples: Samples, settings: OptimizeConfig, target: Path
-) -> tuple[LedgerRow, ...]:
+    source: Path, data: Data, settings: OptimizeConfig, target: Path, report: Report | None = None
+) -> Optimized:
     """Write an optimised copy of a SavedModel and return what each pass did to it.
 
-    A pass whose answers differ from the original's by more than `settings.tolerance`, that changes
-    a signature or that raises is undone, and named in the ledger; the next one goes on from what
-    was kept. If none is kept, `target` is the original itself.
+    A float pass whose answers differ from the original's by more than `settings.tolerance`, that
+    changes a signature or that raises is undone, and named in the ledger; the next one goes on
+    from what was kept. A lossy pass must keep to its budget, if need be by leaving layers in
+    float, and make the model smaller or faster; else the model before it goes on.
 
     Args:
         source: The SavedModel; it is not touched.
-        samples: Rows that every signature is called with, by signature and input, `[rows, ...]`.
-        settings: Passes in order, and the tolerance.
-        target: A directory to make.
+        data: Rows.
+        settings: Passes in order, and their limits.
+        target: A directory; gets `model` and, where a lossy pass was kept, `float_model`.
+        report: Called with each row of the ledger as it comes.
 
     Raises:
         DataError: If `source` is no SavedModel with signatures, or the rows do not fit it.
     """
     tf.get_logger().setLevel(logging.ERROR)
-    original = load(source)
-    gate = Gate.of(original, samples)
-    model = GraphModel.lift(source)
-    kept = source
-    first = LedgerRow(name=ORIGINAL, is_kept=True, operations=model.operations().total())
-    ledger = [_measured(first, original, samples)]
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".passes-") as workplace:
-        for number, name in enumerate(settings.passes):
-            trial = _Trial(gate, settings.tolerance, Path(workplace) / f"{number}-{name}")
-            row, changed = trial.run(name, model)
-            if changed is not None:
-                model, kept = changed, trial.path
-            ledger.append(row)
-            log.info("optimize: %s: %s", name, row.reason)
-        shutil.copytree(kept, target)
-    return tuple(ledger)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One pass tried: rewritten, saved, loaded again as a server would, and compared."""
-
-    gate: Gate
-    tolerance: float
-    path: Path
-
-    def run(self, name: str, model: GraphModel) -> tuple[LedgerRow, GraphModel | None]:
-        """Return the pass's row and, if it is kept, the model after it."""
-        try:
-            change = PASSES[name](model)
-            change.model.save(self.path)
-            saved = load(self.path)
-            difference = self.gate.difference(saved)
-        except Exception as error:  # noqa: BLE001 (whatever a pass does, the chain goes on)
-            reason = f"undone: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            return LedgerRow(name=name, is_kept=False, reason=reason), None
-        is_kept = difference <= self.tolerance
-        row = LedgerRow(
-            name=name,
-            is_kept=is_kept,
-            reason=change.note if is_kept else self._refusal(difference),
-            operations=change.model.operations().total(),
-            max_relative_difference=difference,
-        )
-        return _measured(row, saved, self.gate.samples), change.model if is_kept else None
-
-    def _refusal(self, difference: float) -> str:
-        if math.isinf(difference):
-            return "undone: a signature changed, or an output is of another shape or not finite"
-        return (
-            f"undone: outputs differ by {difference:.3g} relative, at most {self.tolerance:g} is "
-            "allowed"
-        )
-
-
-def _measured(row: LedgerRow, saved: LoadedModel, samples: Samples) -> LedgerRow:
-    """Return the row with size and latency of the SavedModel as it lies on disk."""
-    return row.model_copy(
-        update={
-            "size_bytes": size_bytes(saved.path),
-            "latency_ms_batch_1": latency_ms(saved, samples, 1),
-            "latency_ms_batch_32": latency_ms(saved, samples, 32),
-        }
+    report = report or _log
+    with (
+        Bench() as bench,
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=".passes-") as workplace,
+    ):
+        chain = Chain(source, data, settings, Path(workplace))
+        report(chain.rows[0])
+        for one in settings.passes:
+            report(chain.apply(one))
+        final = chain.choose()
+        rows = _with_cold_starts([*chain.rows, chain.whole(final)], _starts(chain, final, bench))
+        report(rows[-1])
+        with storage_errors(target):
+            _write(chain, final, target)
+    observed = tuple(chain.observed or ())
+    record = OptimizeRecord(
+        model=MODEL,
+        float_model=FLOAT_MODEL if final.is_lossy else "",
+        ledger=tuple(rows),
+        metric=data.evaluation.in_words,
+        budget_percent=settings.budget_percent,
+        calibration=_ranges(observed, settings),
     )
+    return Optimized(record, chain.states[0].model, final.model, observed)
+
+
+def _log(row: LedgerRow) -> None:
+    log.info("optimize: %s: %s", row.name, row.reason)
+
+
+def _starts(chain: Chain, final: State, bench: Bench) -> list[ColdStart | None]:
+    original = chain.states[0].saved
+    name = main_signature(original.module.signatures)
+    return bench.measure([original.path, final.saved.path], name, chain.samples[name])
+
+
+def _with_cold_starts(rows: list[LedgerRow], starts: list[ColdStart | None]) -> list[LedgerRow]:
+    """Return the ledger with cold start and peak memory in its first and last row."""
+    for index, start in zip((0, -1), starts, strict=True):
+        if start is not None:
+            figures = {"cold_start_seconds": start.seconds, "peak_memory_bytes": start.peak_bytes}
+            rows[index] = rows[index].model_copy(update=figures)
+    return rows
+
+
+def _write(chain: Chain, final: State, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(final.saved.path, target / MODEL)
+    if final.is_lossy:
+        shutil.copytree(chain.float_state.saved.path, target / FLOAT_MODEL)
+
+
+def _ranges(
+    observed: tuple[TensorValues, ...], settings: OptimizeConfig
+) -> tuple[TensorRange, ...]:
+    methods = [one.method for one in settings.passes if hasattr(one, "method")]
+    method: CalibrationMethod = methods[0] if methods else "kl"
+    return tuple(values.range(method) for values in observed)

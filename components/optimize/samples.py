@@ -1,21 +1,60 @@
-"""Raw rows as both signatures of our SavedModels take them."""
+"""Rows of a pipeline's eval part as both signatures of our SavedModels take them, with labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from components.optimize.gate import Samples
-from components.raw_examples import read_raw, read_serialized
-from components.saved_models import EXAMPLES_SIGNATURE, RAW_SIGNATURE, wire_inputs
+from components.metrics import metric_names
+from components.optimize.chain import Data
+from components.optimize.judgement import Evaluation, Truth
+from components.raw_examples import Array, RawColumns, read_raw, read_serialized
+from components.saved_models import EXAMPLES_SIGNATURE, RAW_SIGNATURE, output_name, wire_inputs
 from contract.schema import PipelineConfig
 
+_OWN_METRICS = {"regression": "rmse"}  # of a head whose metric is not given; else accuracy
 
-def read_samples(shards: Sequence[Path], config: PipelineConfig, rows: int) -> Samples:
-    """Read the first rows of raw shards, as columns and as serialized tf.Examples."""
-    columns = read_raw(shards, config, limit=rows)
-    examples = [example for batch in read_serialized(shards) for example in batch][:rows]
-    return {
-        RAW_SIGNATURE: wire_inputs(columns.features, config),
-        EXAMPLES_SIGNATURE: {"examples": np.array(examples, object)},
+
+def read_data(shards: Sequence[Path], config: PipelineConfig) -> Data:
+    """Read the first rows of raw shards: `sample_rows` for both signatures, `eval_rows` to judge.
+
+    Variable-length features are padded to the longest of the rows read.
+    """
+    settings = config.optimize
+    columns = read_raw(shards, config, limit=max(settings.sample_rows, settings.eval_rows))
+    inputs = wire_inputs(columns.features, config)
+    samples = {
+        RAW_SIGNATURE: {name: column[: settings.sample_rows] for name, column in inputs.items()},
+        EXAMPLES_SIGNATURE: {"examples": _serialized(shards, settings.sample_rows)},
     }
+    judged = {name: column[: settings.eval_rows] for name, column in inputs.items()}
+    truths = _truths(columns, config, settings.eval_rows)
+    return Data(samples, Evaluation(RAW_SIGNATURE, judged, truths))
+
+
+def _serialized(shards: Sequence[Path], rows: int) -> Array:
+    examples: list[bytes] = []
+    for batch in read_serialized(shards):
+        examples += batch
+        if len(examples) >= rows:
+            break
+    return np.array(examples[:rows], object)
+
+
+def _truths(columns: RawColumns, config: PipelineConfig, rows: int) -> tuple[Truth, ...]:
+    """Return what is known of each head; the one that `bless` decides by comes first.
+
+    It is judged by `bless.metric`; other heads, and one whose metric is the user's own function,
+    by accuracy, or for regression the root mean squared error.
+    """
+    heads = sorted(config.heads, key=lambda head: head != config.blessing_head)
+    weights = columns.weights if columns.weights is not None else np.ones(len(columns), np.float32)
+    truths = []
+    for head in heads:
+        task = config.heads[head].task
+        name = config.bless.metric
+        if head != config.blessing_head or name not in metric_names(config, head, {}):
+            name = _OWN_METRICS.get(task, "accuracy")
+        labels = columns.labels[head][:rows]
+        truths.append(Truth(output_name(head, config.heads), task, name, labels, weights[:rows]))
+    return tuple(truths)

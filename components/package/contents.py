@@ -20,6 +20,7 @@ from contract.records import (
     PackageManifest,
     Provenance,
     Result,
+    ServedRuntime,
 )
 from contract.schema import PipelineConfig
 
@@ -47,12 +48,18 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         inputs={name: InputSpec.of(feature) for name, feature in config.features.items()},
         heads=config.heads,
         serve=config.serve,
+        runtime=optimized.runtime,
         metrics=_flat_metrics(blessed, config),
         compared_with_version=blessed.champion_version,
         provenance=provenance_of(run),
     )
+    folder = run.step("optimize")
+    exact, runtime = folder / (optimized.float_model or optimized.model), optimized.runtime
     return Contents(
-        model=run.step("optimize") / optimized.model,
+        # Beside another runtime lies the SavedModel that it was made from.
+        model=exact if runtime.path else folder / optimized.model,
+        runtime=_runtime_folder(folder, runtime),
+        exact_model=exact,
         manifest=manifest,
         rows=_test_rows(run, config),
         skew=lambda: SkewCheck.of_run(run, config.package.skew_examples),
@@ -72,8 +79,11 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
         raise NotFoundError(f"{run.pipeline}: version {version} is not kept (kept: {known})")
     manifest = PackageManifest.read(folder / MANIFEST)
     provenance = {"run_id": run.run_id, "from_version": version}
+    is_exact = bool(manifest.runtime.path) or manifest.runtime.tolerance == 0.0
     return Contents(
         model=folder / manifest.model,
+        runtime=_runtime_folder(folder, manifest.runtime),
+        exact_model=folder / manifest.model if is_exact else None,
         manifest=manifest.model_copy(
             update={
                 "created_at": datetime.now(UTC),
@@ -84,6 +94,10 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
         rows=_kept_rows(folder, manifest),
         skew=lambda: _skew_of_version(layout, manifest, config.package.skew_examples),
     )
+
+
+def _runtime_folder(folder: Path, runtime: ServedRuntime) -> Path | None:
+    return folder / runtime.path if runtime.path else None
 
 
 def _skew_of_version(

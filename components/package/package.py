@@ -24,6 +24,7 @@ LOAD_REPORT = "loadtest.json"
 SERVER_LOG = "server.log"
 _FOLDER = "package"
 _MODEL = "model"
+_RUNTIME = "runtime"
 _EXAMPLES = "examples.jsonl"
 
 # A server told to fail a share of its requests may by chance fail more of a short load test.
@@ -37,6 +38,8 @@ class Contents:
 
     Attributes:
         model: The SavedModel to copy.
+        runtime: The folder of the same model for the runtime that is to serve it; None: TensorFlow.
+        exact_model: The SavedModel whose answers must be the trained model's, if it is at hand.
         manifest: Complete but for version and digest.
         rows: Some rows as callers send them: for the load test, and kept in the package.
         skew: Makes the skew check, or says in words why there can be none. Called while the server
@@ -44,6 +47,8 @@ class Contents:
     """
 
     model: Path
+    runtime: Path | None
+    exact_model: Path | None
     manifest: PackageManifest
     rows: Sequence[Mapping[str, Any]]
     skew: Callable[[], SkewCheck | str]
@@ -73,12 +78,11 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     folder, layout = workplace.folder / _FOLDER, workplace.layout
     with storage_errors(folder):
         shutil.copytree(contents.model, folder / _MODEL)
+        if contents.runtime is not None:
+            shutil.copytree(contents.runtime, folder / _RUNTIME)
         lines = (json.dumps(row) + "\n" for row in contents.rows)
         (folder / _EXAMPLES).write_text("".join(lines))
-    digest = digest_directory(folder / _MODEL)
-    manifest = contents.manifest.model_copy(
-        update={"digest": digest, "model": _MODEL, "examples": _EXAMPLES}
-    )
+    manifest = _described(contents, folder)
     kept = kept_before(layout, manifest)
     manifest = manifest.model_copy(update={"version": kept or next_version(layout)})
     manifest.write(folder / MANIFEST)
@@ -93,17 +97,31 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     return record
 
 
+def _described(contents: Contents, folder: Path) -> PackageManifest:
+    """Return the manifest with the names and digests of what was copied."""
+    manifest = contents.manifest
+    changes: dict[str, Any] = {"digest": digest_directory(folder / _MODEL), "model": _MODEL}
+    if contents.runtime is not None:
+        runtime = {"path": _RUNTIME, "digest": digest_directory(folder / _RUNTIME)}
+        changes["runtime"] = manifest.runtime.model_copy(update=runtime)
+    return manifest.model_copy(update={**changes, "examples": _EXAMPLES})
+
+
 def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRecord:
     """Start the package's server; check it for skew and under load."""
     manifest = PackageManifest.read(folder / MANIFEST)
     fault_ratio = manifest.serve.fault_ratio
+    tolerance = max(settings.skew_tolerance, manifest.runtime.tolerance)
     with running_server(folder, folder.parent / SERVER_LOG) as server:
         skew = contents.skew()
+        if isinstance(skew, SkewCheck) and contents.exact_model and manifest.runtime.tolerance:
+            # What the runtime may differ by must not hide what the model itself would.
+            skew.require_of_model(contents.exact_model, settings.skew_tolerance)
         server.wait_until_ready()
         largest, skipped = 0.0, ""
         if isinstance(skew, SkewCheck):
             attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
-            largest = skew.require(server.predict_url, settings.skew_tolerance, attempts)
+            largest = skew.require(server.predict_url, tolerance, attempts)
             log.info("package: no skew, %d rows within %.3g", len(skew.columns), largest)
         else:
             skipped = skew
@@ -113,6 +131,7 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
         digest=manifest.digest,
         load=load,
         max_skew=largest,
+        skew_tolerance=tolerance,
         skew_skipped_because=skipped,
     )
 

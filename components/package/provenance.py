@@ -9,7 +9,16 @@ from contract.layout import RunLayout
 from contract.loader import PROJECT, pipeline_digest
 from contract.records import Provenance, Result
 
-_LIBRARIES = ("slipway", "tensorflow", "keras", "tensorflow-transform", "apache-beam", "numpy")
+_LIBRARIES = (
+    "slipway",
+    "tensorflow",
+    "keras",
+    "tensorflow-transform",
+    "apache-beam",
+    "numpy",
+    "openvino",
+    "ai-edge-litert",
+)
 _DATA_STEPS = ("ingest", "transform")
 
 

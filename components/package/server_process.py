@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from components.child_process import tied_to_parent
 from contract.errors import SlipwayError
 from contract.loader import PROJECT
 
@@ -84,11 +84,10 @@ def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
     port = _free_port()
     command = [sys.executable, "-m", "serving.server"]
     command += ["--package", str(package), "--port", str(port), "--host", HOST]
-    if setpriv := shutil.which("setpriv"):
-        # A killed step must not leave a server behind: the kernel ends the child with its parent.
-        command = [setpriv, "--pdeathsig", "TERM", *command]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            tied_to_parent(command), cwd=PROJECT, stdout=output, stderr=output
+        )
     server = RunningServer(process, port, pipeline, log)
     try:
         yield server

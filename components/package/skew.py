@@ -14,7 +14,7 @@ from components.checkpoints import load_weights
 from components.examples import feature_spec, model_inputs
 from components.models import build_model, head_outputs, head_scores
 from components.raw_examples import ID, Array, RawColumns, read_raw, to_rows
-from components.saved_models import output_name
+from components.saved_models import load, output_name, predict_columns
 from components.shards import check_shards
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
@@ -70,7 +70,19 @@ class SkewCheck:
         Raises:
             DataError: If it is above `tolerance`; with the rows that differ most.
         """
-        differences = self._differences(predict_url, attempts)
+        return self._require(self._served(predict_url, attempts), "over HTTP", tolerance)
+
+    def require_of_model(self, path: Path, tolerance: float) -> float:
+        """Call a SavedModel with the rows and return the largest difference, as `require` does.
+
+        For what serves other answers within a tolerance of its own (a runtime that is not
+        TensorFlow, weights in int8): the model that it was made from must be the trained one.
+        """
+        answers = predict_columns(load(path), self.columns, self.config)
+        return self._require(answers, f"from {path.name}/", tolerance)
+
+    def _require(self, answers: Mapping[str, Array], whence: str, tolerance: float) -> float:
+        differences = self._differences(answers)
         worst = np.argsort(-differences)[:_SHOWN_ROWS]
         largest = float(differences[worst[0]])
         if largest <= tolerance:
@@ -84,17 +96,16 @@ class SkewCheck:
         )
         raise DataError(
             f"training/serving skew: {np.sum(~(differences <= tolerance))} of {len(rows)} rows get "
-            f"another answer over HTTP than from the trained model offline, by up to {largest:.3g} "
-            f"(package.skew_tolerance {tolerance:g}): {shown}"
+            f"another answer {whence} than from the trained model offline, by up to {largest:.3g} "
+            f"({tolerance:g} is allowed): {shown}"
         )
 
-    def _differences(self, predict_url: str, attempts: int) -> Array:
+    def _differences(self, answers: Mapping[str, Array]) -> Array:
         """Return the largest difference of each row over all heads, float64 `[rows]`."""
-        served = self._served(predict_url, attempts)
         per_head = []
         for head, expected in self.expected.items():
             wide = expected.astype(np.float64).reshape(len(expected), -1)
-            found = served[head].reshape(len(expected), -1)
+            found = answers[head].astype(np.float64).reshape(len(expected), -1)
             per_head.append(np.abs(found - wide) / np.maximum(np.abs(wide), 1.0))
         return np.asarray(np.max(np.concatenate(per_head, axis=1), axis=1))
 

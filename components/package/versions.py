@@ -20,6 +20,7 @@ def kept_before(layout: PipelineLayout, manifest: PackageManifest) -> int | None
     for number in reversed(layout.kept_versions()):
         other = PackageManifest.read(layout.version(number) / MANIFEST)
         is_of_run = other.provenance.run_id == manifest.provenance.run_id
-        if is_of_run and other.digest == manifest.digest and other.serve == manifest.serve:
+        is_same = (other.digest, other.runtime.digest) == (manifest.digest, manifest.runtime.digest)
+        if is_of_run and is_same and other.serve == manifest.serve:
             return number
     return None

@@ -11,6 +11,7 @@ from contract.errors import DataError
 from contract.records import InputSpec, PackageManifest
 from contract.storage import digest_directory
 from serving.server.instances import InputReader, filler
+from serving.server.opening import open_runtime
 from serving.server.predictions import output_names
 from serving.server.runtime import (
     DEFAULT_SIGNATURE,
@@ -19,7 +20,6 @@ from serving.server.runtime import (
     Runtime,
     Signature,
 )
-from serving.server.tensorflow_runtime import TensorFlowRuntime
 
 log = logging.getLogger("slipway")
 
@@ -48,21 +48,21 @@ def load_model(folder: Path, manifest: PackageManifest) -> Runtime:
     Raises:
         DataError: If its digest, its inputs or its outputs are not what the manifest says.
     """
-    path = folder / manifest.model
     started = time.monotonic()
-    if (digest := digest_directory(path)) != manifest.digest:
-        raise DataError(
-            f"{path}: corrupt: its digest is {digest}, {MANIFEST_FILE} says {manifest.digest}; "
-            "package the run again"
-        )
-    runtime = TensorFlowRuntime(path)
-    _check_signature(path, runtime.signatures.get(DEFAULT_SIGNATURE), manifest)
+    model, other = folder / manifest.model, None
+    _check_digest(model, manifest.digest)
+    if manifest.runtime.path:
+        other = folder / manifest.runtime.path
+        _check_digest(other, manifest.runtime.digest)
+    runtime = open_runtime(model, other, manifest.inputs, manifest.serve.num_batch_threads)
+    _check_signature(other or model, runtime.signatures.get(DEFAULT_SIGNATURE), manifest)
     loaded = time.monotonic()
     _warm_up(runtime, manifest)
     log.info(
-        "%s version %d: loaded in %.1f s, warm after %.1f s more",
+        "%s version %d: loaded for %s in %.1f s, warm after %.1f s more",
         manifest.pipeline,
         manifest.version,
+        manifest.runtime.name,
         loaded - started,
         time.monotonic() - loaded,
     )
@@ -86,6 +86,14 @@ def readers(specs: Mapping[str, Mapping[str, InputSpec]]) -> dict[str, InputRead
 def fillers(manifest: PackageManifest) -> dict[str, object]:
     """Return what pads the shorter rows of each variable-length input."""
     return {n: filler(spec) for n, spec in manifest.inputs.items() if spec.is_variable_length}
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if (digest := digest_directory(path)) != expected:
+        raise DataError(
+            f"{path}: corrupt: its digest is {digest}, {MANIFEST_FILE} says {expected}; "
+            "package the run again"
+        )
 
 
 def _check_signature(path: Path, signature: Signature | None, manifest: PackageManifest) -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import DataError
+from serving.server.engine import threads_per_call
 from serving.server.runtime import Columns, Outputs, RefusedInputError, Signature, TensorInfo
-
-# A machine runs a stable server, a canary, a shadow and Envoy side by side; each gets its share. On
-# 2 cores, a second thread cost a convnet's batch of 64 a tenth more CPU, an MLP's up to a fifth.
-_SERVERS_PER_MACHINE = 4
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,7 @@ class TensorFlowRuntime:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        cores = len(os.sched_getaffinity(0))
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // _SERVERS_PER_MACHINE))
+        tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self._tf = tf
         try:

@@ -1,5 +1,7 @@
 """Variables become constants, so that later passes can compute with them."""
 
+import tensorflow as tf
+
 from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, change_of
 from components.optimize.passes.remove_nodes import without
@@ -17,5 +19,7 @@ def apply(model: GraphModel) -> Change:
 
 
 def _freeze(signature: SignatureGraph) -> SignatureGraph:
+    if not any(isinstance(capture, tf.Variable) for capture in signature.captures.values()):
+        return signature
     has_writes = any(node.op in _WRITES for node in signature.graph_def.node)
     return (without(signature, _WRITES) if has_writes else signature).frozen()

@@ -36,10 +36,11 @@ def apply(model: GraphModel) -> Change:
     Dropout needs no case of its own: traced for serving it is an Identity. One that really drops
     (random numbers in a serving graph) is part of what the model answers and stays.
     """
-    return change_of(model, model.rewritten(_remove))
+    return change_of(model, model.rewritten(remove))
 
 
-def _remove(signature: SignatureGraph) -> SignatureGraph:
+def remove(signature: SignatureGraph) -> SignatureGraph:
+    """Return the signature without nodes that only pass on, check or report."""
     graph = graph_pb2.GraphDef()
     graph.CopyFrom(signature.graph_def)
     outputs = {node_of(tensor) for tensor in signature.fetches}
@@ -56,6 +57,15 @@ def without(signature: SignatureGraph, kinds: frozenset[str]) -> SignatureGraph:
     graph = graph_pb2.GraphDef()
     graph.CopyFrom(signature.graph_def)
     _cut(graph, kinds)
+    return strip(signature.with_graph(graph))
+
+
+def bypass(signature: SignatureGraph) -> SignatureGraph:
+    """Return the signature without nodes that only pass their input on; checks stay."""
+    graph = graph_pb2.GraphDef()
+    graph.CopyFrom(signature.graph_def)
+    _cut(graph, frozenset())  # nobody has to wait for a constant
+    _bypass(graph, {node_of(tensor) for tensor in signature.fetches})
     return strip(signature.with_graph(graph))
 
 

@@ -53,11 +53,16 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     record = Result.read(own_run.result("package")).detail_as(PackageRecord)
     assert (record.version, versions(own_run)) == (1, ["1"])
     assert record.skew_skipped_because == ""
-    assert 0.0 <= record.max_skew <= 1e-5
+    assert 0.0 <= record.max_skew <= record.skew_tolerance
     assert record.load.requests > 0 == record.load.errors
     folder = own_run.of_pipeline.version(1)
     manifest = PackageManifest.read(folder / "package.json")
     assert manifest.digest == digest_directory(folder / "model") == record.digest
+    optimized = Result.read(own_run.result("optimize")).detail_as(OptimizeRecord)
+    assert manifest.runtime.name == optimized.runtime.name  # the choice goes along, with its table
+    assert manifest.runtime.measured == optimized.runtime.measured
+    if manifest.runtime.path:
+        assert manifest.runtime.digest == digest_directory(folder / manifest.runtime.path)
     assert manifest.inputs["stamps"].is_variable_length
     assert manifest.inputs["colour"].default == "grey"
     assert manifest.provenance.run_id == "trained"
@@ -90,19 +95,28 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     assert later.reasons[0].startswith("no skew check")
 
 
-def test_skew_fails_the_step_and_leaves_nothing(own_run: RunLayout, component: Any) -> None:
-    """The optimised model is swapped for one with other weights, as a broken export would be."""
+@pytest.mark.parametrize(("tolerance", "whence"), [(0.0, "over HTTP"), (1e9, "from ")])
+def test_skew_fails_the_step_and_leaves_nothing(
+    own_run: RunLayout, component: Any, tolerance: float, whence: str
+) -> None:
+    """The optimised models are swapped for ones with other weights, as a broken export would be.
+
+    However far a runtime may be from its model, the model must be the trained one.
+    """
     config = load_frozen(own_run)
     transformed = Result.read(own_run.result("transform")).detail_as(TransformRecord)
     graph = own_run.step("transform") / transformed.transform_graph
-    model = own_run.step("optimize") / (
-        Result.read(own_run.result("optimize")).detail_as(OptimizeRecord).model
-    )
-    shutil.rmtree(model)
-    export(config, graph, build_model(config, own_run.frozen_pipeline, graph), model)
+    result = Result.read(own_run.result("optimize"))
+    optimized = result.detail_as(OptimizeRecord)
+    detail = {**result.detail, "runtime": {"name": "tensorflow", "tolerance": tolerance}}
+    result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
+    for name in filter(None, (optimized.model, optimized.float_model)):
+        model = own_run.step("optimize") / name
+        shutil.rmtree(model)
+        export(config, graph, build_model(config, own_run.frozen_pipeline, graph), model)
     code, said = component(own_run, "package")
     assert code == 2, said
-    assert "training/serving skew: 64 of 64 rows" in said
+    assert f"training/serving skew: 64 of 64 rows get another answer {whence}" in said
     assert '"weight_kg":' in said
     assert versions(own_run) == []
     assert not own_run.step("package").exists()

@@ -1,0 +1,98 @@
+"""Trials: each runtime in a process of its own that loads the model as a server does."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+
+from components.child_process import tied_to_parent
+from components.raw_examples import Array
+from contract.errors import SlipwayError
+from contract.loader import PROJECT
+
+_READY = "ready"
+_LONGEST_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A process that loads a model and waits to be told to measure it."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+
+    @classmethod
+    def start(cls, model: Path, runtime: Path | None, rows: Path, workplace: Path) -> "Trial":
+        """Start to load a model in the background.
+
+        Args:
+            model: The SavedModel.
+            runtime: The folder of the same for another runtime, if that is to be tried.
+            rows: What `write_rows` wrote.
+            workplace: An existing folder.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="trial-", dir=workplace))
+        command = [sys.executable, "-m", "serving.server.trial", "--model", str(model)]
+        command += ["--runtime", str(runtime)] if runtime is not None else []
+        command += ["--rows", str(rows), "--answers", str(folder / "answers.npz")]
+        command += ["--report", str(folder / "report.json")]
+        with (folder / "errors.log").open("w") as errors:
+            process = subprocess.Popen(
+                tied_to_parent(command),
+                cwd=PROJECT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        return cls(process, folder)
+
+    def measure(self) -> tuple[dict[str, float], dict[str, Array]]:
+        """Wait until it is loaded, let it measure, and return figures and answers.
+
+        Raises:
+            SlipwayError: If the runtime cannot load or run the model; with its own words.
+        """
+        watchdog = Timer(_LONGEST_SECONDS, self.process.kill)
+        watchdog.start()
+        try:
+            said = self._wait()
+            self.process.communicate("measure\n")
+        finally:
+            watchdog.cancel()
+        if self.process.returncode == -signal.SIGKILL:
+            raise SlipwayError(f"its trial did not end within {_LONGEST_SECONDS:g} s")
+        log = self.folder / "errors.log"
+        if said != _READY or self.process.returncode:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise SlipwayError(said if said not in ("", _READY) else " | ".join(lines[-2:]))
+        with np.load(self.folder / "answers.npz", allow_pickle=True) as arrays:
+            answers = {name: arrays[name] for name in arrays.files}
+        return json.loads((self.folder / "report.json").read_text()), answers
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _wait(self) -> str:
+        """Return the first line that it says; a library may print others before."""
+        assert self.process.stdout is not None
+        last = ""
+        for line in self.process.stdout:
+            last = line.strip() or last
+            if last == _READY:
+                break
+        return last
+
+
+def write_rows(rows: Mapping[str, Array], path: Path) -> None:
+    """Write sample rows for trials; text as pickled bytes."""
+    np.savez(path, **rows)  # type: ignore[arg-type]

@@ -1,0 +1,172 @@
+"""A core compiled ahead of time by XLA: objects and a header for C++ programs, and a C library.
+
+TensorFlow's own ahead-of-time compiler (the one of `saved_model_cli aot_compile_cpu`) writes the
+code; each number of rows is compiled by itself, because XLA knows fixed shapes only. An export, not
+a runtime of the server: on CPU, LiteRT and OpenVINO are faster, and take any number of rows.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import tensorflow as tf
+
+from components.optimize.graphs import GraphModel, SignatureGraph
+from components.optimize.runtimes.core import Core
+from components.saved_models import RAW_SIGNATURE
+from contract.errors import DataError
+
+HEADER, SOURCE, LIBRARY = "slipway_model.h", "slipway_model.cc", "libslipway_model.so"
+_PREFIX = "model"
+_COMPILERS = ("c++", "g++", "clang++")
+_COMPILE_SECONDS = 1200.0
+_TYPES = {
+    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t", "bool": "bool"
+}  # fmt: skip
+# What every compiled model needs of XLA's runtime, and what only those that include the header do.
+_RUNTIME = (
+    "tensorflow/compiler/tf2xla/xla_compiled_cpu_function.cc",
+    "tensorflow/compiler/tf2xla/allocator.cc",
+    "xla/backends/cpu/runtime/rng_state_lib.cc",
+    "xla/executable_run_options.cc",
+    "xla/service/custom_call_status.cc",
+)
+_MORE_RUNTIME = {
+    "convolution_lib.h": ("xla/backends/cpu/runtime/convolution_lib_*.cc", "*contraction*.cc"),
+    "dot_lib.h": ("xla/backends/cpu/runtime/dot_lib_*.cc", "*contraction*.cc"),
+    "sort_lib.h": ("xla/backends/cpu/runtime/sort_lib.cc",),
+}
+
+
+def make_xla_aot(core: Core, batch_sizes: Sequence[int], folder: Path) -> None:
+    """Write `<rows>/` for each number of rows: objects, headers, C source and shared library.
+
+    The library's one function takes and gives the core's arrays; see the header. It needs Abseil at
+    run time, which `libtensorflow_framework.so.2` holds.
+
+    Raises:
+        DataError: If there is no C++ compiler, a size besides the rows is open, or compiling fails.
+    """
+    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if compiler is None:
+        raise DataError(f"no C++ compiler on the path (looked for {', '.join(_COMPILERS)})")
+    for rows in batch_sizes:
+        target = folder / str(rows)
+        target.mkdir(parents=True)
+        inputs = {n: (t, _fixed(spec, rows)) for n, (t, spec) in core.core.inputs.items()}
+        fixed = replace(core.core, inputs=inputs)
+        outputs = _compile_objects(fixed, target)
+        _write_interface({n: spec for n, (_, spec) in inputs.items()}, outputs, target)
+        _compile_library(compiler, target)
+
+
+def _fixed(spec: tf.TensorSpec, rows: int) -> tf.TensorSpec:
+    sizes = spec.shape.as_list()
+    if not sizes or sizes[0] is not None or None in sizes[1:]:
+        raise DataError(
+            f"input '{spec.name}' has shape {sizes}: XLA needs every size but the rows fixed"
+        )
+    if spec.dtype.name not in _TYPES:
+        raise DataError(f"input '{spec.name}' is {spec.dtype.name}, expected one of {[*_TYPES]}")
+    return tf.TensorSpec([rows, *sizes[1:]], spec.dtype, spec.name)
+
+
+def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorSpec]:
+    """Write `model.h` and the objects; return the outputs with their shapes."""
+    # Here, because it registers flags, and only this export needs it.
+    from tensorflow.python.tools import saved_model_aot_compile, saved_model_utils
+
+    function = core.concrete()
+    saved = target / "saved_model"
+    GraphModel({RAW_SIGNATURE: core}, None, ()).save(saved)
+    with _environment_restored("XLA_FLAGS"):
+        saved_model_aot_compile.aot_compile_cpu_meta_graph_def(
+            checkpoint_path=str(saved / "variables" / "variables"),
+            meta_graph_def=saved_model_utils.get_meta_graph_def(str(saved), "serve"),
+            output_prefix=str(target / _PREFIX),
+            signature_def_key=RAW_SIGNATURE,
+            cpp_class="slipway::Model",
+            target_triple="x86_64-pc-linux" if os.uname().machine == "x86_64" else "",
+            target_cpu="",
+        )
+    shutil.rmtree(saved)
+    outputs: Mapping[str, tf.Tensor] = function.structured_outputs
+    return {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
+
+
+def _write_interface(
+    inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.TensorSpec], target: Path
+) -> None:
+    """Write the header and source of `slipway_model_run`, plain C from outside."""
+    arguments = [f"const {_TYPES[s.dtype.name]}* {_name(n)}" for n, s in inputs.items()]
+    arguments += [f"{_TYPES[s.dtype.name]}* {_name(n)}" for n, s in outputs.items()]
+    declaration = f"int slipway_model_run({', '.join(arguments)})"
+    shapes = "".join(
+        f" * {_name(name)}: {spec.dtype.name} {spec.shape.as_list()}\n"
+        for name, spec in [*inputs.items(), *outputs.items()]
+    )
+    (target / HEADER).write_text(
+        "/* Runs the model; returns 0, or 1 if it failed. Threads may call it at once.\n"
+        f"{shapes} */\n#include <stdint.h>\n"
+        f'#ifdef __cplusplus\nextern "C"\n#endif\n{declaration};\n'
+    )
+    copies_in = "".join(
+        f"  std::memcpy(model.arg_feed_{_name(n)}_data(), {_name(n)}, "
+        f"model.arg_feed_{_name(n)}_size());\n"
+        for n in inputs
+    )
+    copies_out = "".join(
+        f"  std::memcpy({_name(n)}, model.result_fetch_{_name(n)}_data(), "
+        f"model.result_fetch_{_name(n)}_size());\n"
+        for n in outputs
+    )
+    (target / SOURCE).write_text(
+        f'#include <cstring>\n#include "{_PREFIX}.h"\n#include "{HEADER}"\n\n'
+        f"{declaration} {{\n  static thread_local slipway::Model model;\n{copies_in}"
+        f"  if (!model.Run()) return 1;\n{copies_out}  return 0;\n}}\n"
+    )
+
+
+def _compile_library(compiler: str, target: Path) -> None:
+    root = Path(tf.sysconfig.get_lib())
+    runtime = root / "xla_aot_runtime_src"
+    header = (target / f"{_PREFIX}.h").read_text()
+    more = [g for name, globs in _MORE_RUNTIME.items() if name in header for g in globs]
+    sources = [runtime / name for name in _RUNTIME]
+    sources += [path for glob in dict.fromkeys(more) for path in sorted(runtime.rglob(glob))]
+    command = [compiler, "-std=c++17", "-O2", "-fPIC", "-DNDEBUG", "-w", "-shared"]
+    command += [f"-I{target}", f"-I{root / 'include'}", f"-I{runtime}", str(target / SOURCE)]
+    command += [*map(str, sources), *map(str, sorted(target.glob(f"{_PREFIX}*.o")))]
+    command += [f"-L{root}", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{root}"]
+    done = subprocess.run(
+        [*command, "-Wl,--no-undefined", "-o", str(target / LIBRARY)],
+        capture_output=True,
+        text=True,
+        timeout=_COMPILE_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise DataError(f"{compiler} could not compile the library: {said}")
+
+
+def _name(name: str) -> str:
+    """Return a tensor's name as XLA writes it into C++."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+
+
+@contextmanager
+def _environment_restored(variable: str) -> Iterator[None]:
+    before = os.environ.get(variable)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = before

@@ -1,0 +1,102 @@
+"""The fewest layers to leave in float so that a lossy pass stays within its budget."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.optimize.batches import answer
+from components.optimize.graphs import GraphModel
+from components.optimize.judgement import Judge, Judgement
+from components.optimize.passes.change import Change
+from components.optimize.passes.registry import LossyPass
+from components.raw_examples import Array
+
+log = logging.getLogger("slipway")
+
+_SENSITIVITY_ROWS = 64
+
+Call = Callable[..., Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A lossy pass, the judge, and what the judge allows.
+
+    Attributes:
+        lossy: The pass.
+        signature: The signature that is judged.
+        inputs: Its evaluation rows; the first 64 show how sensitive each layer is.
+        judge: Says what a candidate costs.
+        budget_percent: The most that it may cost.
+    """
+
+    lossy: LossyPass
+    signature: str
+    inputs: Mapping[str, Array]
+    judge: Judge
+    budget_percent: float
+
+    def run(self, model: GraphModel) -> "Found":
+        """Try the pass on all layers; if that costs too much, leave the most sensitive in float.
+
+        Layers are ranked by how far the pass moves the outputs if it changes that layer alone.
+        Then bisection finds the shortest head of that ranking that has to stay in float; it
+        assumes that leaving more layers in float never costs more.
+        """
+        whole = self._try(())
+        if whole.judgement.cost_percent <= self.budget_percent or not self.lossy.layers:
+            return whole
+        ranking = self._ranking(model)
+        best = None
+        few, many = 1, len(ranking) - 1  # all in float is no quantisation
+        while few <= many:
+            middle = (few + many) // 2
+            trial = self._try(ranking[:middle])
+            if trial.judgement.cost_percent <= self.budget_percent:
+                best, many = trial, middle - 1
+            else:
+                few = middle + 1
+        log.info("optimize: %d layers searched for those to leave in float", len(ranking))
+        return best if best is not None else whole
+
+    def _try(self, float_layers: Collection[str]) -> "Found":
+        change = self.lossy.apply(float_layers)
+        judgement = self.judge.judge(self._call(change.model))
+        return Found(change, tuple(float_layers), judgement)
+
+    def _ranking(self, model: GraphModel) -> list[str]:
+        """Return the layers, the most sensitive first."""
+        rows = {name: column[:_SENSITIVITY_ROWS] for name, column in self.inputs.items()}
+        expected = answer(self._call(model), rows)
+        moved = {}
+        for layer in self.lossy.layers:
+            others = [other for other in self.lossy.layers if other != layer]
+            found = answer(self._call(self.lossy.apply(others).model), rows)
+            moved[layer] = max(_moved(expected[name], found[name]) for name in expected)
+        return sorted(moved, key=lambda layer: -moved[layer])
+
+    def _call(self, model: GraphModel) -> Call:
+        name = model.aliases.get(self.signature, self.signature)
+        call: Call = model.signatures[name].concrete()
+        return call
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ended with: the change, the layers it leaves in float, and what it costs."""
+
+    change: Change
+    float_layers: tuple[str, ...]
+    judgement: Judgement
+
+
+def _moved(expected: Array, found: Array) -> float:
+    """Return the mean absolute difference over the mean magnitude; infinite if not finite."""
+    if not np.issubdtype(expected.dtype, np.floating):
+        return float(np.mean(expected != found))
+    apart = float(np.mean(np.abs(expected.astype(np.float64) - found)))
+    scale = float(np.mean(np.abs(expected))) or 1.0
+    return apart / scale if np.isfinite(apart) else np.inf

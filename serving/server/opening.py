@@ -1,0 +1,33 @@
+"""Opens a model with the runtime that it was made for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from contract.records import InputSpec
+from serving.server.runtime import Runtime
+
+
+def open_runtime(
+    model: Path, runtime: Path | None, inputs: Mapping[str, InputSpec], concurrent_calls: int
+) -> Runtime:
+    """Load a model.
+
+    TensorFlow is imported only where something needs it: it costs a process seconds of start-up and
+    hundreds of megabytes.
+
+    Args:
+        model: The SavedModel.
+        runtime: The folder of the same model for another runtime, if that is to serve it.
+        inputs: Of `serving_default`, as callers know them.
+        concurrent_calls: How many threads will call at once.
+
+    Raises:
+        DataError: If a file is missing or broken, or the runtime does not take it.
+    """
+    if runtime is not None:
+        from serving.server.split_runtime import SplitRuntime
+
+        return SplitRuntime(runtime, inputs, concurrent_calls)
+    from serving.server.tensorflow_runtime import TensorFlowRuntime
+
+    return TensorFlowRuntime(model)

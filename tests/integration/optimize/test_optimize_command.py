@@ -1,0 +1,105 @@
+"""`slipway optimize` on SavedModels from elsewhere: what it writes, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import SIGNATURE, images
+from typer.testing import CliRunner
+
+from cli.main import app
+from components.saved_models import load
+from contract.records import OptimizeRecord
+from contract.storage import digest_directory
+
+
+def write(path: Path, rows: list[dict[str, Any]], compression: str = "") -> Path:
+    """Write tf.Examples of float lists and ints."""
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
+        for row in rows:
+            features = {
+                name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+                if isinstance(value, int)
+                else tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(value)))
+                for name, value in row.items()
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    return path
+
+
+def optimize(*arguments: Any) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["optimize", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    pictures = images()[SIGNATURE]["x"]
+    examples = [{"x": one, "label": n % 5} for n, one in enumerate(pictures)]
+    return write(tmp_path / "rows.tfrecord", examples, "GZIP")
+
+
+def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    passes = "freeze_graph, fold_constants, remove_nodes, {round_weights: {num_steps: 64}}"
+    code, said, noted = optimize(
+        network,
+        "--data",
+        rows,
+        "--out",
+        out,
+        "--label",
+        "label",
+        "--passes",
+        passes,
+        "--budget",
+        100,
+        "--json",
+    )
+    assert code == 0, noted
+    record = OptimizeRecord.read(out / "ledger.json")
+    assert json.loads(said)["ledger"][0]["name"] == "original"
+    assert record.metric == "accuracy of y"
+    assert set(load(out / record.model).module.signatures) == {SIGNATURE}
+    assert (out / "ledger.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{tmp}", "--data", "{rows}"], "not a SavedModel"),
+        (["{model}", "--data", "{tmp}/absent"], "no such file"),
+        (["{model}", "--data", "{model}/saved_model.pb"], "not a TFRecord file"),
+        (["{model}", "--data", "{tmp}/empty"], "holds no examples"),
+        (["{model}", "--data", "{tmp}/other"], "takes 'x', which the examples lack"),
+        (["{model}", "--data", "{tmp}/small"], "takes 'x' of shape (8, 8, 3)"),
+        (["{model}", "--data", "{rows}", "--label", "lable"], "did you mean 'label'?"),
+        (["{model}", "--data", "{rows}", "--passes", "fuze"], "did you mean 'fuse'?"),
+    ],
+)
+def test_wrong_input_is_refused_with_exit_code_2_and_the_source_untouched(
+    arguments: list[str], message: str, network: Path, rows: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "empty", [])
+    write(tmp_path / "other", [{"z": [1.0]}])
+    write(tmp_path / "small", [{"x": [1.0, 2.0]}])
+    places = {"tmp": tmp_path, "model": network, "rows": rows}
+    before = digest_directory(network)
+    filled = [argument.format(**places) for argument in arguments]
+    code, _, noted = optimize(*filled, "--out", tmp_path / "out")
+    assert code == 2, noted
+    assert message in " ".join(noted.split())
+    assert not (tmp_path / "out").exists()
+    assert digest_directory(network) == before
+
+
+def test_a_folder_that_is_there_already_is_not_overwritten(
+    network: Path, rows: Path, tmp_path: Path
+) -> None:
+    code, _, noted = optimize(network, "--data", rows, "--out", network)
+    assert code == 2
+    assert "already there; choose a new folder" in noted

@@ -1,0 +1,71 @@
+"""Files for elsewhere: they are made, loaded by something that is not ours, and answer alike."""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.optimize.runtimes.core import Core
+from components.optimize.runtimes.runtimes import add_runtimes
+from components.optimize.runtimes.xla_aot import LIBRARY, make_xla_aot
+from contract.errors import DataError
+from contract.records import OptimizeRecord
+from contract.schema import RuntimesConfig
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler on this machine")
+def test_the_compiled_library_answers_like_tensorflow(
+    digits: Any, cores: Callable[[Any], Core], tmp_path: Path
+) -> None:
+    make_xla_aot(cores(digits), [4], tmp_path / "aot")
+    folder = tmp_path / "aot" / "4"
+    files = {"model.h", "model.o", "model_constants.o", "slipway_model.h", "slipway_model.cc"}
+    assert files <= {p.name for p in folder.iterdir()}
+    assert "image: float32 [4, 8, 8]" in (folder / "slipway_model.h").read_text()
+    library = ctypes.CDLL(str(folder / LIBRARY))
+    rows = np.ascontiguousarray(digits.rows["image"][8:12])
+    scores = np.zeros((4, 10), np.float32)
+    pointer = ctypes.POINTER(ctypes.c_float)
+    failed = library.slipway_model_run(rows.ctypes.data_as(pointer), scores.ctypes.data_as(pointer))
+    assert failed == 0
+    np.testing.assert_allclose(scores, digits.answers()["scores"][8:12], atol=1e-5)
+
+
+def test_without_a_compiler_the_reason_is_given(
+    digits: Any, cores: Callable[[Any], Core], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match=r"no C\+\+ compiler on the path \(looked for c\+\+, g\+\+"):
+        make_xla_aot(cores(digits), [1], tmp_path / "aot")
+
+
+def test_sizes_that_only_callers_know_cannot_be_compiled(
+    parcels: Any, cores: Callable[[Any], Core], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="XLA needs every size but the rows fixed"):
+        make_xla_aot(cores(parcels), [1], tmp_path / "aot")
+
+
+def test_exports_are_kept_beside_the_model(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(digits.path, tmp_path / "model")
+    monkeypatch.setenv("PATH", os.devnull)  # so that xla_aot cannot be made
+    settings = RuntimesConfig(candidates=("tensorflow",), exports=("litert", "xla_aot"))
+    rows = {"image": digits.rows["image"][:8]}
+    record = add_runtimes(
+        OptimizeRecord(model="model", ledger=()), {"serving_default": rows}, settings, tmp_path
+    )
+    assert record.runtime.exports == {"litert": "exports/litert"}
+    assert "no C++ compiler" in record.runtime.exports_left_out["xla_aot"]
+    from ai_edge_litert.interpreter import Interpreter
+
+    file = str(tmp_path / "exports" / "litert" / "core.tflite")
+    runner = Interpreter(file).get_signature_runner("serving_default")
+    found = runner(image=rows["image"])["scores"]
+    np.testing.assert_allclose(found, digits.answers()["scores"][:8], atol=1e-5)

@@ -1,0 +1,146 @@
+"""Candidates made, tried in processes of their own, and one kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+
+from components.optimize.graphs import GraphModel
+from components.optimize.runtimes.core import Core
+from components.optimize.runtimes.cut import cut
+from components.optimize.runtimes.runtimes import Models, add_runtimes, choose_runtime
+from contract.errors import DataError
+from contract.loader import PROJECT
+from contract.records import OptimizeRecord, RuntimeFiles
+from contract.schema import RuntimesConfig
+
+SIGNATURE = "serving_default"
+
+
+def save(path: Path, function: Callable[..., dict[str, Any]], **specs: tf.TensorSpec) -> Path:
+    traced = tf.function(function, autograph=False).get_concrete_function(**specs)
+    tf.saved_model.save(tf.Module(), str(path), {SIGNATURE: traced})
+    return path
+
+
+# --- where a graph is cut -----------------------------------------------------------------------
+
+
+def test_numbers_only_need_no_front(digits: Any, cores: Callable[[Any], Core]) -> None:
+    core = cores(digits)
+    assert core.front is None
+    assert list(core.core.inputs) == ["image"]
+
+
+def test_text_stays_in_front_and_every_number_after_it_goes_into_the_core(
+    parcels: Any, cores: Callable[[Any], Core]
+) -> None:
+    core = cores(parcels)
+    kinds = {node.op for node in core.core.graph_def.node}
+    assert {"MatMul", "Softmax", "Relu", "GatherV2"} <= kinds
+    assert not any("Lookup" in kind or "Ragged" in kind for kind in kinds)
+    assert {"weight", "count"} <= set(core.core.inputs)  # from the caller as they are
+    front = GraphModel.lift(core.front).signatures[SIGNATURE]  # type: ignore[arg-type]
+    assert set(front.inputs) == {"colour", "stamps"}
+    assert "MatMul" not in {node.op for node in front.graph_def.node}
+
+
+def test_an_output_that_is_text_is_passed_by_the_core(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "in",
+        lambda word, x: {"loud": tf.strings.upper(word), "y": tf.nn.relu(x) * 2.0},
+        word=tf.TensorSpec([None], tf.string, "word"),
+        x=tf.TensorSpec([None, 3], tf.float32, "x"),
+    )
+    parts = cut(GraphModel.lift(path).signatures[SIGNATURE])
+    assert parts.passed == ("loud",)
+    assert list(parts.core.outputs) == ["y"]
+    assert parts.front is not None
+    assert list(parts.front.outputs) == ["loud"]
+
+
+def test_a_model_of_text_only_has_no_numeric_part(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "in",
+        lambda word: {"length": tf.strings.length(word)},
+        word=tf.TensorSpec([None], tf.string, "word"),
+    )
+    with pytest.raises(DataError, match="no numeric part: every output comes from text"):
+        cut(GraphModel.lift(path).signatures[SIGNATURE])
+
+
+# --- the choice ---------------------------------------------------------------------------------
+
+
+def test_the_chosen_runtime_is_kept_with_the_table(digits: Any, tmp_path: Path) -> None:
+    models = Models(digits.path, digits.path, {"image": digits.rows["image"][:128]})
+    served = choose_runtime(models, RuntimesConfig(), tmp_path / "runtime")
+    names = ["tensorflow", "openvino", "openvino_int8", "litert"]
+    assert [row.name for row in served.measured] == names
+    by_name = {row.name: row for row in served.measured}
+    assert served.name != "tensorflow"
+    assert RuntimeFiles.read(tmp_path / "runtime" / "runtime.json").front == ""
+    for name in ("openvino", "litert"):
+        assert by_name[name].is_eligible
+        assert by_name[name].max_difference <= 1e-5
+        assert by_name[name].memory_mb < by_name["tensorflow"].memory_mb / 2
+    assert by_name["openvino_int8"].agreement_ratio >= 0.97
+    assert [p.name for p in tmp_path.iterdir()] == ["runtime"]
+
+
+def test_what_a_runtime_cannot_take_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    """Neither LiteRT nor OpenVINO computes a matrix's square root."""
+    (tmp_path / "out").mkdir()
+    save(
+        tmp_path / "out" / "model",
+        lambda x: {"y": tf.linalg.sqrtm(x)},
+        x=tf.TensorSpec([None, 2, 2], tf.float32, "x"),
+    )
+    samples = {SIGNATURE: {"x": np.tile(np.eye(2, dtype=np.float32), (4, 1, 1))}}
+    record = OptimizeRecord(model="model", ledger=())
+    settings = RuntimesConfig(candidates=("tensorflow", "openvino", "litert"))
+    runtime = add_runtimes(record, samples, settings, tmp_path / "out").runtime
+    assert (runtime.name, runtime.path) == ("tensorflow", "")
+    reasons = {row.name: row.reason for row in runtime.measured}
+    assert reasons["tensorflow"] == ""
+    assert "left out" in reasons["openvino"] and "MatrixSquareRoot" in reasons["openvino"]
+    assert "left out" in reasons["litert"] and "MatrixSquareRoot" in reasons["litert"]
+    assert not (tmp_path / "out" / "runtime").exists()
+
+
+def test_tensorflow_alone_measures_nothing(digits: Any, tmp_path: Path) -> None:
+    models = Models(digits.path, digits.path, digits.rows)
+    settings = RuntimesConfig(candidates=("tensorflow",))
+    served = choose_runtime(models, settings, tmp_path / "runtime")
+    assert (served.name, served.measured) == ("tensorflow", ())
+
+
+def test_trials_end_with_the_process_that_started_them(digits: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", image=digits.rows["image"][:4])
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from components.optimize.runtimes.trials import Trial\n"
+        "model, rows, place = map(Path, sys.argv[1:])\n"
+        "print(Trial.start(model, None, rows, place).process.pid, flush=True); time.sleep(60)"
+    )
+    arguments = [str(digits.path), str(tmp_path / "rows.npz"), str(tmp_path)]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    trial = psutil.Process(int(parent.stdout.readline()))
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while trial.is_running() and trial.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
