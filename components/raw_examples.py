@@ -152,6 +152,15 @@ def read_batches(shards: Sequence[Path], config: PipelineConfig) -> Iterator[Raw
         yield _to_columns(batch, config)
 
 
+def read_rows(
+    shards: Sequence[Path], config: PipelineConfig
+) -> Iterator[tuple[RawColumns, list[bytes]]]:
+    """Yield rows as `read_batches` does, with the tf.Examples that they came from."""
+    decoder = ExamplesToRecordBatchDecoder(raw_schema(config).SerializeToString())
+    for examples in read_serialized(shards):
+        yield _to_columns(decoder.DecodeBatch(examples), config), examples
+
+
 def read_raw(
     shards: Sequence[Path], config: PipelineConfig, limit: int | None = None
 ) -> RawColumns:

@@ -7,11 +7,15 @@ its figures are in `result.json` all the same.
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from contract.layout import RunLayout
 from contract.records import Result
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 _VERSION_TAG = "slipway.version"
 _SEND_SECONDS = 2.0  # one batch costs some 10 ms of CPU, however many metrics are in it
 _METRICS_A_BATCH = 1000  # MLflow's own limit
+# How MLflow names an image of a key at a step; it has no call that lists them.
+_IMAGE = re.compile(r"(?P<key>.+)[+%]step[+%](?P<step>\d+)[+%]timestamp[+%].+\.png")
 
 log = logging.getLogger("slipway")
 
@@ -38,16 +44,25 @@ class Tracker:
         self._sent_at = -math.inf
         self.run_id = run_id
 
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is logged at all."""
+        return self._client is not None
+
+    def log_metrics(
+        self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
+    ) -> None:
         """Queue metrics; a background thread sends them, in batches two seconds apart.
 
         A process that is killed loses what waits; `logged_steps` tells its retry which came in.
+        Where the time is given (`logged_at`), logging the same again changes nothing: MLflow's
+        database keeps one of equal name, step, time and value.
         """
         if self._client is None or not values:
             return
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000) if logged_at is None else round(logged_at.timestamp() * 1000)
         self._waiting += [Metric(_clean(name), float(v), now, step) for name, v in values.items()]
         if time.monotonic() - self._sent_at >= _SEND_SECONDS:
             self._send_metrics()
@@ -79,6 +94,30 @@ class Tracker:
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Upload a matplotlib figure under a file name such as `drift.png`."""
         self._try(lambda c: c.log_figure(self.run_id, figure, name))
+
+    def log_image(self, figure: "Figure", key: str, step: int) -> None:
+        """Upload a matplotlib figure as the image that `key` has at a step."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba()).copy()
+        self._try(
+            lambda c: c.log_image(self.run_id, pixels, key=_clean(key), step=step, synchronous=True)
+        )
+
+    def image_steps(self, key: str) -> frozenset[int]:
+        """Return the steps at which an image was logged under a key."""
+        steps: set[int] = set()
+
+        def read(client: "MlflowClient") -> None:
+            for entry in client.list_artifacts(self.run_id, "images"):
+                match = _IMAGE.fullmatch(Path(entry.path).name)
+                if match and match["key"] == _clean(key).replace("/", "~"):
+                    steps.add(int(match["step"]))
+
+        self._try(read)
+        return frozenset(steps)
 
     def log_table(self, columns: Mapping[str, list[Any]], name: str) -> None:
         """Upload a table (equal-length columns) under a file name such as `ledger.json`."""

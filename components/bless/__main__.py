@@ -17,9 +17,10 @@ def work(step: Step) -> Outcome:
     from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
-    from components.bless.figures import draw
     from components.bless.verdict import check_names
+    from components.curves import curves_of
     from components.model_hooks import custom_metrics
+    from components.pictures import draw
 
     config, run = step.config, step.run
     own = custom_metrics(run.frozen_pipeline, config)
@@ -27,11 +28,13 @@ def work(step: Step) -> Outcome:
     target = step.output / CANDIDATE
     chosen = export_candidate(run, config, step.upstream("transform", TransformRecord), target)
     ingested = step.upstream("ingest", IngestRecord)
-    test = TestPart.read([run.step("ingest") / s for s in ingested.shards["test"]], config)
+    test = TestPart.find([run.step("ingest") / s for s in ingested.shards["test"]], config)
     champion = Champion.find(run.of_pipeline, serving_version(step), config)
     judgement = bless(target, champion, test, config, own)
     for head, answers in judgement.answers.items():
-        step.tracker.log_figure(draw(head, config.heads[head], answers), f"{head}.png")
+        title = f"{head} on the test part, {len(answers.labels):,} rows"
+        curves = curves_of(config.heads[head].task, answers)
+        step.tracker.log_figure(draw(config.heads[head], curves, title), f"{head}.png")
     record = BlessRecord(
         is_blessed=judgement.is_blessed,
         candidate=CANDIDATE,
@@ -40,6 +43,7 @@ def work(step: Step) -> Outcome:
         metrics=judgement.metrics,
         champion_metrics=judgement.champion_metrics,
         reasons=judgement.reasons,
+        detectable_difference=judgement.detectable_difference,
     )
     return Outcome(record, {"candidate": CANDIDATE}, _figures(record), judgement.reasons)
 
@@ -58,6 +62,8 @@ def serving_version(step: Step) -> int | None:
 
 def _figures(record: BlessRecord) -> dict[str, float]:
     figures = {"is_blessed": float(record.is_blessed), "checkpoint": float(record.step)}
+    if record.detectable_difference is not None:
+        figures["detectable_difference"] = record.detectable_difference
     for prefix, metrics in (("", record.metrics), ("champion/", record.champion_metrics)):
         for head, by_name in metrics.items():
             figures |= {f"{prefix}{head}/{name}": m.value for name, m in by_name.items()}

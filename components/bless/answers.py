@@ -1,14 +1,14 @@
 """What a SavedModel says of the test part: raw rows through both of its signatures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from components.metrics import Answers
-from components.raw_examples import Array, RawColumns, read_raw, read_serialized
-from components.saved_models import load, predict_columns, predict_examples
+from components.raw_examples import Array, RawColumns, read_rows
+from components.saved_models import LoadedModel, load, predict_columns, predict_examples
 from contract.errors import DataError
 from contract.schema import PipelineConfig
 
@@ -18,55 +18,70 @@ _SIGNATURE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class TestPart:
-    """The test part in memory, as columns and as the tf.Examples that they came from."""
+    """The test part on storage; some thousand rows of it at once are in memory."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    columns: RawColumns
-    examples: Sequence[bytes]
+    shards: tuple[Path, ...]
+    config: PipelineConfig
 
     @classmethod
-    def read(cls, shards: Sequence[Path], config: PipelineConfig) -> "TestPart":
-        """Read raw shards.
+    def find(cls, shards: Sequence[Path], config: PipelineConfig) -> "TestPart":
+        """Return raw shards as a test part.
 
         Raises:
             DataError: If they hold no rows.
         """
-        columns = read_raw(shards, config)
-        if not len(columns):
+        part = cls(tuple(shards), config)
+        if not any(len(columns) for columns, _ in part.batches()):
             raise DataError(
                 f"run part 'test' has no rows ({len(shards)} shards): nothing to judge a model on; "
                 "look at ingest.split.test and ingest.test_source"
             )
-        return cls(columns, [example for batch in read_serialized(shards) for example in batch])
+        return part
 
-    @property
-    def weights(self) -> Array:
-        """Example weights, float32 `[rows]`; ones where the data has none."""
-        given = self.columns.weights
-        return np.ones(len(self.columns), np.float32) if given is None else given
+    def batches(self) -> Iterator[tuple[RawColumns, list[bytes]]]:
+        """Yield the rows in order, as columns and as the tf.Examples that they came from."""
+        return read_rows(self.shards, self.config)
 
 
-def ask(path: Path, test: TestPart, config: PipelineConfig) -> dict[str, Answers]:
+def ask(path: Path, test: TestPart) -> dict[str, Answers]:
     """Return a SavedModel's answers to the test part by head, from `serving_default`.
+
+    Of the rows nothing is kept but labels, weights (ones where the data has none) and answers.
 
     Raises:
         DataError: If `serving_examples` answers otherwise than `serving_default`.
     """
     model = load(path)
-    by_columns = predict_columns(model, test.columns, config)
-    by_examples = predict_examples(model, test.examples, config)
+    parts = [_ask(model, columns, examples, test.config) for columns, examples in test.batches()]
+    return {
+        head: Answers(
+            np.concatenate([part[head].labels for part in parts]),
+            np.concatenate([part[head].scores for part in parts]),
+            np.concatenate([part[head].weights for part in parts]),
+        )
+        for head in test.config.heads
+    }
+
+
+def _ask(
+    model: LoadedModel, columns: RawColumns, examples: list[bytes], config: PipelineConfig
+) -> dict[str, Answers]:
+    by_columns = predict_columns(model, columns, config)
+    by_examples = predict_examples(model, examples, config)
     for head, scores in by_columns.items():
         difference = _difference(scores, by_examples[head])
         if not difference <= _SIGNATURE_TOLERANCE:
             raise DataError(
-                f"{path}: head '{head}': the signatures serving_default and serving_examples "
+                f"{model.path}: head '{head}': the signatures serving_default and serving_examples "
                 f"differ by {difference:.3g} on the same rows, expected at most "
                 f"{_SIGNATURE_TOLERANCE:g}"
             )
+    given = columns.weights
+    weights = np.ones(len(columns), np.float32) if given is None else given
     return {
-        head: Answers(test.columns.labels[head], scores, test.weights)
-        for head, scores in by_columns.items()
+        head: Answers(columns.labels[head], scores, weights) for head, scores in by_columns.items()
     }
 
 

@@ -1,5 +1,6 @@
 """May this model go on to production? Chosen on the eval part, judged on the test part."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,14 @@ class Judgement:
     metrics: Metrics
     champion_metrics: Metrics
     answers: Mapping[str, Answers]
+    comparison: Comparison | None = None
+
+    @property
+    def detectable_difference(self) -> float | None:
+        """The smallest difference that would have been seen; None if nothing was compared."""
+        if self.comparison is None or not math.isfinite(self.comparison.detectable):
+            return None
+        return self.comparison.detectable
 
 
 def bless(
@@ -46,18 +55,19 @@ def bless(
         DataError: If the candidate's two signatures do not agree.
     """
     check_names(config, own)
-    ours = ask(candidate, test, config)
+    ours = ask(candidate, test)
     metrics = _measure(ours, config, own)
     findings = against_thresholds(metrics[config.blessing_head], config.bless)
     champion_metrics: Metrics = {}
+    comparison = None
     if champion.version is None or champion.model is None:
         findings.append(Finding(True, champion.obstacle))
     else:
-        theirs = ask(champion.model, test, config)
+        theirs = ask(champion.model, test)
         champion_metrics = _measure(theirs, config, own)
         head = config.blessing_head
         comparison = _compare((ours[head], theirs[head]), config, own)
-        rows = len(test.columns)
+        rows = len(ours[head].labels)
         findings.append(against_champion(comparison, champion.version, rows, config.bless))
     return Judgement(
         is_blessed=all(finding.has_passed for finding in findings),
@@ -65,6 +75,7 @@ def bless(
         metrics=metrics,
         champion_metrics=champion_metrics,
         answers=ours,
+        comparison=comparison,
     )
 
 

@@ -1,5 +1,6 @@
 """From figures to a decision with its reasons in words."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,8 +62,8 @@ def against_champion(
     text = (
         f"{settings.metric} is {by}{seen} version {version}'s on the same {examples} test rows, "
         f"with {settings.confidence:.0%} confidence {_at_worst(comparison.low)}; margin "
-        f"{settings.margin:g}: {_verdict(comparison, settings.margin)}; the smallest difference "
-        f"that would have been seen is {comparison.detectable:.4g} (80% power)"
+        f"{settings.margin:g}: {_verdict(comparison, examples, settings.margin)}; "
+        f"{_detectable(comparison)}"
     )
     return Finding(has_passed, text)
 
@@ -71,9 +72,22 @@ def _at_worst(low: float) -> str:
     return f"at worst {-low:.4g} worse" if low < 0 else f"at least {low:.4g} better"
 
 
-def _verdict(comparison: Comparison, margin: float) -> str:
+def _detectable(comparison: Comparison) -> str:
+    if math.isnan(comparison.detectable):
+        return "both answer alike on each row, so what difference would have been seen is unknown"
+    return (
+        "the smallest difference that would have been seen is "
+        f"{comparison.detectable:.4g} (80% power)"
+    )
+
+
+def _verdict(comparison: Comparison, examples: int, margin: float) -> str:
     if comparison.is_not_inferior(margin):
         return "not inferior"
     if comparison.advantage < -margin:
         return "inferior"
-    return "a loss beyond the margin is not excluded (more test rows would tell)"
+    if margin == 0 or not math.isfinite(comparison.detectable):
+        return "a loss beyond the margin is not excluded (more test rows would tell)"
+    # the standard error falls with the root of the rows
+    needed = math.ceil(examples * (comparison.detectable / margin) ** 2)
+    return f"a loss beyond the margin is not excluded (some {needed:,} test rows would tell)"

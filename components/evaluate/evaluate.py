@@ -1,159 +1,177 @@
 """Evaluate: judge every published checkpoint exactly once, beside the training that makes them."""
 
 import logging
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import numpy as np
 
 from components import checkpoints
 from components.evaluate.figures import Figures
 from components.evaluate.judge import Judge
+from components.evaluate.queue import Holder, Queue, Terms
+from components.evaluate.worker import Duties, Patience, Worker, heartbeat
 from components.examples import example_source
 from components.metrics import check_metric_name, metric_names
 from components.tracking import Tracker
 from components.verdicts import best_step, read_verdicts
-from contract.errors import DataError, NotFoundError, ServiceUnavailableError
+from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import (
-    CheckpointManifest,
-    EvaluateRecord,
-    TrainingEnded,
-    TransformRecord,
-    Verdict,
-)
+from contract.records import EvaluateRecord, TrainingEnded, TransformRecord, Verdict
 from contract.schema import PipelineConfig
-from contract.storage import create_exclusively
+from contract.storage import Attempt, write_atomically
+from contract.stores import FolderStore, ObjectStore
 
 log = logging.getLogger("slipway")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Which run to evaluate."""
+    """Which run to evaluate, and as whom: replica 0 owns the result, the others help it."""
 
     config: PipelineConfig
     run: RunLayout
     transformed: TransformRecord
     tracker: Tracker
+    attempt: Attempt
+    replica: int = 0
 
 
 def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
     """Judge checkpoints as they are published, until training has ended and all are judged.
 
-    A checkpoint's verdict is a file that only one process can create, whoever judges and however
-    often it is killed. One that is half-written or corrupt is not judged, and named.
+    Any number of processes may do so at once, on any machine that sees the storage; each checkpoint
+    gets one verdict (see `protocol`). One that is half-written or corrupt is not judged, and named.
 
     Returns:
         The record, and what a reader should know: that training failed, or a checkpoint was broken.
 
     Raises:
         ServiceUnavailableError: If nothing new came for `evaluate.timeout_seconds`.
-        DataError: If training has ended and there is nothing to judge.
-        ConfigError: If `bless.metric` is not measured.
+        DataError: If training has ended and there is nothing to judge, or the eval part is broken
+            or has no labels.
+        ConfigError: If `bless.metric` or `evaluate.early_stop.metric` is not measured.
+        ConflictError: If another process has become this replica.
     """
-    queue = _Queue(evaluation)
-    ended = queue.work_off()
-    verdicts = read_verdicts(evaluation.run)
-    best = best_step(evaluation.config, verdicts)
-    reasons = [f"checkpoint {step} is broken, not judged" for step in sorted(queue.broken)]
-    if not ended.has_succeeded:
-        reasons.append(f"training failed, judged is what there was: {ended.reason}")
-    if best is None:
-        raise DataError(_nothing_best(evaluation, verdicts, reasons))
-    lag = max(verdict.lag_seconds for verdict in verdicts)
-    steps = tuple(verdict.step for verdict in verdicts)
-    record = EvaluateRecord(steps=steps, best_step=best, max_lag_seconds=lag)
-    return record, tuple(reasons)
+    config, run = evaluation.config.evaluate, evaluation.run
+    queue = _queue(evaluation)
+    with heartbeat(queue, config.lease_seconds):
+        announcer = None if evaluation.replica else _Announcer(evaluation)
+        duties = Duties(
+            judge=_judging(evaluation),
+            announce=announcer.announce if announcer else None,
+            check=evaluation.attempt.check,
+            idle=announcer.draw_one if announcer else lambda: False,
+            announced=announcer.announced if announcer else frozenset(),
+        )
+        worker = Worker(queue, duties, Patience(config.poll_seconds, config.timeout_seconds))
+        ended = worker.work_off()
+        while duties.idle():
+            evaluation.attempt.check()
+    verdicts = read_verdicts(run)
+    judged = {verdict.step for verdict in verdicts}
+    broken = sorted({one.step for one in worker.state.broken} - judged)
+    return _record(evaluation, verdicts, _reasons(broken, ended))
 
 
-class _Queue:
-    """The checkpoints that wait for their verdict."""
+def _queue(evaluation: Evaluation) -> Queue:
+    config, run = evaluation.config.evaluate, evaluation.run
+    in_folder = FolderStore(run.evaluation_queue)
+    store = _object_store(evaluation) if config.queue_uri else in_folder
+    holder = Holder(evaluation.replica, evaluation.attempt.number)
+    return Queue(run, store, Terms(holder, config.lease_seconds))
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self.broken: set[int] = set()
-        config, run, transformed = evaluation.config, evaluation.run, evaluation.transformed
-        graph = run.step("transform") / transformed.transform_graph
-        source = example_source(run, config, transformed, "eval")
-        self._evaluation = evaluation
-        self._judge = Judge(config, run.frozen_pipeline, graph, source)
-        known = metric_names(config, config.blessing_head, self._judge.custom)
-        check_metric_name(config.bless.metric, known, "bless.metric")
-        self._figures = Figures(evaluation.tracker)
-        for verdict in read_verdicts(run):  # an earlier attempt was killed before it logged them
-            self._figures.log(verdict)
 
-    def work_off(self) -> TrainingEnded:
-        """Judge until the training has ended and its last checkpoint has a verdict."""
-        config = self._evaluation.config.evaluate
-        deadline = time.monotonic() + config.timeout_seconds
-        while True:
-            ended = self._ended()  # before the listing: what is listed after it is all there is
-            is_any_new = self._judge_waiting()
-            if is_any_new:
-                deadline = time.monotonic() + config.timeout_seconds
-            elif ended is not None:
-                return ended
-            elif time.monotonic() > deadline:
-                raise ServiceUnavailableError(
-                    f"evaluate: no checkpoint and no end of training in {config.timeout_seconds:g} "
-                    f"s (evaluate.timeout_seconds); look at the log of 'train'"
-                )
-            else:
-                time.sleep(config.poll_seconds)
+def _object_store(evaluation: Evaluation) -> ObjectStore:
+    run = evaluation.run
+    base = evaluation.config.evaluate.queue_uri.rstrip("/")
+    return ObjectStore(f"{base}/{run.pipeline}/{run.path.name}")
 
-    def _ended(self) -> TrainingEnded | None:
-        try:
-            return TrainingEnded.read(self._evaluation.run.training_ended)
-        except NotFoundError:
-            return None
 
-    def _judge_waiting(self) -> bool:
-        """Judge all published checkpoints without a verdict, oldest first; tell if there were any.
+def _judging(evaluation: Evaluation) -> Callable[[int], Verdict]:
+    config, run = evaluation.config, evaluation.run
+    graph = run.step("transform") / evaluation.transformed.transform_graph
+    source = example_source(run, config, evaluation.transformed, "eval")
+    judge = Judge(config, run.frozen_pipeline, graph, source)
+    known = metric_names(config, config.blessing_head, judge.custom)
+    check_metric_name(config.bless.metric, known, "bless.metric")
+    if metric := config.evaluate.early_stop.metric:
+        check_metric_name(metric, known, "evaluate.early_stop.metric")
 
-        A broken one is tried again in every round: a resumed training may publish it anew.
-        """
-        run = self._evaluation.run
-        waiting = [m for m in checkpoints.list_published(run) if not run.verdict(m.step).exists()]
-        judged = {manifest.step for manifest in waiting if self._give_verdict(manifest)}
-        self.broken = {manifest.step for manifest in waiting} - judged
-        return bool(judged)
-
-    def _give_verdict(self, manifest: CheckpointManifest) -> bool:
-        run, started = self._evaluation.run, time.monotonic()
-        try:
-            checkpoints.load_weights(self._judge.model, run, manifest.step)
-        except (DataError, NotFoundError) as error:
-            if manifest.step not in self.broken:  # say it once
-                log.warning("evaluate: checkpoint skipped: %s", error)
-            return False
-        judgement = self._judge.judge()
-        now = datetime.now(UTC)
-        verdict = Verdict(
-            step=manifest.step,
+    def give_verdict(step: int) -> Verdict:
+        checkpoints.load_weights(judge.model, run, step)
+        judgement = judge.judge()
+        return Verdict(
+            step=step,
             examples=judgement.examples,
             metrics=judgement.metrics,
             slices=judgement.slices,
-            judged_at=now,
-            lag_seconds=max(0.0, (now - manifest.written_at).total_seconds()),
+            curves=judgement.curves,
+            judged_at=datetime.now(UTC),
+            lag_seconds=0.0,  # known when it is published
         )
-        if not create_exclusively(run.verdict(manifest.step), verdict.model_dump_json(indent=2)):
-            log.info("evaluate: checkpoint %d was judged by another process", manifest.step)
-            return True
-        self._figures.log(verdict)
-        self._report(verdict, time.monotonic() - started)
-        return True
 
-    def _report(self, verdict: Verdict, seconds: float) -> None:
-        config = self._evaluation.config
-        metric = verdict.metrics[config.blessing_head].get(config.bless.metric)
+    return give_verdict
+
+
+class _Announcer:
+    """Makes verdicts known: to MLflow, and below the root to the trainer and `bless`."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._figures = Figures(evaluation.tracker, evaluation.config.heads)
+        known = read_verdicts(evaluation.run)
+        self._is_drawing = evaluation.config.evaluate.pictures and evaluation.tracker.is_on
+        self._to_draw = list(known) if self._is_drawing else []
+        self.announced = self._figures.logged & {verdict.step for verdict in known}
+
+    def announce(self, verdict: Verdict) -> None:
+        """Log the verdict's figures, and copy it below the root if it lies elsewhere."""
+        config, path = self._evaluation.config, self._evaluation.run.verdict(verdict.step)
+        if not path.exists():
+            write_atomically(path, verdict.model_dump_json(indent=2))
+        self._figures.log(verdict)
+        if self._is_drawing:
+            self._to_draw.append(verdict)
+        metric = verdict.metrics.get(config.blessing_head, {}).get(config.bless.metric)
         figure = "undefined"
         if metric is not None:
             figure = f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
-        log.info(
-            "evaluate: checkpoint %d, %s %s, %d examples in %.2f s, lag %.1f s",
-            *(verdict.step, config.bless.metric, figure, verdict.examples, seconds),
-            verdict.lag_seconds,
-        )
+        log.info("evaluate: checkpoint %d, %s %s", verdict.step, config.bless.metric, figure)
+
+    def draw_one(self) -> bool:
+        """Draw what there is of one verdict; tell whether there was one left.
+
+        A picture takes longer than a verdict: it has time until nothing else is to do.
+        """
+        if not self._to_draw:
+            return False
+        self._figures.draw(self._to_draw.pop(0))
+        return True
+
+
+def _reasons(broken: list[int], ended: TrainingEnded) -> list[str]:
+    reasons = [f"checkpoint {step} is broken, not judged" for step in broken]
+    if not ended.has_succeeded:
+        reasons.append(f"training failed, judged is what there was: {ended.reason}")
+    return reasons
+
+
+def _record(
+    evaluation: Evaluation, verdicts: list[Verdict], reasons: list[str]
+) -> tuple[EvaluateRecord, tuple[str, ...]]:
+    best = best_step(evaluation.config, verdicts)
+    if best is None:
+        raise DataError(_nothing_best(evaluation, verdicts, reasons))
+    lags = [verdict.lag_seconds for verdict in verdicts]
+    record = EvaluateRecord(
+        steps=tuple(verdict.step for verdict in verdicts),
+        best_step=best,
+        max_lag_seconds=max(lags),
+        p95_lag_seconds=float(np.percentile(lags, 95)),
+    )
+    return record, tuple(reasons)
 
 
 def _nothing_best(evaluation: Evaluation, verdicts: list[Verdict], reasons: list[str]) -> str:

@@ -1,26 +1,41 @@
-"""A verdict's figures in MLflow, at their checkpoint's step, each once."""
+"""A verdict's figures and pictures in MLflow, at their checkpoint's step, each once."""
 
 from collections.abc import Mapping
 
+from components.pictures import draw
 from components.tracking import Tracker
 from contract.records import Metric, Verdict
+from contract.schema import HeadConfig
 
 _MARK = "lag_seconds"  # the last of a verdict's figures: where it is, all are
 
 
 class Figures:
-    """Logs verdicts, but none that an earlier attempt has logged."""
+    """Logs verdicts, but none that an earlier attempt has logged.
 
-    def __init__(self, tracker: Tracker) -> None:
+    A figure carries the verdict's own time. MLflow's database keeps one of equal ones, so that a
+    verdict that was logged twice (by an attempt that was killed before MLflow had answered, and by
+    the next) is there once.
+    """
+
+    def __init__(self, tracker: Tracker, heads: Mapping[str, HeadConfig]) -> None:
         self._tracker = tracker
-        self._logged = set(tracker.logged_steps(_MARK))
+        self._heads = heads
+        self._drawn = {key: set(tracker.image_steps(key)) for key in heads}
+        self.logged = tracker.logged_steps(_MARK)
 
     def log(self, verdict: Verdict) -> None:
-        """Queue the verdict's figures, unless they are in MLflow already."""
-        if verdict.step in self._logged:
-            return
-        self._logged.add(verdict.step)
-        self._tracker.log_metrics(_flat(verdict), step=verdict.step)
+        """Queue the verdict's figures."""
+        self._tracker.log_metrics(_flat(verdict), step=verdict.step, logged_at=verdict.judged_at)
+
+    def draw(self, verdict: Verdict) -> None:
+        """Draw and upload each head's curves, unless they are in MLflow already."""
+        for head, curves in verdict.curves.items():
+            if head in self._drawn and verdict.step not in self._drawn[head]:
+                self._drawn[head].add(verdict.step)
+                title = f"{head}, checkpoint {verdict.step}, {verdict.examples:,} examples"
+                figure = draw(self._heads[head], curves, title)
+                self._tracker.log_image(figure, head, verdict.step)
 
 
 def _flat(verdict: Verdict) -> dict[str, float]:
@@ -28,7 +43,7 @@ def _flat(verdict: Verdict) -> dict[str, float]:
     figures = _of_heads("", verdict.metrics)
     for name, metrics in verdict.slices.items():
         figures |= _of_heads(f"{name}/", metrics)
-    return figures | {_MARK: verdict.lag_seconds}
+    return figures | {"judge_seconds": verdict.judge_seconds, _MARK: verdict.lag_seconds}
 
 
 def _of_heads(prefix: str, metrics: Mapping[str, Mapping[str, Metric]]) -> dict[str, float]:

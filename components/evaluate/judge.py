@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.examples import Batch, ExampleSource, as_batch, load_columns, slices_of
+from components.curves import curves_of
+from components.evaluate.labels import check_labels, load_labelled
+from components.examples import Batch, ExampleSource, as_batch, slices_of
 from components.metrics import Answers, Custom, measure, measure_own
 from components.model_hooks import MODEL_FILE, custom_metrics
 from components.models import build_model, head_outputs, head_scores
 from components.user_code import user_code
-from contract.records import Metric
+from contract.records import Curves, Metric
 from contract.schema import PipelineConfig
 
 Metrics = dict[str, dict[str, Metric]]  # by head, then metric
@@ -27,6 +29,7 @@ class Judgement:
     examples: int
     metrics: Metrics
     slices: dict[str, Metrics]
+    curves: dict[str, Curves]
 
 
 class Judge:
@@ -43,7 +46,7 @@ class Judge:
         transform_graph: Path,
         source: ExampleSource,
     ) -> None:
-        columns = load_columns(source)
+        columns = load_labelled(source, config)
         with tf.device("CPU"):
             everything = as_batch(columns)
         self.model: keras.Model = build_model(config, frozen_folder, transform_graph)
@@ -53,6 +56,7 @@ class Judge:
             config.evaluate.batch_size
         )
         self._labels = {head: label.numpy() for head, label in everything.labels.items()}
+        check_labels(self._labels, config, source)
         self._weights = everything.weights.numpy()
         self._slices = _rows_by_slice({k: v.numpy() for k, v in slices_of(columns).items()})
         self._scores_of = tf.function(self._scores, autograph=False, reduce_retracing=True)
@@ -78,7 +82,8 @@ class Judge:
             for name, rows in self._slices.items()
         }
         metrics = {head: self._measure(head, a) for head, a in answers.items()}
-        return Judgement(len(self._weights), metrics, slices)
+        curves = {h: curves_of(self._config.heads[h].task, a) for h, a in answers.items()}
+        return Judgement(len(self._weights), metrics, slices, curves)
 
     def _scores(self, batch: Batch) -> dict[str, tf.Tensor]:
         outputs = head_outputs(self.model, self._config, batch.features, training=False)

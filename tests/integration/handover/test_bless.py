@@ -1,7 +1,6 @@
 """The verdict on a trained run: thresholds, the serving version, and the rows they share."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from components.bless.answers import TestPart, ask
 from components.bless.bless import Judgement, bless
 from components.bless.candidate import export_candidate
 from components.bless.champion import Champion
-from components.bless.figures import draw
+from components.curves import curves_of
 from components.models import build_model
+from components.pictures import draw
 from components.raw_examples import RawColumns
 from components.saved_models import export
 from contract.errors import DataError
@@ -33,7 +33,7 @@ def config(trained_run: RunLayout) -> PipelineConfig:
 def test_part(trained_run: RunLayout, config: PipelineConfig) -> TestPart:
     record = Result.read(trained_run.result("ingest")).detail_as(IngestRecord)
     shards = [trained_run.step("ingest") / shard for shard in record.shards["test"]]
-    return TestPart.read(shards, config)
+    return TestPart.find(shards, config)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,9 @@ def test_both_models_answer_the_same_rows(
     by_accuracy = without_thresholds(config, metric="accuracy")
     champion = Champion(1, models["untrained"])
     found = bless(models["trained"], champion, test_part, by_accuracy, {})
-    labels = test_part.columns.labels["is_large"]
-    right = [
-        np.mean(ask(models[name], test_part, config)["is_large"].scores.argmax(axis=1) == labels)
-        for name in ("trained", "untrained")
-    ]
+    both = [ask(models[name], test_part)["is_large"] for name in ("trained", "untrained")]
+    right = [np.mean(answers.scores.argmax(axis=1) == answers.labels) for answers in both]
+    labels = both[0].labels
     assert f"is {right[0] - right[1]:.4g} better than version 1's" in found.reasons[-1]
     assert f"on the same {len(labels)} test rows" in found.reasons[-1]
 
@@ -136,28 +134,40 @@ def test_a_metric_of_the_user_can_decide(
 def test_signatures_that_disagree_are_refused(
     config: PipelineConfig, test_part: TestPart, models: dict[str, Path]
 ) -> None:
-    shifted = replace(test_part, examples=[*test_part.examples[1:], test_part.examples[0]])
+    class Shifted(TestPart):
+        def batches(self) -> Iterator[tuple[RawColumns, list[bytes]]]:
+            for columns, examples in super().batches():
+                yield columns, [*examples[1:], examples[0]]
+
     with pytest.raises(DataError, match="serving_default and serving_examples differ by"):
-        ask(models["trained"], shifted, config)
+        ask(models["trained"], Shifted(test_part.shards, config))
 
 
 def test_an_empty_test_part_is_refused(config: PipelineConfig) -> None:
     with pytest.raises(DataError, match="part 'test' has no rows"):
-        TestPart.read([], config)
+        TestPart.find([], config)
 
 
 def test_each_head_has_a_picture(
     config: PipelineConfig, test_part: TestPart, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    answers = ask(models["trained"], test_part, config)
-    confusion, roc = draw("is_large", config.heads["is_large"], answers["is_large"]).axes
-    assert confusion.get_xlabel() == "Predicted label"
-    assert "positive class yes" in roc.get_title()
-    (scatter,) = draw("price", config.heads["price"], answers["price"]).axes
-    assert (scatter.get_xlabel(), scatter.get_ylabel()) == ("true", "predicted")
+    axes = {}
+    for head, answers in ask(models["trained"], test_part).items():
+        curves = curves_of(config.heads[head].task, answers)
+        axes[head] = draw(config.heads[head], curves, head).axes
+    assert [one.get_title() for one in axes["is_large"]] == [
+        "Confusion matrix",
+        "ROC, class yes",
+        "Precision and recall, class yes",
+        "Reliability",
+    ]
+    assert [one.get_xlabel() for one in axes["price"]] == ["mean prediction"]
 
 
-def test_weights_are_ones_where_the_data_has_none(test_part: TestPart) -> None:
-    columns: RawColumns = test_part.columns
+def test_weights_are_ones_where_the_data_has_none(
+    test_part: TestPart, models: dict[str, Path]
+) -> None:
+    columns, _ = next(test_part.batches())
     assert columns.weights is None
-    assert test_part.weights.tolist() == [1.0] * len(columns)
+    answers = ask(models["trained"], test_part)["is_large"]
+    assert answers.weights.tolist() == [1.0] * len(answers.labels)

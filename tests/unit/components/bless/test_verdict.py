@@ -1,5 +1,7 @@
 """Decisions and their words."""
 
+import math
+
 import pytest
 
 from components.bless.comparison import Comparison
@@ -59,10 +61,17 @@ def test_too_few_rows_are_told_apart_from_a_worse_model() -> None:
     unsure = against_champion(Comparison(0.0, -0.05, 0.1), 1, 20, settings)
     worse = against_champion(Comparison(-0.2, -0.25, 0.1), 1, 20, settings)
     assert not unsure.has_passed
-    assert "a loss beyond the margin is not excluded" in unsure.reason
+    # 20 rows see 0.1, so the margin of 0.01, a tenth of it, takes a hundred times as many
+    assert "not excluded (some 2,000 test rows would tell)" in unsure.reason
     assert not worse.has_passed
     assert "0.2 worse than" in worse.reason
     assert ": inferior;" in worse.reason
+
+
+def test_what_could_not_have_been_seen_is_said() -> None:
+    finding = against_champion(Comparison(0.0, 0.0, math.nan), 1, 20, BlessConfig(metric="auc"))
+    assert finding.has_passed
+    assert "what difference would have been seen is unknown" in finding.reason
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
