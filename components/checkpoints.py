@@ -1,23 +1,23 @@
 """Checkpoints on storage: published by a manifest that is written last, verified by digest.
 
-checkpoints/<step>/model.weights.h5    the model's variables, as Keras saves them
-checkpoints/<step>/optimizer.npz       the optimizer's variables, slots and iterations
-checkpoints/<step>/manifest.json       digests of both; without it there is no checkpoint
+checkpoints/<step>/weights.npz      the model's variables, in Keras's order, by number and path
+checkpoints/<step>/training.npz     what only training needs: optimizer, random states, position
+checkpoints/<step>/manifest.json    digests of both; without it there is no checkpoint
 """
 
-import errno
 import functools
 import logging
-import os
+import re
 import shutil
+import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from contract.errors import DataError, NotFoundError
+from contract.errors import DataError, NotFoundError, SlipwayError
 from contract.layout import RunLayout
 from contract.records import CheckpointManifest
 from contract.storage import Attempt, digest_file, publish_directory
@@ -25,28 +25,33 @@ from contract.storage import Attempt, digest_file, publish_directory
 if TYPE_CHECKING:
     import keras
 
-WEIGHTS_FILE = "model.weights.h5"
+WEIGHTS_FILE = "weights.npz"
 TRAINING_FILE = "training.npz"
 
-_OPTIMIZER, _RANDOM = "optimizer:", "random:"  # prefixes in the training file
+Arrays = dict[str, npt.NDArray[Any]]
+
+_AUTOMATIC_NUMBER = re.compile(r"_\d+(?=/|$)")  # Keras counts layers of one kind in a process
 
 log = logging.getLogger("slipway")
 
 
-class TrainingState(NamedTuple):
-    """Everything that a checkpoint holds."""
+class Snapshot(NamedTuple):
+    """What a checkpoint holds, copied from the device: training may go on meanwhile."""
 
-    model: "keras.Model"
-    optimizer: "keras.optimizers.Optimizer"
+    weights: Arrays
+    training: Arrays
 
 
-def publish(
-    run: RunLayout,
-    attempt: Attempt,
-    step: int,
-    state: "TrainingState",
-) -> CheckpointManifest:
-    """Save model and optimizer as the checkpoint of `step`; the manifest comes last.
+def weights_of(model: "keras.Model") -> Arrays:
+    """Copy a model's weights, by number and path."""
+    return {
+        f"{number:05d}:{variable.path}": _stored(variable)
+        for number, variable in enumerate(model.weights)
+    }
+
+
+def publish(run: RunLayout, attempt: Attempt, step: int, snapshot: Snapshot) -> CheckpointManifest:
+    """Write a snapshot as the checkpoint of `step`; the manifest comes last.
 
     Raises:
         ConflictError: If a later attempt trains this run now; nothing was published.
@@ -55,13 +60,51 @@ def publish(
     attempt.check()
     folder = run.checkpoint(step)
     with publish_directory(folder) as temporary:
-        _save_weights(state.model, temporary / WEIGHTS_FILE)
-        np.savez(temporary / TRAINING_FILE, allow_pickle=False, **_training_state(state))
+        np.savez(temporary / WEIGHTS_FILE, allow_pickle=False, **snapshot.weights)
+        np.savez(temporary / TRAINING_FILE, allow_pickle=False, **snapshot.training)
         files = {p.name: digest_file(p) for p in sorted(temporary.iterdir())}
         attempt.check()
     manifest = CheckpointManifest(step=step, files=files, written_at=datetime.now(UTC))
     manifest.write(run.checkpoint_manifest(step))
     return manifest
+
+
+class Writer:
+    """Publishes snapshots from a thread of its own, one after the other."""
+
+    def __init__(self, write: Callable[[int, Snapshot], None]) -> None:
+        self._write = write
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def submit(self, step: int, snapshot: Snapshot) -> None:
+        """Begin to write; wait first for the last one, if it is still being written.
+
+        Raises:
+            SlipwayError: What the last one failed with.
+        """
+        self.wait()
+        self._thread = threading.Thread(target=self._run, args=(step, snapshot), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written; raise what the writing failed with."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the writing failed with, without waiting for one that goes on."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _run(self, step: int, snapshot: Snapshot) -> None:
+        try:
+            self._write(step, snapshot)
+        except (SlipwayError, OSError, ValueError, MemoryError) as error:
+            self._failure = error
 
 
 def list_published(run: RunLayout) -> list[CheckpointManifest]:
@@ -113,30 +156,27 @@ def load_weights(model: "keras.Model", run: RunLayout, step: int) -> None:
     path = run.checkpoint(step) / WEIGHTS_FILE
     if problem := problem_of(run, manifest):
         raise DataError(f"{problem}; choose another checkpoint or train again")
-    try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise DataError(f"{path}: does not fit the model: {error}") from error
-
-
-def load_training_state(state: "TrainingState", run: RunLayout, step: int) -> None:
-    """Load what `load_weights` leaves out: the optimizer's variables, random generators' states.
-
-    Build the optimizer on the model's variables first.
-
-    Raises:
-        DataError: If another model or optimizer wrote the checkpoint.
-    """
-    path = run.checkpoint(step) / TRAINING_FILE
     with np.load(path, allow_pickle=False) as stored:
         found = {name: stored[name] for name in stored.files}
-    expected = {name: value.shape for name, value in _training_state(state).items()}
-    if {name: value.shape for name, value in found.items()} != expected:
-        raise DataError(f"{path}: another model or optimizer wrote it; start a new run")
-    own = {n.removeprefix(_OPTIMIZER): v for n, v in found.items() if n.startswith(_OPTIMIZER)}
-    state.optimizer.load_own_variables(own)
-    for number, variable in enumerate(_random_states(state.model)):
-        variable.assign(found[f"{_RANDOM}{number}"])
+    expected = {f"{n:05d}:{v.path}": tuple(v.shape) for n, v in enumerate(model.weights)}
+    if difference := _difference({name: value.shape for name, value in found.items()}, expected):
+        raise DataError(f"{path}: does not fit the model: {difference}; start a new run")
+    for variable, name in zip(model.weights, sorted(found), strict=True):
+        variable.assign(found[name])
+
+
+def load_training(run: RunLayout, step: int) -> Arrays:
+    """Return what `load_weights` leaves out, by name.
+
+    Raises:
+        DataError: If the file is not what `publish` writes.
+    """
+    path = run.checkpoint(step) / TRAINING_FILE
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable: {error}; start a new run") from error
 
 
 def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
@@ -154,34 +194,29 @@ def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
     return removed
 
 
-def _save_weights(model: "keras.Model", path: Path) -> None:
-    try:
-        model.save_weights(path)
-    except RuntimeError as error:
-        if os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        # HDF5 notices a full disk when it closes the file, and says so in its own way
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+def _difference(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Say in words where two models differ, or `""`; automatic numbers in names do not count."""
+    if len(found) != len(expected):
+        return f"it has {len(found)} variables, the model has {len(expected)}"
+    for theirs, ours in zip(sorted(found), sorted(expected), strict=True):
+        if _general(theirs) != _general(ours) or found[theirs] != expected[ours]:
+            return f"found {theirs} {list(found[theirs])}, expected {ours} {list(expected[ours])}"
+    return ""
+
+
+def _general(name: str) -> str:
+    return _AUTOMATIC_NUMBER.sub("", name)
+
+
+def _stored(variable: Any) -> npt.NDArray[Any]:
+    """Copy a variable to the host, as a type that every NumPy can read."""
+    array = np.array(variable)
+    return array if array.dtype.kind in "biuf" else array.astype(np.float32)
 
 
 @functools.cache
 def _warn_once(message: str) -> None:
     """Warn of what the evaluator would otherwise say again every second."""
     log.warning("%s", message)
-
-
-def _training_state(
-    state: "TrainingState",
-) -> dict[str, npt.NDArray[Any]]:
-    own: dict[str, npt.NDArray[Any]] = {}
-    state.optimizer.save_own_variables(own)
-    found = {f"{_OPTIMIZER}{name}": np.asarray(value) for name, value in own.items()}
-    for number, variable in enumerate(_random_states(state.model)):
-        found[f"{_RANDOM}{number}"] = np.asarray(variable)
-    return found
-
-
-def _random_states(model: "keras.Model") -> "list[keras.Variable]":
-    """Return the variables that Keras's weight file leaves out: random generators' states."""
-    saved = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in saved]

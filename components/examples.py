@@ -1,16 +1,10 @@
-"""Transformed examples as batches of tensors: read, parsed, shuffled, and found again by step.
+"""Transformed examples as tensors: found, read, parsed and sorted into batches."""
 
-The order of training examples depends on the seed and the epoch alone, so that a resumed training
-goes on with the very batch that would have come next.
-"""
-
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import tensorflow as tf
 
 from components.raw_examples import ID, WEIGHT, label_key
@@ -27,8 +21,6 @@ _INTERLEAVED_SHARDS = 8
 
 Spec = Mapping[str, Any]
 Columns = dict[str, Any]
-
-log = logging.getLogger("slipway")
 
 
 class Batch(NamedTuple):
@@ -48,22 +40,6 @@ class ExampleSource:
     shards: tuple[Path, ...]
     spec: Spec
     examples: int
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which batches to read; `first_step` is how many of them were read before.
-
-    Parsed examples may take `memory_ratio` of the free memory (the model and the evaluator beside
-    us need the rest); if they would take more, they are streamed through a shuffle buffer of
-    `shuffle_examples`.
-    """
-
-    batch_size: int
-    seed: int
-    first_step: int = 0
-    shuffle_examples: int = 20_000
-    memory_ratio: float = 0.25
 
 
 def feature_spec(transform_graph: Path) -> dict[str, Any]:
@@ -111,32 +87,6 @@ def example_spec(config: PipelineConfig, features: Spec) -> dict[str, Any]:
     return spec
 
 
-def training_batches(source: ExampleSource, order: Order) -> tf.data.Dataset:
-    """Return endless batches from `order.first_step` on, shuffled anew each epoch.
-
-    An epoch's last, incomplete batch is dropped (the next epoch shuffles other examples into it); a
-    batch is never larger than the split. Where all examples fit the memory they are parsed once and
-    shuffled wholly; otherwise shards are streamed in shuffled order through a buffer, and resuming
-    reads an epoch's beginning again to skip it.
-
-    Raises:
-        DataError: If a shard is truncated or corrupt; it names the file. A shard that breaks while
-            it is streamed raises TensorFlow's error in the reader's hands: see `explain`.
-    """
-    batch_size = min(order.batch_size, source.examples)
-    if batch_size < order.batch_size:
-        log.warning("train: batch of %d examples, the split has no more", batch_size)
-    spec = {name: one for name, one in source.spec.items() if not name.startswith(_SLICES)}
-    source = replace(source, spec=spec)
-    if _fits_memory(source, order.memory_ratio):
-        one_epoch = _from_memory(load_columns(source), order.seed, batch_size)
-    else:
-        one_epoch = _from_shards(source, order, batch_size)
-    first_epoch, offset = divmod(order.first_step, source.examples // batch_size)
-    batches = tf.data.Dataset.counter(start=first_epoch).flat_map(one_epoch).skip(offset)
-    return batches.map(as_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
 def load_columns(source: ExampleSource) -> Columns:
     """Parse all examples, in the shards' order: one tensor a column, ragged where rows differ.
 
@@ -147,7 +97,7 @@ def load_columns(source: ExampleSource) -> Columns:
             `transform` counted; it names the file.
     """
     parts = _parsed(source, take=-1)
-    found = sum(_rows(part) for part in parts)
+    found = sum(number_of_rows(part) for part in parts)
     if found != source.examples:
         raise DataError(
             broken_shard(source.shards)
@@ -192,74 +142,51 @@ def explain(error: tf.errors.OpError, source: ExampleSource) -> DataError:
     )
 
 
-# --- the two ways to read an epoch --------------------------------------------------------------
+def sample_columns(source: ExampleSource) -> Columns:
+    """Parse the first thousand examples; empty where there are none."""
+    return next(iter(_parsed(source, take=1)), {})
 
 
-def _from_memory(
-    columns: Columns, seed: int, batch_size: int
-) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    def gather(rows: tf.Tensor) -> Columns:
-        return {name: tf.gather(column, rows) for name, column in columns.items()}
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.random.experimental.stateless_shuffle(
-            tf.range(_rows(columns)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-        )
-        chosen = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size, drop_remainder=True)
-        return chosen.map(gather)
-
-    return one_epoch
+def serialized_records(shards: Any) -> tf.data.Dataset:
+    """Return the serialized examples of shards, one file after the other."""
+    return tf.data.TFRecordDataset(shards, compression_type="GZIP")
 
 
-def _from_shards(
-    source: ExampleSource, order: Order, batch_size: int
-) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        seed = epoch + order.seed
-        shards = tf.data.Dataset.from_tensor_slices(_names(source))
-        serialized = _serialized(shards.shuffle(len(source.shards), seed=seed))
-        shuffled = serialized.shuffle(order.shuffle_examples, seed=seed)
-        return shuffled.batch(batch_size, drop_remainder=True).map(
-            _parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE
-        )
+def parser(spec: Spec) -> Callable[[tf.Tensor], Columns]:
+    """Return what parses a batch of serialized examples; list columns become ragged."""
 
-    return one_epoch
+    def parse(serialized: tf.Tensor) -> Columns:
+        return {n: _uniform(c) for n, c in tf.io.parse_example(serialized, dict(spec)).items()}
+
+    return parse
 
 
-def _fits_memory(source: ExampleSource, memory_ratio: float) -> bool:
-    """Estimate from the first examples whether all of them, parsed, fit."""
-    sample = _parsed(source, take=1)
-    if not sample:
-        return True  # loading says what is wrong
-    flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample[0].values()]
-    sample_bytes = sum(_bytes(column) for column in flat)
-    needed = sample_bytes / _rows(sample[0]) * source.examples
-    return bool(needed <= psutil.virtual_memory().available * memory_ratio)
+def number_of_rows(columns: Columns) -> int:
+    """Return how many examples the columns hold."""
+    return int(next(c for n, c in columns.items() if n.startswith(_LABELS)).shape[0])
+
+
+def is_slice(name: str) -> bool:
+    """Tell whether a column holds slice values, which only evaluation reads."""
+    return name.startswith(_SLICES)
 
 
 def _parsed(source: ExampleSource, take: int) -> list[Columns]:
     shards = tf.data.Dataset.from_tensor_slices(_names(source))
     batches = _serialized(shards).batch(_PARSED_AT_ONCE).take(take)
     try:
-        return list(batches.map(_parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE))
+        return list(batches.map(parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE))
     except tf.errors.OpError as error:
         raise explain(error, source) from error
 
 
 def _serialized(shards: tf.data.Dataset) -> tf.data.Dataset:
     return shards.interleave(
-        lambda shard: tf.data.TFRecordDataset(shard, compression_type="GZIP"),
+        serialized_records,
         cycle_length=_INTERLEAVED_SHARDS,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-
-
-def _parser(spec: Spec) -> Callable[[tf.Tensor], Columns]:
-    def parse(serialized: tf.Tensor) -> Columns:
-        return {n: _uniform(c) for n, c in tf.io.parse_example(serialized, dict(spec)).items()}
-
-    return parse
 
 
 def _uniform(column: Any) -> Any:
@@ -279,16 +206,6 @@ def _dense(value: Any) -> tf.Tensor:
     missing = tf.maximum(0, 1 - tf.shape(dense)[1])
     paddings = [[0, 0], [0, missing], *([[0, 0]] * (dense.shape.rank - 2))]
     return tf.pad(dense, paddings, constant_values=tf.constant(default, value.dtype))
-
-
-def _rows(columns: Columns) -> int:
-    return int(next(c for n, c in columns.items() if n.startswith(_LABELS)).shape[0])
-
-
-def _bytes(column: tf.Tensor) -> int:
-    if column.dtype == tf.string:
-        return int(tf.reduce_sum(tf.strings.length(column))) + 24 * int(tf.size(column))
-    return int(tf.size(column)) * int(column.dtype.size)
 
 
 def _names(source: ExampleSource) -> list[str]:

@@ -25,7 +25,9 @@ train_step(model, features, labels, weights, compute_loss) -> (loss, gradients)
 callbacks(hyperparameters, steps) -> list of keras.callbacks.Callback
     Called at `on_train_begin`, `on_train_batch_begin`, `on_train_batch_end` (with `loss`) and
     `on_train_end`; `self.model.stop_training = True` ends the training well. Batches are
-    counted through all epochs. Reading the loss each step costs time on an accelerator.
+    counted through all epochs. Reading the loss each step costs time on an accelerator. They run
+    in the chief alone; a learning rate they set (`self.model.optimizer.learning_rate`) is every
+    process's. Under parameter servers the chief's weights are those of the last checkpoint.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,10 +13,17 @@ from typing import TypeVar
 
 from components.tracking import Tracker, open_tracker
 from contract.command import StepCommand
-from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, NotFoundError, SlipwayError
+from contract.errors import (
+    EXIT_DONE,
+    EXIT_UNEXPECTED,
+    ConfigError,
+    NotFoundError,
+    SlipwayError,
+)
 from contract.layout import CONTINUING, STEPS, RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, pipeline_digest
 from contract.records import Artifact, Record, Result
+from contract.roles import Role, role_of
 from contract.schema import PipelineConfig
 from contract.storage import (
     Attempt,
@@ -47,6 +54,8 @@ class Step:
     attempt: Attempt
     tracker: Tracker
     redeploy_version: int | None = None
+    replica: int = 0
+    role: Role = field(default_factory=Role)
 
     def upstream(self, step: str, record: type[RecordT]) -> RecordT:
         """Return the record that an earlier step left."""
@@ -64,16 +73,29 @@ class Outcome:
 
 
 Work = Callable[[Step], Outcome]
+Follow = Callable[[Role, RunLayout], None]
+
+_HELPED = frozenset({"evaluate"})
 
 
-def main(component: str, work: Work) -> None:
-    """Run one component as a process and exit with its code (0 done, 1 retry, 2 do not)."""
+def main(component: str, work: Work, follow: Follow | None = None) -> None:
+    """Run one component as a process and exit with its code (0 done, 1 retry, 2 do not).
+
+    A component that several processes run together has `follow`: what those do that are not the
+    chief. Only the chief claims the attempt, publishes and tracks.
+    """
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     command = StepCommand.parse(component, sys.argv[1:])
     try:
-        run_step(command, work)
+        role = role_of(os.environ) if follow is not None else Role()
+        if follow is not None and not role.is_chief:
+            follow(role, RunLayout(local_path(command.root), command.pipeline, command.run_id))
+        elif command.replica:
+            help_step(command, work)
+        else:
+            run_step(command, work, role)
     except SlipwayError as error:
         log.error("%s/%s: %s", command.pipeline, command.step, error)
         log.debug("traceback", exc_info=True)
@@ -84,7 +106,7 @@ def main(component: str, work: Work) -> None:
     _leave(EXIT_DONE)
 
 
-def run_step(command: StepCommand, work: Work) -> Result:
+def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Result:
     """Run one step unless its complete record is there already, and return its record.
 
     The order is the contract: the artifact is published first, `result.json` last.
@@ -109,7 +131,14 @@ def run_step(command: StepCommand, work: Work) -> Result:
     with open_tracker(os.environ.get("MLFLOW_TRACKING_URI", ""), run, command.step) as tracker:
         with _output(run, command.step) as output:
             step = Step(
-                command.step, config, run, output, attempt, tracker, command.redeploy_version
+                name=command.step,
+                config=config,
+                run=run,
+                output=output,
+                attempt=attempt,
+                tracker=tracker,
+                redeploy_version=command.redeploy_version,
+                role=role or Role(),
             )
             outcome = work(step)
             artifacts = {n: _describe(output, path) for n, path in outcome.artifacts.items()}
@@ -132,6 +161,30 @@ def run_step(command: StepCommand, work: Work) -> Result:
     result.write(run.result(command.step))
     log.info("%s: done in %.1f s%s", command.step, result.seconds, _in_words(result))
     return result
+
+
+def help_step(command: StepCommand, work: Work) -> None:
+    """Take part, as a replica above 0, in a step whose artifact and result are replica 0's.
+
+    Raises:
+        NotFoundError: If the run or what the step reads is not there.
+        ConfigError: If the step takes no helpers.
+        ConflictError: If another process has become this replica.
+    """
+    if command.step not in _HELPED:
+        raise ConfigError([f"--replica: '{command.step}' takes no helpers; start it without"])
+    run = RunLayout(local_path(command.root), command.pipeline, command.run_id)
+    config = load_frozen(run)
+    if _complete_result(run, command.step, _input_digests(run, command)) is not None:
+        log.info("%s: already done, nothing to help with", command.step)
+        return
+    attempt = Attempt.claim(run.attempts(command.step, command.replica))
+    name = f"{command.step}, replica {command.replica}"
+    log.info("%s: start, attempt %d, run %s", name, attempt.number, command.run_id)
+    clock, output = time.monotonic(), run.step(command.step)
+    output.mkdir(parents=True, exist_ok=True)
+    work(Step(command.step, config, run, output, attempt, Tracker(), replica=command.replica))
+    log.info("%s: done in %.1f s", name, time.monotonic() - clock)
 
 
 def _input_digests(run: RunLayout, command: StepCommand) -> dict[str, str]:

@@ -21,6 +21,7 @@ class StepCommand:
     root: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     redeploy_version: int | None = None
+    replica: int = 0
 
     def arguments(self, python: str = sys.executable) -> list[str]:
         """Return the command line that runs the step."""
@@ -31,6 +32,8 @@ class StepCommand:
             command += ["--stage", self.step]
         if self.redeploy_version is not None:
             command += ["--redeploy-version", str(self.redeploy_version)]
+        if self.replica:
+            command += ["--replica", str(self.replica)]
         for key, value in self.overrides.items():
             command += ["--set", f"{key}={json.dumps(value)}"]
         return command
@@ -53,6 +56,9 @@ class StepCommand:
         parser.add_argument(
             "--redeploy-version", type=int, help="package this kept version again, as a new one"
         )
+        parser.add_argument(
+            "--replica", type=int, default=0, help="help the step's owner, which is replica 0"
+        )
         parsed = parser.parse_args(arguments)
         return cls(
             step=parsed.stage,
@@ -61,4 +67,5 @@ class StepCommand:
             root=parsed.root,
             overrides=parse_overrides(parsed.set),
             redeploy_version=parsed.redeploy_version,
+            replica=parsed.replica,
         )

@@ -128,8 +128,9 @@ class RunLayout:
     def result(self, step: str) -> Path:
         return self.step(step) / "result.json"
 
-    def attempts(self, step: str) -> Path:
-        return self.path / ".attempts" / step
+    def attempts(self, step: str, replica: int = 0) -> Path:
+        """Fencing tokens of a step, or of one of those that help its owner, replica 0."""
+        return self.path / ".attempts" / (f"{step}.{replica}" if replica else step)
 
     def process_lock(self, step: str) -> Path:
         """Locked while a process of the step lives on this machine; holds its process group."""
@@ -152,8 +153,23 @@ class RunLayout:
         return self.checkpoint(step_number) / "manifest.json"
 
     @property
+    def divergence(self) -> Path:
+        """The batch that made a training's numbers infinite, and the weights that met it."""
+        return self.step("train") / "diverged"
+
+    @property
     def training_ended(self) -> Path:
         return self.step("train") / "ended.json"
+
+    @property
+    def summaries(self) -> Path:
+        """Event files for TensorBoard; timelines of the profiler go into its `plugins`."""
+        return self.step("train") / "tensorboard"
+
+    @property
+    def evaluation_queue(self) -> Path:
+        """Leases and verdicts, where they are not in an object store."""
+        return self.step("evaluate")
 
     def verdict(self, step_number: int) -> Path:
         return self.step("evaluate") / "verdicts" / f"{step_number:09d}.json"

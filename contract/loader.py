@@ -88,8 +88,10 @@ def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> P
 
 
 def load_runtime(name: str) -> RuntimeConfig:
-    """Read `configs/runtimes/<name>.yaml`."""
+    """Read `configs/runtimes/<name>.yaml`, or the file at a path that ends in `.yaml`."""
     path = PROJECT / "configs" / "runtimes" / f"{name}.yaml"
+    if name.endswith(".yaml"):
+        path = Path(name)
     if not path.exists():
         known = [p.stem for p in path.parent.glob("*.yaml")]
         raise NotFoundError(

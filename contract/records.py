@@ -185,12 +185,46 @@ class TrainRecord(Record):
     resumed_from_step: int = 0
 
 
+class Divergence(Record):
+    """The step that made a training's numbers infinite or NaN; its batch is kept beside."""
+
+    step: int
+    layer: str = Field(description="Layer, variable or input; `loss` if only that.")
+    what: str
+    rows: tuple[int, ...] = Field((), description="Of the batch, where rows show it.")
+
+
 class Metric(Record):
     """A figure with its confidence interval."""
 
     value: float
     low: float
     high: float
+
+
+class Curve(Record):
+    """Points of a curve, in order; at most some hundred."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class Curves(Record):
+    """What one head's pictures are drawn from; every count is of example weights.
+
+    For several classes `roc` and `precision_recall` are one-versus-rest over all of them (micro).
+    """
+
+    confusion: tuple[tuple[float, ...], ...] = Field(
+        (), description="[true][predicted]; empty for regression and for very many classes."
+    )
+    roc: Curve | None = Field(None, description="False positive over true positive rate.")
+    precision_recall: Curve | None = Field(None, description="Recall over precision.")
+    reliability: Curve | None = Field(
+        None,
+        description="By tenths of the examples: mean probability (of class 1, or of the class "
+        "called) over its share in truth; regression: mean prediction over mean label.",
+    )
 
 
 class Verdict(Record):
@@ -202,8 +236,12 @@ class Verdict(Record):
     slices: dict[str, dict[str, dict[str, Metric]]] = Field(
         {}, description="By 'feature=value', then head, then metric."
     )
+    curves: dict[str, Curves] = Field({}, description="By head.")
     judged_at: datetime
     lag_seconds: float = Field(description="From checkpoint written to verdict.")
+    judge_seconds: float = Field(0.0, description="Of it, what loading and judging took.")
+    judged_by: str = Field("", description="<replica>.<attempt>")
+    checkpoint: str = Field("", description="Digest of the manifest of what was judged.")
 
 
 class EvaluateRecord(Record):
@@ -212,6 +250,7 @@ class EvaluateRecord(Record):
     steps: tuple[int, ...]
     best_step: int
     max_lag_seconds: float = 0.0
+    p95_lag_seconds: float = 0.0
 
 
 class BlessRecord(Record):
@@ -223,27 +262,139 @@ class BlessRecord(Record):
     champion_version: int | None = Field(description="What it was compared with; null: nothing.")
     metrics: dict[str, dict[str, Metric]] = {}
     champion_metrics: dict[str, dict[str, Metric]] = {}
+    detectable_difference: float | None = Field(
+        None, description="The smallest true difference that would have been seen (80 % power)."
+    )
     reasons: tuple[str, ...]
 
 
 class LedgerRow(Record):
-    """What one optimisation pass did, and whether it was kept."""
+    """What one optimisation pass did, and whether it was kept.
+
+    Differences are to the original's answers, over all signatures and float outputs; sizes are
+    of the SavedModel as it lies on disk. Figures that were not taken are null.
+    """
 
     name: str
     is_kept: bool
     reason: str = ""
     operations: int = 0
+    operation_changes: dict[str, int] = Field({}, description="By kind of node, without zeros.")
     size_bytes: int = 0
+    compressed_bytes: int = Field(0, description="The same files in one DEFLATE stream.")
     latency_ms_batch_1: float = 0.0
     latency_ms_batch_32: float = 0.0
-    max_relative_difference: float = 0.0
+    max_difference: float = 0.0
+    mean_difference: float = 0.0
+    max_relative_difference: float = Field(
+        0.0, description="Relative to the largest magnitude of that output over all rows."
+    )
+    agreement_ratio: float | None = Field(None, description="Rows with the same predicted class.")
+    metric: float | None = Field(None, description="`OptimizeRecord.metric` on the eval rows.")
+    metric_difference: Metric | None = Field(None, description="To the original's, paired.")
+    float_layers: tuple[str, ...] = Field((), description="Left in float to meet the budget.")
+    cold_start_seconds: float | None = Field(
+        None, description="Loading and the first answer in a fresh process; no imports."
+    )
+    peak_memory_bytes: int | None = Field(
+        None, description="What loading and answering 32 rows add to a fresh process."
+    )
+    seconds: float = Field(0.0, description="What rewriting and judging took.")
+
+
+class TensorRange(Record):
+    """What values a tensor took on the calibration rows, and the range that int8 should span."""
+
+    tensor: str = Field(description="In the float model's graph, as 'node:0'.")
+    layer: str = Field(description="The node that reads it.")
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+
+
+class TensorDescription(Record):
+    """One named tensor. `shape` begins with the batch; null is any size; no shape: any rank."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+class RuntimeFiles(Record):
+    """`runtime.json`: a model for another runtime than TensorFlow; paths are relative to it.
+
+    The core takes and gives dense numbers. What it does not get from the caller comes from the
+    front: a SavedModel with the text, tables and ragged rows, which the server runs in TensorFlow.
+    """
+
+    engine: Literal["openvino", "litert"]
+    precision: Literal["fp32", "bf16", "int8"]
+    core: str = Field(description="The engine's own file.")
+    front: str = Field("", description="A SavedModel; empty where the core takes all inputs.")
+    core_inputs: tuple[str, ...] = Field(description="The file's own names.")
+    core_outputs: tuple[str, ...] = Field(description="The file's own names.")
+    inputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
+    outputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
+
+
+class RuntimeMeasurement(Record):
+    """One runtime tried in a process of its own that loads the model as a server does."""
+
+    name: str
+    is_eligible: bool = Field(description="Answers alike and keeps to the limits.")
+    reason: str = Field("", description="Why it was left out.")
+    size_bytes: int = 0
+    start_seconds: float = Field(0.0, description="From process start until warm.")
+    start_cpu_seconds: float = 0.0
+    memory_mb: float = Field(0.0, description="Resident, loaded and warm.")
+    p50_ms_batch_1: float = 0.0
+    p99_ms_batch_1: float = 0.0
+    p50_ms_batch_32: float = 0.0
+    rows_per_second: float = Field(0.0, description="At batch 32.")
+    cpu_ms_batch_1: float = Field(0.0, description="Of one call, all threads together.")
+    cpu_ms_batch_32: float = Field(0.0, description="Of one call, all threads together.")
+    max_difference: float = Field(
+        0.0, description="From the float SavedModel's answers: absolute below 1, relative above."
+    )
+    agreement_ratio: float = Field(1.0, description="Sample rows with the same predicted class.")
+
+
+class ServedRuntime(Record):
+    """What runs a model, and the table by which it was chosen. `path` is empty for TensorFlow."""
+
+    name: str = "tensorflow"
+    path: str = ""
+    digest: str = ""
+    tolerance: float = Field(
+        0.0,
+        description="How far its answers may be from the float SavedModel's, as `max_difference`; "
+        "0 says: no further than TensorFlow's from its own.",
+    )
+    measured: tuple[RuntimeMeasurement, ...] = ()
+    reason: str = ""
+    exports: dict[str, str] = Field({}, description="Files for elsewhere, by name.")
+    exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """What `optimize` leaves beside the model, by name."""
+        runtime = {"runtime": self.path} if self.path else {}
+        return runtime | {f"export_{name}": path for name, path in self.exports.items()}
 
 
 class OptimizeRecord(Record):
     """The optimised SavedModel, relative to the step's folder. The first row is the original."""
 
     model: str
-    ledger: tuple[LedgerRow, ...]
+    float_model: str = Field(
+        "", description="After the float passes only; empty where `model` is that one."
+    )
+    ledger: tuple[LedgerRow, ...] = Field(description="The last row is the whole.")
+    metric: str = Field("", description="What lossy passes are judged by, as 'accuracy of digit'.")
+    budget_percent: float = 0.0
+    calibration: tuple[TensorRange, ...] = ()
+    runtime: ServedRuntime = ServedRuntime()
 
 
 class InputSpec(Record):
@@ -296,6 +447,7 @@ class PackageManifest(Record):
     inputs: dict[str, InputSpec]
     heads: dict[str, HeadConfig]
     serve: ServeConfig
+    runtime: ServedRuntime = ServedRuntime()
     metrics: dict[str, float] = {}
     compared_with_version: int | None = None
     provenance: Provenance
@@ -321,6 +473,9 @@ class PackageRecord(Record):
     digest: str
     load: LoadReport
     max_skew: float
+    skew_tolerance: float = Field(
+        0.0, description="What it had to be within: package.skew_tolerance, or the runtime's own."
+    )
     skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")
 
 

@@ -1,5 +1,6 @@
 """The typed form of `pipeline.yaml`: every key, its unit, its range and its one default."""
 
+import itertools
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from contract.cluster_schema import KubernetesConfig
+from contract.optimize_schema import DEFAULT_PASSES, LOSSY_PASSES, Passes
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -197,7 +201,34 @@ class TransformConfig(Section):
 class TrainConfig(Section):
     """The training loop. Hyperparameters of the model itself are in `hyperparameters`."""
 
-    strategy: Literal["single", "mirrored"] = "single"
+    strategy: Literal["single", "mirrored", "multi_worker", "parameter_server", "mpi"] = "single"
+    workers: Count = Field(
+        2,
+        description="Processes that train, of the strategies with several; the chief of "
+        "multi_worker and rank 0 of mpi are among them.",
+    )
+    parameter_servers: Count = Field(1, description="Of strategy parameter_server.")
+    is_synchronous: bool = Field(
+        False,
+        description="Parameter servers wait for every worker's share of each batch; otherwise each "
+        "worker learns from batches of its own and the servers apply what comes.",
+    )
+    max_staleness: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Most updates that may come between a worker's weights and its gradients, of "
+        "asynchronous parameter servers; null: any number.",
+    )
+    partition_mb: Annotated[float, Field(gt=0.0)] = Field(
+        4.0, description="Larger variables are divided among the parameter servers."
+    )
+    all_reduce: Literal["auto", "ring", "grpc", "nccl"] = Field(
+        "auto",
+        description="How multi_worker sums gradients: 'ring' on the host (Slipway's own), 'grpc' "
+        "or 'nccl' by TensorFlow; auto: nccl where there are GPUs, else ring.",
+    )
+    compression: Literal["none", "bfloat16"] = Field(
+        "none", description="What gradients are sent as between processes; sums are float32."
+    )
     steps: Count = 1000
     batch_size: Count = Field(64, description="Examples a step over all replicas.")
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -205,17 +236,111 @@ class TrainConfig(Section):
     keep_checkpoints: Count = 20
     log_every_steps: Count = 20
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    accumulation_steps: Count = Field(
+        1, description="Parts in which a replica works off its batch, to need less memory."
+    )
+    class_weights: dict[Name, dict[str, Annotated[float, Field(ge=0.0)]]] = Field(
+        default_factory=dict, description="Factors of the loss by head and class; others are 1."
+    )
     jit_compile: bool = False
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    eager: bool = Field(False, description="Step by step in Python, for a debugger; slow.")
+    is_deterministic: bool = Field(
+        False, description="Two runs are equal bit for bit; slower, above all on GPUs."
+    )
     seed: int = 7
     shuffle_examples: Count = 20_000
+    memory_ratio: Ratio = Field(
+        0.25, description="Of the free memory; examples that need less are kept parsed in it."
+    )
     timeout_seconds: Seconds = 6 * 3600.0
+    start_timeout_seconds: Seconds = Field(
+        600.0, description="For all processes to be there, and for the first step (compilation)."
+    )
+    step_timeout_seconds: Seconds = Field(
+        300.0, description="A step of several processes that takes longer counts as hanging."
+    )
+    histogram_every_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="Histograms of the weights for TensorBoard; 0: none."
+    )
+    profile_steps: Annotated[tuple[Count, ...], Field(max_length=2)] = Field(
+        (), description="First and last step of which TensorFlow's profiler makes a timeline."
+    )
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether several processes train together."""
+        return self.strategy in ("multi_worker", "parameter_server", "mpi")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        problems = []
+        if self.eager and self.jit_compile:
+            problems.append("eager and jit_compile exclude each other")
+        if self.compression != "none" and self.strategy not in ("multi_worker", "mpi"):
+            problems.append("compression: only of strategies multi_worker and mpi")
+        if self.compression != "none" and self.all_reduce in ("grpc", "nccl"):
+            problems.append(f"compression: '{self.all_reduce}' sends float32; use all_reduce: ring")
+        if self.all_reduce != "auto" and self.strategy != "multi_worker":
+            problems.append("all_reduce: only of strategy multi_worker")
+        if self.is_synchronous and self.strategy != "parameter_server":
+            problems.append("is_synchronous: only of strategy parameter_server")
+        if self.max_staleness is not None and (
+            self.strategy != "parameter_server" or self.is_synchronous
+        ):
+            problems.append("max_staleness: only of asynchronous parameter servers")
+        is_asynchronous = self.strategy == "parameter_server" and not self.is_synchronous
+        if self.is_deterministic and is_asynchronous and self.max_staleness != 0:
+            problems.append(
+                "is_deterministic: asynchronous parameter servers apply gradients as they come; "
+                "set is_synchronous, or max_staleness: 0"
+            )
+        if self.strategy == "parameter_server" and self.precision == "mixed_float16":
+            problems.append(
+                "precision: mixed_float16 needs one loss scale for all, which parameter servers do "
+                "not have; use mixed_bfloat16"
+            )
+        if self.is_distributed and self.batch_size < self.workers:
+            problems.append(
+                f"batch_size: {self.batch_size} examples for {self.workers} workers; expected at "
+                "least one each"
+            )
+        if len(self.profile_steps) == 1 or list(self.profile_steps) != sorted(self.profile_steps):
+            problems.append("profile_steps: expected [first, last], or none")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class EarlyStopConfig(Section):
+    """When training may stop before its last step: its verdicts have ceased to get better."""
+
+    patience: Count | None = Field(
+        None, description="Checkpoints in a row that are not better than the best; null: never."
+    )
+    metric: str = Field("", description="On the eval part; bless.metric if empty.")
+    min_improvement: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="A checkpoint must be better by more than this to count as better."
+    )
 
 
 class EvaluateConfig(Section):
     """Judging each published checkpoint on the eval part."""
 
+    replicas: Count = Field(
+        1, description="Processes that judge; the first one owns the step's result."
+    )
+    lease_seconds: Seconds = Field(
+        15.0, description="A judge that does not move for so long loses its checkpoint."
+    )
+    queue_uri: str = Field(
+        "",
+        description="Leases and verdicts in an object store (s3://bucket/prefix), for a root on "
+        "a mount that cannot make hard links; below the root if empty.",
+    )
+    pictures: bool = Field(True, description="Draw each checkpoint's curves for MLflow.")
+    early_stop: EarlyStopConfig = EarlyStopConfig()
     batch_size: Count = 512
     slices: tuple[str, ...] = Field((), description="Raw scalar features to report metrics by.")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
@@ -242,16 +367,75 @@ class BlessConfig(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
 
 
+class RuntimesConfig(Section):
+    """What may run the model. The fastest that answers alike and keeps to the limits is taken."""
+
+    candidates: tuple[
+        Literal[
+            "tensorflow", "openvino", "openvino_bf16", "openvino_int8", "litert", "litert_int8"
+        ],
+        ...,
+    ] = Field(
+        ("tensorflow", "openvino", "openvino_int8", "litert"),
+        description="Tried in turn; 'tensorflow' alone measures nothing.",
+    )
+    exports: tuple[Literal["litert", "litert_int8", "xla_aot"], ...] = Field(
+        (), description="Files for elsewhere (phones, C++ programs), kept beside the model."
+    )
+    export_batch_sizes: tuple[Count, ...] = Field(
+        (1, 32), description="Rows a call of compiled exports (xla_aot), which fix them."
+    )
+    tolerance: Annotated[float, Field(gt=0.0)] = Field(
+        1e-4, description="Largest difference of answers, float32 runtimes: relative above 1."
+    )
+    max_accuracy_loss_points: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        1.0, description="bf16 and int8: sample rows in a hundred whose class may change."
+    )
+    min_speedup: Annotated[float, Field(ge=1.0)] = Field(
+        1.2, description="bf16 and int8 are taken only if so many times as fast as float32."
+    )
+    max_p99_ms: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="Of the model's call with one row."
+    )
+    min_rows_per_second: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="With 32 rows a call."
+    )
+    max_memory_mb: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="Of the process that has loaded it."
+    )
+
+
 class OptimizeConfig(Section):
     """Passes over the SavedModel, in order; each must pass the gate or is undone."""
 
-    passes: tuple[
-        Literal["freeze_graph", "strip_unused_nodes", "remove_nodes", "fold_constants", "grappler"],
-        ...,
-    ] = ("freeze_graph", "strip_unused_nodes", "remove_nodes", "fold_constants", "grappler")
+    passes: Passes = Field(DEFAULT_PASSES, validate_default=True)
     tolerance: Annotated[float, Field(gt=0.0)] = Field(
         1e-5, description="Largest relative difference of outputs that a float pass may cause."
     )
+    budget_percent: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        1.0,
+        description="What a lossy pass may cost: points of `bless.metric` on the eval part; of "
+        "class agreement where there are no labels; percent of a metric without upper bound.",
+    )
+    min_gain_ratio: Ratio = Field(
+        0.1,
+        description="A lossy pass is kept if the model gets smaller or faster by this share; 0: "
+        "whenever it is within its budget.",
+    )
+    sample_rows: Count = Field(256, description="Rows for comparing float passes and calibration.")
+    eval_rows: Count = Field(5000, description="Most rows on which lossy passes are judged.")
+    runtimes: RuntimesConfig = RuntimesConfig()
+
+    @model_validator(mode="after")
+    def _lossy_last(self) -> Self:
+        names = [one.name for one in self.passes]
+        for name, later in itertools.pairwise(names):
+            if name in LOSSY_PASSES and later not in LOSSY_PASSES:
+                raise ValueError(
+                    f"passes: '{later}' stands after '{name}'; float passes are held to the "
+                    "original's digits, so they come before those that cost some"
+                )
+        return self
 
 
 class LoadtestConfig(Section):
@@ -408,6 +592,12 @@ class PipelineConfig(Section):
                 problems.append(f"evaluate.slices: '{name}' is not a feature")
             elif feature.shape or feature.is_variable_length:
                 problems.append(f"evaluate.slices: '{name}' is not a scalar")
+        for head, weights in self.train.class_weights.items():
+            known = self.heads[head].classes if head in self.heads else ()
+            if not known:
+                problems.append(f"train.class_weights: '{head}' is no head with classes")
+            elif unknown := sorted(weights.keys() - set(known)):
+                problems.append(f"train.class_weights.{head}: '{unknown[0]}' is no class of it")
         if self.bless.head and self.bless.head not in self.heads:
             problems.append(f"bless.head: '{self.bless.head}' is not a head")
         if self.ingest.test_source is None and self.ingest.split.test == 0.0:
@@ -429,9 +619,21 @@ class PipelineConfig(Section):
 class RuntimeConfig(Section):
     """Where components run: `configs/runtimes/<name>.yaml`."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "kubernetes"] = "local"
     root: str = Field("", description="Artifact root; '<state folder>/artifacts' if empty.")
     max_parallel_components: Count = 2
+    kubernetes: KubernetesConfig | None = Field(None, description="Of kind 'kubernetes' only.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "kubernetes") != (self.kubernetes is not None):
+            raise ValueError("section 'kubernetes' belongs to kind 'kubernetes', and only there")
+        if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
+            raise ValueError(
+                "root: pods and Airflow meet there: expected an absolute path on a shared volume, "
+                f"found '{self.root}'"
+            )
+        return self
 
 
 def is_absolute(path: str) -> bool:

@@ -1,16 +1,22 @@
 """`python -m components.train`: fit the model and publish checkpoints."""
 
 from components.step import Outcome, Step, main
+from contract.layout import RunLayout
 from contract.records import TransformRecord
+from contract.roles import Role
 
 
 def work(step: Step) -> Outcome:
     """Adapt the step to `train`."""
+    from components.train.collectives import leave_mpi
     from components.train.train import TrainingJob, train  # imports TensorFlow
 
     transformed = step.upstream("transform", TransformRecord)
     step.tracker.log_params({**step.config.train.model_dump()})
-    record = train(TrainingJob(step.config, step.run, transformed, step.attempt, step.tracker))
+    record = train(
+        TrainingJob(step.config, step.run, transformed, step.attempt, step.tracker, step.role)
+    )
+    leave_mpi()
     return Outcome(
         record=record,
         artifacts={"checkpoints": "checkpoints", "ended": "ended.json"},
@@ -18,5 +24,14 @@ def work(step: Step) -> Outcome:
     )
 
 
+def follow(role: Role, run: RunLayout) -> None:
+    """Take part as another role than the chief."""
+    from components.train.collectives import leave_mpi
+    from components.train.member import take_part  # imports TensorFlow
+
+    take_part(role, run)
+    leave_mpi()
+
+
 if __name__ == "__main__":
-    main("train", work)
+    main("train", work, follow)

@@ -16,7 +16,9 @@ class Callbacks:
 
     def __init__(self, learner: Learner) -> None:
         self._model = learner.model
-        self._model.stop_training = False  # Keras makes the attribute in `fit` only
+        # Keras makes these attributes in `compile` and `fit` only
+        self._model.optimizer = learner.optimizer
+        self._model.stop_training = False
         self._list = _made_by(learner)
 
     @property

@@ -2,10 +2,10 @@
 
 What must be done once is done once (each of these is silently wrong otherwise): the loss is divided
 by the weight of the *whole* batch, gradients are summed over the replicas once, clipped after that,
-and moving statistics are averaged, so that replicas do not drift apart.
+steps are counted here, and moving statistics are averaged, so that replicas do not drift apart.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ import tensorflow as tf
 
 from components.examples import Batch
 from components.model_hooks import MODEL_FILE, ModelHooks, load_hooks
-from components.models import build_model, head_outputs
-from components.train.losses import ExampleLosses, Tensors, example_losses
+from components.models import build_model
+from components.train.gradients import Gradients, gradient_function
+from components.train.loss_scale import LossScale
 from components.user_code import user_code
 from contract.errors import UserCodeError
 from contract.schema import PipelineConfig
 
-Gradients = list[Any]  # dense tensors, or IndexedSlices of embeddings
-StepFunction = Callable[[Iterator[Any]], tf.Tensor]
+Figures = dict[str, tf.Tensor]
+StepFunction = Callable[[Iterator[Any]], Figures]
+
+_SUM = tf.distribute.ReduceOp.SUM
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,28 @@ class Learner:
     strategy: tf.distribute.Strategy
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
+    loss_scale: LossScale | None = None
+    peers: int = 1
+
+    @property
+    def shares(self) -> int:
+        """Into how many shares each batch is divided, over all replicas of all processes."""
+        return self.peers * int(self.strategy.num_replicas_in_sync)
+
+    @property
+    def statistics(self) -> list[Any]:
+        """Moving statistics (BatchNormalization's, for one): what replicas must agree upon."""
+        return [
+            variable
+            for variable in self.model.non_trainable_variables
+            if tf.as_dtype(variable.dtype).is_floating
+        ]
+
+    @property
+    def random_states(self) -> list[Any]:
+        """States of random generators (Dropout's, for one): each process has its own."""
+        saved = {id(variable) for variable in self.model.weights}
+        return [v for v in self.model.variables if id(v) not in saved]
 
 
 def make_learner(
@@ -41,8 +66,11 @@ def make_learner(
     frozen_folder: Path,
     transform_graph: Path,
     strategy: tf.distribute.Strategy,
+    peers: int = 1,
 ) -> Learner:
     """Build model and optimizer with fresh weights, the same ones for the same seed.
+
+    `peers` is for a worker that shares each batch with others, whom its strategy does not know.
 
     Raises:
         UserCodeError: If `build_model` or a hook raises or returns the wrong thing.
@@ -53,45 +81,100 @@ def make_learner(
         model = build_model(config, frozen_folder, transform_graph)
         if not model.trainable_variables:
             raise UserCodeError(f"{MODEL_FILE}: build_model: the model has nothing to train")
-        optimizer = _optimizer(config, hooks, strategy)
+        is_alone = not config.train.is_distributed and strategy.num_replicas_in_sync == 1
+        optimizer = _optimizer(config, hooks, is_alone)
         optimizer.build(model.trainable_variables)
-    return Learner(config, hooks, strategy, model, optimizer)
+        is_scaled = config.train.precision == "mixed_float16"
+        loss_scale = LossScale() if is_scaled else None
+    return Learner(config, hooks, strategy, model, optimizer, loss_scale, peers)
 
 
-def step_function(learner: Learner) -> StepFunction:
-    """Return the traced step: takes the next batch from an iterator, learns, returns the loss.
+def step_function(learner: Learner, batch_examples: int) -> StepFunction:
+    """Return the traced step: takes the next batch from an iterator, learns, returns figures.
 
-    The loss is the weighted mean over the batch of all replicas, plus the model's own penalties.
+    Args:
+        learner: Whose variables it changes.
+        batch_examples: In the batch of all replicas.
+
+    Returns:
+        A function to scalars by name: `loss`, the weighted mean over the batch of all replicas plus
+        the model's own penalties; `input_seconds`, for which this process waited for its batch;
+        `gradient_norm` before it was clipped, where `train.clip_norm` is set; `is_skipped` and
+        `loss_scale` under mixed_float16.
     """
     strategy = learner.strategy
-    compute = _gradient_function(learner)
-
-    def replica_step(batch: Batch) -> tf.Tensor:
-        replicas = tf.distribute.get_replica_context()
-        weight = replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(batch.weights))
-        loss, gradients = compute(batch, weight)
-        _apply(learner, _reduced(gradients, learner.model, replicas))
-        if strategy.num_replicas_in_sync > 1:
-            _average_statistics(learner.model, replicas)
-        return loss
+    compute = replica_function(learner, batch_examples)
 
     # autograph would rewrap the errors of user code, and needs nothing here
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def step(batches: Iterator[Any]) -> tf.Tensor:
-        losses = strategy.run(replica_step, args=(next(batches),))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+    def step(batches: Iterator[Any]) -> Figures:
+        started = tf.timestamp()
+        with tf.control_dependencies([started]):
+            batch = next(batches)
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            input_seconds = tf.timestamp() - started
+        figures, gradients = strategy.run(compute, args=(batch,))
+        figures = {name: _local(strategy, value) for name, value in figures.items()}
+        if learner.loss_scale is None:
+            strategy.run(lambda found: apply(learner, found), args=(gradients,))
+        else:
+            figures |= learner.loss_scale.update(figures.pop("is_finite"))
+            tf.cond(
+                figures["is_skipped"],
+                lambda: None,
+                lambda: strategy.run(lambda found: apply(learner, found), args=(gradients,)),
+            )
+        return {**figures, "input_seconds": input_seconds}
 
     return step  # type: ignore[no-any-return]
 
 
+def replica_function(
+    learner: Learner, batch_examples: int
+) -> Callable[[Batch], tuple[Figures, Gradients]]:
+    """Return what a replica does up to the gradients of all, which are clipped and unscaled."""
+    compute = gradient_function(learner)
+    has_weights = learner.config.weight is not None
+
+    def replica_step(batch: Batch) -> tuple[Figures, Gradients]:
+        replicas = tf.distribute.get_replica_context()
+        weight = tf.constant(float(batch_examples))
+        if has_weights:
+            weight = replicas.all_reduce(_SUM, tf.reduce_sum(batch.weights))
+        loss, gradients = compute(batch, weight)
+        share = tf.cast(tf.shape(batch.weights)[0], tf.float32) / float(batch_examples)
+        loss, gradients = _reduced(learner, share, loss, gradients)
+        figures = {"loss": loss}
+        if learner.loss_scale is not None:
+            gradients = learner.loss_scale.unscaled(gradients)
+            figures["is_finite"] = _are_finite(gradients)
+        if learner.config.train.clip_norm is not None:
+            gradients, figures["gradient_norm"] = clipped(gradients, learner)
+        return figures, gradients
+
+    return replica_step
+
+
+def apply(learner: Learner, gradients: Gradients) -> None:
+    """Move the trainable variables along gradients that are complete."""
+    variables = learner.model.trainable_variables
+    pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+    learner.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+
+
+def make_optimizer(config: PipelineConfig, frozen_folder: Path) -> keras.optimizers.Optimizer:
+    """Return the optimizer alone, for a parameter server."""
+    return _optimizer(config, load_hooks(frozen_folder), is_alone=False)
+
+
 def _optimizer(
-    config: PipelineConfig, hooks: ModelHooks, strategy: tf.distribute.Strategy
+    config: PipelineConfig, hooks: ModelHooks, is_alone: bool
 ) -> keras.optimizers.Optimizer:
     if hooks.optimizer is None:
         optimizer = keras.optimizers.Adam(config.train.learning_rate)
     else:
         optimizer = _users_optimizer(hooks.optimizer, config)
-    if strategy.num_replicas_in_sync > 1:
+    if not is_alone:
         _refuse_early_clipping(optimizer)
         # Keras would sum the gradients over the replicas again, after we have clipped their sum
         optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: list(
@@ -122,90 +205,51 @@ def _refuse_early_clipping(optimizer: keras.optimizers.Optimizer) -> None:
             )
 
 
-def _gradient_function(
-    learner: Learner,
-) -> Callable[[Batch, tf.Tensor], tuple[tf.Tensor, Gradients]]:
-    """Return what computes this replica's share of loss and gradients; XLA compiles it if asked."""
-    losses = example_losses(learner.config.heads, learner.hooks)
-    own_step = learner.hooks.train_step
-    replicas = learner.strategy.num_replicas_in_sync
-    model = learner.model
-
-    def compute(batch: Batch, weight: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
-        def share(labels: Tensors, outputs: Tensors, weights: tf.Tensor) -> tf.Tensor:
-            total = tf.reduce_sum(losses(labels, outputs, weights))
-            penalties = [tf.cast(loss, tf.float32) for loss in model.losses]
-            return tf.math.divide_no_nan(total, weight) + sum(penalties, 0.0) / replicas
-
-        if own_step is not None:
-            return _users_step(own_step, learner.model, batch, share)
-        with tf.GradientTape() as tape:
-            outputs = head_outputs(model, learner.config, batch.features, training=True)
-            loss = share(batch.labels, outputs, batch.weights)
-        return loss, tape.gradient(loss, _values(model.trainable_variables))
-
-    if learner.config.train.jit_compile:
-        return tf.function(compute, autograph=False, jit_compile=True)  # type: ignore[no-any-return]
-    return compute
-
-
-def _users_step(
-    hook: Callable[..., Any], model: keras.Model, batch: Batch, share: ExampleLosses
+def _reduced(
+    learner: Learner, share: tf.Tensor, loss: tf.Tensor, gradients: Gradients
 ) -> tuple[tf.Tensor, Gradients]:
-    where = f"{MODEL_FILE}: train_step"
-    with user_code(where):
-        found = hook(model, dict(batch.features), dict(batch.labels), batch.weights, share)
-    wanted = len(model.trainable_variables)
-    is_pair = isinstance(found, Sequence) and len(found) == 2
-    if not is_pair or not isinstance(found[1], Sequence) or len(found[1]) != wanted:
-        raise UserCodeError(
-            f"{where}: expected (loss, gradients) with {wanted} gradients, one per trainable "
-            f"variable; found {_in_words(found)}"
-        )
-    loss = tf.cast(tf.convert_to_tensor(found[0]), tf.float32)
-    if loss.shape.rank != 0:
-        raise UserCodeError(f"{where}: loss has shape {loss.shape}; expected a scalar")
-    return loss, list(found[1])
+    """Sum loss and gradients over the replicas, and average the moving statistics.
 
-
-def _reduced(gradients: Gradients, model: keras.Model, replicas: Any) -> Gradients:
-    """Sum each gradient over the replicas; variables that the loss does not touch stay None."""
+    Statistics count by a replica's share of the batch: of means this gives the mean of the whole.
+    Variables that the loss does not touch stay None. All goes in one reduction.
+    """
     touched = [gradient for gradient in gradients if gradient is not None]
     if not touched:
         raise UserCodeError(
-            f"{MODEL_FILE}: the loss depends on none of the {len(model.trainable_variables)} "
-            "trainable variables"
+            f"{MODEL_FILE}: the loss depends on none of the {len(gradients)} trainable variables"
         )
-    summed = iter(replicas.all_reduce(tf.distribute.ReduceOp.SUM, touched))
-    return [None if gradient is None else next(summed) for gradient in gradients]
+    if learner.strategy.num_replicas_in_sync == 1:
+        return loss, gradients
+    replicas = tf.distribute.get_replica_context()
+    statistics = learner.statistics
+    parts = [tf.convert_to_tensor(v) * tf.cast(share, v.dtype) for v in statistics]
+    # two calls: embeddings' gradients stay sparse where a strategy can sum them so
+    touched = replicas.all_reduce(_SUM, touched)
+    loss, *means = replicas.all_reduce(_SUM, [loss, *parts])
+    for variable, mean in zip(statistics, means, strict=True):
+        variable.assign(mean)
+    summed = iter(touched)
+    return loss, [None if gradient is None else next(summed) for gradient in gradients]
 
 
-def _apply(learner: Learner, gradients: Gradients) -> None:
-    limit = learner.config.train.clip_norm
-    variables = learner.model.trainable_variables
-    if limit is not None:
-        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-        gradients, _ = tf.clip_by_global_norm(dense, limit)
-    pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-    learner.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+def clipped(gradients: Gradients, learner: Learner) -> tuple[Gradients, tf.Tensor]:
+    """Return gradients whose joint norm is at most `train.clip_norm`, and what it was."""
+    dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+    clipped, norm = tf.clip_by_global_norm(dense, learner.config.train.clip_norm)
+    return clipped, norm
 
 
-def _average_statistics(model: keras.Model, replicas: Any) -> None:
-    """Give all replicas the mean of their moving statistics (BatchNormalization's, for one).
-
-    Integer state, such as a random generator's, is each replica's own.
-    """
-    for variable in model.non_trainable_variables:
-        if tf.as_dtype(variable.dtype).is_floating:
-            mean = replicas.all_reduce(tf.distribute.ReduceOp.MEAN, tf.convert_to_tensor(variable))
-            variable.assign(mean)
+def _are_finite(gradients: Gradients) -> tf.Tensor:
+    found = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in found])
 
 
-def _values(variables: Sequence[Any]) -> list[tf.Variable]:
-    return [variable.value for variable in variables]
+def _local(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """Return the first replica's copy of what all replicas agree upon."""
+    return strategy.experimental_local_results(value)[0]
 
 
-def _in_words(found: object) -> str:
-    if isinstance(found, Sequence):
-        return f"{type(found).__name__} of {len(found)}"
-    return type(found).__name__
+def set_rate(learner: Learner) -> float | None:
+    """Return the learning rate that a callback may set; None where a schedule gives it."""
+    rate = learner.optimizer._learning_rate  # a variable, or a schedule
+    return None if callable(rate) else float(keras.ops.convert_to_numpy(rate))

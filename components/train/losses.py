@@ -7,28 +7,35 @@ import tensorflow as tf
 from components.model_hooks import MODEL_FILE, ModelHooks
 from components.user_code import user_code
 from contract.errors import UserCodeError
-from contract.schema import HeadConfig
+from contract.schema import PipelineConfig
 
 Tensors = Mapping[str, tf.Tensor]
 ExampleLosses = Callable[[Tensors, Tensors, tf.Tensor], tf.Tensor]
 
 
-def example_losses(heads: Mapping[str, HeadConfig], hooks: ModelHooks) -> ExampleLosses:
+def example_losses(config: PipelineConfig, hooks: ModelHooks) -> ExampleLosses:
     """Return the function `(labels, outputs, weights) -> loss of each example, [batch]`.
 
     It is the user's `loss` where there is one; otherwise, by head and times its `loss_weight`:
     cross-entropy from logits (sigmoid for binary, softmax for multiclass), squared error for
-    regression. Example weights are applied.
+    regression. Class weights (`train.class_weights`) multiply a head's loss; example weights all.
     """
     if hooks.loss is not None:
         return _checked(hooks.loss)
+    class_weights = {
+        name: tf.constant([by_class.get(c, 1.0) for c in config.heads[name].classes], tf.float32)
+        for name, by_class in config.train.class_weights.items()
+    }
+
+    def of_head(name: str, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        head = config.heads[name]
+        loss = head.loss_weight * _DEFAULTS[head.task](labels, outputs)
+        if name in class_weights:
+            loss *= tf.gather(class_weights[name], labels)
+        return loss
 
     def losses(labels: Tensors, outputs: Tensors, weights: tf.Tensor) -> tf.Tensor:
-        by_head = [
-            head.loss_weight * _DEFAULTS[head.task](labels[name], outputs[name])
-            for name, head in heads.items()
-        ]
-        return tf.add_n(by_head) * weights
+        return tf.add_n([of_head(n, labels[n], outputs[n]) for n in config.heads]) * weights
 
     return losses
 

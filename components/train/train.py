@@ -1,26 +1,37 @@
 """Train: fit the user's model and publish checkpoints until the last step."""
 
+import logging
 import signal
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import keras
+import tensorflow as tf
 
 from components import checkpoints
 from components.examples import example_source
 from components.metrics import check_metric_name, metric_names
 from components.model_hooks import custom_metrics
 from components.tracking import Tracker
-from components.train.learner import make_learner
-from components.train.loop import Loop, Stop
-from components.train.progress import Progress
+from components.train.divergence import DivergedError, Retraining, find_divergence, in_words
+from components.train.engines import Engine, InStep
+from components.train.learner import Learner, make_learner
+from components.train.loop import Loop, Place, Stop
+from components.train.monitor import Monitor, Watched
+from components.train.ps_engine import ParameterServers
+from components.train.session import Session, chief_session
 from components.train.strategies import open_strategy
-from contract.errors import UserError
+from contract.errors import DataError, UserError
 from contract.layout import RunLayout
 from contract.records import TrainingEnded, TrainRecord, TransformRecord
-from contract.schema import PipelineConfig
+from contract.roles import Role
+from contract.schema import PipelineConfig, TrainConfig
 from contract.storage import Attempt
+
+log = logging.getLogger("slipway")
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class TrainingJob:
     transformed: TransformRecord
     attempt: Attempt
     tracker: Tracker
+    role: Role = field(default_factory=Role)
 
 
 def train(job: TrainingJob) -> TrainRecord:
@@ -39,31 +51,83 @@ def train(job: TrainingJob) -> TrainRecord:
 
     The order is the contract with the evaluator beside us: each checkpoint's manifest last, and
     `ended.json` after the last checkpoint. A failure that a retry cannot mend writes it too, with
-    the reason; one that a retry continues (SIGTERM, a full disk) does not.
+    the reason; one that a retry continues (SIGTERM, a lost process, a full disk) does not.
 
     Raises:
-        ConfigError: If `bless.metric` is none that is measured.
+        ConfigError: If `bless.metric` is none that is measured, or the strategy does not fit the
+            processes.
         DataError: If examples are unreadable or the loss is not finite.
         UserCodeError: If the model or a hook raises or returns the wrong thing.
         ConflictError: If a later attempt trains this run now.
+        PeerError: If another process of the training is gone or hangs.
         SlipwayError: After SIGTERM, once a checkpoint is published.
     """
     job.run.training_ended.unlink(missing_ok=True)
-    with _ended_on_failure(job), _termination() as stop:
+    with _ended_on_failure(job), _divergence_explained(job), termination() as stop:
         _check_metric(job)
         source = example_source(job.run, job.config, job.transformed, "train")
-        graph = job.run.step("transform") / job.transformed.transform_graph
-        strategy = open_strategy(job.config.train.strategy)
-        learner = make_learner(job.config, job.run.frozen_pipeline, graph, strategy)
-        loop = Loop(learner, job.run, job.attempt, Progress(job.config.train, job.tracker))
-        resumed_from_step = loop.resume()
-        reason = loop.run(source, stop, time.monotonic)
+        with chief_session(job.config.train, job.role, job.run) as session:
+            engine = open_engine(job.config, job.run, job.transformed, session)
+            loop = Loop(engine, _place(job, session, stop), _monitor(job, engine, session))
+            resumed_from_step = loop.resume()
+            reason = loop.run(source)
+            parameters = engine.learner.model.count_params()
     _end(job, has_succeeded=True, step=loop.step, reason=reason)
     return TrainRecord(
         last_step=loop.step,
         checkpoints=tuple(m.step for m in checkpoints.list_published(job.run)),
-        parameters=learner.model.count_params(),
+        parameters=parameters,
         resumed_from_step=resumed_from_step,
+    )
+
+
+def open_engine(
+    config: PipelineConfig, run: RunLayout, transformed: TransformRecord, session: Session
+) -> Engine:
+    """Return what makes the chief's steps."""
+    source = example_source(run, config, transformed, "train")
+    learner = open_learner(config, run, transformed, session)
+    if config.train.strategy == "parameter_server":
+        return ParameterServers(learner, source, session)
+    return InStep(learner, source, session.collective)
+
+
+def open_learner(
+    config: PipelineConfig, run: RunLayout, transformed: TransformRecord, session: Session
+) -> Learner:
+    """Return the model and its optimizer, made under the strategy of the config."""
+    set_up(config.train)
+    graph = run.step("transform") / transformed.transform_graph
+    strategy = open_strategy(config.train, session.collective, session.hosts)
+    peers = config.train.workers if config.train.is_synchronous else 1
+    return make_learner(config, run.frozen_pipeline, graph, strategy, peers)
+
+
+def set_up(config: TrainConfig) -> None:
+    """Set TensorFlow's switches for this process; before anything else is made."""
+    tf.config.run_functions_eagerly(config.eager)
+    if config.is_deterministic:
+        keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
+
+
+def _place(job: TrainingJob, session: Session, stop: Stop) -> Place:
+    team = session.chief_team
+    if team is not None:
+        team.on_stop(lambda signal_name: setattr(stop, "signal", signal_name))
+    return Place(job.run, job.attempt, team, stop)
+
+
+def _monitor(job: TrainingJob, engine: Engine, session: Session) -> Monitor:
+    return Monitor(
+        Watched(
+            config=job.config.train,
+            run=job.run,
+            tracker=job.tracker,
+            model=engine.learner.model,
+            waited_seconds=engine.waited_seconds,
+            team=session.chief_team,
+        )
     )
 
 
@@ -72,6 +136,8 @@ def _check_metric(job: TrainingJob) -> None:
     head, own = job.config.blessing_head, custom_metrics(job.run.frozen_pipeline, job.config)
     known = metric_names(job.config, head, own)
     check_metric_name(job.config.bless.metric, known, f"bless.metric of head '{head}'")
+    if metric := job.config.evaluate.early_stop.metric:
+        check_metric_name(metric, known, "evaluate.early_stop.metric")
 
 
 @contextmanager
@@ -84,6 +150,26 @@ def _ended_on_failure(job: TrainingJob) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _divergence_explained(job: TrainingJob) -> Iterator[None]:
+    """Find what made the numbers infinite: which step, layer and batch, kept to look at again.
+
+    Only for a training in one process: of several the others have ended, and who started them may
+    not wait.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        if job.config.train.is_distributed:
+            raise
+        source = example_source(job.run, job.config, job.transformed, "train")
+        graph = job.run.step("transform") / job.transformed.transform_graph
+        steps = (error.good_step, error.noticed_step)
+        found = find_divergence(Retraining(job.config, job.run, graph, source, *steps))
+        said = in_words(found, job.run) if found else "Made again, the steps stayed finite"
+        raise DataError(f"{error}. {said}") from error
+
+
 def _end(job: TrainingJob, has_succeeded: bool, step: int, reason: str) -> None:
     job.attempt.check()
     TrainingEnded(
@@ -92,12 +178,14 @@ def _end(job: TrainingJob, has_succeeded: bool, step: int, reason: str) -> None:
 
 
 @contextmanager
-def _termination() -> Iterator[Stop]:
+def termination(tell: Callable[[str], None] | None = None) -> Iterator[Stop]:
     """Yield a flag that SIGTERM raises; the loop looks at it between two steps."""
     stop = Stop()
 
     def raise_flag(number: int, _frame: object) -> None:
         stop.signal = signal.Signals(number).name
+        if tell is not None:  # not from here: the thread that was interrupted may be telling
+            threading.Thread(target=tell, args=(stop.signal,), daemon=True).start()
 
     before = signal.signal(signal.SIGTERM, raise_flag)
     try:

@@ -1,22 +1,33 @@
-"""What tracking costs a training step, and what a killed training costs.
+"""What training costs: several processes, reading, checkpoints, tracking, a kill.
 
-Run as `python tests/benchmarks/bench_training.py [--rounds N]`. The tracked loop is the product's
-own, on a small model with default logging; its peers, in the same run, are the loop without
-tracking, which is taken off, and one that waits for MLflow's answer at every report. A killed
-training is a real process under `kill -9`; its peer starts again from nothing, its limit is what
-starting any process costs. Medians; wall seconds, and the process's own CPU seconds.
+Run as `python tests/benchmarks/bench_training.py [--rounds N] [--only NAME]`. Each figure has its
+peer in the same run:
+
+scaling     examples/s of two processes that train together, over two that train side by side, each
+            its own model: on a small convnet and on 25 million parameters, by each strategy. The
+            peer is TensorFlow's own MultiWorkerMirroredStrategy, in the same loop.
+input       parsed examples/s of the convnet's data, and the share of a step that waits for input.
+checkpoint  how long training stands still for a checkpoint, by step time; the peer writes it first.
+tracking    milliseconds a step; the peers track not at all, or wait for MLflow's answer.
+resume      what a kill -9 costs; the peer starts again from nothing.
+
+Medians; wall seconds, and the processes' own CPU seconds.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import resource
+import shutil
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -25,13 +36,19 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from mlflow.entities import Metric  # noqa: E402
 
+from components import checkpoints  # noqa: E402
 from components.examples import example_source  # noqa: E402
 from components.tracking import Tracker, open_tracker  # noqa: E402
+from components.train.collectives import Alone  # noqa: E402
+from components.train.engines import InStep  # noqa: E402
+from components.train.feeding import Order, open_feed  # noqa: E402
 from components.train.learner import make_learner  # noqa: E402
-from components.train.loop import Loop, Stop  # noqa: E402
-from components.train.progress import Progress  # noqa: E402
+from components.train.loop import Loop, Place  # noqa: E402
+from components.train.monitor import Monitor, Watched  # noqa: E402
 from components.train.strategies import open_strategy  # noqa: E402
 from contract.storage import Attempt  # noqa: E402
 
@@ -39,6 +56,9 @@ STEPS = 2000
 WARM_STEPS = 200  # tracing, and MLflow's first use of its database
 MAX_TRACKING_MS = 0.2
 SLOW_STEPS = 300  # of 0.05 s each
+PARSED_GOAL = 200_000.0
+
+SPEC = {"image": tf.io.FixedLenFeature([28, 28], tf.float32)}
 
 SLOW_MODEL = """
 import time
@@ -74,10 +94,264 @@ def emit(name: str, ours: float, peer: float, limit: float, unit: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    benches = {
+        "scaling": bench_scaling,
+        "input": bench_input,
+        "checkpoint": bench_checkpoint,
+        "tracking": bench_tracking,
+        "resume": bench_resume,
+    }
+    parser.add_argument("--only", choices=benches)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench_tracking(Path(folder) / "tracking", rounds)
-        bench_resume(Path(folder) / "resume", rounds)
+        for name, bench in benches.items():
+            if arguments.only in (None, name):
+                bench(Path(folder) / name, arguments.rounds)
+
+
+# --- scaling ------------------------------------------------------------------------------------
+
+IMAGES = """
+name: tiny
+features:
+  image: {dtype: float32, shape: [28, 28]}
+heads:
+  kind:
+    task: multiclass_classification
+    classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+ingest:
+  source: {kind: csv, files: [rows.csv]}
+train: {steps: 1, batch_size: 64, learning_rate: 0.001}
+"""
+
+CONVNET = """
+import keras
+from keras import layers
+
+def build_model(features, hyperparameters):
+    hidden = layers.Reshape((28, 28, 1))(features["image"])
+    for filters in (32, 64):
+        hidden = layers.Conv2D(filters, 3, activation="relu")(hidden)
+        hidden = layers.MaxPooling2D()(hidden)
+    hidden = layers.Dense(128, activation="relu")(layers.Flatten()(hidden))
+    return keras.Model(inputs=features, outputs=layers.Dense(10)(hidden))
+"""
+
+DENSE = """
+import keras
+from keras import layers
+
+def build_model(features, hyperparameters):  # 25.0 million parameters
+    hidden = layers.Flatten()(features["image"])
+    for units in (4096, 4096, 1200):
+        hidden = layers.Dense(units, activation="relu")(hidden)
+    return keras.Model(inputs=features, outputs=layers.Dense(10)(hidden))
+"""
+
+# By model: code, steps, and the goal of issue and DESIGN for two processes over two independent.
+MODELS = {"convnet": (CONVNET, 120, 0.85), "dense_25m": (DENSE, 24, 0.4)}
+ROWS = 4096
+BATCH = 64  # of one process
+
+TWO = ("chief-0", "worker-0")
+TOGETHER = {"train.strategy": "multi_worker", "train.batch_size": 2 * BATCH}
+# By name: overrides, and who plays which role; two alone are two trainings.
+JOBS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    "independent": ({"train.batch_size": BATCH}, ("chief-0", "chief-0")),
+    "multi_worker": (TOGETHER, ("chief-0", "worker-0")),
+    "multi_worker_bfloat16": (
+        {**TOGETHER, "train.compression": "bfloat16"},
+        ("chief-0", "worker-0"),
+    ),
+    "parameter_server": (
+        {"train.strategy": "parameter_server", "train.batch_size": BATCH},
+        ("chief-0", "worker-0", "worker-1", "ps-0"),
+    ),
+    "tensorflows_multi_worker": ({**TOGETHER, "train.all_reduce": "grpc"}, TWO),
+    "mpi": ({**TOGETHER, "train.strategy": "mpi"}, ()),
+}
+
+
+def bench_scaling(folder: Path, rounds: int) -> None:
+    """Print examples/s, and CPU seconds by example, of each strategy over independent processes."""
+    make_run = _run_maker(folder)
+    for model, (code, steps, goal) in MODELS.items():
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(rounds):
+            for job in JOBS:
+                rate = _examples_per_second(folder, make_run, job, (code, steps))
+                if rate is not None:
+                    found.setdefault(job, []).append(rate)
+        wall = {job: statistics.median(w for w, _ in rates) for job, rates in found.items()}
+        cpu = {job: statistics.median(c for _, c in rates) for job, rates in found.items()}
+        peer = wall["tensorflows_multi_worker"] / wall["independent"]
+        for job in found:
+            if job != "independent":
+                emit(f"{model}_{job}", wall[job] / wall["independent"], peer, goal, "ratio")
+        for job, rate in wall.items():
+            emit(f"{model}_{job}_examples", rate, wall["independent"], goal, "1/s")
+            emit(
+                f"{model}_{job}_cpu", 1e3 * cpu[job], 1e3 * cpu["independent"], 0, "CPU-ms/example"
+            )
+
+
+def _examples_per_second(
+    folder: Path, make_run: Callable[..., object], job: str, model: tuple[str, int]
+) -> tuple[float, float] | None:
+    """Return examples/s of all processes together and CPU seconds by example, when warm."""
+    overrides, members = JOBS[job]
+    if job == "mpi" and shutil.which("mpirun") is None:
+        return None
+    code, steps = model
+    every = {
+        "train.steps": steps,
+        "train.checkpoint_every_steps": steps,
+        "train.log_every_steps": 4,
+    }
+    if job == "parameter_server":
+        every = {**every, "train.steps": 2 * steps, "train.checkpoint_every_steps": 2 * steps}
+
+    def new_run() -> object:
+        overridden = {**every, **overrides}
+        return make_run(model=code, overrides=overridden, pipeline=IMAGES, spec=SPEC, rows=_images)
+
+    if job == "independent":
+        made = [new_run(), new_run()]
+        plans = [[_part(one, "chief-0", {})] for one in made]
+    elif job == "mpi":
+        made = [new_run()]
+        plans = [[_part(made[0], "chief-0", {})]]
+    else:
+        made = [new_run()]
+        addresses = _addresses(members)
+        plans = [[_part(made[0], name, addresses)] for name in members]
+    _run_plans(folder, plans, is_mpi=job == "mpi")
+    rates, cpus = [], []
+    for one in made:
+        history = json.loads((one.run.path / "history.json").read_text())
+        warm = [h for h in history if "examples_per_second" in h][len(history) // 3 :]
+        rates.append(statistics.median(h["examples_per_second"] for h in warm))
+        used = warm[-1]["cpu_seconds"] - warm[0]["cpu_seconds"]
+        cpus.append(used / ((warm[-1]["step"] - warm[0]["step"]) * BATCH))
+    return sum(rates), statistics.mean(cpus)
+
+
+def _part(made: object, name: str, addresses: dict[str, list[str]]) -> dict[str, object]:
+    kind, index = name.rsplit("-", 1)
+    where = {"root": str(made.run.root), "run_id": made.run.run_id}  # type: ignore[attr-defined]
+    return {**where, "kind": kind, "index": int(index), "addresses": addresses}
+
+
+def _addresses(members: tuple[str, ...]) -> dict[str, list[str]]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in members]
+    found: dict[str, list[str]] = {}
+    for name, listener in zip(members, listeners, strict=True):
+        kind = name.rsplit("-", 1)[0]
+        found.setdefault(kind, []).append(f"127.0.0.1:{listener.getsockname()[1]}")
+        listener.close()
+    return found
+
+
+def _run_plans(folder: Path, plans: list[list[dict[str, object]]], is_mpi: bool) -> None:
+    script = ROOT / "tests/integration/training/roles_script.py"
+    processes = []
+    for number, plan in enumerate(plans):
+        path = folder / f"plan{number}.json"
+        path.write_text(json.dumps(plan))
+        command = [sys.executable, str(script), str(path)]
+        if is_mpi:
+            options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]
+            command = ["mpirun", *options, *command]
+        processes.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise RuntimeError("\n".join(output[-2000:] for output in outputs))
+
+
+def _images(split: str) -> list[dict[str, object]]:
+    """Return images as MNIST's are: four fifths of the pixels black."""
+    random = np.random.default_rng(1)
+    count = ROWS if split == "train" else 8
+    pixels = random.uniform(size=(count, 784)) * (random.uniform(size=(count, 784)) < 0.2)
+    return [
+        {"image": row, "label:kind": number % 10, "example_id": str(number)}
+        for number, row in enumerate(np.round(pixels, 2).tolist())
+    ]
+
+
+# --- input and checkpoints ----------------------------------------------------------------------
+
+
+def bench_input(folder: Path, rounds: int) -> None:
+    """Print examples/s read and parsed from compressed shards, and from memory; input wait."""
+    make_run = _run_maker(folder)
+    made = make_run(model=CONVNET, pipeline=IMAGES, spec=SPEC, rows=_images)
+    source = example_source(made.run, made.config, made.record, "train")
+    for name, lanes in (("streamed", 2), ("memory", 0)):
+        rates = []
+        for _ in range(rounds):
+            batches = open_feed(source, Order(512, seed=1, lanes=lanes)).batches()
+            iterator, cpu = iter(batches), time.process_time()
+            next(iterator)
+            started, steps = time.perf_counter(), 8 * 6
+            for _ in range(steps):
+                next(iterator)
+            wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+            rates.append((512 * steps / wall, 512 * steps / cpu))
+        for position, kind in enumerate(("wall", "cpu")):
+            rate = statistics.median(found[position] for found in rates)
+            emit(f"parsed_examples_{name}_{kind}", rate, PARSED_GOAL, PARSED_GOAL, "1/s")
+    figures = _figures_of(make_run, {"train.steps": 80, "train.log_every_steps": 10})
+    waits = [f["input_wait_ratio"] for f in figures][2:]
+    emit("convnet_input_wait", statistics.median(waits), 0.0, 0.05, "ratio of step")
+
+
+def bench_checkpoint(folder: Path, rounds: int) -> None:
+    """Print the share of the time that training stands still for checkpoints of the convnet."""
+    make_run = _run_maker(folder)
+    every = {"train.steps": 200, "train.checkpoint_every_steps": 100, "train.log_every_steps": 20}
+    stalls, first = [], []
+    for _ in range(rounds):
+        with _writing_first() as seconds:
+            figures = _figures_of(make_run, every)
+        first.append(sum(seconds) / (200 * statistics.median(f["step_ms"] for f in figures) / 1e3))
+        figures = _figures_of(make_run, every)
+        stall = sum(f["checkpoint_stall_ms"] for f in figures)
+        stalls.append(stall / (200 * statistics.median(f["step_ms"] for f in figures)))
+    emit("checkpoint_stall", statistics.median(stalls), statistics.median(first), 0.01, "ratio")
+
+
+@contextlib.contextmanager
+def _writing_first() -> Iterator[list[float]]:
+    """The peer: training waits until a checkpoint is on storage."""
+    seconds: list[float] = []
+    submit = checkpoints.Writer.submit
+
+    def wait(self: checkpoints.Writer, step: int, snapshot: checkpoints.Snapshot) -> None:
+        started = time.perf_counter()
+        submit(self, step, snapshot)
+        self.wait()
+        seconds.append(time.perf_counter() - started)
+
+    checkpoints.Writer.submit = wait  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        checkpoints.Writer.submit = submit  # type: ignore[method-assign]
+
+
+def _figures_of(make_run: Callable[..., object], overrides: dict[str, object]) -> list[dict]:
+    made = make_run(model=CONVNET, overrides=overrides, pipeline=IMAGES, spec=SPEC, rows=_images)
+    history: list[dict] = []
+
+    class History(Tracker):
+        def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+            history.append({**values, "step": step})
+
+    made.train(History())
+    return history
 
 
 # --- tracking -----------------------------------------------------------------------------------
@@ -109,17 +383,21 @@ def _seconds_a_step(make_run: Callable[..., object], store: str, name: str) -> t
         if name == "waiting":
             tracker = WaitingTracker(tracker._client, tracker.run_id)
         source = example_source(made.run, made.config, made.record, "train")
-        strategy = open_strategy("single")
+        strategy = open_strategy(made.config.train, Alone())
         learner = make_learner(made.config, made.run.frozen_pipeline, made.graph, strategy)
-        attempt = Attempt.claim(made.run.attempts("train"))
-        loop = Loop(learner, made.run, attempt, Progress(made.config.train, tracker))
+        engine = InStep(learner, source, Alone())
         times: list[tuple[float, float]] = []
 
         def clock() -> float:  # the loop looks at it once a step
             times.append((time.perf_counter(), time.process_time()))
             return times[-1][0]
 
-        loop.run(source, Stop(), clock)
+        attempt = Attempt.claim(made.run.attempts("train"))
+        place = Place(made.run, attempt, clock=clock)
+        watched = Watched(
+            made.config.train, made.run, tracker, learner.model, engine.waited_seconds
+        )
+        Loop(engine, place, Monitor(watched)).run(source)
     first, last = times[WARM_STEPS], times[STEPS - 1]
     steps = STEPS - 1 - WARM_STEPS
     return (last[0] - first[0]) / steps, (last[1] - first[1]) / steps

@@ -92,7 +92,10 @@ class HandMadeRun:
         return train(TrainingJob(self.config, self.run, self.record, attempt, tracker or Tracker()))
 
     def evaluate(self, tracker: Tracker | None = None) -> tuple[EvaluateRecord, tuple[str, ...]]:
-        return evaluate(Evaluation(self.config, self.run, self.record, tracker or Tracker()))
+        attempt = Attempt.claim(self.run.attempts("evaluate"))
+        return evaluate(
+            Evaluation(self.config, self.run, self.record, tracker or Tracker(), attempt)
+        )
 
     def model(self, step: int) -> keras.Model:
         model = build_model(self.config, self.run.frozen_pipeline, self.graph)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from components.model_hooks import ModelHooks
 from components.train.losses import example_losses
-from contract.schema import HeadConfig
+from contract.schema import HeadConfig, PipelineConfig, TrainConfig
 
 NO_HOOKS = ModelHooks(build_model=print)
 
@@ -17,9 +17,10 @@ MULTICLASS = HeadConfig(task="multiclass_classification", classes=("a", "b", "c"
 REGRESSION = HeadConfig(task="regression")
 
 
-def losses_of(heads, labels, outputs, weights=(1.0, 1.0)) -> np.ndarray:
+def losses_of(heads, labels, outputs, weights=(1.0, 1.0), **train: object) -> np.ndarray:
+    config = PipelineConfig.model_construct(heads=heads, train=TrainConfig(**train))
     tensors = [{k: tf.constant(v) for k, v in values.items()} for values in (labels, outputs)]
-    return example_losses(heads, NO_HOOKS)(*tensors, tf.constant(weights)).numpy()
+    return example_losses(config, NO_HOOKS)(*tensors, tf.constant(weights)).numpy()
 
 
 def test_binary_is_cross_entropy_of_the_logits_sigmoid():
@@ -48,3 +49,10 @@ def test_heads_add_up_by_loss_weight_and_examples_by_their_weight():
     outputs = {"size": [[1.0], [2.0]], "age": [[2.0], [4.0]]}
     # 2 * 1 + 0.5 * 4 = 4, and (2 * 4 + 0.5 * 16) * 3 = 48
     assert losses_of(heads, labels, outputs, (1.0, 3.0)) == pytest.approx([4.0, 48.0])
+
+
+def test_class_weights_multiply_the_loss_of_their_class():
+    weights = {"h": {"a": 3.0, "c": 0.5}}
+    logits = [[math.log(1.0), math.log(2.0), math.log(5.0)]] * 2  # chances 1/8, 2/8, 5/8
+    found = losses_of({"h": MULTICLASS}, {"h": [0, 1]}, {"h": logits}, class_weights=weights)
+    assert found == pytest.approx([3 * math.log(8), math.log(4)], rel=1e-6)

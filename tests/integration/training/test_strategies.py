@@ -61,6 +61,8 @@ CASES = {
     "penalised": (PENALISED + MOMENTUM, {}),
     "batch_of_odd_size": (PLAIN + MOMENTUM, {"train.batch_size": 15}),
     "synchronised_normalisation": (NORMALISED + MOMENTUM, {}),
+    "in_parts": (PLAIN + MOMENTUM, {"train.accumulation_steps": 3}),
+    "float16": (PLAIN + MOMENTUM, {"train.precision": "mixed_float16"}),
     "embedding_clipped": (EMBEDDED + MOMENTUM, {"train.clip_norm": 0.05}),
 }
 
@@ -77,14 +79,19 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from pathlib import Path
 from components.train.learner import make_learner, step_function
 from components.train.strategies import open_strategy
-from components.examples import Order, example_source, training_batches
+from components.examples import example_source
+from components.train.collectives import Alone
+from components.train.feeding import Order, open_feed
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records import Result, TransformRecord
+from contract.schema import TrainConfig
 
 # One of each for all cases: TensorFlow's collective keys start anew with every MirroredStrategy,
 # and two of them in one process mix their reductions up.
-strategies = {name: open_strategy(name) for name in ("single", "mirrored")}
+strategies = {
+    name: open_strategy(TrainConfig(strategy=name), Alone()) for name in ("single", "mirrored")
+}
 root, *run_ids = sys.argv[1:]
 for run_id in run_ids:
     run = RunLayout(Path(root), "tiny", run_id)
@@ -95,10 +102,10 @@ for run_id in run_ids:
         source = example_source(run, config, record, "train")
         graph = run.step("transform") / record.transform_graph
         learner = make_learner(config, run.frozen_pipeline, graph, strategy)
-        batches = training_batches(source, Order(config.train.batch_size, seed=7))
+        batches = open_feed(source, Order(config.train.batch_size, seed=7)).batches()
         batches = iter(strategy.experimental_distribute_dataset(batches))
-        step = step_function(learner)
-        losses = [float(step(batches)) for _ in range(12)]
+        step = step_function(learner, config.train.batch_size)
+        losses = [float(step(batches)["loss"]) for _ in range(12)]
         values = map(keras.ops.convert_to_numpy, learner.model.weights)
         weights = {str(number): value for number, value in enumerate(values)}
         copies = [

@@ -178,7 +178,7 @@ def test_second_train_of_a_done_run_changes_nothing_but_the_record(make_run):
 def test_corrupt_newest_checkpoint_is_skipped_and_named(make_run, caplog):
     made = make_run()
     made.train()
-    newest = made.run.checkpoint(40) / "model.weights.h5"
+    newest = made.run.checkpoint(40) / "weights.npz"
     corrupt(newest)
     assert made.train().resumed_from_step == 30
     assert f"{newest}: corrupt" in caplog.text
@@ -234,11 +234,11 @@ def test_evaluate_twice_gives_no_second_verdict(make_run):
 def test_evaluate_skips_a_corrupt_checkpoint_and_says_so(make_run, caplog):
     made = make_run()
     made.train()
-    corrupt(made.run.checkpoint(20) / "model.weights.h5")
+    corrupt(made.run.checkpoint(20) / "weights.npz")
     record, reasons = made.evaluate()
     assert record.steps == (10, 30, 40)
     assert reasons == ("checkpoint 20 is broken, not judged",)
-    assert caplog.text.count("000000020/model.weights.h5: corrupt") == 1
+    assert caplog.text.count("000000020/weights.npz: corrupt") == 1
 
 
 def test_evaluate_gives_up_when_nothing_comes(make_run):

@@ -14,7 +14,7 @@ from contract.storage import digest_file
 
 
 def publish(run: RunLayout, step: int, content: bytes = b"weights") -> CheckpointManifest:
-    weights = run.checkpoint(step) / "model.weights.h5"
+    weights = run.checkpoint(step) / "weights.npz"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(content)
     files = {weights.name: digest_file(weights)}
@@ -64,7 +64,7 @@ def test_half_a_manifest_is_skipped_and_named(run, caplog):
 def test_changed_file_is_named_and_the_one_before_is_newest(run, caplog):
     publish(run, 10)
     manifest = publish(run, 20)
-    weights = run.checkpoint(20) / "model.weights.h5"
+    weights = run.checkpoint(20) / "weights.npz"
     weights.write_bytes(b"weighty")
     assert problem_of(run, manifest) == f"{weights}: corrupt, its digest is not the manifest's"
     newest = newest_whole(run)
@@ -75,7 +75,7 @@ def test_changed_file_is_named_and_the_one_before_is_newest(run, caplog):
 
 def test_missing_file_is_named(run):
     manifest = publish(run, 10)
-    weights = run.checkpoint(10) / "model.weights.h5"
+    weights = run.checkpoint(10) / "weights.npz"
     weights.unlink()
     assert problem_of(run, manifest) == f"{weights}: missing"
 

@@ -1,0 +1,326 @@
+"""Training batches: each example once an epoch, whoever reads, whenever it resumes.
+
+The order of examples depends on the seed and the epoch alone. Every worker takes its share of each
+global batch; so a training of three workers learns from the same batches as one of a single
+process, and goes on after a death with the very examples that would have come next.
+
+Where all examples fit the memory they are parsed once, and each epoch is one permutation of them.
+Otherwise an epoch is a permutation of the shards, cut into lanes of equal numbers of examples; a
+lane is shuffled through a buffer, and each batch takes the same number from every lane. Lanes are
+what workers divide among themselves, and what is read in parallel.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from components.examples import (
+    Batch,
+    Columns,
+    ExampleSource,
+    as_batch,
+    is_slice,
+    load_columns,
+    number_of_rows,
+    parser,
+    sample_columns,
+    serialized_records,
+)
+from components.shards import broken_shard
+from contract.errors import DataError, UserError
+from contract.schema import TrainConfig
+
+MOST_LANES = 64  # each is an open file and a shuffle buffer
+_CGROUP_LIMIT, _CGROUP_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
+
+log = logging.getLogger("slipway")
+
+
+class Position(NamedTuple):
+    """How far training has read: whole epochs, and examples of the one begun."""
+
+    epoch: int = 0
+    examples: int = 0
+
+    def after(self, steps: int, batch_size: int, examples: int) -> "Position":
+        """Return the position `steps` batches on; an epoch's incomplete last batch is left out."""
+        left = (examples - self.examples) // batch_size
+        if steps <= left:
+            return Position(self.epoch, self.examples + steps * batch_size)
+        epochs, rest = divmod(steps - left, examples // batch_size)
+        if rest == 0:  # the end of an epoch, not the beginning of the next
+            epochs, rest = epochs - 1, examples // batch_size
+        return Position(self.epoch + 1 + epochs, rest * batch_size)
+
+
+BEGINNING = Position()
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which batches one worker reads, from a position on.
+
+    Attributes:
+        batch_size: Of the global batch.
+        seed: Decides the order.
+        position: Where to begin.
+        lanes: Into which each epoch is cut; 0: all examples are in memory.
+        shuffle_examples: In the shuffle buffers of all lanes together.
+        worker: Which of the `workers` reads; each takes its share of every batch.
+    """
+
+    batch_size: int
+    seed: int
+    position: Position = BEGINNING
+    lanes: int = 0
+    shuffle_examples: int = 20_000
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def share(self) -> slice:
+        """The rows of a global batch, or the lanes, that are this worker's."""
+        whole = self.lanes or self.batch_size
+        return slice(whole * self.worker // self.workers, whole * (self.worker + 1) // self.workers)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Batches that are not yet read: what to read, in order, and how."""
+
+    handles: tf.data.Dataset
+    read: Callable[[Any], Batch]
+
+    def batches(self) -> tf.data.Dataset:
+        """Return the batches, read ahead in parallel."""
+        read = self.handles.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
+        return read.prefetch(tf.data.AUTOTUNE)
+
+    def chosen(self) -> "ChosenBatches":
+        """Return batches by their number."""
+        return ChosenBatches(self)
+
+
+class ChosenBatches:
+    """Batches by number, from 0; cheap while the numbers rise, because others are not parsed."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._next = 0
+        self._iterator: Iterator[Any] = iter(feed.handles)
+        self._read = tf.function(feed.read, autograph=False, reduce_retracing=True)
+
+    def read(self, number: int) -> Batch:
+        """Return one batch; one that has gone by is looked for from the beginning."""
+        if number < self._next:
+            self._iterator, self._next = iter(self._feed.handles), 0
+        while True:
+            handle = next(self._iterator)
+            self._next += 1
+            if self._next > number:
+                return self._read(handle)  # type: ignore[no-any-return]
+
+
+def fits_memory(source: ExampleSource, memory_ratio: float) -> bool:
+    """Estimate from the first examples whether all of them, parsed, take less than that share of
+    the free memory: of this machine, or of the container if that has less.
+    """
+    sample = sample_columns(_without_slices(source))
+    if not sample:
+        return True  # loading says what is wrong
+    flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample.values()]
+    needed = sum(map(_bytes, flat)) / number_of_rows(sample) * source.examples
+    return bool(needed <= _free_bytes() * memory_ratio)
+
+
+def plan_lanes(batch_size: int, shards: int, workers: int) -> int:
+    """Return into how many lanes to cut an epoch: a divisor of the batch, at least one a worker.
+
+    As many as there are shards, so that hardly any is read by two.
+    """
+    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+    wanted = min(max(shards, workers), MOST_LANES)
+    fitting = [n for n in divisors if workers <= n <= wanted]
+    return fitting[-1] if fitting else next(n for n in divisors if n >= workers)
+
+
+def continued_order(
+    config: TrainConfig, source: ExampleSource, position: Position, lanes: int
+) -> Order:
+    """Return the order in which a resumed training goes on within the epoch it was in.
+
+    Raises:
+        UserError: If batch size or number of workers have changed so that it cannot be found.
+    """
+    size = min(config.batch_size, source.examples)
+    workers = config.workers if config.strategy in ("multi_worker", "mpi") else 1
+    if position.examples + size > source.examples:
+        position = Position(position.epoch + 1)
+    if lanes and not position.examples and (size % lanes or workers > lanes):
+        lanes = plan_lanes(size, len(source.shards), workers)
+    elif lanes and (size % lanes or workers > lanes):
+        raise UserError(
+            f"train: the checkpoint was written in mid-epoch with the examples read in {lanes} "
+            f"lanes, which {workers} workers with batches of {size} cannot divide: some examples "
+            "would come twice; choose at most so many workers and a multiple as train.batch_size, "
+            "or start a new run"
+        )
+    return Order(
+        batch_size=size,
+        seed=config.seed,
+        position=position,
+        lanes=lanes,
+        shuffle_examples=config.shuffle_examples,
+    )
+
+
+def open_feed(source: ExampleSource, order: Order) -> Feed:
+    """Return one worker's batches, endless, from the order's position on.
+
+    An epoch's last, incomplete batch is dropped (the next epoch shuffles other examples into it).
+
+    Raises:
+        DataError: If a shard is truncated or corrupt, or there are not as many examples as
+            `transform` counted. A shard that breaks while it is streamed raises TensorFlow's error
+            in the reader's hands: see `components.examples.explain`.
+    """
+    source = _without_slices(source)
+    if order.lanes:
+        one_epoch, read = _from_shards(source, order), _reader(source)
+    else:
+        columns = load_columns(source)
+        one_epoch, read = _from_memory(columns, order), _gatherer(columns)
+    first_epoch, first_example = order.position
+
+    def epoch_from(epoch: tf.Tensor) -> tf.data.Dataset:
+        is_first = tf.equal(epoch, tf.constant(first_epoch, tf.int64))
+        return one_epoch(epoch, tf.where(is_first, tf.constant(first_example, tf.int64), 0))
+
+    handles = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_from)
+    return Feed(handles, read)
+
+
+def count_examples(shards: Sequence[Path]) -> tuple[int, ...]:
+    """Return the number of examples in each shard, by reading them all once."""
+
+    def count(shard: tf.Tensor) -> tf.Tensor:
+        return tf.data.TFRecordDataset(shard, compression_type="GZIP").reduce(
+            tf.constant(0, tf.int64), lambda total, _: total + 1
+        )
+
+    counts = tf.data.Dataset.from_tensor_slices([str(shard) for shard in shards]).map(
+        count, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    try:
+        return tuple(int(count) for count in counts)
+    except tf.errors.OpError as error:
+        raise DataError(broken_shard(shards) or str(error.message)) from error
+
+
+# --- the two ways to read an epoch --------------------------------------------------------------
+
+Epoch = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+
+
+def _from_memory(columns: Columns, order: Order) -> Epoch:
+    size, rows = order.batch_size, number_of_rows(columns)
+
+    def one_epoch(epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        shuffled = _permutation(rows, order.seed, epoch)[first:]
+        whole = tf.size(shuffled) // size * size
+        batches = tf.reshape(shuffled[:whole], [-1, size])
+        return tf.data.Dataset.from_tensor_slices(batches[:, order.share])
+
+    return one_epoch
+
+
+def _gatherer(columns: Columns) -> Callable[[Any], Batch]:
+    def gather(rows: tf.Tensor) -> Batch:
+        with tf.device("CPU"):
+            return as_batch({name: tf.gather(column, rows) for name, column in columns.items()})
+
+    return gather
+
+
+def _from_shards(source: ExampleSource, order: Order) -> Epoch:
+    names = tf.constant([str(shard) for shard in source.shards])
+    counts = tf.constant(_checked_counts(source), tf.int64)
+    sizes = lane_sizes(source.examples, order.lanes)
+    starts = tf.constant(np.cumsum([0, *sizes[:-1]]), tf.int64)
+    lanes = range(order.lanes)[order.share]
+    rows = len(lanes) * order.batch_size // order.lanes
+
+    def one_epoch(epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        shards = _permutation(len(source.shards), order.seed, epoch)
+        ends = tf.cumsum(tf.gather(counts, shards))
+
+        def lane(number: tf.Tensor) -> tf.data.Dataset:
+            start = tf.gather(starts, number)
+            shard = tf.searchsorted(ends, [start], side="right")[0]
+            before = tf.where(shard > 0, tf.gather(ends, tf.maximum(shard - 1, 0)), 0)
+            files = tf.gather(names, shards)[shard:]
+            whole = serialized_records(files).skip(start - before)
+            mine = whole.take(tf.gather(tf.constant(sizes, tf.int64), number))
+            seed = epoch * order.lanes + number + order.seed
+            buffer = max(1, order.shuffle_examples // order.lanes)
+            return mine.shuffle(buffer, seed=seed).skip(first // order.lanes)
+
+        numbers = tf.data.Dataset.range(lanes.start, lanes.stop)
+        mixed = numbers.interleave(
+            lane, cycle_length=len(lanes), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        steps = (source.examples - first) // order.batch_size
+        return mixed.batch(rows, drop_remainder=True).take(steps)
+
+    return one_epoch
+
+
+def lane_sizes(examples: int, lanes: int) -> list[int]:
+    """Return how many examples each lane has: those whose number leaves its own as remainder."""
+    return [(examples - lane + lanes - 1) // lanes for lane in range(lanes)]
+
+
+def _reader(source: ExampleSource) -> Callable[[Any], Batch]:
+    parse = parser(source.spec)
+    return lambda serialized: as_batch(parse(serialized))
+
+
+def _checked_counts(source: ExampleSource) -> tuple[int, ...]:
+    counts = count_examples(source.shards)
+    if sum(counts) != source.examples:
+        raise DataError(
+            broken_shard(source.shards)
+            or f"{source.shards[0].parent}: found {sum(counts)} examples, expected "
+            f"{source.examples}; run 'transform' again"
+        )
+    return counts
+
+
+def _permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    both = tf.stack([tf.constant(seed, tf.int64), epoch])
+    return tf.random.experimental.stateless_shuffle(tf.range(count), seed=both)
+
+
+def _without_slices(source: ExampleSource) -> ExampleSource:
+    return replace(source, spec={n: one for n, one in source.spec.items() if not is_slice(n)})
+
+
+def _free_bytes() -> int:
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (Path(p).read_text().strip() for p in (_CGROUP_LIMIT, _CGROUP_USED))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
+
+
+def _bytes(column: tf.Tensor) -> int:
+    if column.dtype == tf.string:
+        return int(tf.reduce_sum(tf.strings.length(column))) + 24 * int(tf.size(column))
+    return int(tf.size(column)) * int(column.dtype.size)

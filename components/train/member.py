@@ -1,0 +1,83 @@
+"""What the processes beside the chief do: take part until it ends."""
+
+import logging
+
+from components.examples import ExampleSource, example_source
+from components.train.engines import InStep
+from components.train.failures import explain, is_of_another_process
+from components.train.learner import Learner
+from components.train.meter import Meter
+from components.train.ps_server import serve
+from components.train.ps_worker import Worker
+from components.train.session import Session, member_session
+from components.train.team import MemberTeam
+from components.train.train import open_learner, termination
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.records import Result, TransformRecord
+from contract.roles import Role
+from contract.schema import PipelineConfig
+
+log = logging.getLogger("slipway")
+
+
+def take_part(role: Role, run: RunLayout) -> None:
+    """Join the chief of a run's training and work for it until it ends well.
+
+    Raises:
+        PeerError: If the chief is gone, or ends badly: with its reason.
+        UserError: If data, model or config are at fault; the chief has been told.
+    """
+    with member_session(role, run, lambda: load_frozen(run).train) as (_, session):
+        team = session.team
+        assert isinstance(team, MemberTeam)
+        config = load_frozen(run)
+        transformed = Result.read(run.result("transform")).detail_as(TransformRecord)
+        source = example_source(run, config, transformed, "train")
+        with termination(team.stopping):
+            try:
+                if role.kind == "ps":
+                    serve(config, run, session)
+                else:
+                    learner = open_learner(config, run, transformed, session)
+                    _work(learner, run, source, session)
+            except Exception as error:
+                if (reason := _explained(error, team, source, config)) is not None:
+                    raise reason from error
+        team.wait_for_end()
+
+
+def _work(learner: Learner, run: RunLayout, source: ExampleSource, session: Session) -> None:
+    if learner.config.train.strategy == "parameter_server":
+        Worker(learner, source, session).work()
+        return
+    engine = InStep(learner, source, session.collective)
+    _follow(engine, learner.config, session, engine.resume(run, 0))
+
+
+def _follow(engine: InStep, config: PipelineConfig, session: Session, step: int) -> None:
+    """Make steps in time with the chief, and measure them."""
+    team = session.team
+    assert isinstance(team, MemberTeam)
+    meter = Meter(engine.waited_seconds)
+    meter.start(step)
+    engine.open()
+    share = config.train.batch_size / session.collective.size
+    while (figures := engine.follow()) is not None:
+        step += 1
+        meter.note({"input_seconds": float(figures["input_seconds"])})
+        team.figures["step"] = step
+        if step % config.train.log_every_steps == 0:
+            team.figures = {**meter.read(step, share), "step": step}
+
+
+def _explained(
+    error: Exception, team: MemberTeam, source: ExampleSource, config: PipelineConfig
+) -> Exception | None:
+    """Return the error behind an error, None if the chief has ended; tell it what is our own."""
+    if is_of_another_process(error):
+        found = team.reason_of(error)
+        return None if team.has_ended else found
+    found = explain(error, source, config.train.batch_size, int(team.figures.get("step", 0)))
+    team.report(found)
+    return found

@@ -1,0 +1,67 @@
+"""One process of several trainings, one after the other: `python roles_script.py PLAN.json`.
+
+The plan is a list of `{"root", "run_id", "kind", "index", "addresses"}`; an empty kind is one in
+which this process has no part. Under `mpirun` the rank decides. What the chief reports at each
+step goes to `history.json` in the run's folder. Starting TensorFlow costs more than what is tried.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.tracking import Tracker
+from components.train.collectives import leave_mpi
+from components.train.member import take_part
+from components.train.train import TrainingJob, train
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.records import Result, TransformRecord
+from contract.roles import Role, role_of
+from contract.storage import Attempt
+
+
+class History(Tracker):
+    """Keeps what would go to MLflow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[dict[str, float]] = []
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        cpu_seconds = time.process_time()
+        self.kept.append({**values, "step": step, "cpu_seconds": cpu_seconds})
+
+
+def main() -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
+    for part in json.loads(Path(sys.argv[1]).read_text()):
+        role = role_of(os.environ)
+        if not role.mpi_size:
+            if not part["kind"]:
+                continue
+            addresses = {kind: tuple(found) for kind, found in part["addresses"].items()}
+            role = Role(part["kind"], part["index"], addresses)
+        run = RunLayout(Path(part["root"]), "tiny", part["run_id"])
+        if role.is_chief:
+            lead(run, role)
+        else:
+            take_part(role, run)
+    leave_mpi()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def lead(run: RunLayout, role: Role) -> None:
+    history = History()
+    transformed = Result.read(run.result("transform")).detail_as(TransformRecord)
+    attempt = Attempt.claim(run.attempts("train"))
+    train(TrainingJob(load_frozen(run), run, transformed, attempt, history, role))
+    (run.path / "history.json").write_text(json.dumps(history.kept))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Training batches: each example once an epoch, whoever reads, wherever reading begins."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.examples import ExampleSource, example_source
+from components.tfrecord_shards import write_shard
+from components.train.feeding import (
+    Order,
+    Position,
+    continued_order,
+    count_examples,
+    lane_sizes,
+    open_feed,
+    plan_lanes,
+)
+from contract.errors import DataError, UserError
+from contract.schema import TrainConfig
+
+IN_MEMORY, STREAMED = 0, 2  # lanes
+
+NUMBER = {
+    "label:kind": tf.io.FixedLenFeature([], tf.int64),
+    "n": tf.io.FixedLenFeature([], tf.int64),
+}
+
+
+def batches(made, take: int, **order: object) -> list[np.ndarray]:
+    source = example_source(made.run, made.config, made.record, "train")
+    feed = open_feed(source, Order(**{"batch_size": 30, "seed": 5, **order}))
+    return [batch.features["x"].numpy() for batch in feed.batches().take(take)]
+
+
+def distinct(rows: list[np.ndarray]) -> set[bytes]:
+    return {row.tobytes() for batch in rows for row in batch}
+
+
+@pytest.fixture(scope="module")
+def made(module_make_run):
+    return module_make_run()
+
+
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+def test_an_epoch_gives_no_example_twice(made, lanes):
+    first = batches(made, 6, lanes=lanes)  # 200 training examples: 6 of 30 and 20 left out
+    assert [len(batch) for batch in first] == [30] * 6
+    assert len(distinct(first)) == 180
+
+
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+def test_epochs_differ_and_together_leave_no_example_out(made, lanes):
+    rows = batches(made, 60, lanes=lanes)
+    assert len(distinct(rows)) == 200
+    assert rows[0].tobytes() != rows[6].tobytes()
+
+
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+@pytest.mark.parametrize("first_step", [1, 6, 7, 13])
+def test_reading_from_a_step_on_is_reading_all_and_forgetting_the_first(made, lanes, first_step):
+    position = Position().after(first_step, 30, 200)
+    whole = batches(made, 16, lanes=lanes)
+    rest = batches(made, 16 - first_step, lanes=lanes, position=position)
+    for found, expected in zip(rest, whole[first_step:], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_another_batch_size_in_mid_epoch_neither_skips_nor_repeats(made):
+    before = batches(made, 2)  # 60 examples of the first epoch
+    after = batches(made, 7, batch_size=20, position=Position(0, 60))  # the other 140
+    assert len(distinct(before) | distinct(after)) == 200
+
+
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+def test_batches_by_number_are_those_in_turn(made, lanes):
+    source = example_source(made.run, made.config, made.record, "train")
+    order = Order(batch_size=30, seed=5, lanes=lanes)
+    chosen = open_feed(source, order).chosen()
+    in_turn = batches(made, 8, lanes=lanes)
+    for number in (0, 1, 4, 7, 2):
+        np.testing.assert_array_equal(chosen.read(number).features["x"].numpy(), in_turn[number])
+
+
+def test_another_seed_is_another_order(made):
+    assert batches(made, 1)[0].tobytes() != batches(made, 1, seed=6)[0].tobytes()
+
+
+def test_position_after_counts_whole_batches():
+    # 10 examples in batches of 4: two batches an epoch, and two examples left out
+    found = [Position().after(steps, 4, 10) for steps in range(6)]
+    assert found == [(0, 0), (0, 4), (0, 8), (1, 4), (1, 8), (2, 4)]
+    assert Position(3, 2).after(3, 4, 10) == (4, 4)
+
+
+# --- divided among workers ----------------------------------------------------------------------
+
+
+def numbered_shards(folder: Path, sizes: list[int]) -> ExampleSource:
+    """Write shards of the sizes given; feature `n` numbers the examples through."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, first = [], 0
+    for place, size in enumerate(sizes):
+        path = folder / f"{place}.tfrecord.gz"
+        write_shard(path, [_numbered(n) for n in range(first, first + size)])
+        paths.append(path)
+        first += size
+    return ExampleSource(tuple(paths), NUMBER, first)
+
+
+def _numbered(number: int) -> bytes:
+    value = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
+    features = tf.train.Features(feature={"n": value, "label:kind": value})
+    return tf.train.Example(features=features).SerializeToString()
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    workers=st.integers(1, 4),
+    per_worker=st.integers(1, 3),
+    is_streamed=st.booleans(),
+    resume_after=st.integers(0, 3),
+)
+def test_an_epoch_of_many_workers_has_each_example_once(
+    tmp_path, sizes, workers, per_worker, is_streamed, resume_after
+):
+    size = workers * per_worker
+    if sum(sizes) < size:
+        sizes = [*sizes, size]
+    source = numbered_shards(tmp_path / "shards", sizes)
+    lanes = plan_lanes(size, len(sizes), workers) if is_streamed else 0
+    steps = source.examples // size
+    resume_after = min(resume_after, steps)
+    seen: Counter[int] = Counter()
+    by_step: list[set[int]] = [set() for _ in range(steps)]
+    for worker in range(workers):
+        before = Order(size, seed=3, lanes=lanes, worker=worker, workers=workers)
+        position = Position().after(resume_after, size, source.examples)
+        after = Order(size, 3, position, lanes, worker=worker, workers=workers)
+        read = [*read_numbers(source, before, resume_after)]
+        read += read_numbers(source, after, steps - resume_after)
+        for step, numbers in enumerate(read):
+            seen.update(numbers)
+            by_step[step] |= set(numbers)
+    assert set(seen.values()) <= {1}
+    assert len(seen) == steps * size
+    # and each step's batch is what one process alone would have read
+    alone = read_numbers(source, Order(size, seed=3, lanes=lanes), steps)
+    assert by_step == [set(numbers) for numbers in alone]
+
+
+def read_numbers(source: ExampleSource, order: Order, take: int) -> list[list[int]]:
+    dataset = open_feed(source, order).batches().take(take)
+    return [batch.features["n"].numpy().tolist() for batch in dataset]
+
+
+def test_lanes_divide_the_batch_and_are_as_many_as_the_shards():
+    assert plan_lanes(batch_size=64, shards=10, workers=2) == 8
+    assert plan_lanes(batch_size=64, shards=1, workers=3) == 4
+    assert plan_lanes(batch_size=7, shards=3, workers=2) == 7
+    assert plan_lanes(batch_size=4096, shards=1000, workers=2) == 64
+    assert lane_sizes(11, 4) == [3, 3, 3, 2]
+
+
+def test_examples_are_counted_by_shard(tmp_path):
+    assert count_examples(numbered_shards(tmp_path, [3, 0, 5]).shards) == (3, 0, 5)
+
+
+def test_fewer_streamed_examples_than_transform_counted_are_refused(tmp_path):
+    source = numbered_shards(tmp_path, [3, 5])
+    with pytest.raises(DataError, match="found 8 examples, expected 9"):
+        open_feed(ExampleSource(source.shards, NUMBER, 9), Order(4, 1, lanes=2))
+
+
+def test_more_workers_than_lanes_in_mid_epoch_are_refused(tmp_path):
+    source = numbered_shards(tmp_path, [6, 6])
+    config = TrainConfig(strategy="multi_worker", workers=3, batch_size=6)
+    with pytest.raises(UserError, match="read in 2 lanes, which 3 workers .* cannot divide"):
+        continued_order(config, source, Position(0, 6), lanes=2)
+    assert continued_order(config, source, Position(0, 6), lanes=3).lanes == 3
+    assert continued_order(config, source, Position(0, 12), lanes=2).position == (1, 0)
+    assert continued_order(config, source, Position(0, 12), lanes=2).lanes == 3
+
+
+# --- variable length ----------------------------------------------------------------------------
+
+SPECS = {
+    "sparse": tf.io.VarLenFeature(tf.int64),
+    "ragged": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64),
+}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+def test_lists_are_padded_with_0_to_the_longest_of_the_batch(make_run, kind, lanes):
+    lists = [[1, 2, 3], [4], [], [5, 6]]
+    rows = [
+        {"words": words, "label:kind": 0, "example_id": "i", "slice:colour": "c"} for words in lists
+    ]
+    made = make_run(spec={"words": SPECS[kind]}, rows=lambda _: rows)
+    source = example_source(made.run, made.config, made.record, "train")
+    order = Order(batch_size=4, seed=1, lanes=lanes)
+    batch = next(iter(open_feed(source, order).batches())).features["words"].numpy()
+    assert batch.shape == (4, 3)
+    assert sorted(batch.tolist()) == [[0, 0, 0], [1, 2, 3], [4, 0, 0], [5, 6, 0]]
