@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e lint format bench lock clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-cluster lint format bench bench-train bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
 
+test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFIG
+	@$(BIN)/pytest tests/cluster
+
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -59,6 +62,12 @@ format: setup ## let ruff rewrite what it can
 
 bench: setup ## the figures: one JSON line each
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-train: setup ## the figures of training: strategies, reading, checkpoints, resuming
+	@$(BIN)/python tests/benchmarks/bench_training.py
+
+bench-gpu: setup ## step times by precision and XLA; with a GPU and TensorFlow's wheel for it
+	@$(BIN)/python tests/benchmarks/bench_gpu.py
 
 lock: $(UV) ## make requirements/lock.txt anew from pyproject.toml, keeping what still fits
 	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt

@@ -16,6 +16,7 @@ from contract.layout import STEPS, PipelineLayout, RunLayout
 from contract.loader import PROJECT
 from contract.records import Result
 from contract.storage import local_path
+from operators.launchers.processes import command_line
 from operators.processes import StepProcess
 
 STAGES = (
@@ -103,7 +104,7 @@ class LocalRun:
     def _start(self, step: str) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
         process = StepProcess(
-            replace(self.command, step=step).arguments(),
+            command_line(replace(self.command, step=step), self.layout),
             self.environment,
             PROJECT,
             self.layout.process_lock(step),

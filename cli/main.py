@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import authoring, labelling, loading, machine, operating, running, traffic
+from cli import (
+    authoring,
+    labelling,
+    loading,
+    machine,
+    operating,
+    optimizing,
+    running,
+    summaries,
+    traffic,
+)
 from cli.output import complain
 from contract.errors import SlipwayError
 
@@ -50,8 +60,9 @@ def options(
 
 for panel, commands in (
     ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
-    ("Run it", (running.run, running.status)),
+    ("Run it", (running.run, running.status, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
+    ("Any SavedModel", (optimizing.optimize,)),
     ("Steer its traffic", (traffic.promote, traffic.rollback, traffic.teardown)),
     ("This machine", (machine.up, machine.down)),
 ):

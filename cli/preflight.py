@@ -39,6 +39,8 @@ class Finding:
 
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
     """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
+    from cli.cluster_check import check_runtime  # it needs this module's Finding
+
     try:
         config = load_pipeline(folder, overrides)
     except SlipwayError as error:
@@ -50,7 +52,9 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{folder.name}/pipeline.yaml: {len(config.features)} features, heads "
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
+    yield from check_runtime(config)
     yield from check_code(folder)
+    yield from check_training(config)
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
@@ -70,6 +74,25 @@ def check_code(folder: Path) -> Iterator[Finding]:
             yield Finding("code", "error", str(error))
         else:
             yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
+
+
+def check_training(config: PipelineConfig) -> Iterator[Finding]:
+    """Look for what makes the training impossible here: libraries, versions, accelerators."""
+    from components.train.preflight import (
+        training_problems,
+        training_warnings,
+        version_problems,
+    )
+
+    with quietly():
+        problems = [*version_problems(), *training_problems(config)]
+        warnings = list(training_warnings(config))
+    yield from (Finding("training", "warning", warning) for warning in warnings)
+    yield from (Finding("training", "error", problem) for problem in problems)
+    if not problems:
+        train = config.train
+        several = f", {train.workers} workers" if train.is_distributed else ""
+        yield Finding("training", "ok", f"strategy {train.strategy}{several}, {train.precision}")
 
 
 def check_sources(config: PipelineConfig) -> Iterator[Finding]:

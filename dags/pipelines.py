@@ -26,19 +26,15 @@ from contract.loader import load_pipeline, pipeline_folders
 from contract.schema import PipelineConfig, ScheduleConfig
 from operators import explanations
 from operators.approval import ApproveOperator
-from operators.component import ComponentOperator, PipelineRef
+from operators.component import PipelineRef
 from operators.environment import artifact_root, current_runtime
 from operators.notify import FailureNotice
 from operators.run_request import form
+from operators.runtimes import step_operators
 from operators.start import StartOperator
-from operators.steps import (
-    BlessOperator,
-    CanaryOperator,
-    EvaluateOperator,
-    PromoteOperator,
-)
 
 RUNTIME = current_runtime()
+OPERATORS = {"start": StartOperator, "approve": ApproveOperator, **step_operators(RUNTIME)}
 LONGEST_RETRY_DELAY = timedelta(minutes=10)
 # Airflow wants a beginning of time; without catch-up it has no other meaning.
 BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
@@ -46,30 +42,30 @@ BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 
 def pipeline_dag(config: PipelineConfig) -> DAG:
     """Build the DAG of one pipeline."""
-    pipeline = PipelineRef(config.name, str(artifact_root(RUNTIME)), config.notify)
+    common = {
+        "pipeline": PipelineRef(config.name, str(artifact_root(RUNTIME)), config.notify),
+        "on_failure_callback": FailureNotice(config.notify),
+    }
 
-    def task(operator: type[Any], name: str, **more: Any) -> Any:
-        doc = explanations.TASKS[name]
-        return operator(task_id=name, pipeline=pipeline, doc_md=doc, **more)
+    def task(name: str, **more: Any) -> Any:
+        return OPERATORS[name](task_id=name, doc_md=explanations.TASKS[name], **common, **more)
 
     with DAG(config.name, **_settings(config)) as dag:
-        start = task(StartOperator, "start", retries=0)
+        start = task("start")
         with _group("data"):
-            ingest = task(ComponentOperator, "ingest")
-            validate = task(ComponentOperator, "validate")
-            transform = task(ComponentOperator, "transform")
+            ingest = task("ingest")
+            validate = task("validate")
+            transform = task("transform")
         with _group("training"):
-            train = task(ComponentOperator, "train", priority_weight=2)
-            evaluate = task(EvaluateOperator, "evaluate")
-            bless = task(BlessOperator, "bless")
+            train = task("train", priority_weight=2)
+            evaluate = task("evaluate")
+            bless = task("bless")
         with _group("delivery"):
-            optimize = task(ComponentOperator, "optimize")
-            package = task(ComponentOperator, "package", trigger_rule=AFTER_A_SKIP)
-            canary = task(CanaryOperator, "canary")
-            approval = [task(ApproveOperator, "approve")] if config.deploy.requires_approval else []
-            promote = task(
-                PromoteOperator, "promote", model=Asset(f"slipway://{config.name}/model")
-            )
+            optimize = task("optimize")
+            package = task("package", trigger_rule=AFTER_A_SKIP)
+            canary = task("canary")
+            approval = [task("approve")] if config.deploy.requires_approval else []
+            promote = task("promote", model=Asset(f"slipway://{config.name}/model"))
 
         start >> ingest >> validate >> transform >> [train, evaluate] >> bless
         bless >> Label("blessed") >> optimize >> package >> canary
@@ -102,7 +98,6 @@ def _settings(config: PipelineConfig) -> dict[str, Any]:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": LONGEST_RETRY_DELAY,
             "execution_timeout": timedelta(seconds=config.schedule.timeout_seconds),
-            "on_failure_callback": FailureNotice(config.notify),
         },
     }
 

@@ -1,11 +1,8 @@
 """The operator that runs a component as a process of this machine."""
 
 import contextlib
-import logging
 import os
-import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,18 +11,18 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from contract.command import StepCommand
-from contract.errors import EXIT_DONE, SlipwayError, UserError
+from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.loader import PROJECT, state_folder
 from contract.records import Result
 from contract.schema import NotifyConfig
 from contract.storage import Attempt, local_path
 from operators.environment import component_environment, install_requirements
+from operators.launchers.processes import command_line
+from operators.log_lines import Complaints, parsed
+from operators.own_result import Ending, own_result
 from operators.processes import StepProcess
 from operators.run_request import RunRequest
-
-_LOG_LINE = re.compile(r"^\S+ \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)$")
-_KEPT_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -100,9 +97,9 @@ class ComponentOperator(BaseOperator):
         packages = install_requirements(run.frozen_pipeline, state_folder())
         environment = component_environment(os.environ, packages)
         process = StepProcess(
-            command.arguments(), environment, PROJECT, run.process_lock(command.step)
+            command_line(command, run), environment, PROJECT, run.process_lock(command.step)
         )
-        self._process, worker, complaints = process, os.getppid(), _Complaints()
+        self._process, worker, complaints = process, os.getppid(), Complaints()
 
         def tick() -> None:
             if os.getppid() != worker:
@@ -110,73 +107,10 @@ class ComponentOperator(BaseOperator):
             watch()
 
         for line in process.lines(tick):
-            level, text = _parsed(line)
+            level, text = parsed(line)
             complaints.note(level, text)
             self.log.log(level, "%s", text)
-        return _own_result(command, run, earlier, _Ending(process.wait(), str(complaints)))
-
-
-class _Complaints:
-    """The latest lines that a component logged as errors; of one that logged none, the latest."""
-
-    def __init__(self) -> None:
-        self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._all: deque[str] = deque(maxlen=_KEPT_LINES)
-
-    def note(self, level: int, text: str) -> None:
-        self._all.append(text)
-        if level >= logging.ERROR:
-            self._errors.append(text)
-
-    def __str__(self) -> str:
-        return "\n".join(self._errors or self._all)
-
-
-@dataclass(frozen=True)
-class _Ending:
-    exit_code: int
-    complaints: str
-
-
-def _own_result(command: StepCommand, run: RunLayout, earlier: int, ending: _Ending) -> Result:
-    """Return the record that this attempt left, or that it found complete.
-
-    Args:
-        earlier: The newest attempt's number before this one began.
-
-    Raises:
-        UserError: If the component ended with exit code 2.
-        SlipwayError: If there is no record, or another's.
-    """
-    newest = Attempt.newest(run.attempts(command.step))
-    problem = f"{command.step}: exit code {ending.exit_code}:\n{ending.complaints}"
-    try:
-        result = Result.read(run.result(command.step))
-    except SlipwayError as error:
-        missing = problem if ending.exit_code != EXIT_DONE else f"{error}, though it ended well"
-        raise _error_of(ending.exit_code)(missing) from error
-    has_run = newest > earlier or ending.exit_code == EXIT_DONE
-    if not has_run:
-        raise _error_of(ending.exit_code)(problem)
-    found = (result.pipeline, result.run_id, result.step, result.attempt)
-    expected = (command.pipeline, command.run_id, command.step, newest)
-    if found != expected:
-        raise SlipwayError(
-            f"{run.result(command.step)}: not this attempt's: found {found}, expected {expected}"
-        )
-    return result
-
-
-def _error_of(exit_code: int) -> type[SlipwayError]:
-    return UserError if exit_code == UserError.exit_code else SlipwayError
-
-
-def _parsed(line: str) -> tuple[int, str]:
-    """Split a component's log line into level and text; other output counts as information."""
-    match = _LOG_LINE.match(line)
-    if match is None:
-        return logging.INFO, line
-    return logging.getLevelNamesMapping()[match[1]], match[2]
+        return own_result(command, run, earlier, Ending(process.wait(), str(complaints)))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from airflow.sdk import Asset, AssetAlias, SkipMixin
 
 from contract.layout import RunLayout
 from contract.records import BlessRecord, DeployRecord, Result, TrainingEnded
-from operators.component import ComponentOperator
+from operators.component import ComponentOperator, PipelineRef
 from operators.notify import Kind, Notice, announce
 
 _LOOK_SECONDS = 10.0
@@ -43,8 +43,11 @@ class EvaluateOperator(ComponentOperator):
             ).write(run.training_ended)
 
 
-class _AnnouncingOperator(ComponentOperator):
-    """A step whose result may be a matter for people."""
+class _Announcing:
+    """A step whose result may be a matter for people; how it runs is the other base class's."""
+
+    pipeline: PipelineRef
+    task_id: str
 
     def _announce(self, kind: Kind, reasons: Iterable[str], context: Any) -> None:
         task = context["ti"]
@@ -59,17 +62,18 @@ class _AnnouncingOperator(ComponentOperator):
         announce(self.pipeline.notify, notice, context)
 
 
-class _GateOperator(_AnnouncingOperator, SkipMixin):
+class _Gate(_Announcing):
     """A step whose result may end the run: as a success, with everything after it skipped."""
 
     inherits_from_skipmixin = True
+    skip: Any  # of Airflow's SkipMixin, which must come last among the bases
 
     def _close(self, kind: Kind, reasons: Iterable[str], context: Any) -> None:
         self._announce(kind, reasons, context)
         self.skip(context["ti"], context["task"].get_flat_relatives(upstream=False))
 
 
-class BlessOperator(_GateOperator):
+class Bless(_Gate):
     """Blesses the candidate, or ends the run."""
 
     def conclude(self, result: Result, context: Any) -> None:
@@ -78,7 +82,7 @@ class BlessOperator(_GateOperator):
             self._close("refused", record.reasons, context)
 
 
-class CanaryOperator(_GateOperator):
+class Canary(_Gate):
     """Tries the package on real traffic; ends the run if it did not pass."""
 
     def conclude(self, result: Result, context: Any) -> None:
@@ -87,14 +91,20 @@ class CanaryOperator(_GateOperator):
             self._close(_kind_of(record), _reasons(record), context)
 
 
-class PromoteOperator(_AnnouncingOperator):
+class Promote(_Announcing):
     """Makes the package the champion, and emits the model's asset event if it did become that."""
 
-    def __init__(self, *, model: Asset, **kwargs: Any) -> None:
-        # Through an alias, because Airflow emits plain outlets on every success, and a roll-back is
-        # a success that deploys nothing.
+    model: Asset
+    alias: AssetAlias
+
+    def emits(self, model: Asset) -> list[AssetAlias]:
+        """Note the model and return the outlets: an alias, which emits only what is put into it.
+
+        Airflow emits plain outlets on every success, and a roll-back is a success that deploys
+        nothing.
+        """
         self.model, self.alias = model, AssetAlias(f"{model.uri}/deployed")
-        super().__init__(outlets=[self.alias], **kwargs)
+        return [self.alias]
 
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(DeployRecord)
@@ -103,6 +113,21 @@ class PromoteOperator(_AnnouncingOperator):
             context["outlet_events"][self.alias].add(self.model, extra=extra)
         else:
             self._announce(_kind_of(record), _reasons(record), context)
+
+
+class BlessOperator(Bless, ComponentOperator, SkipMixin):
+    """`bless` as a process of this machine."""
+
+
+class CanaryOperator(Canary, ComponentOperator, SkipMixin):
+    """`canary` as a process of this machine."""
+
+
+class PromoteOperator(Promote, ComponentOperator):
+    """`promote` as a process of this machine."""
+
+    def __init__(self, *, model: Asset, **kwargs: Any) -> None:
+        super().__init__(outlets=self.emits(model), **kwargs)
 
 
 def _kind_of(record: DeployRecord) -> Kind:

@@ -1,0 +1,28 @@
+"""What `slipway check` says of the clusters of the runtime that SLIPWAY_RUNTIME names."""
+
+import asyncio
+from collections.abc import Iterator
+
+from cli.preflight import Finding
+from contract.errors import SlipwayError
+from contract.schema import PipelineConfig
+from operators.environment import current_runtime
+
+
+def check_runtime(config: PipelineConfig) -> Iterator[Finding]:
+    """Yield a finding for the runtime file, and for each problem of each of its clusters."""
+    try:
+        runtime = current_runtime()
+    except SlipwayError as error:
+        yield from (Finding("runtime", "error", line) for line in str(error).splitlines())
+        return
+    if runtime.kubernetes is None:
+        return
+    from operators.launchers.preflight import cluster_problems  # imports the Kubernetes client
+
+    for name, problems in asyncio.run(cluster_problems(runtime.kubernetes, config.train)).items():
+        yield from (Finding("clusters", "error", f"{name}: {problem}") for problem in problems)
+        if not problems:
+            settings = runtime.kubernetes.clusters[name]
+            place = f"context '{settings.context or 'in-cluster'}', namespace {settings.namespace}"
+            yield Finding("clusters", "ok", f"{name}: {place}: takes the pods of every step")

@@ -1,0 +1,31 @@
+# Airflow with our operators and DAGs; no TensorFlow: components run elsewhere.
+# From the root of the checkout: docker build -f docker/orchestrator.Dockerfile -t slipway-orchestrator:1 .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_NO_CACHE=1
+WORKDIR /build
+COPY requirements/lock.txt pyproject.toml ./
+RUN python -m venv /opt/slipway \
+ && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
+# lock.txt pins every version; the extras choose which of them this image needs. uv itself installs a
+# pipeline's requirements.txt onto the shared storage.
+RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
+      --constraint lock.txt -r pyproject.toml --extra contract --extra orchestrator \
+      --extra postgres "uv==$(sed -n 's/^uv==//p' lock.txt)"
+
+FROM ${BASE}
+RUN groupadd --gid 10001 slipway && useradd --uid 10001 --gid 10001 --no-create-home slipway
+COPY --from=build /opt/slipway /opt/slipway
+WORKDIR /opt/project
+COPY contract ./contract
+COPY configs ./configs
+COPY operators ./operators
+COPY dags ./dags
+COPY requirements ./requirements
+ENV PATH=/opt/slipway/bin:$PATH PYTHONPATH=/opt/project PYTHONUNBUFFERED=1 HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 AIRFLOW_HOME=/airflow AIRFLOW__CORE__DAGS_FOLDER=/opt/project/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False SLIPWAY_RUNTIME=kubernetes SLIPWAY_HOME=/airflow/slipway
+VOLUME /airflow
+USER 10001:10001
+CMD ["airflow", "version"]

@@ -1,0 +1,27 @@
+# Our model server: one package, TensorFlow Serving's API. Also the serving agent and Envoy.
+# From the root of the checkout: docker build -f docker/serving.Dockerfile -t slipway-serving:1 .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_NO_CACHE=1
+WORKDIR /build
+COPY requirements/lock.txt pyproject.toml ./
+RUN python -m venv /opt/slipway \
+ && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
+# lock.txt pins every version; the extras choose which of them this image needs
+RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
+      --constraint lock.txt -r pyproject.toml --extra contract --extra serving \
+      "tensorflow==$(sed -n 's/^tensorflow==//p' lock.txt)" \
+      "kubernetes==$(sed -n 's/^kubernetes==//p' lock.txt)"
+
+FROM ${BASE}
+RUN groupadd --gid 10001 slipway && useradd --uid 10001 --gid 10001 --no-create-home slipway
+COPY --from=build /opt/slipway /opt/slipway
+WORKDIR /opt/project
+COPY contract ./contract
+COPY serving ./serving
+ENV PATH=/opt/slipway/bin:$PATH PYTHONPATH=/opt/project PYTHONUNBUFFERED=1 HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2
+USER 10001:10001
+EXPOSE 8500 8501
+CMD ["python", "-m", "serving.server", "--help"]

@@ -1,0 +1,1 @@
+"""Ways to run a job of several roles: processes of one machine, pods, and Kubeflow's operators."""

@@ -1,0 +1,265 @@
+"""The few calls to a cluster's API that launching needs, on plain objects as the API has them."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio import client, config
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubernetes_asyncio.config.config_exception import ConfigException
+
+from contract.cluster_schema import ClusterConfig
+from contract.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    ServiceUnavailableError,
+    SlipwayError,
+    did_you_mean,
+)
+
+log = logging.getLogger(__name__)
+
+Manifest = dict[str, Any]  # a Kubernetes object, in the API's own JSON form
+
+WATCH_SECONDS = 240  # then the list is read anew: nothing is missed for longer
+_CALL_SECONDS = 15.0
+_AGAIN_SECONDS = 2.0
+_MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
+
+
+class QuotaError(SlipwayError):
+    """The namespace's quota has no room now; others may leave some."""
+
+
+class Cluster:
+    """One namespace of one cluster. Use as an async context manager.
+
+    Every call may raise ServiceUnavailableError (the API server does not answer), ConfigError (it
+    refuses: who asks, what or where), NotFoundError or ConflictError. `calls` counts them.
+    """
+
+    def __init__(self, settings: ClusterConfig, patience_seconds: float = 0.0) -> None:
+        """Prepare to talk; a call that finds no API server is made again for `patience_seconds`."""
+        self.settings = settings
+        self.namespace = settings.namespace
+        self.patience_seconds = patience_seconds
+        self.calls = 0
+        self._api: Any = None
+
+    async def __aenter__(self) -> "Cluster":
+        self._api = await _api_client(self.settings)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._api.close()
+
+    def path(self, resource: str, name: str = "") -> str:
+        """Return the URL path of `pods` or `kubeflow.org/v1/tfjobs`, or of one of them."""
+        *group, kind = resource.split("/")
+        base = f"/apis/{'/'.join(group)}" if group else "/api/v1"
+        return f"{base}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    async def get(self, resource: str, name: str) -> Manifest:
+        return await self._json("GET", self.path(resource, name))
+
+    async def read(self, path: str) -> Manifest:
+        """Read any path of the API, such as `/api/v1/nodes`."""
+        return await self._json("GET", path)
+
+    async def list(self, resource: str, labels: Mapping[str, str]) -> Manifest:
+        return await self._json("GET", self.path(resource), query=_selector(labels))
+
+    async def create(self, resource: str, body: Manifest, *, is_trial: bool = False) -> Manifest:
+        """Create an object; with `is_trial` only ask whether the API server would take it."""
+        query = {"dryRun": "All", "fieldValidation": "Strict"} if is_trial else {}
+        return await self._json("POST", self.path(resource), query=query, body=body)
+
+    async def patch(self, resource: str, name: str, body: Manifest) -> Manifest:
+        """Merge into an object; with a `resourceVersion` inside, only if it is unchanged since."""
+        return await self._json("PATCH", self.path(resource, name), body=body, kind=_MERGE_PATCH)
+
+    async def apply(self, resource: str, body: Manifest) -> Manifest:
+        """Server-side apply: create the object or bring what we own of it to this state."""
+        path = self.path(resource, body["metadata"]["name"])
+        query = {"fieldManager": "slipway", "force": "true"}
+        return await self._json("PATCH", path, query=query, body=body, kind=_APPLY_PATCH)
+
+    async def delete(self, resource: str, name: str, options: Manifest | None = None) -> None:
+        """Delete an object; one that is not there is deleted already."""
+        with contextlib.suppress(NotFoundError):
+            await self._json("DELETE", self.path(resource, name), body=options)
+
+    async def watch(
+        self, resource: str, labels: Mapping[str, str], version: str
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Yield (ADDED, MODIFIED or DELETED, object) since a list's version, for some minutes."""
+        query = {**_selector(labels), "watch": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        if version:
+            query["resourceVersion"] = version
+        async for line in self._lines(self.path(resource), query):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                raise ServiceUnavailableError(f"watch of {resource}: {event['object']}")
+            yield event["type"], event["object"]
+
+    async def log(self, pod: str, since_seconds: int | None = None) -> AsyncIterator[str]:
+        """Yield the lines of a pod as they come, each with its time (RFC 3339) in front."""
+        query = {"follow": "true", "timestamps": "true"}
+        if since_seconds is not None:
+            query["sinceSeconds"] = str(max(1, since_seconds))
+        async for line in self._lines(self.path("pods", f"{pod}/log"), query):
+            yield line.decode(errors="replace").rstrip("\n")
+
+    # --- inside ---
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        kind: str = "application/json",
+    ) -> Manifest:
+        timeout, until = aiohttp.ClientTimeout(total=_CALL_SECONDS), _now() + self.patience_seconds
+        while True:
+            try:
+                with self._errors(f"{method} {path}"):
+                    sending = self._send(method, path, query or {}, timeout, body=body, kind=kind)
+                    return dict(json.loads(await (await sending).read() or b"{}"))
+            except ServiceUnavailableError as error:
+                if _now() > until:
+                    raise
+                log.warning("%s; trying again", error)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        timeout = aiohttp.ClientTimeout(sock_connect=_CALL_SECONDS, sock_read=WATCH_SECONDS + 30)
+        with self._errors(f"GET {path}"):
+            answer = await self._send("GET", path, query, timeout)
+            try:
+                async for line in answer.content:
+                    yield line
+            finally:
+                answer.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        body: Manifest | None = None,
+        kind: str = "application/json",
+    ) -> Any:
+        self.calls += 1
+        headers = {"Content-Type": kind, "Accept": "application/json"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        answer = await self._api.rest_client.request(
+            method,
+            self._api.configuration.host + path,
+            query_params=list(query.items()),
+            headers=headers,
+            body=body,
+            _preload_content=False,
+            _request_timeout=timeout,
+        )
+        if not 200 <= answer.status <= 299:
+            raise ApiException(status=answer.status, reason=await answer.text())
+        return answer
+
+    @contextlib.contextmanager
+    def _errors(self, call: str) -> Any:
+        where = f"cluster '{self.settings.context or 'in-cluster'}', namespace '{self.namespace}'"
+        try:
+            yield
+        except ApiException as error:
+            raise error_of(error.status or 0, str(error.reason), where, call) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            said = str(error) or type(error).__name__
+            raise ServiceUnavailableError(f"{where}: no answer to {call}: {said}") from error
+
+
+def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
+    """Return our error for an HTTP status of the API, in words that say what to do."""
+    reason = _message(body)
+    said = f"{where}: {call}: {reason}"
+    if status == 401:
+        return ConfigError(
+            [
+                f"{where}: not let in (401): the token or certificate of the context "
+                "is wrong or has expired; log in again and renew the kubeconfig"
+            ]
+        )
+    if status == 403 and "exceeded quota" in reason:
+        return QuotaError(said)
+    if status == 403 and "is forbidden: unable to create new content" not in reason:
+        return ConfigError([f"{said}. Give the service account the verbs of docker/kubernetes/"])
+    if status == 404:
+        return NotFoundError(said)
+    if status == 409:
+        return ConflictError(said)
+    if status in (400, 413, 415, 422):
+        return ConfigError([f"{said}. See the runtime file's 'pod' section and its template"])
+    return ServiceUnavailableError(f"{said} ({status})")
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _message(text: str) -> str:
+    with contextlib.suppress(ValueError):
+        return str(json.loads(text).get("message", text))
+    return text
+
+
+def _selector(labels: Mapping[str, str]) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+
+
+async def _api_client(settings: ClusterConfig) -> Any:
+    if not settings.context and not settings.kubeconfig:
+        try:
+            configuration = client.Configuration()
+            config.load_incluster_config(client_configuration=configuration)
+        except ConfigException as error:
+            raise ConfigError(
+                ["clusters: no context, and this is not a pod of a cluster: name a context"]
+            ) from error
+        return client.ApiClient(configuration)
+    path = kubeconfig_path(settings)
+    try:
+        return await config.new_client_from_config(
+            path, context=settings.context or None, persist_config=False
+        )
+    except (ConfigException, OSError) as error:
+        raise ConfigError([_context_problem(settings, path, error)]) from error
+
+
+def kubeconfig_path(settings: ClusterConfig) -> str:
+    """Return the kubeconfig that a cluster's context is looked up in."""
+    found = settings.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return os.path.expanduser(found)  # noqa: PTH111 (KUBECONFIG may hold several paths)
+
+
+def _context_problem(settings: ClusterConfig, path: str, error: Exception) -> str:
+    try:
+        contexts, _ = config.list_kube_config_contexts(path)
+        known = [str(context["name"]) for context in contexts]
+    except (ConfigException, OSError):
+        return f"clusters: kubeconfig {path}: not readable: {error}"
+    if settings.context in known:
+        return f"clusters: context '{settings.context}' of {path}: {error}"
+    hint = did_you_mean(settings.context, known)
+    return (
+        f"clusters: context '{settings.context}': not in {path}{hint} "
+        f"(known: {', '.join(known) or 'none'})"
+    )

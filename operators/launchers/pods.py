@@ -1,0 +1,286 @@
+"""A training job as plain pods: nothing has to be installed in the cluster.
+
+One headless Service stands for the job: it names the pods, owns them, and carries who drives the
+job and how often each role was restarted. Whatever happens to the driver, the next one goes on
+from what the API server says.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from contract.cluster_schema import KubernetesConfig, Role
+from contract.errors import (
+    EXIT_UNEXPECTED,
+    EXIT_USER_ERROR,
+    ConflictError,
+    NotFoundError,
+    SlipwayError,
+)
+from operators.job_spec import JobSpec, Replica, in_words
+from operators.launchers.claim import Claim
+from operators.launchers.cluster import Cluster, Manifest, QuotaError
+from operators.launchers.pod_logs import PodLogs
+from operators.launchers.removal import remove_pods
+from operators.launchers.restarts import End, JobEnd, Restart, decide
+from operators.launchers.watching import Watch
+from operators.manifests import JOB, headless_service, owned, replica_pod
+from operators.pod_status import ended, has_node, has_started, is_hopeless, waits_for
+
+SERVICES = "services"
+_HEARTBEAT_SECONDS = 60.0
+_LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
+_REMOVAL_SECONDS = 60.0
+
+Say = Callable[[int, str], None]  # logging level and text
+
+
+@dataclass
+class _Rounds:
+    """How often each replica was started again, and how many restarts each role has used."""
+
+    used: dict[Role, int]
+    of: dict[str, int]
+
+    @classmethod
+    def read(cls, state: dict[str, Any]) -> "_Rounds":
+        return cls(state.get("used", {}), state.get("rounds", {}))
+
+    def as_state(self) -> dict[str, Any]:
+        return {"used": self.used, "rounds": self.of}
+
+
+class PodJob:
+    """Drives one job; `claim` holds the job's Service with this driver's fencing token."""
+
+    def __init__(
+        self, cluster: Cluster, job: JobSpec, kubernetes: KubernetesConfig, claim: Claim, say: Say
+    ) -> None:
+        self.cluster, self.job, self.kubernetes = cluster, job, kubernetes
+        self.claim, self.say = claim, say
+        self.logs = PodLogs(cluster, say)
+        self._pods = Watch(cluster, {JOB: job.name})
+        self._rounds = _Rounds({}, {})
+        self._ends: dict[Replica, End] = {}
+        self._said: dict[str, str] = {}
+
+    async def run(self) -> JobEnd:
+        """Start or adopt the job, follow it to its end and remove it.
+
+        Raises:
+            ConflictError: If a later attempt has taken over; then nothing was removed.
+        """
+        await self.claim.take(headless_service(self.job))
+        self._rounds = _Rounds.read(self.claim.state)
+        how = "adopted" if self.claim.is_adopted else "created"
+        self.say(logging.INFO, f"job {self.job.name} {how}: {in_words(self.job.replicas)}")
+        self.logs.since(self.claim.seen_before)
+        watching = asyncio.create_task(self._pods.run())
+        beating = asyncio.create_task(self._heartbeat())
+        try:
+            await self._pods.changed(_LOOK_SECONDS)
+            end = await self._drive(beating)
+            await self.logs.finish()
+        finally:
+            await _cancelled(watching, beating)
+            await self.logs.close()
+        await self.kill()
+        return end
+
+    async def kill(self) -> bool:
+        """Remove the job if it is still this attempt's; return whether it was."""
+        if not self.claim.held and not await self.claim.find(self.job.name):
+            return False
+        if not await self.claim.release():
+            self.say(logging.WARNING, f"job {self.job.name} is another attempt's: left alone")
+            return False
+        grace = self.job.settings.grace_seconds
+        await remove_pods(self.cluster, {JOB: self.job.name}, grace)
+        return True
+
+    # --- following ---
+
+    async def _drive(self, beating: "asyncio.Task[None]") -> JobEnd:
+        end = None if self._current() else await self._gather()
+        while end is None:
+            if beating.done():
+                beating.result()  # overtaken: says so
+            await self._look()
+            decision = decide(self.job, list(self._ends.values()), self._rounds.used)
+            if isinstance(decision, JobEnd):
+                return decision
+            if decision is not None:
+                end = await self._restart(decision)
+                continue
+            await self._pods.changed(_LOOK_SECONDS)
+        return end
+
+    async def _look(self) -> None:
+        """Note what has ended or vanished, and follow the logs of what runs."""
+        for replica in self.job.members():
+            pod = self._pods.found.get(self._name(replica))
+            if replica in self._ends:
+                continue
+            if pod is None:  # asked again: a list may be older than what was just created
+                pod = await self._existing(self._name(replica))
+            if pod is None:
+                self._ends[replica] = End(replica, None, "its pod was deleted")
+            elif (how := ended(pod)) is not None:
+                self._ends[replica] = End(replica, *how)
+            if pod is not None and has_started(pod):
+                self.logs.follow(pod)
+
+    async def _restart(self, restart: Restart) -> JobEnd | None:
+        names = ", ".join(map(str, restart.replicas))
+        self.say(
+            logging.WARNING,
+            f"{restart.reason}; starting {names} again in {restart.after_seconds:g} s",
+        )
+        await self.logs.finish()
+        old = [self._name(replica) for replica in restart.replicas]
+        self._rounds.used = dict(restart.used)
+        for replica in restart.replicas:
+            self._rounds.of[str(replica)] = self._rounds.of.get(str(replica), 0) + 1
+            self._ends.pop(replica, None)
+        await self.claim.save(self._rounds.as_state())
+        await self._remove(old)
+        await asyncio.sleep(restart.after_seconds)
+        return await self._gather(restart.replicas)
+
+    # --- starting: all of them or none ---
+
+    async def _gather(self, replicas: Iterable[Replica] = ()) -> JobEnd | None:
+        """Start all given replicas (all, without) together; return how that failed, if it did."""
+        wanted = tuple(replicas) or tuple(self.job.members())
+        await self._remove(self._stale())
+        settings = self.job.settings
+        deadline = time.monotonic() + settings.start_deadline_seconds
+        while True:
+            patience = settings.gang_seconds if len(wanted) > 1 else settings.start_deadline_seconds
+            problem = await self._create(wanted)
+            if not problem:
+                until = min(deadline, time.monotonic() + patience)
+                problem = await self._wait_until(wanted, has_node, until)
+            if not problem:
+                break
+            if time.monotonic() >= deadline:
+                return self._late(problem)
+            self.say(logging.INFO, f"not all can start now, so none does: {problem}")
+            await self._remove([self._name(replica) for replica in wanted])
+            # Chance, so that two jobs which stood in each other's way do not meet again.
+            await asyncio.sleep(settings.gang_seconds * random.uniform(0.2, 1.2))
+        problem = await self._wait_until(wanted, has_started, deadline)
+        if any(map(is_hopeless, self._found(wanted))):
+            return JobEnd(EXIT_USER_ERROR, f"cannot start: {problem}")
+        if problem:
+            return self._late(problem)
+        self.say(logging.INFO, f"started: {', '.join(map(str, wanted))}")
+        return None
+
+    def _late(self, problem: str) -> JobEnd:
+        seconds = self.job.settings.start_deadline_seconds
+        return JobEnd(EXIT_UNEXPECTED, f"not started within {seconds:g} s: {problem}")
+
+    async def _create(self, replicas: tuple[Replica, ...]) -> str:
+        """Create the pods; return what the first that was refused waits for."""
+        for replica in replicas:
+            round_ = self._rounds.of.get(str(replica), 0)
+            body = replica_pod(self.job, self.kubernetes, replica, round_, self.cluster.namespace)
+            try:
+                await self._create_pod(owned(body, self.claim.held))
+            except QuotaError as error:
+                return f"{replica}: {error}"
+        return ""
+
+    async def _create_pod(self, body: Manifest) -> None:
+        until = time.monotonic() + _REMOVAL_SECONDS
+        while True:
+            try:
+                self._pods.note(await self.cluster.create("pods", body))
+                return
+            except ConflictError:
+                found = await self._existing(body["metadata"]["name"])
+                if found is not None and _owner(found) == _owner(body):
+                    self._pods.note(found)
+                    return
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS / 10)  # an earlier job's pod is on its way out
+
+    async def _existing(self, name: str) -> Manifest | None:
+        try:
+            return await self.cluster.get("pods", name)
+        except NotFoundError:
+            return None
+
+    async def _wait_until(
+        self, replicas: tuple[Replica, ...], is_so: Callable[[Manifest], bool], until: float
+    ) -> str:
+        """Wait until it is so of all their pods; return what the others wait for, if it is not."""
+        while True:
+            pods = {replica: self._pods.found.get(self._name(replica)) for replica in replicas}
+            open_ = {r: pod for r, pod in pods.items() if pod is not None and not is_so(pod)}
+            waiting = {str(replica): waits_for(pod) for replica, pod in open_.items()}
+            self._say_waiting(waiting)
+            for pod in filter(None, pods.values()):
+                if has_started(pod):
+                    self.logs.follow(pod)
+            hopeless = any(map(is_hopeless, open_.values()))
+            if not waiting or hopeless or time.monotonic() >= until:
+                return "; ".join(f"{name} waits for {what}" for name, what in waiting.items())
+            await self._pods.changed(min(_LOOK_SECONDS, max(0.1, until - time.monotonic())))
+
+    def _say_waiting(self, waiting: dict[str, str]) -> None:
+        for name, what in waiting.items():
+            if self._said.get(name) != what:
+                self._said[name] = what
+                self.say(logging.INFO, f"[{name}] waits for {what}")
+
+    # --- pods ---
+
+    def _name(self, replica: Replica) -> str:
+        return f"{self.job.name}-{replica}-{self._rounds.of.get(str(replica), 0)}"
+
+    def _current(self) -> list[Manifest]:
+        return self._found(self.job.members())
+
+    def _found(self, replicas: Iterable[Replica]) -> list[Manifest]:
+        pods = (self._pods.found.get(self._name(replica)) for replica in replicas)
+        return [pod for pod in pods if pod is not None]
+
+    def _stale(self) -> list[str]:
+        current = {self._name(replica) for replica in self.job.members()}
+        return [name for name in self._pods.found if name not in current]
+
+    async def _remove(self, names: Iterable[str]) -> None:
+        """Delete pods and wait until they are gone, so that what they held is free."""
+        names = [name for name in names if name in self._pods.found]
+        if names:
+            grace = self.job.settings.grace_seconds
+            await remove_pods(self.cluster, {JOB: self.job.name}, grace, names)
+        until = time.monotonic() + _LOOK_SECONDS
+        while any(name in self._pods.found for name in names) and time.monotonic() < until:
+            await self._pods.changed(1.0)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            await self.claim.save()
+
+
+def _owner(body: Manifest) -> str:
+    references = body["metadata"].get("ownerReferences") or [{}]
+    return str(references[0].get("uid", ""))
+
+
+async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, SlipwayError):
+            await task

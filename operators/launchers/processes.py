@@ -1,0 +1,202 @@
+"""A job's roles as processes of this machine: `python -m operators.launchers.processes SPEC`.
+
+It is itself one command, which `StepProcess` runs in a process group of its own: everything below
+ends with that group. What the roles print comes out prefixed; the exit code is the job's.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from contract.cluster_schema import JobConfig, Role
+from contract.command import StepCommand
+from contract.errors import EXIT_UNEXPECTED, ConfigError
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.schema import TrainConfig
+from operators.job_spec import JobSpec, Replica, in_words, tf_config, training_job
+from operators.launchers.restarts import End, JobEnd, Restart, decide
+from operators.log_lines import prefixed
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 2.0  # below that of StepProcess, which ends this process too
+
+
+def command_line(command: StepCommand, run: RunLayout) -> list[str]:
+    """Return what runs a step on this machine: one process, or a training job of several.
+
+    Raises:
+        ConfigError: If MPI is asked for and there is none.
+    """
+    if command.step != "train" or not run.frozen_pipeline.exists():
+        return command.arguments()
+    return _training_command(command, load_frozen(run).train)
+
+
+def _training_command(command: StepCommand, train: TrainConfig) -> list[str]:
+    job = training_job(f"{command.pipeline}-train", command, train, JobConfig(), sys.executable)
+    if job.is_mpi:
+        job = _under_mpirun(job)
+    elif job.is_alone:
+        return command.arguments()
+    return [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
+
+
+def _under_mpirun(job: JobSpec) -> JobSpec:
+    """One process for the policy: `mpirun`, which starts the ranks and ends them together."""
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        raise ConfigError(
+            ["train.strategy: mpi: no 'mpirun' on PATH; install OpenMPI (apt install openmpi-bin)"]
+        )
+    options = ["--oversubscribe", "--bind-to", "none", "--tag-output"]
+    if os.geteuid() == 0:
+        options.append("--allow-run-as-root")
+    # The ranks leave mpirun's process group; so they are made to die with it.
+    ranks = ["-n", str(job.replicas["worker"]), "setpriv", "--pdeathsig", "KILL", *job.command]
+    command = (mpirun, *options, *ranks)
+    return job.model_copy(update={"command": command, "replicas": {"chief": 1}, "is_mpi": False})
+
+
+@dataclass
+class ProcessJob:
+    """The processes of one job."""
+
+    job: JobSpec
+    used: dict[Role, int] = field(default_factory=dict)
+    is_stopping: bool = False
+    _running: dict[Replica, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    _addresses: dict[Replica, str] = field(default_factory=dict)
+    _ends: list[End] = field(default_factory=list)
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    def run(self) -> JobEnd:
+        """Run until the job is over; nothing of it is left then."""
+        _say("INFO", f"job: {in_words(self.job.replicas)}")
+        try:
+            self._start(tuple(self.job.members()))
+            return self._follow()
+        finally:
+            self._stop(tuple(self._running))
+            for reader in self._readers:
+                reader.join(timeout=_GRACE_SECONDS)
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """Start nothing more and pass the signal on; the chief then saves what it has."""
+        del frame
+        self.is_stopping = True
+        for process in self._running.values():
+            process.send_signal(signum)
+
+    def _follow(self) -> JobEnd:
+        while True:
+            time.sleep(_POLL_SECONDS)
+            self._note_ends()
+            if self.is_stopping and not self._running:
+                return JobEnd(EXIT_UNEXPECTED, "stopped from outside")
+            decision = decide(self.job, self._ends, self.used)
+            if isinstance(decision, JobEnd):
+                return decision
+            if decision is not None and not self.is_stopping:
+                self._restart(decision)
+
+    def _note_ends(self) -> None:
+        for replica, process in list(self._running.items()):
+            if (code := process.poll()) is not None:
+                del self._running[replica]
+                killed = signal.Signals(-code).name if code < 0 else ""
+                self._ends.append(End(replica, code if code >= 0 else 128 - code, killed))
+
+    def _restart(self, restart: Restart) -> None:
+        names = ", ".join(map(str, restart.replicas))
+        wait = f"starting {names} again in {restart.after_seconds:g} s"
+        _say("WARNING", f"job: {restart.reason}; {wait}")
+        self._stop(tuple(r for r in restart.replicas if r in self._running))
+        time.sleep(restart.after_seconds)
+        self.used = dict(restart.used)
+        self._ends = [end for end in self._ends if end.replica not in restart.replicas]
+        if not self.is_stopping:
+            self._start(restart.replicas)
+
+    def _start(self, replicas: tuple[Replica, ...]) -> None:
+        if set(replicas) == set(self.job.members()):
+            ports = free_ports(len(replicas))
+            self._addresses = {r: f"127.0.0.1:{p}" for r, p in zip(replicas, ports, strict=True)}
+        for replica in replicas:
+            process = subprocess.Popen(
+                self.job.command,
+                env=self._environment(replica),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self._running[replica] = process
+            name = "" if self.job.is_alone else str(replica)
+            reader = threading.Thread(target=_copy, args=(process, name), daemon=True)
+            reader.start()
+            self._readers.append(reader)
+
+    def _environment(self, replica: Replica) -> dict[str, str]:
+        if self.job.is_alone:
+            return dict(os.environ)
+        return {
+            **os.environ,
+            "TF_CONFIG": tf_config(self.job, replica, self._addresses.__getitem__),
+        }
+
+    def _stop(self, replicas: tuple[Replica, ...]) -> None:
+        processes = [self._running.pop(replica) for replica in replicas]
+        for process in processes:
+            process.terminate()
+        until = time.monotonic() + _GRACE_SECONDS
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+            process.kill()
+            process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that nobody listens on; all differ."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
+
+
+def _copy(process: "subprocess.Popen[bytes]", name: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        text = line.decode(errors="replace").rstrip()
+        _write(prefixed(text, name) if name else text)
+
+
+def _say(level: str, text: str) -> None:
+    _write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}")
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")  # one write: lines of several threads do not mix
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the job that the command line describes and exit with its code."""
+    running = ProcessJob(JobSpec.model_validate_json(sys.argv[1]))
+    signal.signal(signal.SIGTERM, running.stop)
+    end = running.run()
+    _say("INFO" if end.is_good else "ERROR", f"job: {end.reason}")
+    sys.exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()

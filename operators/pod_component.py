@@ -1,0 +1,222 @@
+"""The operator that runs a component as one pod, on top of the provider's KubernetesPodOperator."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk.exceptions import AirflowException
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from contract.cluster_schema import KubernetesConfig
+from contract.command import StepCommand
+from contract.errors import ConflictError
+from contract.records import Result
+from contract.storage import Attempt
+from operators.component import PipelineRef, airflow_errors
+from operators.launchers.cluster import error_of
+from operators.manifests import ATTEMPT, CONTAINER, GENERATION, TASK, Inside, Manifest, pod
+from operators.own_result import Ending, own_result
+from operators.pod_environment import with_packages
+from operators.run_request import RunRequest
+from operators.task_identity import TaskIdentity
+from operators.triggers import PodTrigger
+
+_REMOVAL_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+
+
+class ComponentPodOperator(KubernetesPodOperator):
+    """Runs one step of a run as one pod; the task id is the step's name.
+
+    From the provider: building, creating, deferring and cleaning up. Ours is who owns the pod (its
+    name collides with any other of the same generation, and only the attempt that holds it may
+    delete it) and what success is: the step's own `result.json`, whatever became of the pod.
+    """
+
+    ui_color = "#e7f0fa"
+    trigger_class = PodTrigger
+
+    def __init__(
+        self, *, task_id: str, pipeline: PipelineRef, kubernetes: KubernetesConfig, **kwargs: Any
+    ) -> None:
+        cluster = kubernetes.cluster(task_id)
+        super().__init__(
+            task_id=task_id,
+            kubernetes_conn_id=None,
+            in_cluster=not (cluster.context or cluster.kubeconfig),
+            cluster_context=cluster.context or None,
+            config_file=cluster.kubeconfig or None,
+            namespace=cluster.namespace,
+            random_name_suffix=False,
+            base_container_name=CONTAINER,
+            deferrable=True,
+            get_logs=False,  # the trigger has passed them on already
+            log_pod_spec_on_failure=False,
+            termination_grace_period=kubernetes.job.grace_seconds,
+            **kwargs,
+        )
+        self.pipeline = pipeline
+        self.kubernetes = kubernetes
+        self._attempt = self._earlier = 0
+        self._labels: dict[str, str] = {}
+        self._run = pipeline.run("")
+
+    # --- building ---
+
+    def command(self, run_id: str, request: RunRequest) -> StepCommand:
+        """Return what to run. The run is frozen, so its overrides are in it already."""
+        return StepCommand(
+            step=self.task_id,
+            pipeline=self.pipeline.name,
+            run_id=run_id,
+            root=self.pipeline.root,
+            redeploy_version=request.redeploy_version,
+        )
+
+    def manifest(self, identity: TaskIdentity, command: StepCommand) -> Manifest:
+        """Return the step's pod."""
+        run = self.pipeline.run(identity.run_id)
+        kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
+        config = kubernetes.pod_of(self.task_id)
+        labels = {**identity.labels, GENERATION: str(identity.generation)}
+        inside = Inside(identity.job_name, tuple(command.arguments(config.python)), labels)
+        made = pod(config, kubernetes.volumes, inside)
+        made["metadata"]["annotations"] = {ATTEMPT: str(identity.attempt)}
+        if self.execution_timeout is not None:
+            made["spec"]["activeDeadlineSeconds"] = int(self.execution_timeout.total_seconds())
+        return made
+
+    # --- running ---
+
+    def execute(self, context: Any) -> Any:
+        """Create or adopt the pod, and defer."""
+        identity = TaskIdentity.of(context, self.retries or 0)
+        with airflow_errors():
+            request = RunRequest.of(context["dag_run"].conf)
+            run = self._run = self.pipeline.run(identity.run_id)
+            self._attempt, self.name = identity.attempt, identity.job_name
+            self._earlier = Attempt.newest(run.attempts(self.task_id))
+            self.pod_template_dict = self.manifest(identity, self.command(identity.run_id, request))
+            self._labels = identity.labels
+            return super().execute(context)
+
+    def get_or_create_pod(self, pod_request_obj: Any, context: Any) -> Any:
+        """Create the pod; one of that name is adopted if it lives, and replaced if it has ended."""
+        del context
+        with airflow_errors():
+            self._remove_earlier_generations(int(pod_request_obj.metadata.labels[GENERATION]))
+            until = time.monotonic() + _REMOVAL_SECONDS
+            while True:
+                try:
+                    return self.client.create_namespaced_pod(self.namespace, pod_request_obj)
+                except ApiException as error:
+                    if error.status != 409 or time.monotonic() > until:
+                        raise self._our_error(error) from error
+                if (found := self._adopted(pod_request_obj.metadata.name)) is not None:
+                    return found
+                time.sleep(_LOOK_SECONDS)
+
+    def defer(self, *, trigger: Any, method_name: str, **kwargs: Any) -> Any:
+        """Defer to our own trigger instead of the provider's."""
+        kubernetes = self.kubernetes
+        ours = self.trigger_class(
+            pod=trigger.pod_name,
+            kubernetes=kubernetes.model_dump(mode="json"),
+            cluster=kubernetes.cluster_of.get(self.task_id, kubernetes.default_cluster),
+            labels=self._labels,
+            attempt=self._attempt,
+            earlier=self._earlier,
+            deadline=trigger.trigger_kwargs.get("_execution_deadline", time.time() + 7 * 86400),
+            training_ended=str(self._run.training_ended),
+        )
+        super().defer(trigger=ours, method_name=method_name, **kwargs)
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Clean up, and judge the end of the pod by the record that its step left."""
+        run_id = str(context["run_id"])
+        run = self.pipeline.run(run_id)
+        try:
+            super().trigger_reentry(context, event)
+        except (AirflowException, ApiException, HTTPError) as error:
+            self.log.info("The provider: %s (the step's record decides)", str(error)[:300])
+        ending = Ending(event["exit_code"], event["complaints"])
+        with airflow_errors():
+            request = RunRequest.of(context["dag_run"].conf)
+            result = own_result(self.command(run_id, request), run, event["earlier"], ending)
+        summary = {
+            "metrics": result.metrics,
+            "reasons": list(result.reasons),
+            "seconds": result.seconds,
+        }
+        context["ti"].xcom_push(key="summary", value=summary)
+        self.conclude(result, context)
+        return summary
+
+    def conclude(self, result: Result, context: Any) -> None:
+        """Draw the consequences of the step's result; some steps have something to do."""
+
+    def on_kill(self) -> None:
+        """Delete the pod, if it is still this attempt's: a late kill of an orphan is not."""
+        if self.pod is None or not self._attempt:
+            return
+        name = self.pod.metadata.name
+        found = self.client.read_namespaced_pod(name, self.namespace)
+        if _attempt_of(found) == self._attempt:
+            self.client.delete_namespaced_pod(
+                name, self.namespace, body=_exactly(found, self.kubernetes.job.grace_seconds)
+            )
+
+    # --- inside ---
+
+    def _adopted(self, name: str) -> Any:
+        try:
+            found = self.client.read_namespaced_pod(name, self.namespace)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise self._our_error(error) from error
+        if found.metadata.deletion_timestamp is not None:
+            return None
+        if _attempt_of(found) > self._attempt:
+            raise ConflictError(f"pod {name}: attempt {self._attempt} was overtaken; left alone")
+        if found.status.phase in ("Succeeded", "Failed"):
+            self.client.delete_namespaced_pod(name, self.namespace, body=_exactly(found, 0))
+            return None
+        version = found.metadata.resource_version
+        mark = {"resourceVersion": version, "annotations": {ATTEMPT: str(self._attempt)}}
+        try:
+            adopted = self.client.patch_namespaced_pod(name, self.namespace, {"metadata": mark})
+        except ApiException as error:
+            if error.status == 409:
+                return None  # somebody was faster: look again
+            raise self._our_error(error) from error
+        self.log.info("Adopted pod %s, which runs already", name)
+        return adopted
+
+    def _remove_earlier_generations(self, generation: int) -> None:
+        selector = f"{TASK}={self._labels[TASK]}"
+        listed = self.client.list_namespaced_pod(self.namespace, label_selector=selector)
+        for found in listed.items:
+            if int(found.metadata.labels.get(GENERATION, 0)) < generation:
+                self.client.delete_namespaced_pod(found.metadata.name, self.namespace)
+
+    def _our_error(self, error: ApiException) -> Exception:
+        cluster = self.kubernetes.cluster(self.task_id)
+        where = f"cluster '{cluster.context or 'in-cluster'}', namespace '{cluster.namespace}'"
+        return error_of(error.status or 0, _body_of(error), where, f"pod {self.name}")
+
+
+def _attempt_of(found: Any) -> int:
+    return int((found.metadata.annotations or {}).get(ATTEMPT, 0))
+
+
+def _exactly(found: Any, grace_seconds: int) -> Mapping[str, Any]:
+    metadata = found.metadata
+    condition = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+    return {"gracePeriodSeconds": grace_seconds, "preconditions": condition}
+
+
+def _body_of(error: ApiException) -> str:
+    return str(error.body or error.reason)

@@ -1,0 +1,44 @@
+"""Which operator runs which step, by the runtime's kind."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from contract.layout import STEPS
+from contract.schema import RuntimeConfig
+
+OperatorFactory = Callable[..., Any]
+
+
+def step_operators(runtime: RuntimeConfig) -> dict[str, OperatorFactory]:
+    """Return what makes the operator of each step, from `pipeline` and what Airflow wants."""
+    if runtime.kubernetes is None:
+        return _local()
+    operators = _pods()
+    return {step: partial(made, kubernetes=runtime.kubernetes) for step, made in operators.items()}
+
+
+def _local() -> dict[str, OperatorFactory]:
+    from operators import component, steps
+
+    own: dict[str, OperatorFactory] = {
+        "evaluate": steps.EvaluateOperator,
+        "bless": steps.BlessOperator,
+        "canary": steps.CanaryOperator,
+        "promote": steps.PromoteOperator,
+    }
+    return {step: own.get(step, component.ComponentOperator) for step in STEPS}
+
+
+def _pods() -> dict[str, OperatorFactory]:
+    # only here: the provider and the Kubernetes client take two seconds to import
+    from operators import pod_component, pod_steps, training
+
+    own: dict[str, OperatorFactory] = {
+        "train": training.TrainingOperator,
+        "evaluate": pod_steps.EvaluatePodOperator,
+        "bless": pod_steps.BlessPodOperator,
+        "canary": pod_steps.CanaryPodOperator,
+        "promote": pod_steps.PromotePodOperator,
+    }
+    return {step: own.get(step, pod_component.ComponentPodOperator) for step in STEPS}

@@ -1,0 +1,93 @@
+"""The operator that trains on a cluster: it defers at once, and the triggerer drives the job."""
+
+import time
+from typing import Any
+
+from airflow.sdk import BaseOperator
+
+from contract.cluster_schema import KubernetesConfig
+from contract.command import StepCommand
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.storage import Attempt
+from operators.component import PipelineRef, airflow_errors
+from operators.job_spec import JobSpec, training_job
+from operators.launchers.kinds import RESOURCES, check_kind
+from operators.own_result import Ending, own_result
+from operators.pod_environment import with_packages
+from operators.run_request import RunRequest
+from operators.task_identity import TaskIdentity
+from operators.triggers import TrainingTrigger
+
+_LONGEST_SECONDS = 7 * 24 * 3600.0
+
+
+class TrainingOperator(BaseOperator):
+    """Trains as a job of several pods; succeeds if and only if the chief left its `result.json`.
+
+    The worker only describes the job; creating, following and removing it is the trigger's. So
+    there is one place that can lose it, and whoever comes after adopts it by its name.
+    """
+
+    ui_color = "#e7f0fa"
+
+    def __init__(
+        self, *, pipeline: PipelineRef, kubernetes: KubernetesConfig, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.kubernetes = kubernetes
+
+    def build(self, identity: TaskIdentity, run: RunLayout) -> JobSpec:
+        """Return the job that trains a frozen run."""
+        python = self.kubernetes.pod_of(self.task_id, "chief").python
+        job = training_job(
+            identity.job_name,
+            self._command(run),
+            load_frozen(run).train,
+            self.kubernetes.job,
+            python,
+        )
+        check_kind(job)
+        return job.model_copy(update={"labels": identity.labels})
+
+    def execute(self, context: Any) -> None:
+        """Describe the job and defer to the trigger that drives it."""
+        identity = TaskIdentity.of(context, self.retries or 0)
+        with airflow_errors():
+            RunRequest.of(context["dag_run"].conf)
+            run = self.pipeline.run(identity.run_id)
+            job = self.build(identity, run)
+            kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
+        trigger = TrainingTrigger(
+            job=job.model_dump(mode="json"),
+            kubernetes=kubernetes.model_dump(mode="json"),
+            cluster=kubernetes.cluster_of.get(self.task_id, kubernetes.default_cluster),
+            resource=RESOURCES[job.settings.kind],
+            generation=identity.generation,
+            attempt=identity.attempt,
+            earlier=Attempt.newest(run.attempts(self.task_id)),
+            deadline=time.time() + _seconds(self.execution_timeout),
+        )
+        self.defer(trigger=trigger, method_name="resume")
+
+    def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Judge the end of the job by the record that it left."""
+        run = self.pipeline.run(str(context["run_id"]))
+        ending = Ending(event["exit_code"], event["complaints"])
+        with airflow_errors():
+            result = own_result(self._command(run), run, event["earlier"], ending)
+        summary = {
+            "metrics": result.metrics,
+            "reasons": list(result.reasons),
+            "seconds": result.seconds,
+        }
+        context["ti"].xcom_push(key="summary", value=summary)
+        return summary
+
+    def _command(self, run: RunLayout) -> StepCommand:
+        return StepCommand(self.task_id, run.pipeline, run.run_id, self.pipeline.root)
+
+
+def _seconds(timeout: Any) -> float:
+    return timeout.total_seconds() if timeout is not None else _LONGEST_SECONDS

@@ -1,0 +1,43 @@
+"""Real clusters for the tests: those of the repository's neighbour, or what the user has."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# tests are no package; their support is found so
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1] / "e2e"))
+
+from clusters import SHARED, TestCluster, clusters_up
+from images import loaded_image
+
+CRDS = ("tfjobs.v1", "mpijobs.v2beta1", "pytorchjobs.v1")
+
+
+@pytest.fixture(scope="session")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TestCluster]]:
+    """The clusters `train` and `eval`, each with an empty namespace of this session."""
+    with clusters_up(("train", "eval")) as up:
+        yield up
+
+
+@pytest.fixture(scope="session")
+def kubeflow(clusters: dict[str, TestCluster]) -> TestCluster:
+    """The cluster `train` with Kubeflow's definitions."""
+    if SHARED.is_dir():
+        files = [str(SHARED / "crds" / f"kubeflow.org_{name}.yaml") for name in CRDS]
+        subprocess.run([SHARED / "install-crds", "train", *files], check=True, capture_output=True)
+    elif "tfjobs" not in clusters["train"].kubectl("api-resources", "--api-group=kubeflow.org"):
+        pytest.skip("the cluster has no Kubeflow definitions")
+    return clusters["train"]
+
+
+@pytest.fixture(scope="session")
+def components_image(
+    clusters: dict[str, TestCluster], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """Our image of the components, built from this checkout and known to both clusters."""
+    return loaded_image("components", clusters, tmp_path_factory.mktemp("image"))

@@ -1,0 +1,144 @@
+"""Kubeflow's kinds on a real API server; a stand-in plays the operators that are not to be had."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import TestCluster, host_pods
+from kubeflow_stand_in import KubeflowStandIn
+
+from contract.cluster_schema import JobConfig, KubernetesConfig
+from operators.job_spec import JobSpec
+from operators.launchers.claim import Claim
+from operators.launchers.cluster import Cluster
+from operators.launchers.kinds import RESOURCES, open_job
+from operators.launchers.kubeflow import kubeflow_job
+from operators.launchers.restarts import JobEnd
+from operators.manifests import TASK
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    yield tmp_path
+
+
+def job(kind: str, name: str, script: str, **changes: Any) -> JobSpec:
+    given: dict[str, Any] = {
+        "name": name,
+        "step": "train",
+        "command": ("/usr/bin/python3", "-c", script),
+        "replicas": {"chief": 1, "worker": 1},
+        "labels": {TASK: name},
+        "is_mpi": kind == "mpijob",
+        "settings": JobConfig(kind=kind, grace_seconds=1, max_restarts=1),
+    }
+    return JobSpec(**{**given, **changes})
+
+
+def drive(one: JobSpec, cluster: TestCluster, kubernetes: KubernetesConfig) -> tuple[JobEnd, str]:
+    said: list[str] = []
+
+    def say(level: int, text: str) -> None:
+        said.append(f"{logging.getLevelName(level)} {text}")
+
+    async def run() -> JobEnd:
+        async with Cluster(cluster.settings, patience_seconds=30) as api:
+            claim = Claim(api, RESOURCES[one.settings.kind], one.labels, 0, 1)
+            driver = open_job(api, one, kubernetes, claim, say)
+            return await asyncio.wait_for(driver.run(), 150)
+
+    return asyncio.run(run()), "\n".join(said)
+
+
+FIND_EACH_OTHER = """
+import json, os, socket, sys, time
+c = json.loads(os.environ['TF_CONFIG']); role, index = c['task']['type'], c['task']['index']
+if role == 'worker':
+    s = socket.create_server(('', 2222)); s.settimeout(60); s.accept()[0].sendall(b'hello')
+    time.sleep(600)
+host, port = c['cluster']['worker'][0].rsplit(':', 1)
+for _ in range(300):
+    try:
+        print('heard', socket.create_connection((host, int(port))).recv(9)); break
+    except OSError: time.sleep(0.1)
+else: sys.exit(1)
+"""
+
+
+CHIEF_FAILS = """
+import json, os, sys, time
+time.sleep(1)
+sys.exit(1 if json.loads(os.environ['TF_CONFIG'])['task']['type'] == 'chief' else time.sleep(600))
+"""
+
+
+def test_a_tfjob_is_followed_to_its_success_and_removed(
+    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    with KubeflowStandIn(kubeflow, "TFJob", folder):
+        one = job("tfjob", "tf-good", FIND_EACH_OTHER)
+        end, said = drive(one, kubeflow, host_pods(clusters, folder))
+    assert end.is_good, said
+    assert "INFO [chief-0] heard b'hello'" in said
+    assert "INFO created: TFJob is created." in said
+    assert "INFO running: TFJob is running." in said
+    assert not kubeflow.get("tfjobs.v1.kubeflow.org")
+    assert not kubeflow.pods("slipway/job=tf-good")
+
+
+def test_a_tfjobs_restarts_and_failure_are_told(
+    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    with KubeflowStandIn(kubeflow, "TFJob", folder):
+        one = job("tfjob", "tf-bad", CHIEF_FAILS)
+        end, said = drive(one, kubeflow, host_pods(clusters, folder))
+    assert end.exit_code == 1
+    assert "WARNING restarting: tf-bad-chief-0 has failed and is restarted" in said
+    assert "back-off limit reached" in end.reason
+
+
+RANKS = """
+from mpi4py import MPI
+import time
+c = MPI.COMM_WORLD
+print('rank', c.Get_rank(), 'of', c.Get_size(), 'sum', c.allreduce(c.Get_rank() + 1), flush=True)
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun: apt install openmpi-bin")
+def test_an_mpijobs_ranks_reduce_among_themselves(
+    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    kubernetes = host_pods(clusters, folder)
+    with KubeflowStandIn(kubeflow, "MPIJob", folder):
+        one = job(
+            "mpijob",
+            "mpi-good",
+            "",
+            command=(kubernetes.pod.python, "-c", RANKS),
+            replicas={"worker": 2},
+        )
+        end, said = drive(one, kubeflow, kubernetes)
+    assert end.is_good, said
+    assert "rank 0 of 2 sum 3" in said
+    assert "rank 1 of 2 sum 3" in said
+
+
+def test_a_pytorchjob_is_accepted_and_its_status_followed(
+    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    one = job(
+        "pytorchjob", "torch", "", settings=JobConfig(kind="pytorchjob", start_deadline_seconds=5)
+    )
+    made = kubeflow_job(one, host_pods(clusters, folder))
+    assert set(made["spec"]["pytorchReplicaSpecs"]) == {"Master", "Worker"}
+    end, _ = drive(one, kubeflow, host_pods(clusters, folder))
+    assert end.exit_code == 1
+    assert "no pods; does the cluster run Kubeflow's operator?" in end.reason
+    assert not kubeflow.get("pytorchjobs.v1.kubeflow.org")

@@ -1,0 +1,305 @@
+"""Jobs of plain pods on a real cluster; small scripts in the trainer's place."""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import TestCluster, host_pods, wait_for
+
+from contract.cluster_schema import JobConfig, KubernetesConfig
+from operators.job_spec import JobSpec
+from operators.launchers.claim import Claim
+from operators.launchers.cluster import Cluster
+from operators.launchers.pods import SERVICES, PodJob
+from operators.launchers.restarts import JobEnd
+from operators.manifests import JOB, TASK
+
+TASK_LINES = (
+    "import json, os, sys, time, socket\n"
+    "c = json.loads(os.environ['TF_CONFIG']); t = c['task']\n"
+    "role, index = t['type'], t['index']\n"
+)
+
+
+@dataclass
+class Running:
+    """A job that is driven in a thread, as a triggerer drives it."""
+
+    job: JobSpec
+    cluster: TestCluster
+    kubernetes: KubernetesConfig
+    attempt: int = 1
+    said: list[str] = field(default_factory=list)
+    end: JobEnd | None = None
+    error: BaseException | None = None
+    calls: int = 0
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _task: Any = None
+
+    def start(self) -> "Running":
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def crash(self) -> None:
+        """Stop driving, as if killed: nothing is removed."""
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(20)
+
+    def wait(self, seconds: float = 90) -> JobEnd:
+        self._thread.join(seconds)
+        if self.error is not None:
+            raise self.error
+        assert self.end is not None, f"not over within {seconds} s: {self.said}"
+        return self.end
+
+    def kill(self) -> bool:
+        return asyncio.run(self._kill())
+
+    def pods(self) -> dict[str, Any]:
+        return self.cluster.pods(f"{JOB}={self.job.name}")
+
+    def _say(self, level: int, text: str) -> None:
+        self.said.append(f"{logging.getLevelName(level)} {text}")
+
+    def _claim(self, cluster: Cluster) -> Claim:
+        return Claim(cluster, SERVICES, self.job.labels, 0, self.attempt)
+
+    def _run(self) -> None:
+        self._task = self._loop.create_task(self._drive())
+        try:
+            self.end = self._loop.run_until_complete(self._task)
+        except BaseException as error:  # noqa: BLE001 (handed to the waiter)
+            self.error = error
+
+    async def _drive(self) -> JobEnd:
+        async with Cluster(self.cluster.settings, patience_seconds=60) as cluster:
+            try:
+                claim = self._claim(cluster)
+                return await PodJob(cluster, self.job, self.kubernetes, claim, self._say).run()
+            finally:
+                self.calls = cluster.calls
+
+    async def _kill(self) -> bool:
+        async with Cluster(self.cluster.settings) as cluster:
+            claim = self._claim(cluster)
+            return await PodJob(cluster, self.job, self.kubernetes, claim, self._say).kill()
+
+
+@dataclass
+class Scene:
+    clusters: dict[str, TestCluster]
+    folder: Path
+    running: list[Running] = field(default_factory=list)
+
+    def job(self, script: str, attempt: int = 1, **changes: Any) -> Running:
+        settings = {"max_restarts": 1, "restart_backoff_seconds": 0.2, "grace_seconds": 1}
+        settings |= {"gang_seconds": 5.0, "start_deadline_seconds": 60.0}
+        settings |= changes.pop("settings", {})
+        kubernetes = host_pods(self.clusters, self.folder, **changes.pop("kubernetes", {}))
+        given = {
+            "name": (name := f"job-{uuid.uuid4().hex[:8]}"),
+            "labels": {TASK: name},
+            "step": "train",
+            "command": (
+                "/usr/bin/python3",
+                "-c",
+                TASK_LINES + f"D={str(self.folder)!r}\n" + script,
+            ),
+            "replicas": {"chief": 1, "worker": 1},
+            "settings": JobConfig(**settings),
+        }
+        one = Running(JobSpec(**{**given, **changes}), self.clusters["train"], kubernetes, attempt)
+        self.running.append(one)
+        return one.start()
+
+    def again(self, earlier: Running, attempt: int) -> Running:
+        one = Running(earlier.job, earlier.cluster, earlier.kubernetes, attempt)
+        self.running.append(one)
+        return one.start()
+
+
+@pytest.fixture
+def scene(clusters: dict[str, TestCluster], tmp_path: Path) -> Iterator[Scene]:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    made = Scene(clusters, tmp_path)
+    yield made
+    for name in {one.job.name for one in made.running}:
+        clusters["train"].kubectl("delete", "service", name, "--ignore-not-found", "--wait=false")
+        clusters["train"].kubectl(
+            "delete", "pods", "-l", f"{JOB}={name}", "--wait=false", "--grace-period=0", "--force"
+        )
+
+
+COUNT = "open(f'{D}/{role}-{index}', 'a').write('x')\n"
+FIRST = COUNT + "first = len(open(f'{D}/{role}-{index}').read()) == 1\n"
+
+
+def starts(folder: Path, name: str) -> int:
+    return len((folder / name).read_text())
+
+
+def test_roles_find_each_other_and_nothing_is_left_after_the_chiefs_end(scene: Scene) -> None:
+    one = scene.job(
+        """
+port = int(c['cluster'][role][index].rsplit(':', 1)[1])
+if role == 'worker':
+    s = socket.create_server(('', port))
+    s.settimeout(60)
+    s.accept()[0].sendall(b'hello')
+    time.sleep(600)
+host = c['cluster']['worker'][0].rsplit(':', 1)[0]
+for _ in range(300):
+    try:
+        heard = socket.create_connection((host, port)).recv(9)
+        print('2026-01-01 10:00:00,000 WARNING heard', heard)
+        break
+    except OSError: time.sleep(0.1)
+else: sys.exit(1)
+"""
+    )
+    assert one.wait() == JobEnd(0, "chief-0 has ended well")
+    assert "WARNING [chief-0] heard b'hello'" in one.said
+    wait_for(lambda: not one.pods(), 10, "removal of the pods")
+    assert one.job.name not in one.cluster.kubectl("get", "services")
+
+
+def test_a_killed_worker_restarts_all_of_an_all_reduce_and_only_so_often(scene: Scene) -> None:
+    one = scene.job(FIRST + "time.sleep(600 if first or role == 'worker' else 2)")
+    wait_for(lambda: (scene.folder / "worker-0").exists(), 60)
+    one.cluster.kill_container(f"{one.job.name}-worker-0-0")
+    assert one.wait().is_good
+    assert [starts(scene.folder, name) for name in ("chief-0", "worker-0")] == [2, 2]
+    assert any(
+        "worker-0: exit code 137" in line and "starting chief-0" in line for line in one.said
+    )
+
+
+def delete(cluster: TestCluster, pod: str) -> None:
+    cluster.kubectl("delete", "pod", pod, "--wait=false")
+
+
+def evict(cluster: TestCluster, pod: str) -> None:
+    """Evict a pod as `kubectl drain` does; clusters before 1.22 know the older version only."""
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
+    for version in ("v1", "v1beta1"):
+        body = {"apiVersion": f"policy/{version}", "kind": "Eviction", "metadata": {"name": pod}}
+        words = ("create", "--raw", path, "-f", "-")
+        if cluster.kubectl(*words, text=json.dumps(body), is_checked=False):
+            return
+    raise RuntimeError("not evicted")
+
+
+@pytest.mark.parametrize("end_it", [delete, evict])
+def test_a_pod_that_was_taken_away_is_replaced_alone_where_that_is_possible(
+    end_it: Callable[[TestCluster, str], None], scene: Scene
+) -> None:
+    wait = "while not os.path.exists(D + '/go'): time.sleep(0.1)\n"
+    one = scene.job(COUNT + wait, replaceable=frozenset({"worker"}))
+    wait_for(lambda: (scene.folder / "worker-0").exists(), 60)
+    end_it(one.cluster, f"{one.job.name}-worker-0-0")
+    wait_for(lambda: starts(scene.folder, "worker-0") == 2, 60)
+    (scene.folder / "go").touch()
+    assert one.wait().is_good
+    assert starts(scene.folder, "chief-0") == 1
+
+
+def test_restarts_end_and_a_users_mistake_has_none(scene: Scene) -> None:
+    one = scene.job(COUNT + "sys.exit(3 if role == 'chief' else time.sleep(600))")
+    two = scene.job("sys.exit(2 if role == 'chief' else time.sleep(600))")
+    end = one.wait()
+    assert end == JobEnd(1, "chief-0: exit code 3; role 'chief' was restarted 1 times")
+    assert starts(scene.folder, "chief-0") == 2
+    assert two.wait() == JobEnd(2, "chief-0: exit code 2")
+
+
+def test_a_crashed_drivers_job_is_adopted_and_runs_on(scene: Scene) -> None:
+    wait = "while not os.path.exists(D + '/go'): time.sleep(0.1)\n"
+    one = scene.job(COUNT + wait)
+    wait_for(lambda: (scene.folder / "chief-0").exists(), 60)
+    one.crash()
+    assert len(one.pods()) == 2
+    two = scene.again(one, attempt=2)
+    wait_for(lambda: any("adopted" in line for line in two.said), 20)
+    assert one.kill() is False, "an attempt that no longer owns the job must not remove it"
+    assert len(one.pods()) == 2
+    (scene.folder / "go").touch()
+    assert two.wait().is_good
+    assert [starts(scene.folder, name) for name in ("chief-0", "worker-0")] == [1, 1]
+    assert any("adopted" in line for line in two.said)
+
+
+def test_a_killed_job_is_gone_within_ten_seconds(scene: Scene) -> None:
+    one = scene.job(COUNT + "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)")
+    wait_for(lambda: (scene.folder / "chief-0").exists(), 60)
+    one.crash()
+    began = time.monotonic()
+    assert one.kill() is True
+    wait_for(lambda: not one.pods(), 10)
+    assert time.monotonic() - began < 10
+
+
+def test_of_two_gangs_one_runs_whole_and_the_other_waits_whole(scene: Scene) -> None:
+    gpus = {"pod": host_pods(scene.clusters, scene.folder).pod.model_copy(update={"gpus": 1})}
+    script = "time.sleep(12 if role == 'chief' else 600)"
+    both = [scene.job(script, kubernetes=gpus) for _ in range(2)]
+    most = 0
+    while any(one.end is None and one.error is None for one in both):
+        running = [
+            sum(p["status"]["phase"] == "Running" for p in one.pods().values()) for one in both
+        ]
+        most = max(most, *running)
+        time.sleep(0.5)
+    assert all(one.wait().is_good for one in both)
+    assert most == 2
+    waited = [line for one in both for line in one.said if "so none does" in line]
+    assert any("Insufficient nvidia.com/gpu" in line for line in waited)
+
+
+def test_a_node_without_room_ends_in_a_deadline_that_names_what_is_missing(scene: Scene) -> None:
+    big = host_pods(scene.clusters, scene.folder).pod.model_copy(update={"gpus": 3})
+    settings = {"start_deadline_seconds": 8.0, "gang_seconds": 3.0}
+    one = scene.job("pass", kubernetes={"pod": big}, settings=settings)
+    end = one.wait()
+    assert end.exit_code == 1
+    assert "not started within 8 s" in end.reason
+    assert "chief-0 waits for 0/1 nodes are available: 1 Insufficient nvidia.com/gpu" in end.reason
+    assert not one.pods()
+
+
+def test_a_missing_image_is_named_at_once(scene: Scene) -> None:
+    none = host_pods(scene.clusters, scene.folder).pod
+    one = scene.job("pass", kubernetes={"pod": none.model_copy(update={"image": "localhost/no:1"})})
+    began = time.monotonic()
+    end = one.wait()
+    assert end.exit_code == 2
+    assert "ErrImageNeverPull" in end.reason
+    assert time.monotonic() - began < 15
+
+
+def test_an_exceeded_quota_keeps_no_pod_and_is_named(scene: Scene) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    scene.clusters["train"].apply(quota)
+    try:
+        settings = {"start_deadline_seconds": 8.0, "gang_seconds": 3.0}
+        one = scene.job("time.sleep(600)", settings=settings)
+        end = one.wait()
+    finally:
+        scene.clusters["train"].kubectl("delete", "resourcequota", "small")
+    assert end.exit_code == 1
+    assert "exceeded quota: small" in end.reason
+    assert not one.pods()
