@@ -328,9 +328,6 @@ class EarlyStopConfig(Section):
 class EvaluateConfig(Section):
     """Judging each published checkpoint on the eval part."""
 
-    replicas: Count = Field(
-        1, description="Processes that judge; the first one owns the step's result."
-    )
     lease_seconds: Seconds = Field(
         15.0, description="A judge that does not move for so long loses its checkpoint."
     )

@@ -109,11 +109,11 @@ def log_trials(runtime: ServedRuntime, tracker: Tracker) -> None:
 def choose_runtime(models: Models, settings: RuntimesConfig, target: Path) -> ServedRuntime:
     """Make and try every candidate; write the chosen one's files to `target`.
 
-    TensorFlow is always tried. Where it is the one chosen, or the only candidate, nothing is
-    written.
+    TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
+    Where it is the one chosen nothing is written.
     """
     candidates = [name for name in settings.candidates if name != TENSORFLOW]
-    if not candidates:
+    if not candidates and models.served == models.exact:
         return ServedRuntime(reason="no other runtime was to be tried")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
         workplace = Path(place)
@@ -177,6 +177,8 @@ def _made(
     models: Models, candidates: Sequence[str], workplace: Path
 ) -> Iterator[tuple[str, Path | str]]:
     """Yield each candidate's folder, or why there is none."""
+    if not candidates:
+        return
     parts = workplace / "parts"
     parts.mkdir()
     try:
