@@ -123,7 +123,7 @@ class ComponentPodOperator(KubernetesPodOperator):
         kubernetes = self.kubernetes
         ours = self.trigger_class(
             pod=trigger.pod_name,
-            kubernetes=kubernetes.model_dump(mode="json"),
+            kubernetes=kubernetes.model_dump(mode="json", exclude_unset=True),
             cluster=kubernetes.cluster_of.get(self.task_id, kubernetes.default_cluster),
             labels=self._labels,
             attempt=self._attempt,

@@ -61,7 +61,8 @@ class TrainingOperator(BaseOperator):
             kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
         trigger = TrainingTrigger(
             job=job.model_dump(mode="json"),
-            kubernetes=kubernetes.model_dump(mode="json"),
+            # unset stays unset: a role's default must not win over what `pod` says
+            kubernetes=kubernetes.model_dump(mode="json", exclude_unset=True),
             cluster=kubernetes.cluster_of.get(self.task_id, kubernetes.default_cluster),
             resource=RESOURCES[job.settings.kind],
             generation=identity.generation,

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from contract.cluster_schema import KubernetesConfig
-from contract.errors import EXIT_UNEXPECTED, SlipwayError
+from contract.errors import EXIT_UNEXPECTED, SlipwayError, UserError
 from contract.records import TrainingEnded
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
@@ -101,7 +101,11 @@ class TrainingTrigger(_ClusterTrigger):
         async with self.cluster() as cluster:
             await reap(cluster, self.kubernetes.job.ttl_seconds)
             self._driver = self._open(cluster)
-            return await self._driver.run()
+            try:
+                return await self._driver.run()
+            except UserError:
+                await self._driver.kill()  # what was made before the refusal
+                raise
 
     async def on_kill(self) -> None:
         """Remove the job, if it is still this attempt's."""

@@ -98,21 +98,26 @@ def step_function(learner: Learner, batch_examples: int) -> StepFunction:
 
     Returns:
         A function to scalars by name: `loss`, the weighted mean over the batch of all replicas plus
-        the model's own penalties; `input_seconds`, for which this process waited for its batch;
-        `gradient_norm` before it was clipped, where `train.clip_norm` is set; `is_skipped` and
-        `loss_scale` under mixed_float16.
+        the model's own penalties; `input_seconds`, for which this process waited for its batch (0
+        with `is_deterministic`); `gradient_norm` before it was clipped, where `train.clip_norm` is
+        set; `is_skipped` and `loss_scale` under mixed_float16.
     """
     strategy = learner.strategy
     compute = replica_function(learner, batch_examples)
 
+    def now() -> tf.Tensor:
+        if learner.config.train.is_deterministic:
+            return tf.zeros([], tf.float64)  # TensorFlow refuses to read a clock then
+        return tf.timestamp()
+
     # autograph would rewrap the errors of user code, and needs nothing here
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def step(batches: Iterator[Any]) -> Figures:
-        started = tf.timestamp()
+        started = now()
         with tf.control_dependencies([started]):
             batch = next(batches)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            input_seconds = tf.timestamp() - started
+            input_seconds = now() - started
         figures, gradients = strategy.run(compute, args=(batch,))
         figures = {name: _local(strategy, value) for name, value in figures.items()}
         if learner.loss_scale is None:
@@ -158,7 +163,7 @@ def replica_function(
 def apply(learner: Learner, gradients: Gradients) -> None:
     """Move the trainable variables along gradients that are complete."""
     variables = learner.model.trainable_variables
-    pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+    pairs = [(_once(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     learner.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
 
 
@@ -237,6 +242,19 @@ def clipped(gradients: Gradients, learner: Learner) -> tuple[Gradients, tf.Tenso
     dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
     clipped, norm = tf.clip_by_global_norm(dense, learner.config.train.clip_norm)
     return clipped, norm
+
+
+def _once(gradient: Any) -> Any:
+    """Add up what an embedding's sparse gradient says of one row in several places.
+
+    Keras 3.15 squares the places one by one, and not their sum: Adam's second moments of ids that
+    come twice in a batch are too small then.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
 def _are_finite(gradients: Gradients) -> tf.Tensor:

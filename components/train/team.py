@@ -6,6 +6,7 @@ reason; whoever is silent is named. Losing a member ends the training (to be sta
 launcher, from the last checkpoint), unless its kind is replaceable.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -272,8 +273,9 @@ class MemberTeam(Team):
         self._chief.send(kind, fields)
 
     def stopping(self, signal_name: str) -> None:
-        """Tell the chief that this process was told to stop."""
-        self._chief.send("stopping", {"signal": signal_name})
+        """Tell the chief that this process was told to stop, if it is there to hear it."""
+        with contextlib.suppress(PeerError):
+            self._chief.send("stopping", {"signal": signal_name})
 
     def report(self, error: Exception) -> None:
         """Tell the chief why this process fails, and wait until it has taken note."""

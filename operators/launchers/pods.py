@@ -36,6 +36,7 @@ SERVICES = "services"
 _HEARTBEAT_SECONDS = 60.0
 _LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
 _REMOVAL_SECONDS = 60.0
+_SETTLE_SECONDS = 2.0  # those who fall by another's death may be seen before him
 
 Say = Callable[[int, str], None]  # logging level and text
 
@@ -115,7 +116,13 @@ class PodJob:
             if isinstance(decision, JobEnd):
                 return decision
             if decision is not None:
-                end = await self._restart(decision)
+                await asyncio.sleep(_SETTLE_SECONDS)
+                await self._look()
+                settled = decide(self.job, list(self._ends.values()), self._rounds.used)
+                assert settled is not None
+                if isinstance(settled, JobEnd):
+                    return settled
+                end = await self._restart(settled)
                 continue
             await self._pods.changed(_LOOK_SECONDS)
         return end

@@ -8,6 +8,7 @@ from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
 from operators.job_spec import JobSpec, Replica
 
 _LONGEST_BACKOFF_SECONDS = 60.0
+_BY_SIGNAL = 128  # shells and container runtimes add the signal's number to it
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class End:
     @property
     def is_good(self) -> bool:
         return self.exit_code == EXIT_DONE
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether it did not end by itself: by a signal, or with its pod."""
+        return self.exit_code is None or self.exit_code > _BY_SIGNAL
 
     def __str__(self) -> str:
         code = "vanished" if self.exit_code is None else f"exit code {self.exit_code}"
@@ -53,7 +59,8 @@ def decide(job: JobSpec, ends: Sequence[End], used: Mapping[Role, int]) -> Resta
     """Return what follows from the replicas that have ended, in the order in which they did.
 
     The chief decides the success. Exit code 2 (wrong config, code or data) ends the job at once: a
-    restart cannot mend it. Of several failures the first is taken for the cause of the others.
+    restart cannot mend it. Of several failures the cause is the first that was killed or vanished:
+    the others often fail by it, and may be seen to have ended before it is.
 
     Args:
         ends: Of this incarnation; those that were answered by a restart no longer count.
@@ -67,7 +74,7 @@ def decide(job: JobSpec, ends: Sequence[End], used: Mapping[Role, int]) -> Resta
         return JobEnd(EXIT_USER_ERROR, str(wrong))
     if not failed:
         return None
-    cause = failed[0]
+    cause = next((end for end in failed if end.is_from_outside), failed[0])
     role, count = cause.replica.role, used.get(cause.replica.role, 0)
     if count >= job.settings.max_restarts:
         return JobEnd(EXIT_UNEXPECTED, f"{cause}; role '{role}' was restarted {count} times")

@@ -174,7 +174,7 @@ def host_pods(up: dict[str, TestCluster], storage: Path, **changes: Any) -> Kube
             image=HOST_IMAGE,
             image_pull_policy="Never",
             python=sys.executable,
-            cpu="50m",
+            cpu="200m",  # with less, whatever else runs on the machine would starve them
             memory="64Mi",
             memory_limit="3Gi",
             environment={

@@ -54,7 +54,7 @@ def _runtime(clusters: dict[str, TestCluster], image: str, root: Path) -> dict[s
         {"name": "storage", "mount_path": str(root), "host_path": str(root)},
     ]
     kubernetes["pod"] |= {"image": image, "image_pull_policy": "Never", "service_account": ""}
-    kubernetes["pod"] |= {"cpu": "50m", "memory": "256Mi", "memory_limit": "3Gi"}
+    kubernetes["pod"] |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
     kubernetes["pod"]["environment"] = {}
     kubernetes["steps"] = {}
     return shipped

@@ -19,6 +19,7 @@ from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
 from operators.launchers.pods import SERVICES, PodJob
+from operators.launchers.reaper import reap
 from operators.launchers.restarts import JobEnd
 from operators.manifests import JOB, TASK
 
@@ -303,3 +304,17 @@ def test_an_exceeded_quota_keeps_no_pod_and_is_named(scene: Scene) -> None:
     assert end.exit_code == 1
     assert "exceeded quota: small" in end.reason
     assert not one.pods()
+
+
+def test_the_reaper_removes_what_nobody_came_back_for_and_nothing_else(scene: Scene) -> None:
+    one = scene.job(COUNT + "time.sleep(600)")
+    wait_for(lambda: (scene.folder / "chief-0").exists(), 60)
+    one.crash()
+
+    async def reaped(ttl_seconds: int) -> list[str]:
+        async with Cluster(one.cluster.settings) as cluster:
+            return await reap(cluster, ttl_seconds)
+
+    assert one.job.name not in asyncio.run(reaped(3600))
+    assert one.job.name in asyncio.run(reaped(0))
+    wait_for(lambda: not one.pods(), 60, "removal by the owner's end")

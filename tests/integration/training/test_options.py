@@ -75,7 +75,7 @@ def test_float16_scales_the_loss_and_skips_what_overflows(make_run):
     hook = """
 def loss(labels, outputs, weights):
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels["kind"], outputs["kind"])
-    return weights * each * 3e5  # the first scales, 2**15 times this, overflow
+    return weights * each * 1e3  # the first scales, 2**15 times this, overflow
 """
     overrides = {"train.precision": "mixed_float16", "train.log_every_steps": 1}
     made = make_run(model=BUILD + hook, overrides=overrides)
@@ -91,6 +91,28 @@ def loss(labels, outputs, weights):
     state = arrays_of(made, 40)
     assert state["loss_scale"][0] == scales[-1]
     assert state["optimizer:0"] == 40 - sum(skipped)  # iterations
+
+
+def test_ids_that_come_twice_in_a_batch_count_as_their_sum(make_run):
+    model = """
+import keras
+
+def build_model(features, hyperparameters):
+    ids = keras.ops.cast(features["x"] > 0.5, "int32")
+    hidden = keras.layers.Flatten()(keras.layers.Embedding(2, 4)(ids))
+    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(hidden))
+"""
+    # a norm that nothing reaches: clipping makes gradients dense, in which each row is a sum
+    sparse, dense = (
+        make_run(model=model, overrides={"train.steps": 10, **more})
+        for more in ({}, {"train.clip_norm": 1e9})
+    )
+    sparse.train()
+    dense.train()
+    for found, expected in zip(
+        checkpoints_weights(sparse, 10), checkpoints_weights(dense, 10), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_callbacks_learning_rate_is_used(make_run):

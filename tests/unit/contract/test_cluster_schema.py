@@ -57,6 +57,13 @@ def test_the_last_of_pod_step_and_role_that_says_a_key_wins() -> None:
     assert (ps.cpu, ps.image, ps.environment) == ("4", "slipway:1", {"A": "1", "B": "2"})
 
 
+def test_what_was_not_said_stays_unsaid_when_it_is_written_down_and_read_again() -> None:
+    config = kubernetes(roles={"chief": {"gpus": 1}})
+    again = KubernetesConfig.model_validate_json(config.model_dump_json(exclude_unset=True))
+    assert again.pod_of("train", "chief") == config.pod_of("train", "chief")
+    assert again.pod_of("train", "chief").image == "slipway:1"
+
+
 def test_a_default_that_is_said_wins_over_what_was_said_before() -> None:
     assert PodConfig(gpus=2).merged(PodConfig(gpus=0)).gpus == 0
     assert PodConfig(gpus=2).merged(PodConfig(cpu="1"), None).gpus == 2

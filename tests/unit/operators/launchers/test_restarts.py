@@ -50,6 +50,13 @@ def test_an_all_reduce_starts_whole_again_after_one_loss() -> None:
     assert restart.reason == "worker-0: exit code 137 (OOMKilled)"
 
 
+def test_of_several_failures_the_one_from_outside_is_the_cause_and_pays() -> None:
+    restart = decide(ALL_REDUCE, [End(CHIEF, 1), End(WORKER, 137)], {"worker": 1})
+    assert isinstance(restart, Restart)
+    assert restart.reason == "worker-0: exit code 137"
+    assert restart.used == {"worker": 2}
+
+
 def test_a_worker_of_parameter_servers_is_replaced_alone() -> None:
     restart = decide(SERVERS, [End(OTHER, None, "deleted")], {})
     assert isinstance(restart, Restart)
