@@ -40,12 +40,13 @@ def test_part(trained_run: RunLayout, config: PipelineConfig) -> TestPart:
 def models(
     trained_run: RunLayout, config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The trained model, and the same network untrained."""
+    """The trained model, and the same network untrained: every row gets the same scores."""
     folder = tmp_path_factory.mktemp("models")
     record = Result.read(trained_run.result("transform")).detail_as(TransformRecord)
     export_candidate(trained_run, config, record, folder / "trained")
     graph = trained_run.step("transform") / record.transform_graph
     fresh = build_model(config, trained_run.frozen_pipeline, graph)
+    fresh.set_weights([np.zeros_like(weights) for weights in fresh.get_weights()])
     export(config, graph, fresh, folder / "untrained")
     return {"trained": folder / "trained", "untrained": folder / "untrained"}
 

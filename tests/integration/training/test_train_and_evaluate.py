@@ -369,7 +369,7 @@ def test_graph_that_fails_in_mid_training_is_the_users_error(make_run):
 def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("cannot mount a small disk here (needs root and CAP_SYS_ADMIN)")
     yield folder
