@@ -21,11 +21,10 @@ from contract.schema import TrainConfig
 JOB = "tiny/run"
 
 
-@pytest.fixture(autouse=True)
-def _stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has failed leaves after a while; these are threads of the test."""
-    monkeypatch.setattr(team_module, "_LEAVE_SECONDS", 3600.0)
-    monkeypatch.setattr(team_module, "_REPORT_SECONDS", 0.5)
+# A process that has failed leaves after a while; these are threads of the tests' own process. Never
+# set back: a connection that breaks after its test has ended would end all the others.
+team_module._LEAVE_SECONDS = 3600.0
+team_module._REPORT_SECONDS = 0.5
 
 
 def settings(silence: float = 20.0, replaceable: frozenset[str] = frozenset()) -> TeamSettings:
