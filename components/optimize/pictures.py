@@ -161,7 +161,7 @@ def calibration_figure(
 ) -> Figure:
     """Draw the histogram of magnitudes that each layer reads, and where 8 bits are cut off.
 
-    The first `most` layers; the stand-alone command draws one picture for each.
+    One panel for each of the first `most` layers; `ledger.json` has the ranges of all.
     """
     shown = list(zip(observed, ranges, strict=True))[:most]
     rows = -(-len(shown) // 3)
