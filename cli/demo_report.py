@@ -17,7 +17,7 @@ from cli.operating import heads_of
 from cli.outcome import read_result
 from cli.output import data, say
 from contract.layout import RunLayout
-from contract.records import BlessRecord, DeployRecord, LedgerRow, Metric, OptimizeRecord, Stack
+from contract.records import BlessRecord, DeployRecord, Metric, OptimizeRecord, Stack
 
 KIB = 1024
 
@@ -88,7 +88,7 @@ def _rows_of(played: Played) -> Iterator[tuple[str, str]]:
         for name, metric in _deciding(blessed.detail_as(BlessRecord)).items():
             yield name.capitalize(), f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
     if (optimized := read_result(played.run, "optimize")) is not None:
-        yield from _optimization(optimized.detail_as(OptimizeRecord).ledger)
+        yield from _optimization(optimized.detail_as(OptimizeRecord))
     if (tried := read_result(played.run, "canary")) is not None:
         yield from _canary(tried.detail_as(DeployRecord))
     if played.callers is not None:
@@ -101,12 +101,18 @@ def _deciding(verdict: BlessRecord) -> dict[str, Metric]:
     return {name: metric for name, metric in head.items() if name == "accuracy"}
 
 
-def _optimization(ledger: Sequence[LedgerRow]) -> Iterator[tuple[str, str]]:
-    first, last = ledger[0], [row for row in ledger if row.is_kept][-1]
+def _optimization(done: OptimizeRecord) -> Iterator[tuple[str, str]]:
+    first, last = done.ledger[0], done.ledger[-1]
     yield "Size", f"{first.size_bytes / KIB:,.0f} → {last.size_bytes / KIB:,.0f} KiB"
-    for rows in (1, 32):
+    yield "Runtime", f"tensorflow → {done.runtime.name}"
+    trial = done.runtime.trial
+    served = (trial.p50_ms_batch_1, trial.p50_ms_batch_32) if trial else (0.0, 0.0)
+    for rows, of_runtime in zip((1, 32), served, strict=True):
         before, after = (getattr(row, f"latency_ms_batch_{rows}") for row in (first, last))
-        yield f"Latency, {rows} row{'s'[: rows - 1]}", f"{before:.2f} → {after:.2f} ms"
+        yield (
+            f"Latency, {rows} row{'s'[: rows - 1]}",
+            f"{before:.2f} → {of_runtime or after:.2f} ms",
+        )
 
 
 def _canary(tried: DeployRecord) -> Iterator[tuple[str, str]]:

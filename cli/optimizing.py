@@ -1,23 +1,23 @@
 """The command that optimises a SavedModel from anywhere: optimize."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from cli.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
 from cli.options import JsonOption
 from cli.output import data, notes, print_json, quietly, say
 from contract.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from components.optimize.optimize import Optimized
-    from contract.records import LedgerRow, OptimizeRecord
+    from contract.records import LedgerRow, OptimizeRecord, ServedRuntime
     from contract.schema import OptimizeConfig
 
 LEDGER = "ledger.json"
-KEPT, UNDONE = "[green]✓[/]", "[yellow]–[/]"
 
 
 def optimize(
@@ -44,14 +44,21 @@ def optimize(
     label: Annotated[
         str, typer.Option(metavar="[OUTPUT=]FEATURE", help="The true class or value, if known.")
     ] = "",
+    runtimes: Annotated[
+        str, typer.Option(help="Tried beside TensorFlow, with commas; 'tensorflow': no other one.")
+    ] = "",
+    exports: Annotated[
+        str, typer.Option(help="Files for elsewhere: litert, litert_int8, xla_aot.")
+    ] = "",
     is_json: JsonOption = False,
 ) -> None:
     """Make a SavedModel smaller and faster, each pass held to the original's answers.
 
     Features of the examples are matched to the signatures' inputs by name; a signature that takes
     serialized examples gets them as they are. Without --label int8 is judged by how often the
-    predicted class stays the same. DIR holds model/ (and float_model/, if int8 was kept), the
-    ledger as JSON, and pictures of graph, ledger and calibration.
+    predicted class stays the same. Then OpenVINO and LiteRT are tried beside TensorFlow. DIR holds
+    model/ (and float_model/, if int8 was kept), runtime/ if another one than TensorFlow is faster,
+    exports/, the ledger as JSON, and pictures of graph, ledger, calibration and runtimes.
 
     [bold]Examples[/]
 
@@ -61,8 +68,11 @@ def optimize(
 
     [cyan]$ slipway optimize exported/ --data examples.tfrecord --out small/ --json \\
         --passes 'freeze_graph, fold_constants, {round_weights: {num_steps: 64}}'[/]
+
+    [cyan]$ slipway optimize exported/ --data examples.tfrecord --out small/ \\
+        --runtimes litert,openvino_int8 --exports litert_int8[/]
     """
-    settings = _settings(passes, budget, min_gain)
+    settings = _settings(passes, budget, min_gain, _names(runtimes), _names(exports))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: already there; choose a new folder")
     with notes.status("Loading TensorFlow") as status:
@@ -75,15 +85,29 @@ def optimize(
 
         with quietly():
             import components.optimize.optimize  # noqa: F401
-        record = _run(saved_model, examples, out, settings, label, show)
+        record = _run(saved_model, examples, out, settings, label, show, status.update)
     if is_json:
         print_json(record.model_dump(mode="json"))
         return
     data.print(ledger_table(record))
+    if record.runtime.measured:
+        data.print(runtimes_table(record.runtime))
+    for name, reason in record.runtime.exports_left_out.items():
+        say(f"{UNDONE} no export {name}: {escape(reason)}")
     say(f"Wrote [bold]{escape(str(out))}[/]; serve [bold]{escape(str(out / record.model))}[/]")
 
 
-def _settings(passes: str, budget: float | None, min_gain: float | None) -> "OptimizeConfig":
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _settings(
+    passes: str,
+    budget: float | None,
+    min_gain: float | None,
+    runtimes: list[str],
+    exports: list[str],
+) -> "OptimizeConfig":
     import yaml
 
     from contract.loader import validate
@@ -96,6 +120,8 @@ def _settings(passes: str, budget: float | None, min_gain: float | None) -> "Opt
             raw["passes"] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError([f"--passes {passes}: not a list of passes: {error}"]) from error
+    tried = {"candidates": runtimes, "exports": exports}
+    raw["runtimes"] = {key: names for key, names in tried.items() if names}
     given = {key: value for key, value in raw.items() if value is not None}
     return validate(OptimizeConfig, given, "slipway optimize")
 
@@ -106,9 +132,11 @@ def _run(
     out: Path,
     settings: "OptimizeConfig",
     label: str,
-    show: Any,
+    show: Callable[["LedgerRow"], None],
+    say_what: Callable[[str], None],
 ) -> "OptimizeRecord":
     from components.optimize.optimize import optimize as optimize_model
+    from components.optimize.runtimes.runtimes import add_runtimes
     from components.optimize.tf_examples import read_data
     from components.saved_models import load
     from contract.storage import publish_directory
@@ -116,57 +144,18 @@ def _run(
     rows = read_data(examples, load(saved_model), settings, label)
     with publish_directory(out.absolute()) as folder:
         optimized = optimize_model(saved_model, rows, settings, folder, show)
-        optimized.record.write(folder / LEDGER)
-        _draw(optimized, folder)
-    return optimized.record
+        say_what("Trying runtimes")
+        record = add_runtimes(optimized.record, rows.samples, settings.runtimes, folder)
+        record.write(folder / LEDGER)
+        _draw(optimized, record.runtime, folder)
+    return record
 
 
-def _draw(optimized: "Optimized", folder: Path) -> None:
+def _draw(optimized: "Optimized", runtime: "ServedRuntime", folder: Path) -> None:
     from components.optimize.pictures import pictures_of
+    from components.optimize.runtimes.figures import as_figure
 
     for name, figure in pictures_of(optimized):
         figure.savefig(folder / name)
-
-
-def ledger_table(record: "OptimizeRecord") -> Table:
-    """Return the ledger as a table for the terminal."""
-    has_metric = record.ledger[0].metric is not None
-    table = Table(title=f"Ledger ({record.metric}, budget {record.budget_percent:g} points)")
-    table.add_column("pass")
-    names = ["ops", "KiB", "zipped", "ms b1", "ms b32", "max diff", "mean diff", "relative"]
-    names += [
-        "agree",
-        *([record.metric.split(" of ")[0]] if has_metric else []),
-        "cold s",
-        "peak MB",
-    ]
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in record.ledger:
-        table.add_row(*_cells(row, has_metric), style=None if row.is_kept else "dim")
-    return table
-
-
-def _cells(row: "LedgerRow", has_metric: bool) -> list[str]:
-    mark = KEPT if row.is_kept else UNDONE
-    metric = [_number(row.metric, ".4f")] if has_metric else []
-    peak = None if row.peak_memory_bytes is None else row.peak_memory_bytes / 2**20
-    return [
-        f"{mark} {row.name}",
-        str(row.operations),
-        f"{row.size_bytes / 1024:,.1f}",
-        f"{row.compressed_bytes / 1024:,.1f}",
-        f"{row.latency_ms_batch_1:.2f}",
-        f"{row.latency_ms_batch_32:.2f}",
-        f"{row.max_difference:.2g}",
-        f"{row.mean_difference:.2g}",
-        f"{row.max_relative_difference:.2g}",
-        _number(row.agreement_ratio, ".4f"),
-        *metric,
-        _number(row.cold_start_seconds, ".2f"),
-        _number(peak, ".1f"),
-    ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    if runtime.measured:
+        as_figure(runtime).savefig(folder / "runtimes.png")

@@ -377,6 +377,11 @@ class ServedRuntime(Record):
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
 
     @property
+    def trial(self) -> RuntimeMeasurement | None:
+        """What was measured of the one that was chosen, if any was tried."""
+        return next((row for row in self.measured if row.name == self.name), None)
+
+    @property
     def artifacts(self) -> dict[str, str]:
         """What `optimize` leaves beside the model, by name."""
         runtime = {"runtime": self.path} if self.path else {}

@@ -1,7 +1,7 @@
 """`python -m components.optimize`: the blessed SavedModel, optimised."""
 
 from components.step import Outcome, Step, main
-from contract.records import BlessRecord, IngestRecord, LedgerRow, OptimizeRecord
+from contract.records import BlessRecord, IngestRecord, OptimizeRecord
 
 LEDGER = "ledger.json"
 
@@ -36,13 +36,14 @@ def work(step: Step) -> Outcome:
             **{name: path for name, path in models.items() if path},
             **record.runtime.artifacts,
         },
-        metrics=_figures(record.ledger[0], record.ledger[-1]),
+        metrics=_figures(record),
         reasons=_reasons(record),
     )
 
 
-def _figures(first: LedgerRow, last: LedgerRow) -> dict[str, float]:
-    """Return what the original and the result cost, and how far apart their answers are."""
+def _figures(record: OptimizeRecord) -> dict[str, float]:
+    """Return what original, result and chosen runtime cost, and how far apart answers are."""
+    first, last = record.ledger[0], record.ledger[-1]
     figures = {
         f"{name}_{when}": getattr(row, name)
         for when, row in (("before", first), ("after", last))
@@ -57,6 +58,9 @@ def _figures(first: LedgerRow, last: LedgerRow) -> dict[str, float]:
     }
     figures["max_relative_difference"] = last.max_relative_difference
     figures["agreement_ratio"] = last.agreement_ratio
+    if (trial := record.runtime.trial) is not None:
+        names = ("p50_ms_batch_1", "p50_ms_batch_32", "cpu_ms_batch_1", "cpu_ms_batch_32")
+        figures |= {f"served_{name}": getattr(trial, name) for name in (*names, "memory_mb")}
     return {name: float(value) for name, value in figures.items() if value is not None}
 
 

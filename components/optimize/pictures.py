@@ -16,7 +16,7 @@ from contract.records import TensorRange
 
 _MOST_BOXES = 60  # more do not read well on one page
 _MOST_LINES = 6
-_MOST_LAYERS = 12
+_LAYERS_A_PAGE = 12
 _COLOURS = {
     "linear": "#8ecae6",
     "integer": "#f4a3a3",
@@ -35,8 +35,10 @@ def pictures_of(optimized: Optimized) -> Iterator[tuple[str, Figure]]:
     yield "ledger.png", as_figure(record.ledger)
     yield "graph_before.png", graph_figure(optimized.before, "before")
     yield "graph_after.png", graph_figure(optimized.after, "after")
-    if optimized.observed:
-        yield "calibration.png", calibration_figure(optimized.observed, record.calibration)
+    layers = list(zip(optimized.observed, record.calibration, strict=True))
+    for page, start in enumerate(range(0, len(layers), _LAYERS_A_PAGE), 1):
+        name = f"calibration_{page}.png" if len(layers) > _LAYERS_A_PAGE else "calibration.png"
+        yield name, calibration_figure(layers[start : start + _LAYERS_A_PAGE])
 
 
 # --- graphs -------------------------------------------------------------------------------------
@@ -156,14 +158,8 @@ def _kind(kinds: Counter[str]) -> str:
 # --- calibration --------------------------------------------------------------------------------
 
 
-def calibration_figure(
-    observed: Sequence[TensorValues], ranges: Sequence[TensorRange], most: int = _MOST_LAYERS
-) -> Figure:
-    """Draw the histogram of magnitudes that each layer reads, and where 8 bits are cut off.
-
-    One panel for each of the first `most` layers; `ledger.json` has the ranges of all.
-    """
-    shown = list(zip(observed, ranges, strict=True))[:most]
+def calibration_figure(shown: Sequence[tuple[TensorValues, TensorRange]]) -> Figure:
+    """Draw the histogram of magnitudes that each layer reads, and where 8 bits are cut off."""
     rows = -(-len(shown) // 3)
     figure = Figure(figsize=(13, 2.4 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, min(3, len(shown)), squeeze=False).ravel()

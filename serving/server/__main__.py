@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import uvloop
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     options = parse(arguments)
+    np.seterr(all="ignore")  # what is not finite is looked for and answered, not warned about
     try:
         uvloop.run(ModelServer(options).run())
     except SlipwayError as error:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,19 +127,20 @@ class PredictionLog:
     def _lines(self, entries: list[tuple[bytes, float, Outputs]]) -> list[bytes]:
         """Format all entries with one pass of numpy over their rows together."""
         predictions, scores = self._columns([outputs for _, _, outputs in entries])
-        lines, start = [], 0
-        for request_id, moment, outputs in entries:
-            end = start + len(next(iter(outputs.values())))
-            line = {
+        sizes = [len(next(iter(outputs.values()))) for _, _, outputs in entries]
+        lines = [
+            {
                 "request_id": request_id.decode("latin-1"),
-                "time": round(moment, 3),
+                "time": moment,
                 "version": self._version,
-                "predictions": predictions[start:end],
-                "scores": scores[start:end],
+                "predictions": predictions[end - size : end],
+                "scores": scores[end - size : end],
             }
-            lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            start = end
-        return lines
+            for (request_id, moment, _), size, end in zip(
+                entries, sizes, accumulate(sizes), strict=True
+            )
+        ]
+        return [orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines]
 
     def _columns(self, outputs: list[Outputs]) -> tuple[list[Any], list[Any]]:
         chosen: dict[str, list[Any]] = {}
@@ -167,4 +169,6 @@ def _rows_of(columns: Mapping[str, list[Any]], rows: int) -> list[dict[str, Any]
     if not columns:
         return [{} for _ in range(rows)]
     heads = tuple(columns)
+    if len(heads) == 1:
+        return [{heads[0]: value} for value in columns[heads[0]]]
     return [dict(zip(heads, row, strict=True)) for row in zip(*columns.values(), strict=True)]

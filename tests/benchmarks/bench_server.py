@@ -1,10 +1,12 @@
 """What a REST request costs the model server, beside a plain FastAPI app and the bare model call.
 
 Prints JSON lines {name, ours, peer, limit, ratio, unit}. `ours` is the server as it is shipped:
-validation, metrics and prediction log on. `peer` is FastAPI on uvicorn (uvloop, httptools) that
-does the same with the same model and batches nothing; `limit` is the model alone, called in process
-with the same rows, batched. CPU time is the server process's own, load comes from a second process.
-Each figure is the median of five rounds in which both servers take turns.
+validation, metrics and prediction log on; names with `litert` are of the same server with the
+runtime that the optimiser chooses for such a model. `peer` is FastAPI on uvicorn (uvloop,
+httptools) that does the same with the same SavedModel and batches nothing; `limit` is that model
+alone, called in process with the same rows, batched. CPU time is the server process's own, load
+comes from a second process. Each figure is the median of five rounds in which the servers take
+turns.
 
     python tests/benchmarks/bench_server.py [--callers 64] [--seconds 3]
 """
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from contract.records import InputSpec, PackageManifest, Provenance  # noqa: E402
+from contract.records import InputSpec, PackageManifest, Provenance, ServedRuntime  # noqa: E402
 from contract.schema import HeadConfig, ServeConfig  # noqa: E402
 from contract.storage import digest_directory  # noqa: E402
 
@@ -66,8 +68,22 @@ def save_model(path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
 
 
+def make_litert(model: str, target: str) -> None:
+    """Write the model's files for LiteRT, as the optimiser does."""
+    from components.optimize.runtimes.core import Core
+    from components.optimize.runtimes.runtimes import KINDS, make
+
+    rows = {"image": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}
+    with tempfile.TemporaryDirectory() as parts:
+        make(Core.of(Path(model), rows, Path(parts)), KINDS["litert"], Path(target))
+
+
 def write_package(folder: Path) -> None:
-    """Package the model that lies in `folder/model`."""
+    """Package the model that lies in `folder/model`, and its runtime if that has one."""
+    runtime = ServedRuntime()
+    if (folder / "runtime").is_dir():
+        digest = digest_directory(folder / "runtime")
+        runtime = ServedRuntime(name="litert", path="runtime", digest=digest, tolerance=1e-4)
     classes = tuple(str(digit) for digit in range(10))
     PackageManifest(
         pipeline="digits",
@@ -77,6 +93,7 @@ def write_package(folder: Path) -> None:
         inputs={"image": InputSpec(dtype="float32", shape=(64,))},
         heads={"digit": HeadConfig(task="multiclass_classification", classes=classes)},
         serve=ServeConfig(),
+        runtime=runtime,
         provenance=Provenance(run_id="bench", git_commit="", data_digests={}, versions={}),
     ).write(folder / "package.json")
 
@@ -243,48 +260,54 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def compare(folder: Path, callers: int, seconds: float) -> dict[str, list[dict[str, float]]]:
-    """Measure all three in turns; return their rounds."""
-    ours, peer = free_port(), free_port()
-    server = ["-m", "serving.server", "--package", str(folder), "--port", str(ours)]
-    server += ["--predictions", str(folder / "predictions")]
-    rounds: dict[str, list[dict[str, float]]] = {"ours": [], "peer": [], "limit": []}
-    with (
-        running(*server, port=ours) as own,
-        running(__file__, "--fastapi", f"{folder / 'model'},{peer}", port=peer) as other,
-    ):
+def compare(
+    packages: dict[str, Path], callers: int, seconds: float
+) -> dict[str, list[dict[str, float]]]:
+    """Measure the server of each package, the peer and the bare model in turns."""
+    rounds: dict[str, list[dict[str, float]]] = {"peer": [], "limit": []}
+    model, peer_port = str(packages["tensorflow"] / "model"), free_port()
+    with ExitStack() as stack:
+        servers = {}
+        for name, package in packages.items():
+            port = free_port()
+            server = ["-m", "serving.server", "--package", str(package), "--port", str(port)]
+            server += ["--predictions", str(package / "predictions")]
+            servers[name] = port, stack.enter_context(running(*server, port=port))
+        peer = [__file__, "--fastapi", f"{model},{peer_port}"]
+        servers["peer"] = peer_port, stack.enter_context(running(*peer, port=peer_port))
         for _ in range(ROUNDS):
-            rounds["ours"].append(measure(ours, callers, seconds, own.pid))
-            rounds["peer"].append(measure(peer, callers, seconds, other.pid))
-            rounds["limit"].append(measure_model(str(folder / "model")))
+            for name, (port, process) in servers.items():
+                figures = measure(port, callers, seconds, process.pid)
+                rounds.setdefault(name, []).append(figures)
+            rounds["limit"].append(measure_model(model))
     return rounds
 
 
+FIGURES = {"cpu_us": "CPU-µs/request", "rate": "requests/s", "p50_ms": "ms", "p99_ms": "ms"}
+
+
 def report(rounds: dict[str, list[dict[str, float]]], callers: int) -> None:
-    """Print one JSON line for each figure."""
+    """Print one JSON line for each figure of each of our servers."""
 
     def median(who: str, figure: str) -> float | None:
         values = [r[figure] for r in rounds[who] if figure in r]
         return round(statistics.median(values), 3) if values else None
 
-    for figure, unit in (
-        ("cpu_us", "CPU-µs/request"),
-        ("rate", "requests/s"),
-        ("p50_ms", "ms"),
-        ("p99_ms", "ms"),
-    ):
-        line: dict[str, Any] = {"name": f"server_{figure}_{callers}_callers"}
-        line |= {who: median(who, figure) for who in ("ours", "peer", "limit")}
-        ours, peer = line["ours"], line["peer"]
-        line["ratio"] = round(ours / peer, 3) if ours and peer else None
-        print(json.dumps(line | {"unit": unit}), flush=True)
+    for ours in (name for name in rounds if name not in ("peer", "limit")):
+        of = "" if ours == "tensorflow" else f"{ours}_"
+        for figure, unit in FIGURES.items():
+            line: dict[str, Any] = {"name": f"server_{of}{figure}_{callers}_callers"}
+            line |= {"ours": median(ours, figure)}
+            line |= {who: median(who, figure) for who in ("peer", "limit")}
+            line["ratio"] = round(line["ours"] / line["peer"], 3)
+            print(json.dumps(line | {"unit": unit}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3.0)
-    for internal in ("--load", "--fastapi", "--model-only"):
+    for internal in ("--load", "--fastapi", "--model-only", "--litert"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.load:
@@ -293,13 +316,22 @@ def main() -> None:
     elif given.fastapi:
         model, _, port = given.fastapi.rpartition(",")
         serve_fastapi(model, int(port))
+    elif given.litert:
+        model, _, target = given.litert.partition(",")
+        Path(target).mkdir()
+        make_litert(model, target)
     elif given.model_only:
         print(json.dumps(model_only(given.model_only)))
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            save_model(Path(folder) / "model")
-            write_package(Path(folder))
-            report(compare(Path(folder), given.callers, given.seconds), given.callers)
+        with tempfile.TemporaryDirectory() as place:
+            packages = {name: Path(place) / name for name in ("tensorflow", "litert")}
+            for folder in packages.values():
+                save_model(folder / "model")
+            litert = [str(packages["litert"] / part) for part in ("model", "runtime")]
+            subprocess.run([sys.executable, __file__, "--litert", ",".join(litert)], check=True)
+            for folder in packages.values():
+                write_package(folder)
+            report(compare(packages, given.callers, given.seconds), given.callers)
 
 
 if __name__ == "__main__":
