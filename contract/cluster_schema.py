@@ -14,7 +14,7 @@ Role = Literal["chief", "worker", "ps", "evaluator"]
 class ClusterSection(BaseModel):
     """Base of these sections: frozen, strict, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
 
 class ClusterConfig(ClusterSection):

@@ -26,7 +26,9 @@ class Record(BaseModel):
     next; so every document ever written stays readable.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", serialize_by_alias=True, defer_build=True
+    )
 
     current_version: ClassVar[int] = 1
     upgrades: ClassVar[dict[int, Upgrade]] = {}
