@@ -15,7 +15,7 @@ from contract.errors import (
     SlipwayError,
     UserError,
 )
-from contract.records import Stack
+from contract.records.stack import Stack
 
 ANSWER_SECONDS = 30.0
 MOST_ROWS = 100  # Airflow's own limit of a page

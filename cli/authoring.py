@@ -118,7 +118,7 @@ def schema_text() -> str:
     """Return the JSON Schema of `pipeline.yaml` as it belongs in its file."""
     import json
 
-    from contract.schema import PipelineConfig
+    from contract.schema.pipeline import PipelineConfig
 
     document = PipelineConfig.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"

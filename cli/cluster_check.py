@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cli.preflight import Finding
 from contract.errors import SlipwayError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 from operators.environment import current_runtime
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from contract.errors import NotFoundError, ServiceUnavailableError, UserError
-from contract.records import Stack
-from contract.schema import HeadConfig
+from contract.records.stack import Stack
+from contract.schema.data import HeadConfig
 
 ANSWER_SECONDS = 30.0
 VERSION_HEADER = "x-slipway-version"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract.layout import RunLayout
-from contract.records import LoadReport
+from contract.records.package import LoadReport
 
 PIPELINE = "digits"
 CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}

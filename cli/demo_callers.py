@@ -9,7 +9,7 @@ from pathlib import Path
 from contract.errors import ServiceUnavailableError
 from contract.layout import RunLayout
 from contract.loader import PROJECT, state_folder
-from contract.records import LoadReport
+from contract.records.package import LoadReport
 
 REQUESTS_PER_SECOND = 400
 POLL_SECONDS = 0.5

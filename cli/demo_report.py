@@ -17,7 +17,10 @@ from cli.operating import heads_of
 from cli.outcome import read_result
 from cli.output import data, say
 from contract.layout import RunLayout
-from contract.records import BlessRecord, DeployRecord, Metric, OptimizeRecord, Stack
+from contract.records.evaluation import BlessRecord, Metric
+from contract.records.optimization import OptimizeRecord
+from contract.records.stack import Stack
+from contract.records.traffic import DeployRecord
 
 KIB = 1024
 

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from contract.records import LedgerRow, OptimizeRecord, RuntimeMeasurement, ServedRuntime
+    from contract.records.optimization import (
+        LedgerRow,
+        OptimizeRecord,
+        RuntimeMeasurement,
+        ServedRuntime,
+    )
 
 KEPT, UNDONE = "[green]✓[/]", "[yellow]–[/]"
 

@@ -15,7 +15,7 @@ from contract.errors import EXIT_UNEXPECTED
 
 if TYPE_CHECKING:
     from components.loadtest import Load
-    from contract.records import LoadReport
+    from contract.records.package import LoadReport
 
 CONCURRENCY_OF_REPLAY = 64  # enough that a slow answer does not hold up the ones that are due
 

@@ -14,7 +14,7 @@ from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.layout import STEPS, PipelineLayout, RunLayout
 from contract.loader import PROJECT
-from contract.records import Result
+from contract.records.record import Result
 from contract.storage import local_path
 from operators.launchers.processes import command_line
 from operators.processes import StepProcess

@@ -12,7 +12,7 @@ from contract.errors import ConfigError
 
 if TYPE_CHECKING:
     from cli.stack import DataPlaneOptions, Plan
-    from contract.records import Stack
+    from contract.records.stack import Stack
 
 
 def up(

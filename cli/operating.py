@@ -13,7 +13,7 @@ from cli.output import data, notes, print_json, quietly, say
 from contract.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from contract.schema import HeadConfig
+    from contract.schema.data import HeadConfig
 
 
 def predict(
@@ -52,7 +52,7 @@ def heads_of(name: str, version: int) -> "dict[str, HeadConfig]":
     """Return the heads of a version, from its package."""
     from cli.services import artifact_root
     from contract.layout import PipelineLayout
-    from contract.records import PackageManifest
+    from contract.records.package import PackageManifest
 
     folder = PipelineLayout(artifact_root(), name).version(version)
     return PackageManifest.read(folder / "package.json").heads

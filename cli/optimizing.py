@@ -14,8 +14,8 @@ from contract.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from components.optimize.optimize import Optimized
-    from contract.records import LedgerRow, OptimizeRecord, ServedRuntime
-    from contract.schema import OptimizeConfig
+    from contract.records.optimization import LedgerRow, OptimizeRecord, ServedRuntime
+    from contract.schema.optimize import OptimizeConfig
 
 LEDGER = "ledger.json"
 
@@ -111,7 +111,7 @@ def _settings(
     import yaml
 
     from contract.loader import validate
-    from contract.schema import OptimizeConfig
+    from contract.schema.optimize import OptimizeConfig
 
     raw: dict[str, Any] = {"budget_percent": budget, "min_gain_ratio": min_gain}
     if passes:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, NotFoundError
 from contract.layout import STEPS, RunLayout
-from contract.records import BlessRecord, DeployRecord, PackageRecord, Result
+from contract.records.evaluation import BlessRecord
+from contract.records.package import PackageRecord
+from contract.records.record import Result
+from contract.records.traffic import DeployRecord
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cli.output import quietly
 from contract.errors import SlipwayError
 from contract.loader import load_pipeline
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
 
 # Raw examples, transformed examples and the checkpoints each cost about as much as the data.

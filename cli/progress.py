@@ -2,7 +2,7 @@
 
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 
 MOST_CHARACTERS = 200
 

@@ -8,7 +8,7 @@ from typing import Any
 from cli.output import quietly
 from contract.errors import DataError, NotFoundError
 from contract.layout import PipelineLayout, RunLayout
-from contract.records import IngestRecord
+from contract.records.data import IngestRecord
 
 MOST_ROWS = 1000
 

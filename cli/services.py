@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from contract.errors import ServiceUnavailableError
 from contract.loader import state_folder
-from contract.records import Stack
+from contract.records.stack import Stack
 
 if TYPE_CHECKING:
     from components.agent_client import AgentClient

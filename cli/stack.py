@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.services import stack_environment
 from contract.loader import state_folder
-from contract.records import Stack
+from contract.records.stack import Stack
 from contract.storage import create_exclusively
 from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
 from serving.agent.programs import agent_program, envoy_program

@@ -12,7 +12,8 @@ from cli.services import artifact_root, open_agent, read_stack
 from cli.traffic import in_words
 from contract.errors import NotFoundError, ServiceUnavailableError
 from contract.layout import STEPS, PipelineLayout, RunLayout
-from contract.records import Observation, PackageManifest, TrafficPlan
+from contract.records.package import PackageManifest
+from contract.records.traffic import Observation, TrafficPlan
 from contract.storage import size_bytes
 
 STATUS_PATIENCE_SECONDS = 2.0

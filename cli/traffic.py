@@ -13,7 +13,7 @@ from contract.errors import NotFoundError
 if TYPE_CHECKING:
     from components.agent_client import AgentClient
     from contract.layout import PipelineLayout
-    from contract.records import TrafficPlan
+    from contract.records.traffic import TrafficPlan
 
     Change = Callable[[AgentClient, PipelineLayout, str], TrafficPlan]
 

@@ -17,7 +17,8 @@ from contract.errors import (
     SlipwayError,
     UserError,
 )
-from contract.records import Observation, Record, TrafficPlan
+from contract.records.record import Record
+from contract.records.traffic import Observation, TrafficPlan
 
 RecordT = TypeVar("RecordT", bound=Record)
 

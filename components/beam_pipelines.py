@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from contract.errors import ConfigError, StorageError
-from contract.schema import BeamConfig
+from contract.schema.data import BeamConfig
 
 if TYPE_CHECKING:
     import apache_beam as beam

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from contract.errors import DataError, NotFoundError, SlipwayError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest
+from contract.records.training import CheckpointManifest
 from contract.storage import Attempt, digest_file, publish_directory
 
 if TYPE_CHECKING:

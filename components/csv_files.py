@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from components.raw_rows import BadRow, SourceRows
 from contract.errors import DataError, did_you_mean
-from contract.schema import CsvSource
+from contract.schema.data import CsvSource
 
 if TYPE_CHECKING:
     import _csv

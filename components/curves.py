@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from components.metrics import Answers, Array
-from contract.records import Curve, Curves
+from contract.records.evaluation import Curve, Curves
 
 _MOST_POINTS = 200
 _MOST_CLASSES = 100  # a matrix of more would outgrow the rest of a verdict

@@ -11,8 +11,8 @@ from components.raw_examples import ID, WEIGHT, label_key
 from components.shards import broken_shard, check_shards
 from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.schema.pipeline import PipelineConfig
 
 _LABELS = label_key("")
 _SLICES = "slice:"

@@ -19,7 +19,8 @@ from components.csv_files import check_columns, read_csv, read_header
 from components.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, required_columns
 from contract.errors import DataError
 from contract.layout import PipelineLayout
-from contract.schema import CsvSource, PipelineConfig
+from contract.schema.data import CsvSource
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import create_exclusively, digest_bytes, exclusive_lock
 
 _DELTA_NAME = re.compile(r"^(\d+)-[0-9a-f]{12}\.csv$")

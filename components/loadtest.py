@@ -15,7 +15,7 @@ import aiohttp
 import numpy as np
 
 from contract.errors import DataError
-from contract.records import LoadReport
+from contract.records.package import LoadReport
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.errors import ConfigError, did_you_mean
-from contract.records import Metric
-from contract.schema import PipelineConfig
+from contract.records.evaluation import Metric
+from contract.schema.pipeline import PipelineConfig
 
 Array = npt.NDArray[Any]
 Custom = Mapping[str, Mapping[str, Callable[[Array, Array, Array], float]]]

@@ -37,7 +37,7 @@ from typing import Any
 
 from components.user_code import function_of, load_module, optional_function, user_code
 from contract.errors import UserCodeError, did_you_mean
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 MODEL_FILE = "model.py"
 

@@ -12,7 +12,8 @@ from components.examples import feature_spec, model_inputs
 from components.model_hooks import MODEL_FILE, load_hooks
 from components.user_code import user_code
 from contract.errors import UserCodeError, did_you_mean
-from contract.schema import HeadConfig, PipelineConfig
+from contract.schema.data import HeadConfig
+from contract.schema.pipeline import PipelineConfig
 
 _WHERE = f"{MODEL_FILE}: build_model"
 

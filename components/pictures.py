@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from contract.records import Curve, Curves
-from contract.schema import HeadConfig
+from contract.records.evaluation import Curve, Curves
+from contract.schema.data import HeadConfig
 
 _MOST_LABELLED_CLASSES = 20
 _PANEL_INCHES = 4.5

@@ -18,7 +18,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
 from contract.errors import DataError
-from contract.schema import FeatureConfig, PipelineConfig
+from contract.schema.data import FeatureConfig
+from contract.schema.pipeline import PipelineConfig
 
 Array = npt.NDArray[Any]
 

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from components.raw_examples import ID, WEIGHT, label_key
 from components.raw_values import Flat, flatten, problems_of, read_values
-from contract.schema import FeatureConfig, PipelineConfig
+from contract.schema.data import FeatureConfig
+from contract.schema.pipeline import PipelineConfig
 
 Mask = npt.NDArray[np.bool_]
 

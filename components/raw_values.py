@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.raw_examples import ARROW_TYPES
-from contract.schema import FeatureConfig
+from contract.schema.data import FeatureConfig
 
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]

@@ -15,8 +15,11 @@ from pathlib import Path
 
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout, RunLayout, run_folder
-from contract.records import BlessRecord, DeployRecord, PackageManifest, Result, TrafficPlan
-from contract.schema import RetentionConfig
+from contract.records.evaluation import BlessRecord
+from contract.records.package import PackageManifest
+from contract.records.record import Result
+from contract.records.traffic import DeployRecord, TrafficPlan
+from contract.schema.pipeline import RetentionConfig
 from contract.storage import exclusive_lock
 
 log = logging.getLogger("slipway")

@@ -27,8 +27,9 @@ from components.examples import model_inputs
 from components.models import head_outputs, head_scores
 from components.raw_examples import Array, RawColumns
 from contract.errors import DataError
-from contract.records import InputSpec
-from contract.schema import FeatureConfig, HeadConfig, PipelineConfig
+from contract.records.package import InputSpec
+from contract.schema.data import FeatureConfig, HeadConfig
+from contract.schema.pipeline import PipelineConfig
 
 RAW_SIGNATURE = "serving_default"
 EXAMPLES_SIGNATURE = "serving_examples"

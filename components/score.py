@@ -24,8 +24,9 @@ from components.raw_rows import BadRow
 from components.saved_models import load, predict_examples
 from components.scoring_formats import WRITABLE, ExampleRows, extension, read_rows, write_answers
 from contract.errors import DataError
-from contract.records import InputSpec, PackageManifest
-from contract.schema import HeadConfig, PipelineConfig
+from contract.records.package import InputSpec, PackageManifest
+from contract.schema.data import HeadConfig
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import storage_errors, write_atomically
 
 _FAILED = "failed"

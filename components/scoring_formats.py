@@ -16,7 +16,8 @@ from components.csv_files import check_columns, read_csv
 from components.raw_examples import READ_ROWS, encode
 from components.raw_rows import BadRow, RowParser, SourceRows, required_columns
 from contract.errors import DataError, UserError
-from contract.schema import CsvSource, PipelineConfig
+from contract.schema.data import CsvSource
+from contract.schema.pipeline import PipelineConfig
 
 READABLE = (".csv", ".csv.gz", ".parquet", ".tfrecord", ".tfrecord.gz")
 WRITABLE = (".csv", ".jsonl", ".parquet", ".tfrecord", ".tfrecord.gz")

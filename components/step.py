@@ -22,9 +22,9 @@ from contract.errors import (
 )
 from contract.layout import CONTINUING, STEPS, RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, pipeline_digest
-from contract.records import Artifact, Record, Result
+from contract.records.record import Artifact, Record, Result
 from contract.roles import Role, role_of
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import (
     Attempt,
     digest_directory,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contract.layout import RunLayout
-from contract.records import Result
+from contract.records.record import Result
 from contract.storage import create_exclusively
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from components.metrics import is_lower_better
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
-from contract.records import Verdict
-from contract.schema import PipelineConfig
+from contract.records.evaluation import Verdict
+from contract.schema.pipeline import PipelineConfig
 
 _LOOK_SECONDS = 1.0
 

@@ -12,8 +12,9 @@ from pydantic import Field
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout, RunLayout
 from contract.loader import pipeline_digest
-from contract.records import Record
-from contract.schema import PipelineConfig, is_absolute
+from contract.records.record import Record
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.section import is_absolute
 
 _SOURCE_KEYS = ("files", "images", "labels", "dataset")
 

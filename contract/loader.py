@@ -14,7 +14,9 @@ from pydantic_core import ErrorDetails
 
 from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
-from contract.schema import PipelineConfig, RuntimeConfig, is_absolute
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.runtime import RuntimeConfig
+from contract.schema.section import is_absolute
 from contract.storage import digest_directory, publish_directory
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from contract.errors import UserError
 from contract.loader import load_pipeline, pipeline_folders
-from contract.schema import PipelineConfig, ScheduleConfig
+from contract.schema.pipeline import PipelineConfig, ScheduleConfig
 from operators import explanations
 from operators.approval import ApproveOperator
 from operators.component import PipelineRef

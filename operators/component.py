@@ -14,8 +14,8 @@ from contract.command import StepCommand
 from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.loader import PROJECT, state_folder
-from contract.records import Result
-from contract.schema import NotifyConfig
+from contract.records.record import Result
+from contract.schema.pipeline import NotifyConfig
 from contract.storage import Attempt, local_path
 from operators.environment import component_environment, install_requirements
 from operators.launchers.processes import command_line

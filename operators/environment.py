@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contract.errors import ConfigError, ServiceUnavailableError
 from contract.loader import PROJECT, load_runtime, state_folder
-from contract.schema import RuntimeConfig
+from contract.schema.runtime import RuntimeConfig
 from contract.storage import exclusive_lock, local_path, publish_directory
 
 _UV_CANNOT_RESOLVE = 1  # uv's exit code for "no"; 2 and above are uv's own troubles (network, disk)

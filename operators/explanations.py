@@ -1,6 +1,6 @@
 """What the Airflow UI says about a run, its groups and its tasks."""
 
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 TASKS = {
     "start": "Checks the overrides, freezes config and code for this run, looks for news. "

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from contract.cluster_schema import JobConfig, Role
 from contract.command import StepCommand
-from contract.schema import TrainConfig
+from contract.schema.cluster import JobConfig, Role
+from contract.schema.training import TrainConfig
 
 _NAME_CHARACTERS = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.cluster_schema import KubernetesConfig, PodConfig, VolumeConfig
+from contract.schema.cluster import KubernetesConfig, PodConfig, VolumeConfig
 from operators.job_spec import JobSpec, Replica, tf_config
 
 Manifest = dict[str, Any]

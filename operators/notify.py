@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from airflow.sdk import BaseHook, BaseNotifier
 
-from contract.schema import NotifyConfig
+from contract.schema.pipeline import NotifyConfig
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError, UserError
 from contract.layout import RunLayout
-from contract.records import Result
+from contract.records.record import Result
 from contract.storage import Attempt
 
 

@@ -9,10 +9,10 @@ from airflow.sdk.exceptions import AirflowException
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from contract.cluster_schema import KubernetesConfig
 from contract.command import StepCommand
 from contract.errors import ConflictError
-from contract.records import Result
+from contract.records.record import Result
+from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from operators.component import PipelineRef, airflow_errors
 from operators.launchers.cluster import error_of

@@ -1,7 +1,7 @@
 """What a pod finds of a pipeline's own packages: they lie on the storage that all pods see."""
 
-from contract.cluster_schema import KubernetesConfig, PodConfig
 from contract.layout import RunLayout
+from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.storage import local_path
 from operators.environment import install_requirements
 

@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from contract.errors import ConfigError, did_you_mean
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 # The fields of the form that stand for one config key each.
 _CONFIG_FIELDS = {"training_steps": "train.steps", "learning_rate": "train.learning_rate"}

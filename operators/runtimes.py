@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from contract.layout import STEPS
-from contract.schema import RuntimeConfig
+from contract.schema.runtime import RuntimeConfig
 
 OperatorFactory = Callable[..., Any]
 

@@ -8,7 +8,10 @@ from typing import Any
 from airflow.sdk import Asset, AssetAlias, SkipMixin
 
 from contract.layout import RunLayout
-from contract.records import BlessRecord, DeployRecord, Result, TrainingEnded
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Result
+from contract.records.traffic import DeployRecord
+from contract.records.training import TrainingEnded
 from operators.component import ComponentOperator, PipelineRef
 from operators.notify import Kind, Notice, announce
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from contract.cluster_schema import KubernetesConfig
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
+from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from operators.component import PipelineRef, airflow_errors
 from operators.job_spec import JobSpec, training_job

@@ -14,9 +14,9 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from contract.cluster_schema import KubernetesConfig
 from contract.errors import EXIT_UNEXPECTED, SlipwayError, UserError
-from contract.records import TrainingEnded
+from contract.records.training import TrainingEnded
+from contract.schema.cluster import KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest

@@ -6,7 +6,9 @@ from pathlib import Path
 from components.agent_client import AgentClient
 from components.step import Outcome, Step, main
 from contract.errors import NotFoundError
-from contract.records import BlessRecord, IngestRecord, TrafficPlan, TransformRecord
+from contract.records.data import IngestRecord, TransformRecord
+from contract.records.evaluation import BlessRecord
+from contract.records.traffic import TrafficPlan
 
 CANDIDATE = "candidate"
 

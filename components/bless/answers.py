@@ -10,7 +10,7 @@ from components.metrics import Answers
 from components.raw_examples import Array, RawColumns, read_rows
 from components.saved_models import LoadedModel, load, predict_columns, predict_examples
 from contract.errors import DataError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 # Both signatures hold the same graph; batches of another width may round otherwise.
 _SIGNATURE_TOLERANCE = 1e-5

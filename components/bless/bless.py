@@ -16,8 +16,8 @@ from components.metrics import (
     measure_own,
 )
 from components.user_code import user_code
-from contract.records import Metric
-from contract.schema import PipelineConfig
+from contract.records.evaluation import Metric
+from contract.schema.pipeline import PipelineConfig
 
 Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 

@@ -8,8 +8,8 @@ from components.saved_models import export
 from components.verdicts import best_step, read_verdicts
 from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.schema.pipeline import PipelineConfig
 
 
 def export_candidate(

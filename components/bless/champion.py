@@ -6,8 +6,8 @@ from pathlib import Path
 
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
-from contract.records import InputSpec, PackageManifest
-from contract.schema import PipelineConfig
+from contract.records.package import InputSpec, PackageManifest
+from contract.schema.pipeline import PipelineConfig
 
 
 @dataclass(frozen=True)

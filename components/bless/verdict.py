@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from components.bless.comparison import Comparison
 from components.metrics import Custom, check_metric_name, is_lower_better, metric_names
-from contract.records import Metric
-from contract.schema import BlessConfig, PipelineConfig
+from contract.records.evaluation import Metric
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import BlessConfig
 
 
 @dataclass(frozen=True)

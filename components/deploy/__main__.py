@@ -6,14 +6,10 @@ from pathlib import Path
 
 from components.step import Outcome, Step, main
 from contract.errors import UserError
-from contract.records import (
-    BlessRecord,
-    DeployRecord,
-    LadderStep,
-    PackageManifest,
-    PackageRecord,
-    Record,
-)
+from contract.records.evaluation import BlessRecord
+from contract.records.package import PackageManifest, PackageRecord
+from contract.records.record import Record
+from contract.records.traffic import DeployRecord, LadderStep
 
 
 def work(step: Step) -> Outcome:

@@ -19,7 +19,7 @@ from components.deploy.plans import (
 )
 from components.deploy.state import STATE_FILE, CanaryState, Ending
 from components.deploy.stopping import StoppedError, stops_on_sigterm
-from contract.records import ArmObservation, LadderStep, Observation, Shadow, TrafficPlan
+from contract.records.traffic import ArmObservation, LadderStep, Observation, Shadow, TrafficPlan
 
 log = logging.getLogger("slipway")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from components.agent_client import AgentClient
 from components.deploy.deployment import SYSTEM_CLOCK, Clock
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 
 # Short against the two seconds within which a rolled-back canary must be without traffic.
 _FIRST_POLL_SECONDS = 0.05

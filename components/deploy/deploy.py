@@ -9,7 +9,7 @@ from components.deploy.deployment import Deployment
 from components.deploy.plans import Note, on_standby, without_trial
 from components.deploy.state import STATE_FILE, CanaryState
 from contract.errors import NotFoundError
-from contract.records import DeployRecord, TrafficPlan
+from contract.records.traffic import DeployRecord, TrafficPlan
 
 log = logging.getLogger("slipway")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from components.agent_client import AgentClient
 from components.tracking import Tracker
 from contract.layout import PipelineLayout
-from contract.records import BlessRecord, PackageManifest
-from contract.schema import PipelineConfig
+from contract.records.evaluation import BlessRecord
+from contract.records.package import PackageManifest
+from contract.schema.pipeline import PipelineConfig
 
 
 def _utc_now() -> datetime:

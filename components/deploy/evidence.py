@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from contract.records import ArmObservation, Record
+from contract.records.record import Record
+from contract.records.traffic import ArmObservation
 
 
 class Counts(Record):

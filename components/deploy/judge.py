@@ -33,8 +33,8 @@ from components.deploy.sequential import (
     log_likelihood_ratio,
     log_share_ratio,
 )
-from contract.records import Decision
-from contract.schema import DeployConfig
+from contract.records.traffic import Decision
+from contract.schema.serving import DeployConfig
 
 _QUANTILE = 0.95
 _SLOW = Limits(allowed=1 - _QUANTILE, refused=4 * (1 - _QUANTILE))

@@ -6,7 +6,7 @@ from components.deploy.plans import Note, out_of_service, with_champion, without
 from components.retention import remove_version
 from contract.errors import NotFoundError, ServiceUnavailableError, UserError
 from contract.layout import PipelineLayout
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 
 # A server has to load and warm its model before it gets traffic, and to drain before it stops.
 _TIMEOUT_SECONDS = 300.0

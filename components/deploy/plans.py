@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from contract.records import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, Shadow, TrafficPlan
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.plans import Note, with_champion
 from contract.errors import ServiceUnavailableError
-from contract.records import DeployRecord, TrafficPlan
+from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")

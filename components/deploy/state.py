@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Literal
 
 from components.deploy.evidence import Counts
-from contract.records import ArmObservation, LadderStep, Record, TrafficPlan
+from contract.records.record import Record
+from contract.records.traffic import ArmObservation, LadderStep, TrafficPlan
 
 STATE_FILE = "state.json"
 

@@ -3,7 +3,7 @@
 from components.step import Outcome, Step, help_step, main
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.records import TransformRecord
+from contract.records.data import TransformRecord
 from contract.roles import Role
 
 

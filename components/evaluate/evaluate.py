@@ -18,8 +18,10 @@ from components.tracking import Tracker
 from components.verdicts import best_step, read_verdicts
 from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import EvaluateRecord, TrainingEnded, TransformRecord, Verdict
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.records.evaluation import EvaluateRecord, Verdict
+from contract.records.training import TrainingEnded
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt, write_atomically
 from contract.stores import FolderStore, ObjectStore
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from components.pictures import draw
 from components.tracking import Tracker
-from contract.records import Metric, Verdict
-from contract.schema import HeadConfig
+from contract.records.evaluation import Metric, Verdict
+from contract.schema.data import HeadConfig
 
 _MARK = "lag_seconds"  # the last of a verdict's figures: where it is, all are
 

@@ -16,8 +16,8 @@ from components.metrics import Answers, Custom, measure, measure_own
 from components.model_hooks import MODEL_FILE, custom_metrics
 from components.models import build_model, head_outputs, head_scores
 from components.user_code import user_code
-from contract.records import Curves, Metric
-from contract.schema import PipelineConfig
+from contract.records.evaluation import Curves, Metric
+from contract.schema.pipeline import PipelineConfig
 
 Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 

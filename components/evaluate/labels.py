@@ -8,7 +8,7 @@ import tensorflow as tf
 from components.examples import Columns, ExampleSource, load_columns
 from components.raw_examples import Array, label_key
 from contract.errors import DataError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 def load_labelled(source: ExampleSource, config: PipelineConfig) -> Columns:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from components.evaluate.protocol import Checkpoint, Lease
 from contract.errors import DataError, NotFoundError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest, TrainingEnded, Verdict
+from contract.records.evaluation import Verdict
+from contract.records.training import CheckpointManifest, TrainingEnded
 from contract.storage import digest_bytes
 from contract.stores import Store
 

@@ -11,7 +11,8 @@ from typing import Any
 from components.evaluate.protocol import Action, Kind, State, advance
 from components.evaluate.queue import Queue
 from contract.errors import DataError, NotFoundError, ServiceUnavailableError, SlipwayError
-from contract.records import TrainingEnded, Verdict
+from contract.records.evaluation import Verdict
+from contract.records.training import TrainingEnded
 
 _BEATS_A_LEASE = 4
 

@@ -3,7 +3,7 @@
 from components.ingest.ingest import EXAMPLES, ingest
 from components.labels import list_deltas
 from components.step import Outcome, Step, main
-from contract.records import IngestRecord
+from contract.records.data import IngestRecord
 
 
 def work(step: Step) -> Outcome:

@@ -9,8 +9,8 @@ from pathlib import Path
 from components.ingest.written import Written
 from components.tfrecord_shards import name_shards
 from contract.errors import DataError
-from contract.records import empty_splits
-from contract.schema import SPLITS
+from contract.records.data import empty_splits
+from contract.schema.data import SPLITS
 
 _REASONS_SHOWN = 5
 

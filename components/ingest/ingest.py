@@ -11,8 +11,8 @@ from components.ingest.units import Unit, plan_units
 from components.ingest.written import Written, as_json
 from components.raw_rows import required_columns
 from contract.errors import DataError
-from contract.records import IngestRecord
-from contract.schema import PipelineConfig
+from contract.records.data import IngestRecord
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

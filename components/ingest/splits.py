@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from contract.schema import SPLITS, SplitConfig
+from contract.schema.data import SPLITS, SplitConfig
 
 
 def split_bounds(split: SplitConfig, has_test_source: bool) -> tuple[float, float]:

@@ -26,7 +26,8 @@ from components.raw_examples import encode
 from components.raw_rows import BadRow, RowParser, SourceRows
 from components.tfrecord_shards import write_shard
 from contract.errors import DataError
-from contract.schema import SPLITS, PipelineConfig
+from contract.schema.data import SPLITS
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

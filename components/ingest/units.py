@@ -9,7 +9,8 @@ from components.csv_files import check_columns
 from components.ingest.sources import module_of
 from components.labels import delta_source
 from components.raw_rows import required_columns
-from contract.schema import PipelineConfig, Source
+from contract.schema.data import Source
+from contract.schema.pipeline import PipelineConfig
 
 # Shards do not reach over units, so a unit should fill several.
 _SHARDS_PER_UNIT = 4

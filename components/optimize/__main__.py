@@ -1,7 +1,9 @@
 """`python -m components.optimize`: the blessed SavedModel, optimised."""
 
 from components.step import Outcome, Step, main
-from contract.records import BlessRecord, IngestRecord, OptimizeRecord
+from contract.records.data import IngestRecord
+from contract.records.evaluation import BlessRecord
+from contract.records.optimization import OptimizeRecord
 
 LEDGER = "ledger.json"
 

@@ -28,8 +28,8 @@ from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.layers import data_tensors
 from components.raw_examples import Array
 from contract.errors import DataError
-from contract.optimize_schema import CalibrationMethod
-from contract.records import TensorRange
+from contract.records.optimization import TensorRange
+from contract.schema.passes import CalibrationMethod
 
 BINS = 2048
 _BATCH_ROWS = 32

@@ -17,9 +17,9 @@ from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Found, Search
 from components.saved_models import LoadedModel, load
 from contract.errors import DataError
-from contract.optimize_schema import LOSSY_PASSES, Pass
-from contract.records import LedgerRow
-from contract.schema import OptimizeConfig
+from contract.records.optimization import LedgerRow
+from contract.schema.optimize import OptimizeConfig
+from contract.schema.passes import LOSSY_PASSES, Pass
 from contract.storage import size_bytes
 
 ORIGINAL, WHOLE = "original", "whole"

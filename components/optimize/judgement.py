@@ -10,7 +10,7 @@ import numpy as np
 from components import metrics
 from components.optimize.batches import answer
 from components.raw_examples import Array
-from contract.records import Metric
+from contract.records.evaluation import Metric
 
 _CONFIDENCE = 0.95
 # These lie in [0, 1] (r2: below 1), so that 0.01 is a point; of the others 1 % of the value is one.

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from contract.records import LedgerRow
+from contract.records.optimization import LedgerRow
 
 _KEPT, _UNDONE = "#2a6f97", "#c9c9c9"
 

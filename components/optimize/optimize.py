@@ -14,9 +14,9 @@ from components.optimize.chain import Chain, Data, State
 from components.optimize.cold_start import Bench, ColdStart
 from components.optimize.graphs import GraphModel
 from components.optimize.measure import main_signature
-from contract.optimize_schema import CalibrationMethod
-from contract.records import LedgerRow, OptimizeRecord, TensorRange
-from contract.schema import OptimizeConfig
+from contract.records.optimization import LedgerRow, OptimizeRecord, TensorRange
+from contract.schema.optimize import OptimizeConfig
+from contract.schema.passes import CalibrationMethod
 from contract.storage import storage_errors
 
 __all__ = ["FLOAT_MODEL", "MODEL", "Data", "Optimized", "optimize"]

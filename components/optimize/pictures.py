@@ -12,7 +12,7 @@ from components.optimize.calibration import BINS, TensorValues
 from components.optimize.graphs import GraphModel, node_of
 from components.optimize.ledger import as_figure
 from components.optimize.optimize import Optimized
-from contract.records import TensorRange
+from contract.records.optimization import TensorRange
 
 _MOST_BOXES = 60  # more do not read well on one page
 _MOST_LINES = 6

@@ -10,7 +10,7 @@ from components.optimize.chain import Data
 from components.optimize.judgement import Evaluation, Truth
 from components.raw_examples import Array, RawColumns, read_raw, read_serialized
 from components.saved_models import EXAMPLES_SIGNATURE, RAW_SIGNATURE, output_name, wire_inputs
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 _OWN_METRICS = {"regression": "rmse"}  # of a head whose metric is not given; else accuracy
 

@@ -15,7 +15,7 @@ from components.optimize.measure import main_signature
 from components.raw_examples import Array
 from components.saved_models import LoadedModel
 from contract.errors import DataError, NotFoundError, did_you_mean
-from contract.schema import OptimizeConfig
+from contract.schema.optimize import OptimizeConfig
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SCORES_RANK = 2  # [rows, classes]

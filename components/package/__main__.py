@@ -3,7 +3,7 @@
 import shutil
 
 from components.step import Outcome, Step, main
-from contract.records import PackageRecord
+from contract.records.package import PackageRecord
 
 
 def work(step: Step) -> Outcome:

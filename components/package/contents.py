@@ -12,17 +12,12 @@ from components.package.versions import MANIFEST
 from components.raw_examples import read_raw, to_rows
 from contract.errors import NotFoundError, SlipwayError, UserError
 from contract.layout import PipelineLayout, RunLayout
-from contract.records import (
-    BlessRecord,
-    IngestRecord,
-    InputSpec,
-    OptimizeRecord,
-    PackageManifest,
-    Provenance,
-    Result,
-    ServedRuntime,
-)
-from contract.schema import PipelineConfig
+from contract.records.data import IngestRecord
+from contract.records.evaluation import BlessRecord
+from contract.records.optimization import OptimizeRecord, ServedRuntime
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.record import Result
+from contract.schema.pipeline import PipelineConfig
 
 _LOAD_ROWS = 64
 

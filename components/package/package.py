@@ -14,8 +14,8 @@ from components.package.skew import SkewCheck
 from components.package.versions import MANIFEST, kept_before, next_version
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
-from contract.records import LoadReport, PackageManifest, PackageRecord
-from contract.schema import LoadtestConfig, PackageConfig
+from contract.records.package import LoadReport, PackageManifest, PackageRecord
+from contract.schema.serving import LoadtestConfig, PackageConfig
 from contract.storage import Attempt, digest_directory, storage_errors
 
 log = logging.getLogger("slipway")

@@ -7,7 +7,8 @@ from importlib import metadata
 from contract.errors import NotFoundError
 from contract.layout import RunLayout
 from contract.loader import PROJECT, pipeline_digest
-from contract.records import Provenance, Result
+from contract.records.package import Provenance
+from contract.records.record import Result
 
 _LIBRARIES = (
     "slipway",

@@ -19,8 +19,10 @@ from components.shards import check_shards
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import BlessRecord, IngestRecord, Result, TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import IngestRecord, TransformRecord
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Result
+from contract.schema.pipeline import PipelineConfig
 
 _REQUEST_ROWS = 16
 _BATCH_ROWS = 512

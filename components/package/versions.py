@@ -1,7 +1,7 @@
 """Version numbers, and which versions are kept."""
 
 from contract.layout import PipelineLayout
-from contract.records import PackageManifest
+from contract.records.package import PackageManifest
 from contract.storage import Attempt
 
 MANIFEST = "package.json"

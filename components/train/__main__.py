@@ -2,7 +2,7 @@
 
 from components.step import Outcome, Step, main
 from contract.layout import RunLayout
-from contract.records import TransformRecord
+from contract.records.data import TransformRecord
 from contract.roles import Role
 
 

@@ -35,8 +35,10 @@ from contract.command import StepCommand
 from contract.errors import DataError, NotFoundError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Divergence, Result, TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.records.record import Result
+from contract.records.training import Divergence
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import local_path, publish_directory
 
 BATCH_FILE, WEIGHTS_FILE, RECORD_FILE = "batch.npz", "weights.npz", "divergence.json"

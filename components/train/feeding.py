@@ -34,7 +34,7 @@ from components.examples import (
 )
 from components.shards import broken_shard
 from contract.errors import DataError, UserError
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 MOST_LANES = 64  # each is an open file and a shuffle buffer
 _CGROUP_LIMIT, _CGROUP_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"

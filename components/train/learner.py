@@ -20,7 +20,7 @@ from components.train.gradients import Gradients, gradient_function
 from components.train.loss_scale import LossScale
 from components.user_code import user_code
 from contract.errors import UserCodeError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 Figures = dict[str, tf.Tensor]
 StepFunction = Callable[[Iterator[Any]], Figures]

@@ -7,7 +7,7 @@ import tensorflow as tf
 from components.model_hooks import MODEL_FILE, ModelHooks
 from components.user_code import user_code
 from contract.errors import UserCodeError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 Tensors = Mapping[str, tf.Tensor]
 ExampleLosses = Callable[[Tensors, Tensors, tf.Tensor], tf.Tensor]

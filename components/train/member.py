@@ -14,9 +14,10 @@ from components.train.team import MemberTeam
 from components.train.train import open_learner, termination
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result, TransformRecord
+from contract.records.data import TransformRecord
+from contract.records.record import Result
 from contract.roles import Role
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

@@ -17,7 +17,7 @@ from components.train.summaries import Summaries
 from components.train.team import ChiefTeam, Team
 from components.train.wire import PeerError
 from contract.layout import RunLayout
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 log = logging.getLogger("slipway")
 

@@ -4,7 +4,7 @@ import importlib.metadata
 import shutil
 from collections.abc import Iterator
 
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 _NEWEST_HOROVOD_TENSORFLOW = (2, 16)  # horovod/horovod stopped building from there on
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from components.tracking import Tracker
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 _LINE_SECONDS = 2.0  # a line in the log at most so often
 

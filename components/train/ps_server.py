@@ -26,7 +26,7 @@ from components.train.team import MemberTeam
 from components.train.wire import Array, Connection, Message, PeerError
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

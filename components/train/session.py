@@ -12,7 +12,7 @@ from components.train.team import ChiefTeam, MemberTeam, Team, TeamSettings
 from contract.errors import ConfigError
 from contract.layout import RunLayout
 from contract.roles import Role
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 _SILENCE_SECONDS = 60.0  # without a beat, which comes each second
 _JOIN_SECONDS = 600.0  # a member does not know the config before the chief has frozen it

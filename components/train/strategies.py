@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.distribute.one_device_strategy import OneDeviceExtended
 
 from components.train.collectives import Collective
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 BUCKET_BYTES = 8 << 20  # a sum that begins while the next bucket is still being computed
 

@@ -26,9 +26,11 @@ from components.train.session import Session, chief_session
 from components.train.strategies import open_strategy
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
-from contract.records import TrainingEnded, TrainRecord, TransformRecord
+from contract.records.data import TransformRecord
+from contract.records.training import TrainingEnded, TrainRecord
 from contract.roles import Role
-from contract.schema import PipelineConfig, TrainConfig
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import TrainConfig
 from contract.storage import Attempt
 
 log = logging.getLogger("slipway")

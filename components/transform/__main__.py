@@ -2,7 +2,7 @@
 
 from components.step import Outcome, Step, main
 from components.transform.transform import EXAMPLES, GRAPH, RawData, transform
-from contract.records import IngestRecord
+from contract.records.data import IngestRecord
 
 
 def work(step: Step) -> Outcome:

@@ -16,7 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.raw_examples import ID, encode, read_arrow
 from components.tfrecord_shards import write_shard
-from contract.schema import FeatureConfig, PipelineConfig
+from contract.schema.data import FeatureConfig
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

@@ -31,8 +31,8 @@ from components.transform.stages import (
     slice_key,
 )
 from contract.errors import DataError, SlipwayError, UserCodeError
-from contract.records import TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.schema.pipeline import PipelineConfig
 
 GRAPH = "transform_graph"
 EXAMPLES = "examples"

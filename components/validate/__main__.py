@@ -3,7 +3,7 @@
 from components.step import Outcome, Step, main
 from components.validate.last_run import find_last_run
 from components.validate.validate import SCHEMA, Data, Validation, refuse, validate
-from contract.records import IngestRecord
+from contract.records.data import IngestRecord
 from contract.storage import write_atomically
 
 

@@ -11,8 +11,8 @@ from components.validate.scan import Scan
 from components.validate.schemas import describe_type, range_of
 from components.validate.statistics import ColumnStatistics
 from contract.errors import did_you_mean
-from contract.records import Anomaly
-from contract.schema import ValidateConfig
+from contract.records.data import Anomaly
+from contract.schema.data import ValidateConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from components.validate.statistics import DataStatistics
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
-from contract.records import IngestRecord, Result, ValidateRecord
+from contract.records.data import IngestRecord, ValidateRecord
+from contract.records.record import Result
 
 log = logging.getLogger("slipway")
 

@@ -21,7 +21,7 @@ from components.validate.statistics import (
     count_outside,
 )
 from contract.errors import DataError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 

@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.raw_examples import ID, label_key, raw_schema
 from components.validate.statistics import MOST_COMMON, ColumnStatistics, DataStatistics
 from contract.errors import DataError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import write_atomically
 
 # A learned range is what was seen, widened by so many times its width on either side: a new maximum

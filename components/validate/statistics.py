@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 from tfx_bsl.sketches import KmvSketch, MisraGriesSketch, QuantilesSketch
 
-from contract.records import Record
+from contract.records.record import Record
 
 BINS = 20
 MOST_COMMON = 1000

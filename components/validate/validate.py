@@ -18,8 +18,8 @@ from components.validate.scan import Shards, Yardsticks, check_rows, scan
 from components.validate.schemas import domains, infer_schema, read_schema, write_schema
 from components.validate.statistics import DataStatistics
 from contract.errors import DataError
-from contract.records import Anomaly, IngestRecord, ValidateRecord
-from contract.schema import PipelineConfig
+from contract.records.data import Anomaly, IngestRecord, ValidateRecord
+from contract.schema.pipeline import PipelineConfig
 
 STATISTICS = "statistics.json"
 SCHEMA = "schema.json"

@@ -14,7 +14,6 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.config.config_exception import ConfigException
 
-from contract.cluster_schema import ClusterConfig
 from contract.errors import (
     ConfigError,
     ConflictError,
@@ -23,6 +22,7 @@ from contract.errors import (
     SlipwayError,
     did_you_mean,
 )
+from contract.schema.cluster import ClusterConfig
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from contract.cluster_schema import JobKind, KubernetesConfig
 from contract.errors import ConfigError
+from contract.schema.cluster import JobKind, KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contract.cluster_schema import JobKind, KubernetesConfig, Role
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError
+from contract.schema.cluster import JobKind, KubernetesConfig, Role
 from operators.job_spec import JobSpec, in_words
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from contract.cluster_schema import KubernetesConfig, Role
 from contract.errors import (
     EXIT_UNEXPECTED,
     EXIT_USER_ERROR,
@@ -22,6 +21,7 @@ from contract.errors import (
     NotFoundError,
     SlipwayError,
 )
+from contract.schema.cluster import KubernetesConfig, Role
 from operators.job_spec import JobSpec, Replica, in_words
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest, QuotaError

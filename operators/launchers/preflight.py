@@ -11,11 +11,11 @@ from typing import Any
 from kubernetes.client import models
 from kubernetes.utils.quantity import parse_quantity
 
-from contract.cluster_schema import KubernetesConfig, PodConfig
 from contract.command import StepCommand
 from contract.errors import ConfigError, NotFoundError, SlipwayError
 from contract.layout import STEPS
-from contract.schema import TrainConfig
+from contract.schema.cluster import KubernetesConfig, PodConfig
+from contract.schema.training import TrainConfig
 from operators.job_spec import training_job
 from operators.launchers.cluster import Cluster, Manifest
 from operators.launchers.kinds import RESOURCES, check_kind

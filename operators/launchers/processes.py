@@ -16,12 +16,12 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
-from contract.cluster_schema import JobConfig, Role
 from contract.command import StepCommand
 from contract.errors import EXIT_UNEXPECTED, ConfigError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.schema import TrainConfig
+from contract.schema.cluster import JobConfig, Role
+from contract.schema.training import TrainConfig
 from operators.job_spec import JobSpec, Replica, in_words, tf_config, training_job
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 from operators.log_lines import prefixed

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from contract.cluster_schema import Role
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
+from contract.schema.cluster import Role
 from operators.job_spec import JobSpec, Replica
 
 _LONGEST_BACKOFF_SECONDS = 60.0

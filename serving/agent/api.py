@@ -15,7 +15,7 @@ from contract.errors import (
     SlipwayError,
     UserError,
 )
-from contract.records import Observation, TrafficPlan
+from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.plans import PlanStore
 
 _MAX_PLAN_BYTES = 64 * 1024

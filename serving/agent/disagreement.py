@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from contract.errors import DataError
-from contract.records import Record
+from contract.records.record import Record
 from serving.agent.log_tail import LogTail
 from serving.traffic.backend import Version
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from contract.records import ArmObservation, Observation
+from contract.records.traffic import ArmObservation, Observation
 from serving.agent.disagreement import DisagreementCounter
 from serving.traffic.backend import TrafficBackend, Version, VersionCounters
 

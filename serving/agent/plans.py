@@ -7,11 +7,11 @@ from pathlib import Path
 
 from contract.errors import ConfigError, ConflictError, NotFoundError
 from contract.layout import PipelineLayout
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 from contract.storage import exclusive_lock
 from serving.traffic.backend import Capabilities
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # as contract.schema.Name
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # as contract.schema.section.Name
 
 
 class PlanStore:

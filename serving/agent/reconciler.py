@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contract.errors import DataError, NotFoundError, SlipwayError
-from contract.records import Observation, PackageManifest, TrafficPlan
+from contract.records.package import PackageManifest
+from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.disagreement import DisagreementCounter
 from serving.agent.draining import Draining
 from serving.agent.health import HealthProber

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from contract.schema import ServeConfig
+from contract.schema.serving import ServeConfig
 from serving.server.messages import RequestError
 from serving.server.runtime import Columns, Outputs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from contract.errors import DataError
-from contract.records import RuntimeFiles
+from contract.records.optimization import RuntimeFiles
 from serving.server.runtime import Columns, Outputs
 
 # A machine runs a stable server, a canary, a shadow and Envoy side by side; each gets its share. On

@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from contract.records import InputSpec
+from contract.records.package import InputSpec
 from serving.server.instances import filler
 from serving.server.runtime import Columns, RefusedInputError
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from contract.errors import did_you_mean
-from contract.records import InputSpec
+from contract.records.package import InputSpec
 from serving.server.messages import RequestError
 
 _LEAVES: dict[str, frozenset[type]] = {

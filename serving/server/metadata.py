@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from contract.records import PackageManifest
+from contract.records.package import PackageManifest
 from serving.server.runtime import Signature, TensorInfo
 
 # Names of TensorFlow's DataType protobuf (tensorflow/core/framework/types.proto).

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DataError
-from contract.records import InputSpec, PackageManifest
+from contract.records.package import InputSpec, PackageManifest
 from contract.storage import digest_directory
 from serving.server.instances import InputReader, filler
 from serving.server.opening import open_runtime

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from contract.records import InputSpec
+from contract.records.package import InputSpec
 from serving.server.runtime import Runtime
 
 

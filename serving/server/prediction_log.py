@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from contract.schema import HeadConfig
+from contract.schema.data import HeadConfig
 from serving.server.predictions import output_names
 from serving.server.runtime import Outputs
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contract.schema import HeadConfig
+from contract.schema.data import HeadConfig
 from serving.server.runtime import Outputs
 
 

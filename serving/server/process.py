@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import ConfigError, StorageError
-from contract.records import PackageManifest
+from contract.records.package import PackageManifest
 from serving.server.batching import Batcher
 from serving.server.connection import Connection, Connections
 from serving.server.metrics import ServerMetrics

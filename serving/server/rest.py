@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from contract.errors import did_you_mean
-from contract.records import PackageManifest
-from contract.schema import HeadConfig
+from contract.records.package import PackageManifest
+from contract.schema.data import HeadConfig
 from serving.server import predictions
 from serving.server.batching import Batcher, Job, Outcome
 from serving.server.bodies import choose_reader, parse_body, read_examples

@@ -7,7 +7,8 @@ inputs as callers send them there is no front, and the process never imports Ten
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from contract.records import InputSpec, RuntimeFiles, TensorDescription
+from contract.records.optimization import RuntimeFiles, TensorDescription
+from contract.records.package import InputSpec
 from serving.server.engine import open_engine
 from serving.server.examples import ExamplesParser
 from serving.server.runtime import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 
 Version = tuple[str, int]  # a pipeline's name and the number of one of its versions
 

@@ -6,7 +6,7 @@ for mirrored requests, so that a slow shadow can only lose copies and never pile
 
 from collections.abc import Mapping
 
-from contract.records import Shadow, TrafficPlan
+from contract.records.traffic import Shadow, TrafficPlan
 from serving.traffic.backend import Endpoint, PipelineTraffic
 from serving.traffic.envoy_documents import TYPE, Document, address, cluster_name
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from contract.records import TrafficPlan
+from contract.records.traffic import TrafficPlan
 from serving.traffic.backend import PipelineTraffic
 from serving.traffic.envoy_documents import (
     ROUTES,

@@ -22,8 +22,10 @@ from typing import Any
 
 from components.agent_client import AgentClient
 from contract.layout import PipelineLayout
-from contract.records import Arm, InputSpec, PackageManifest, Provenance, TrafficPlan
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.traffic import Arm, TrafficPlan
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 from serving.agent.programs import agent_program, envoy_program
 from serving.agent.settings import AgentSettings

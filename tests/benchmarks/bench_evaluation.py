@@ -36,7 +36,9 @@ from components.evaluate.queue import Holder, Queue, Terms  # noqa: E402
 from components.evaluate.worker import Duties, Patience, Worker  # noqa: E402
 from components.verdicts import read_verdicts  # noqa: E402
 from contract.layout import RunLayout  # noqa: E402
-from contract.records import CheckpointManifest, Result, TrainingEnded, Verdict  # noqa: E402
+from contract.records.evaluation import Verdict  # noqa: E402
+from contract.records.record import Result  # noqa: E402
+from contract.records.training import CheckpointManifest, TrainingEnded  # noqa: E402
 from contract.storage import create_exclusively, write_atomically  # noqa: E402
 from contract.stores import FolderStore  # noqa: E402
 

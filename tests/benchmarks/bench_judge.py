@@ -14,7 +14,7 @@ from scipy import stats
 from components.deploy.evidence import Counts
 from components.deploy.judge import Rung, judge_rung
 from components.deploy.sequential import Errors, Limits, log_likelihood_ratio
-from contract.schema import DeployConfig
+from contract.schema.serving import DeployConfig
 
 SEED = 20_261_121
 STABLE = Counts(requests=5_000, errors=25)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 import pytest
 from clusters import ROOT, TestCluster, clusters_up, host_pods, wait_for
 
-from contract.cluster_schema import JobConfig
+from contract.schema.cluster import JobConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -47,7 +47,7 @@ from components.optimize.judgement import Evaluation  # noqa: E402
 from components.optimize.optimize import Data, optimize  # noqa: E402
 from components.optimize.runtimes.core import Core  # noqa: E402
 from components.optimize.runtimes.runtimes import KINDS, make  # noqa: E402
-from contract.schema import OptimizeConfig  # noqa: E402
+from contract.schema.optimize import OptimizeConfig  # noqa: E402
 from contract.storage import size_bytes  # noqa: E402
 from serving.server.engine import threads_per_call  # noqa: E402
 from serving.server.opening import open_runtime  # noqa: E402

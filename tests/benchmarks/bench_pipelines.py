@@ -35,7 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from contract.layout import PipelineLayout, RunLayout  # noqa: E402
-from contract.records import BlessRecord, DeployRecord, Result  # noqa: E402
+from contract.records.evaluation import BlessRecord  # noqa: E402
+from contract.records.record import Result  # noqa: E402
+from contract.records.traffic import DeployRecord  # noqa: E402
 
 SLIPWAY = str(Path(sys.executable).with_name("slipway"))
 MAX_FIRST_RUN_SECONDS = 240

@@ -35,8 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from contract.records import InputSpec, PackageManifest, Provenance, ServedRuntime  # noqa: E402
-from contract.schema import HeadConfig, ServeConfig  # noqa: E402
+from contract.records.optimization import ServedRuntime  # noqa: E402
+from contract.records.package import InputSpec, PackageManifest, Provenance  # noqa: E402
+from contract.schema.data import HeadConfig  # noqa: E402
+from contract.schema.serving import ServeConfig  # noqa: E402
 from contract.storage import digest_directory  # noqa: E402
 
 ROUNDS = 5

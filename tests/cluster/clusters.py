@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from contract.cluster_schema import ClusterConfig, KubernetesConfig, PodConfig, VolumeConfig
+from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, VolumeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "k8s"

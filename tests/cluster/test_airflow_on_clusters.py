@@ -12,7 +12,9 @@ from airflow_stack import AirflowStack, running_airflow
 from clusters import ROOT, TestCluster, wait_for
 
 from contract.layout import RunLayout
-from contract.records import BlessRecord, EvaluateRecord, Result, TrainRecord
+from contract.records.evaluation import BlessRecord, EvaluateRecord
+from contract.records.record import Result
+from contract.records.training import TrainRecord
 from operators.manifests import JOB
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"

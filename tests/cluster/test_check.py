@@ -12,7 +12,8 @@ import pytest
 import yaml
 from clusters import ROOT, TestCluster, host_pods
 
-from contract.schema import RuntimeConfig, TrainConfig
+from contract.schema.runtime import RuntimeConfig
+from contract.schema.training import TrainConfig
 from operators.launchers.preflight import cluster_problems
 
 

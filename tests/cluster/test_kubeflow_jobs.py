@@ -11,7 +11,7 @@ import pytest
 from clusters import TestCluster, host_pods
 from kubeflow_stand_in import KubeflowStandIn
 
-from contract.cluster_schema import JobConfig, KubernetesConfig
+from contract.schema.cluster import JobConfig, KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from clusters import TestCluster, host_pods, wait_for
 
-from contract.cluster_schema import JobConfig, KubernetesConfig
+from contract.schema.cluster import JobConfig, KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from clusters import ROOT, TestCluster, host_pods, wait_for
 
-from contract.cluster_schema import ClusterConfig, JobConfig
 from contract.errors import ConfigError
+from contract.schema.cluster import ClusterConfig, JobConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -15,11 +15,12 @@ import pytest
 from clusters import ROOT, TestCluster, host_pods, wait_for
 from kubeflow_stand_in import KubeflowStandIn
 
-from contract.cluster_schema import JobConfig, JobKind
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result, TrainRecord
+from contract.records.record import Result
+from contract.records.training import TrainRecord
+from contract.schema.cluster import JobConfig, JobKind
 from operators.job_spec import JobSpec, training_job
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster

@@ -9,7 +9,9 @@ import pytest
 from airflow_stack import AirflowStack
 
 from contract.layout import STEPS, RunLayout
-from contract.records import EvaluateRecord, Result, TrainRecord
+from contract.records.evaluation import EvaluateRecord
+from contract.records.record import Result
+from contract.records.training import TrainRecord
 
 LONG = {"train.steps": 6000, "train.checkpoint_every_steps": 500, "train.keep_checkpoints": 100}
 AFTER_BLESS = ("optimize", "package", "canary", "promote")

@@ -6,7 +6,8 @@ from airflow_stack import AirflowStack
 
 from contract.freshness import Fingerprint
 from contract.loader import load_frozen
-from contract.records import BlessRecord, Result
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Result
 
 AFTER_BLESS = {"optimize", "package", "canary", "promote"}
 BEFORE_BLESS = {"ingest", "validate", "transform", "train", "evaluate"}

@@ -10,7 +10,7 @@ To add a source: a section in `contract/schema.py`, a module here, a line in `MO
 
 from components.ingest.sources import csv, idx, parquet, sklearn
 from components.ingest.sources.source import SourceModule
-from contract.schema import Source
+from contract.schema.data import Source
 
 MODULES: dict[str, SourceModule] = {
     "csv": csv,

@@ -6,7 +6,7 @@ from pathlib import Path
 from components.csv_files import read_csv, read_header
 from components.ingest.sources.source import find_files
 from components.raw_rows import SourceRows
-from contract.schema import CsvSource
+from contract.schema.data import CsvSource
 
 
 def files(source: CsvSource) -> list[Path]:

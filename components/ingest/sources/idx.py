@@ -21,7 +21,7 @@ import pyarrow as pa
 from components.ingest.sources.source import find_files
 from components.raw_rows import SourceRows
 from contract.errors import DataError
-from contract.schema import IdxSource
+from contract.schema.data import IdxSource
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _BATCH_ROWS = 4096

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from components.ingest.sources.source import find_files
 from components.raw_rows import SourceRows
 from contract.errors import DataError
-from contract.schema import ParquetSource
+from contract.schema.data import ParquetSource
 
 _BATCH_ROWS = 8192
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.raw_rows import SourceRows
-from contract.schema import SklearnSource
+from contract.schema.data import SklearnSource
 
 _BATCH_ROWS = 4096
 

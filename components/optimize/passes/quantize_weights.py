@@ -17,7 +17,7 @@ from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.layers import Layer, layers_of
 from components.optimize.passes.change import Change, change_of
 from components.optimize.passes.strip_unused_nodes import strip
-from contract.optimize_schema import QuantizeWeights
+from contract.schema.passes import QuantizeWeights
 
 LARGEST_INT8 = 127  # -128 is not used, so that the range is symmetric
 _GATHERS = ("GatherV2", "Gather")

@@ -23,7 +23,7 @@ from components.optimize.passes import (
     strip_unused_nodes,
 )
 from components.optimize.passes.change import Change
-from contract.optimize_schema import (
+from contract.schema.passes import (
     FreezeRequantizationRanges,
     Pass,
     QuantizeWeights,

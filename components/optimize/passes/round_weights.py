@@ -8,7 +8,7 @@ import numpy as np
 from components.optimize.editing import Array, GraphEdit, value_of
 from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, unchanged
-from contract.optimize_schema import RoundWeights
+from contract.schema.passes import RoundWeights
 
 
 def apply(model: GraphModel, settings: RoundWeights, kept: Collection[str] = ()) -> Change:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from components.optimize.runtimes.comparison import Answers, agreement_ratio, max_difference
-from contract.records import RuntimeMeasurement, ServedRuntime
-from contract.schema import RuntimesConfig
+from contract.records.optimization import RuntimeMeasurement, ServedRuntime
+from contract.schema.optimize import RuntimesConfig
 
 TENSORFLOW = "tensorflow"
 # Two runtimes are as fast as each other if their times differ by less: so much do they differ from

@@ -13,7 +13,7 @@ from components.optimize.runtimes.cut import cut
 from components.raw_examples import Array
 from components.saved_models import RAW_SIGNATURE, load
 from contract.errors import DataError
-from contract.records import RuntimeFiles, TensorDescription
+from contract.records.optimization import RuntimeFiles, TensorDescription
 
 FILES = "runtime.json"
 FRONT = "front"

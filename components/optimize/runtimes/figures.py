@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from contract.records import RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import RuntimeMeasurement, ServedRuntime
 
 _CHOSEN, _ELIGIBLE, _LEFT_OUT = "#2a6f97", "#8fb8cf", "#c9c9c9"
 

@@ -21,8 +21,8 @@ from components.raw_examples import Array
 from components.saved_models import RAW_SIGNATURE, load
 from components.tracking import Tracker
 from contract.errors import SlipwayError
-from contract.records import OptimizeRecord, ServedRuntime
-from contract.schema import RuntimesConfig
+from contract.records.optimization import OptimizeRecord, ServedRuntime
+from contract.schema.optimize import RuntimesConfig
 from contract.storage import digest_directory, size_bytes
 
 log = logging.getLogger("slipway")

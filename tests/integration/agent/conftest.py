@@ -20,17 +20,10 @@ import pytest
 
 from components.agent_client import AgentClient
 from contract.layout import PipelineLayout
-from contract.records import (
-    Arm,
-    ArmObservation,
-    InputSpec,
-    Observation,
-    PackageManifest,
-    Provenance,
-    Shadow,
-    TrafficPlan,
-)
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, TrafficPlan
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from serving.agent.programs import agent_program, envoy_program, server_name
 from serving.agent.settings import AgentSettings
 from serving.agent.supervision import Supervisor, socket_path, write_configuration

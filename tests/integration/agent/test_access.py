@@ -11,7 +11,7 @@ import pytest
 
 from components.agent_client import AgentClient
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, ConflictError, UserError
-from contract.records import Arm
+from contract.records.traffic import Arm
 
 
 def test_of_two_writers_one_wins_and_the_other_learns_what_is_in_force(stack) -> None:

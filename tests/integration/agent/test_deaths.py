@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from contract.records import Shadow
+from contract.records.traffic import Shadow
 
 
 def test_a_killed_agent_costs_no_request_and_its_successor_goes_on(stack, load_on) -> None:

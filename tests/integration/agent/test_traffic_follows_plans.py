@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from contract.errors import UserError
-from contract.records import Shadow
+from contract.records.traffic import Shadow
 
 
 def test_first_plan_gets_all_traffic_and_the_agent_says_so(stack) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.records import InputSpec, PackageManifest, Provenance, Shadow
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.traffic import Shadow
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
 BODY = {"instances": [{"x": 1.0}, {"x": 2.0}]}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.data_plane import caller_headers
 from cli.main import app
-from contract.records import Stack
+from contract.records.stack import Stack
 
 runner = CliRunner()
 

@@ -16,8 +16,8 @@ from components.validate.__main__ import work as validate
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result
-from contract.schema import PipelineConfig
+from contract.records.record import Result
+from contract.schema.pipeline import PipelineConfig
 
 WORKS = {"ingest": ingest, "validate": validate, "transform": transform}
 COLUMNS = ("age", "job", "words", "income")

@@ -15,8 +15,8 @@ import pytest
 from components.labels import add_delta
 from components.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
 from contract.errors import ConfigError, DataError
-from contract.records import IngestRecord
-from contract.schema import SPLITS
+from contract.records.data import IngestRecord
+from contract.schema.data import SPLITS
 
 from .conftest import COLUMNS, Workshop, as_csv, people
 

@@ -11,7 +11,7 @@ from components.raw_examples import RawColumns, encode, read_batches, read_raw
 from components.tfrecord_shards import write_shard
 from contract.errors import DataError
 from contract.loader import validate
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 @pytest.fixture

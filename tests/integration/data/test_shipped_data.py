@@ -11,7 +11,8 @@ from components.step import run_step
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import IngestRecord, Result, TransformRecord, ValidateRecord
+from contract.records.data import IngestRecord, TransformRecord, ValidateRecord
+from contract.records.record import Result
 
 from .conftest import WORKS
 

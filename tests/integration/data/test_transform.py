@@ -11,8 +11,9 @@ from components.raw_examples import read_raw
 from components.transform.transform import RawData, transform
 from contract.errors import DataError, UserCodeError
 from contract.loader import validate
-from contract.records import TransformRecord
-from contract.schema import SPLITS, PipelineConfig
+from contract.records.data import TransformRecord
+from contract.schema.data import SPLITS
+from contract.schema.pipeline import PipelineConfig
 
 from .conftest import Workshop, as_csv, people, small_config
 

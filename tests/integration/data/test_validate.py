@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from contract.errors import DataError
-from contract.records import Anomaly, Result, ValidateRecord
+from contract.records.data import Anomaly, ValidateRecord
+from contract.records.record import Result
 
 from .conftest import COLUMNS, Workshop, as_csv, people
 

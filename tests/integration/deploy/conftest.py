@@ -22,18 +22,18 @@ from components.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.layout import PipelineLayout
 from contract.loader import PROJECT, freeze_pipeline
-from contract.records import (
-    BlessRecord,
-    DeployRecord,
+from contract.records.evaluation import BlessRecord
+from contract.records.package import (
     InputSpec,
     LoadReport,
     PackageManifest,
     PackageRecord,
     Provenance,
-    Record,
-    Result,
 )
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 from serving.agent.programs import agent_program, envoy_program
 from serving.agent.settings import AgentSettings

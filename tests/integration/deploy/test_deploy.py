@@ -9,7 +9,8 @@ import time
 
 from components.deploy.manual import promote_version, rollback, teardown
 from components.deploy.state import STATE_FILE, CanaryState
-from contract.records import DeployRecord, Result
+from contract.records.record import Result
+from contract.records.traffic import DeployRecord
 
 PIPELINE = "coins"
 

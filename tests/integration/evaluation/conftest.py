@@ -22,15 +22,11 @@ from components.tracking import Tracker
 from components.train.train import TrainingJob, train
 from contract.layout import RunLayout
 from contract.loader import freeze_pipeline, load_frozen
-from contract.records import (
-    Artifact,
-    EvaluateRecord,
-    Result,
-    TrainingEnded,
-    TrainRecord,
-    TransformRecord,
-)
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.records.evaluation import EvaluateRecord
+from contract.records.record import Artifact, Result
+from contract.records.training import TrainingEnded, TrainRecord
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt
 
 PIPELINE = """

@@ -18,7 +18,8 @@ from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
 from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest, Metric, TrainingEnded, Verdict
+from contract.records.evaluation import Metric, Verdict
+from contract.records.training import CheckpointManifest, TrainingEnded
 from contract.storage import Attempt, digest_file, publish_directory
 from contract.stores import FolderStore
 

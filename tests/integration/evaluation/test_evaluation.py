@@ -13,7 +13,9 @@ from components.step import help_step
 from components.verdicts import read_verdicts
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, DataError, ServiceUnavailableError
-from contract.records import CheckpointManifest, EvaluateRecord, Result
+from contract.records.evaluation import EvaluateRecord
+from contract.records.record import Result
+from contract.records.training import CheckpointManifest
 from contract.stores import FolderStore
 
 LABEL = "label:kind"

@@ -9,7 +9,7 @@ import pytest
 
 from components.train.divergence import load_batch, look_again
 from contract.errors import DataError
-from contract.records import Divergence, TrainingEnded
+from contract.records.training import Divergence, TrainingEnded
 
 HUGE_ROW = """
 import keras

@@ -16,7 +16,8 @@ from components.evaluate.worker import Duties, Patience, Worker
 from components.verdicts import read_verdicts
 from contract.errors import StorageError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest, TrainingEnded, Verdict
+from contract.records.evaluation import Verdict
+from contract.records.training import CheckpointManifest, TrainingEnded
 from contract.stores import ObjectStore
 
 STEPS = 8

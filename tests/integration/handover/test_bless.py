@@ -18,8 +18,10 @@ from components.saved_models import export
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import IngestRecord, Result, TransformRecord
-from contract.schema import BlessConfig, PipelineConfig
+from contract.records.data import IngestRecord, TransformRecord
+from contract.records.record import Result
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import BlessConfig
 
 Judge = Callable[[Path, Path], Judgement]
 

@@ -17,13 +17,10 @@ from components.score import Scoring, score
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import (
-    OptimizeRecord,
-    PackageManifest,
-    PackageRecord,
-    Result,
-    TransformRecord,
-)
+from contract.records.data import TransformRecord
+from contract.records.optimization import OptimizeRecord
+from contract.records.package import PackageManifest, PackageRecord
+from contract.records.record import Result
 from contract.storage import digest_directory
 
 

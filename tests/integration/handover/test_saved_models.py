@@ -21,8 +21,9 @@ from components.saved_models import (
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result, TransformRecord
-from contract.schema import PipelineConfig
+from contract.records.data import TransformRecord
+from contract.records.record import Result
+from contract.schema.pipeline import PipelineConfig
 
 ROWS = 50
 

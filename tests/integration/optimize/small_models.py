@@ -13,8 +13,8 @@ from components.optimize.batches import Samples
 from components.optimize.chain import Chain, Data, State
 from components.optimize.graphs import GraphModel
 from components.optimize.judgement import Evaluation, Truth
-from contract.records import LedgerRow
-from contract.schema import OptimizeConfig
+from contract.records.optimization import LedgerRow
+from contract.schema.optimize import OptimizeConfig
 
 SIGNATURE = "serving_default"
 FLOAT_ONLY = (

@@ -31,7 +31,7 @@ from components.optimize.passes.change import Change
 from components.optimize.pictures import pictures_of
 from components.saved_models import load
 from contract.errors import DataError
-from contract.records import OptimizeRecord
+from contract.records.optimization import OptimizeRecord
 from contract.storage import digest_directory
 
 FLOAT = settings(*FLOAT_ONLY)

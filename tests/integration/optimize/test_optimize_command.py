@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from components.saved_models import load
-from contract.records import OptimizeRecord
+from contract.records.optimization import OptimizeRecord
 from contract.storage import digest_directory
 
 

@@ -31,7 +31,7 @@ from components.optimize.passes import (
 )
 from components.optimize.passes.registry import FLOAT_PASSES
 from contract.errors import DataError
-from contract.optimize_schema import LOSSY_PASSES, QuantizeWeights, RoundWeights, pass_names
+from contract.schema.passes import LOSSY_PASSES, QuantizeWeights, RoundWeights, pass_names
 
 INT8 = QuantizeWeights(name="quantize_weights", minimum_size=1)
 

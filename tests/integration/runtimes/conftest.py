@@ -23,8 +23,10 @@ from sklearn.datasets import load_digits
 from components.optimize.runtimes.core import Core
 from components.optimize.runtimes.runtimes import KINDS, make
 from contract.loader import PROJECT
-from contract.records import InputSpec, PackageManifest, Provenance, ServedRuntime
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.optimization import ServedRuntime
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
 CLASSES = tuple(str(digit) for digit in range(10))

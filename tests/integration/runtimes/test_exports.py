@@ -14,8 +14,8 @@ from components.optimize.runtimes.core import Core
 from components.optimize.runtimes.runtimes import add_runtimes
 from components.optimize.runtimes.xla_aot import LIBRARY, make_xla_aot
 from contract.errors import DataError
-from contract.records import OptimizeRecord
-from contract.schema import RuntimesConfig
+from contract.records.optimization import OptimizeRecord
+from contract.schema.optimize import RuntimesConfig
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler on this machine")

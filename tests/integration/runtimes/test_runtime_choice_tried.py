@@ -20,8 +20,8 @@ from components.optimize.runtimes.cut import cut
 from components.optimize.runtimes.runtimes import Models, add_runtimes, choose_runtime
 from contract.errors import DataError
 from contract.loader import PROJECT
-from contract.records import OptimizeRecord, RuntimeFiles
-from contract.schema import RuntimesConfig
+from contract.records.optimization import OptimizeRecord, RuntimeFiles
+from contract.schema.optimize import RuntimesConfig
 
 SIGNATURE = "serving_default"
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from contract.errors import DataError
-from contract.records import PackageManifest
+from contract.records.package import PackageManifest
 from serving.server.examples import ExamplesParser
 from serving.server.model import load_model, read_package
 

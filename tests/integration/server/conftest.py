@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.records import InputSpec, PackageManifest, Provenance
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.records import InputSpec
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 
 PREDICT = "/v1/models/digits:predict"
 

@@ -19,7 +19,8 @@ from components.train.member import take_part
 from components.train.train import TrainingJob, train
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result, TransformRecord
+from contract.records.data import TransformRecord
+from contract.records.record import Result
 from contract.roles import Role, role_of
 from contract.storage import Attempt
 

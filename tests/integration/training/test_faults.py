@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.cluster_schema import JobConfig
 from contract.command import StepCommand
-from contract.records import Result, TrainRecord
+from contract.records.record import Result
+from contract.records.training import TrainRecord
+from contract.schema.cluster import JobConfig
 from operators.job_spec import training_job
 
 # Large enough for a checkpoint to be caught in the making, slow enough to be hit between two.

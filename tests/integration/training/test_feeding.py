@@ -21,7 +21,7 @@ from components.train.feeding import (
     plan_lanes,
 )
 from contract.errors import DataError, UserError
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 IN_MEMORY, STREAMED = 0, 2  # lanes
 

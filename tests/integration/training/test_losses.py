@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from components.model_hooks import ModelHooks
 from components.train.losses import example_losses
-from contract.schema import HeadConfig, PipelineConfig, TrainConfig
+from contract.schema.data import HeadConfig
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import TrainConfig
 
 NO_HOOKS = ModelHooks(build_model=print)
 

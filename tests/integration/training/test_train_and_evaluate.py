@@ -19,7 +19,9 @@ from contract.errors import (
     UserCodeError,
     UserError,
 )
-from contract.records import EvaluateRecord, Result, TrainingEnded, TrainRecord
+from contract.records.evaluation import EvaluateRecord
+from contract.records.record import Result
+from contract.records.training import TrainingEnded, TrainRecord
 from contract.storage import Attempt
 
 SLOW_MODEL = """

@@ -11,7 +11,7 @@ import pytest
 
 from cli.airflow_api import AirflowClient, airflow_password
 from contract.errors import ConflictError, NotFoundError, ServiceUnavailableError, UserError
-from contract.records import Stack
+from contract.records.stack import Stack
 
 
 class Airflow(ThreadingHTTPServer):

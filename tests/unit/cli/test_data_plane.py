@@ -8,7 +8,7 @@ from cli.data_plane import named
 from cli.rows import rows_from_file, rows_of_last_run
 from contract.errors import DataError, NotFoundError
 from contract.layout import PipelineLayout
-from contract.schema import HeadConfig
+from contract.schema.data import HeadConfig
 
 KIND = HeadConfig(task="multiclass_classification", classes=("cat", "dog", "cow"))
 PRICE = HeadConfig(task="regression")

@@ -7,7 +7,9 @@ import pytest
 
 from cli.outcome import ending_of, failure, refusal_of
 from contract.layout import RunLayout
-from contract.records import BlessRecord, DeployRecord, Record, Result
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
 
 
 @pytest.fixture

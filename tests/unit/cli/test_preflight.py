@@ -7,8 +7,8 @@ import yaml
 
 from cli.preflight import check_disk, check_services, check_sources
 from contract.loader import load_pipeline
-from contract.records import Stack
-from contract.schema import PipelineConfig
+from contract.records.stack import Stack
+from contract.schema.pipeline import PipelineConfig
 
 
 def config_with(folder: Path, source: dict[str, object]) -> PipelineConfig:

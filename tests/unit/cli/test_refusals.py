@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from contract.records import Stack
+from contract.records.stack import Stack
 
 runner = CliRunner()
 

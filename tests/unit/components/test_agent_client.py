@@ -11,7 +11,7 @@ import pytest
 
 from components.agent_client import AgentClient, PlanConflictError
 from contract.errors import NotFoundError, ServiceUnavailableError, SlipwayError, UserError
-from contract.records import Arm, TrafficPlan
+from contract.records.traffic import Arm, TrafficPlan
 
 PLAN = TrafficPlan(
     pipeline="digits",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from components.checkpoints import list_published, newest_whole, problem_of, remove_old
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest
+from contract.records.training import CheckpointManifest
 from contract.storage import digest_file
 
 

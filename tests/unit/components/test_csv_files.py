@@ -8,7 +8,7 @@ import pytest
 from components.csv_files import check_columns, read_csv, read_header
 from components.raw_rows import BadRow
 from contract.errors import DataError
-from contract.schema import CsvSource
+from contract.schema.data import CsvSource
 
 
 def source(**changes: object) -> CsvSource:

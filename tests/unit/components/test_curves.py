@@ -7,8 +7,8 @@ from sklearn import metrics as sklearn_metrics
 from components.curves import curves_of
 from components.metrics import Answers
 from components.pictures import draw
-from contract.records import Curves
-from contract.schema import HeadConfig
+from contract.records.evaluation import Curves
+from contract.schema.data import HeadConfig
 
 BINARY, MULTICLASS, REGRESSION = (
     "binary_classification",

@@ -8,7 +8,7 @@ from components.labels import add_delta, list_deltas
 from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.loader import validate
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 HEADER = "age,job,income\n"
 

@@ -11,7 +11,7 @@ import pytest
 
 from components.loadtest import Load, run_load
 from contract.errors import DataError
-from contract.records import LoadReport
+from contract.records.package import LoadReport
 
 
 class _Service(ThreadingHTTPServer):

@@ -22,7 +22,7 @@ from components.metrics import (
     wilson_interval,
 )
 from contract.errors import ConfigError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 BINARY, MULTICLASS, REGRESSION = (
     "binary_classification",

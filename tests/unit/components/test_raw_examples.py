@@ -6,7 +6,7 @@ import numpy as np
 
 from components.raw_examples import RawColumns, raw_schema, to_rows
 from contract.loader import validate
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 def make_config() -> PipelineConfig:

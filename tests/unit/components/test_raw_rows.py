@@ -8,7 +8,7 @@ import pytest
 
 from components.raw_rows import ParsedRows, RowParser, SourceRows, required_columns
 from contract.loader import validate
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 def make_config(**changes: Any) -> PipelineConfig:

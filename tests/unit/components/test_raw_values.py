@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from components.raw_values import Flat, flatten, problems_of, read_values
-from contract.schema import FeatureConfig
+from contract.schema.data import FeatureConfig
 
 
 def parsed(column: pa.Array, feature: FeatureConfig) -> tuple[list[object], list[str]]:

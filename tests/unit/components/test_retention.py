@@ -7,18 +7,13 @@ import pytest
 
 from components import retention
 from contract.layout import PipelineLayout
-from contract.records import (
-    Arm,
-    BlessRecord,
-    DeployRecord,
-    PackageManifest,
-    Provenance,
-    Record,
-    Result,
-    Shadow,
-    TrafficPlan,
-)
-from contract.schema import HeadConfig, RetentionConfig, ServeConfig
+from contract.records.evaluation import BlessRecord
+from contract.records.package import PackageManifest, Provenance
+from contract.records.record import Record, Result
+from contract.records.traffic import Arm, DeployRecord, Shadow, TrafficPlan
+from contract.schema.data import HeadConfig
+from contract.schema.pipeline import RetentionConfig
+from contract.schema.serving import ServeConfig
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NOTHING = TrafficPlan(pipeline="digits")

@@ -7,7 +7,7 @@ import pytest
 
 from components.scoring_formats import ExampleRows, extension, read_rows
 from contract.errors import DataError, UserError
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 def config(columns: tuple[str, ...] | None = None) -> PipelineConfig:

@@ -10,7 +10,7 @@ from components.step import Outcome, Step, run_step
 from contract.command import StepCommand
 from contract.errors import ConflictError, DataError, NotFoundError
 from contract.layout import RunLayout
-from contract.records import Artifact, Record, Result
+from contract.records.record import Artifact, Record, Result
 from contract.storage import Attempt
 
 YAML = """

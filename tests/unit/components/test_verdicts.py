@@ -8,8 +8,8 @@ import pytest
 
 from components.verdicts import EarlyStop, best_step, read_verdicts, stop_reason
 from contract.layout import RunLayout
-from contract.records import Metric, Verdict
-from contract.schema import PipelineConfig
+from contract.records.evaluation import Metric, Verdict
+from contract.schema.pipeline import PipelineConfig
 
 
 def config(

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.cluster_schema import KubernetesConfig, PodConfig
 from contract.errors import ConfigError
 from contract.loader import load_runtime, validate
-from contract.schema import RuntimeConfig
+from contract.schema.cluster import KubernetesConfig, PodConfig
+from contract.schema.runtime import RuntimeConfig
 
 
 def runtime(**changes: Any) -> RuntimeConfig:

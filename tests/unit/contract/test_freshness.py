@@ -8,7 +8,7 @@ import yaml
 from contract.freshness import Fingerprint, fingerprint, last_judged_run
 from contract.layout import PipelineLayout, RunLayout
 from contract.loader import freeze_pipeline, load_frozen
-from contract.records import Result
+from contract.records.record import Result
 
 
 class Ground:

@@ -15,7 +15,7 @@ from contract.loader import (
     parse_overrides,
     pipeline_digest,
 )
-from contract.schema import CsvSource
+from contract.schema.data import CsvSource
 
 YAML = """
 name: houses

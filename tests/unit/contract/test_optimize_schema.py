@@ -6,8 +6,8 @@ import pytest
 
 from contract.errors import ConfigError
 from contract.loader import validate
-from contract.optimize_schema import DEFAULT_PASSES, RoundWeights
-from contract.schema import OptimizeConfig
+from contract.schema.optimize import OptimizeConfig
+from contract.schema.passes import DEFAULT_PASSES, RoundWeights
 
 
 def read(*passes: Any) -> OptimizeConfig:

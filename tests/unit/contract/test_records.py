@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import pytest
 
 from contract.errors import DataError, NotFoundError
-from contract.records import Arm, Record, Shadow, TrafficPlan, Upgrade
+from contract.records.record import Record, Upgrade
+from contract.records.traffic import Arm, Shadow, TrafficPlan
 
 
 class Parcel(Record):

@@ -6,7 +6,8 @@ import pytest
 
 from contract.errors import ConfigError
 from contract.loader import validate
-from contract.schema import PipelineConfig, SklearnSource
+from contract.schema.data import SklearnSource
+from contract.schema.pipeline import PipelineConfig
 
 
 def minimal(**changes: Any) -> dict[str, Any]:

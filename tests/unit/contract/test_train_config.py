@@ -4,7 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from components.train.preflight import version_problems
-from contract.schema import HeadConfig, PipelineConfig, TrainConfig
+from contract.schema.data import HeadConfig
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import TrainConfig
 
 SERVERS = {"strategy": "parameter_server"}
 

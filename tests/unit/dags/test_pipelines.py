@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from contract.loader import find_pipeline, load_pipeline
-from contract.schema import RuntimeConfig
+from contract.schema.runtime import RuntimeConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 MINIMAL: dict[str, Any] = {

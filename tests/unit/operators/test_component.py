@@ -12,7 +12,7 @@ import structlog
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from contract.command import StepCommand
-from contract.records import Result
+from contract.records.record import Result
 from operators.component import ComponentOperator, PipelineRef
 from operators.run_request import RunRequest
 

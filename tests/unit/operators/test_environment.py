@@ -9,7 +9,7 @@ import pytest
 
 from contract.errors import ConfigError
 from contract.loader import PROJECT
-from contract.schema import RuntimeConfig
+from contract.schema.runtime import RuntimeConfig
 from operators.environment import (
     artifact_root,
     component_environment,

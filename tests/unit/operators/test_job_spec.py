@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from contract.cluster_schema import JobConfig
 from contract.command import StepCommand
-from contract.schema import TrainConfig
+from contract.schema.cluster import JobConfig
+from contract.schema.training import TrainConfig
 from operators.job_spec import JobSpec, Replica, job_name, tf_config, training_job
 
 COMMAND = StepCommand("train", "digits", "r1", "/data")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from contract.cluster_schema import (
+from contract.schema.cluster import (
     ClusterConfig,
     JobConfig,
     KubernetesConfig,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from contract.schema import NotifyConfig
+from contract.schema.pipeline import NotifyConfig
 from operators.notify import FailureNotice, Notice, announce
 
 NOTICE = Notice(

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from contract.cluster_schema import ClusterConfig, KubernetesConfig, PodConfig
 from contract.command import StepCommand
-from contract.records import Result
+from contract.records.record import Result
+from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig
 from operators.component import PipelineRef
 from operators.pod_component import ComponentPodOperator
 from operators.task_identity import TaskIdentity

@@ -1,7 +1,7 @@
 import pytest
 
 from contract.errors import ConfigError
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 from operators.run_request import RunRequest, form
 
 

@@ -8,7 +8,10 @@ import structlog
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from contract.records import BlessRecord, DeployRecord, Record, Result, TrainingEnded
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
+from contract.records.training import TrainingEnded
 from operators.component import ComponentOperator, PipelineRef
 from operators.steps import (
     BlessOperator,

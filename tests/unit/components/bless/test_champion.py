@@ -8,8 +8,8 @@ import pytest
 
 from components.bless.champion import Champion
 from contract.layout import PipelineLayout
-from contract.records import InputSpec, PackageManifest, Provenance
-from contract.schema import PipelineConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.schema.pipeline import PipelineConfig
 
 CONFIG = PipelineConfig.model_validate(
     {

@@ -7,8 +7,9 @@ import pytest
 from components.bless.comparison import Comparison
 from components.bless.verdict import against_champion, against_thresholds, check_names
 from contract.errors import ConfigError
-from contract.records import Metric
-from contract.schema import BlessConfig, PipelineConfig
+from contract.records.evaluation import Metric
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import BlessConfig
 
 
 def config(**bless: object) -> PipelineConfig:

@@ -15,16 +15,10 @@ from components.agent_client import AgentClient
 from components.deploy.deployment import Clock, Deployment
 from components.tracking import Tracker
 from contract.layout import PipelineLayout
-from contract.records import (
-    ArmObservation,
-    BlessRecord,
-    InputSpec,
-    Observation,
-    PackageManifest,
-    Provenance,
-    TrafficPlan,
-)
-from contract.schema import PipelineConfig
+from contract.records.evaluation import BlessRecord
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.traffic import ArmObservation, Observation, TrafficPlan
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import digest_directory
 
 TOKEN = "a-token"

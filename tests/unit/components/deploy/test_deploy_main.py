@@ -11,15 +11,10 @@ from contract.command import StepCommand
 from contract.errors import UserError
 from contract.layout import PipelineLayout
 from contract.loader import freeze_pipeline
-from contract.records import (
-    BlessRecord,
-    DeployRecord,
-    LoadReport,
-    PackageManifest,
-    PackageRecord,
-    Record,
-    Result,
-)
+from contract.records.evaluation import BlessRecord
+from contract.records.package import LoadReport, PackageManifest, PackageRecord
+from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
 
 CONFIG = """
 name: digits

@@ -8,7 +8,7 @@ from components.deploy.plans import (
     with_shadow,
     without_trial,
 )
-from contract.records import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, Shadow, TrafficPlan
 
 NOTE = Note("run r2", "because")
 SERVED = TrafficPlan(

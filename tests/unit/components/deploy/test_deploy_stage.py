@@ -11,8 +11,8 @@ from components.deploy.plans import Note, on_standby, with_canary, with_champion
 from components.deploy.state import STATE_FILE, CanaryState
 from components.deploy.stopping import StoppedError
 from contract.errors import ConflictError, ServiceUnavailableError
-from contract.records import Arm, LadderStep, TrafficPlan
-from contract.schema import HeadConfig
+from contract.records.traffic import Arm, LadderStep, TrafficPlan
+from contract.schema.data import HeadConfig
 
 PERSON = Note("ada", "because I can")
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.deploy.evidence import Counts, growth
-from contract.records import ArmObservation
+from contract.records.traffic import ArmObservation
 
 
 def seen(requests: int, errors: int = 0, **more: object) -> ArmObservation:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from components.deploy.evidence import Counts
 from components.deploy.judge import Judgement, Rung, error_limits, judge_rung, judge_shadow
-from contract.schema import DeployConfig
+from contract.schema.serving import DeployConfig
 
 CONFIG = DeployConfig()
 BOUNDS_MS = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0)

@@ -4,7 +4,7 @@ from components.agent_client import PlanConflictError
 from components.deploy.manual import promote_version, rollback, teardown
 from components.deploy.plans import Note, with_canary
 from contract.errors import NotFoundError, UserError
-from contract.records import Arm, TrafficPlan
+from contract.records.traffic import Arm, TrafficPlan
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from components.deploy.deploy import deploy
 from components.deploy.plans import Note, on_standby, with_canary, with_champion, without_trial
 from components.deploy.promote import promote
 from contract.errors import ServiceUnavailableError
-from contract.records import Arm, DeployRecord, TrafficPlan
+from contract.records.traffic import Arm, DeployRecord, TrafficPlan
 
 PERSON = Note("ada", "because I can")
 OURS = Note("run r2", "")

@@ -9,7 +9,8 @@ from components.evaluate.protocol import Lease
 from components.evaluate.queue import Holder, Queue, Terms
 from contract.errors import DataError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest, Verdict
+from contract.records.evaluation import Verdict
+from contract.records.training import CheckpointManifest
 from contract.stores import FolderStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,7 +19,8 @@ from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker
 from contract.errors import ConflictError, DataError
 from contract.layout import RunLayout
-from contract.records import CheckpointManifest, TrainingEnded, Verdict
+from contract.records.evaluation import Verdict
+from contract.records.training import CheckpointManifest, TrainingEnded
 from contract.stores import ObjectStore
 
 KILLS = 1000

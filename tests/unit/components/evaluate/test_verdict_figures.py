@@ -6,8 +6,8 @@ from typing import Any
 
 from components.evaluate.figures import Figures
 from components.tracking import Tracker
-from contract.records import Curve, Curves, Metric, Verdict
-from contract.schema import HeadConfig
+from contract.records.evaluation import Curve, Curves, Metric, Verdict
+from contract.schema.data import HeadConfig
 
 HEADS = {"kind": HeadConfig(task="binary_classification", classes=("no", "yes"))}
 

@@ -9,7 +9,7 @@ import pytest
 
 from components.ingest.sources import idx
 from contract.errors import DataError
-from contract.schema import IdxSource
+from contract.schema.data import IdxSource
 
 
 def idx_bytes(values: np.ndarray, code: int = 0x08) -> bytes:

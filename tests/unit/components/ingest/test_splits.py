@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from components.ingest.splits import choose_splits, split_bounds
-from contract.schema import SplitConfig
+from contract.schema.data import SplitConfig
 
 TRAIN, EVAL, TEST = 0, 1, 2
 

@@ -1,7 +1,7 @@
 """The ledger as table and picture."""
 
 from components.optimize.ledger import as_figure, as_table
-from contract.records import LedgerRow
+from contract.records.optimization import LedgerRow
 
 ROWS = (
     LedgerRow(name="original", is_kept=True, operations=10, size_bytes=2048),

@@ -8,7 +8,7 @@ import pytest
 from components.optimize.runtimes.choice import Tried, choose
 from components.optimize.runtimes.comparison import agreement_ratio, max_difference
 from components.optimize.runtimes.figures import as_figure, as_table
-from contract.schema import RuntimesConfig
+from contract.schema.optimize import RuntimesConfig
 
 EXPECTED = {"scores": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]], np.float32)}
 

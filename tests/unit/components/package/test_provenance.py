@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.package.provenance import library_versions, provenance_of
 from contract.layout import RunLayout
-from contract.records import Artifact, Result
+from contract.records.record import Artifact, Result
 
 
 def test_versions_name_python_and_tensorflow() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from components.package.versions import kept_before, next_version
 from contract.layout import PipelineLayout
-from contract.records import PackageManifest, Provenance
-from contract.schema import ServeConfig
+from contract.records.package import PackageManifest, Provenance
+from contract.schema.serving import ServeConfig
 
 
 def manifest(run_id: str, digest: str = "sha256:1") -> PackageManifest:

@@ -8,7 +8,7 @@ import pytest
 
 from components.tracking import Tracker
 from components.train.progress import Progress
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 CONFIG = TrainConfig(steps=100, batch_size=10)
 

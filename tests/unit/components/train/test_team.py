@@ -16,7 +16,7 @@ from components.train.team import ChiefTeam, MemberTeam, TeamSettings
 from components.train.wire import PeerError, connect
 from contract.errors import ConfigError, SlipwayError, UserError
 from contract.roles import Role
-from contract.schema import TrainConfig
+from contract.schema.training import TrainConfig
 
 JOB = "tiny/run"
 

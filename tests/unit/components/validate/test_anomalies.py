@@ -11,7 +11,7 @@ from components.validate.statistics import ColumnStatistics, DataStatistics
 from components.validate.validate import refuse
 from contract.errors import DataError
 from contract.loader import validate
-from contract.schema import PipelineConfig
+from contract.schema.pipeline import PipelineConfig
 
 
 def make_config(**features: Any) -> PipelineConfig:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from contract.cluster_schema import ClusterConfig, JobConfig, KubernetesConfig, PodConfig
 from contract.command import StepCommand
 from contract.errors import ConfigError
-from contract.schema import TrainConfig
+from contract.schema.cluster import ClusterConfig, JobConfig, KubernetesConfig, PodConfig
+from contract.schema.training import TrainConfig
 from operators.job_spec import JobSpec, training_job
 from operators.launchers.kinds import check_kind
 from operators.launchers.kubeflow import kubeflow_job

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract.cluster_schema import PodConfig
+from contract.schema.cluster import PodConfig
 from operators.launchers.preflight import too_big, unknown_keys
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract.cluster_schema import JobConfig
+from contract.schema.cluster import JobConfig
 from operators.job_spec import JobSpec, Replica
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 

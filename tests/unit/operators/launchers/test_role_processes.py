@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contract.cluster_schema import JobConfig
+from contract.schema.cluster import JobConfig
 from operators.job_spec import JobSpec
 from operators.processes import StepProcess
 

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 from contract.errors import ServiceUnavailableError
 from contract.layout import PipelineLayout
-from contract.records import Observation
+from contract.records.traffic import Observation
 from serving.agent.api import control_api
 from serving.agent.plans import PlanStore
 from serving.traffic.backend import Capabilities

@@ -5,7 +5,7 @@ import pytest
 
 from contract.errors import ConfigError, ConflictError, NotFoundError
 from contract.layout import PipelineLayout
-from contract.records import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, Shadow, TrafficPlan
 from serving.agent.plans import PlanStore
 from serving.traffic.backend import Capabilities
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.records import InputSpec, PackageManifest, Provenance
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 from serving.server.batching import Batcher
 from serving.server.connection import Connection, Connections
 from serving.server.metrics import ServerMetrics

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.schema import ServeConfig
+from contract.schema.serving import ServeConfig
 from serving.server.batching import Batcher, BatchObserver, Job, Outcome
 from serving.server.messages import RequestError
 

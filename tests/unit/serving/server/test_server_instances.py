@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.records import InputSpec
+from contract.records.package import InputSpec
 from serving.server.instances import InputReader
 from serving.server.messages import RequestError
 

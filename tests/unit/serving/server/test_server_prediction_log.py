@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import serving.server.prediction_log as prediction_log_module
-from contract.schema import HeadConfig
+from contract.schema.data import HeadConfig
 from serving.server.prediction_log import PredictionLog, Rotation, is_logged
 
 HEADS = {

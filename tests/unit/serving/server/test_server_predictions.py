@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from contract.schema import HeadConfig
+from contract.schema.data import HeadConfig
 from serving.server.predictions import classify, output_names, predict_columns, predict_rows
 
 CLASSES = HeadConfig(task="binary_classification", classes=("no", "yes"))

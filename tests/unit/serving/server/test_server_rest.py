@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.records import InputSpec
-from contract.schema import HeadConfig, ServeConfig
+from contract.records.package import InputSpec
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 
 PREDICT = "/v1/models/doubling:predict"
 

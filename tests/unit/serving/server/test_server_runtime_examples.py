@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from contract.records import InputSpec
+from contract.records.package import InputSpec
 from serving.server.examples import ExamplesParser
 from serving.server.runtime import RefusedInputError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import DataError, NotFoundError
-from contract.records import RuntimeFiles
+from contract.records.optimization import RuntimeFiles
 from serving.server.engine import indexes
 from serving.server.opening import open_runtime
 

@@ -2,7 +2,7 @@ import json
 import re
 from pathlib import Path
 
-from contract.records import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, Shadow, TrafficPlan
 from serving.traffic.backend import Endpoint, PipelineTraffic
 from serving.traffic.envoy_clusters import clusters
 from serving.traffic.envoy_documents import discovery_response

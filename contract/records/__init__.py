@@ -1,0 +1,1 @@
+"""What steps hand on and services exchange: small, typed, versioned JSON documents."""

@@ -1,0 +1,81 @@
+"""What evaluation and the blessing leave."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from contract.records.record import Record
+
+
+class Metric(Record):
+    """A figure with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Curve(Record):
+    """Points of a curve, in order; at most some hundred."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class Curves(Record):
+    """What one head's pictures are drawn from; every count is of example weights.
+
+    For several classes `roc` and `precision_recall` are one-versus-rest over all of them (micro).
+    """
+
+    confusion: tuple[tuple[float, ...], ...] = Field(
+        (), description="[true][predicted]; empty for regression and for very many classes."
+    )
+    roc: Curve | None = Field(None, description="False positive over true positive rate.")
+    precision_recall: Curve | None = Field(None, description="Recall over precision.")
+    reliability: Curve | None = Field(
+        None,
+        description="By tenths of the examples: mean probability (of class 1, or of the class "
+        "called) over its share in truth; regression: mean prediction over mean label.",
+    )
+
+
+class Verdict(Record):
+    """The one judgement of one checkpoint on the eval part."""
+
+    step: int
+    examples: int
+    metrics: dict[str, dict[str, Metric]] = Field(description="By head, then metric.")
+    slices: dict[str, dict[str, dict[str, Metric]]] = Field(
+        {}, description="By 'feature=value', then head, then metric."
+    )
+    curves: dict[str, Curves] = Field({}, description="By head.")
+    judged_at: datetime
+    lag_seconds: float = Field(description="From checkpoint written to verdict.")
+    judge_seconds: float = Field(0.0, description="Of it, what loading and judging took.")
+    judged_by: str = Field("", description="<replica>.<attempt>")
+    checkpoint: str = Field("", description="Digest of the manifest of what was judged.")
+
+
+class EvaluateRecord(Record):
+    """All verdicts of a run."""
+
+    steps: tuple[int, ...]
+    best_step: int
+    max_lag_seconds: float = 0.0
+    p95_lag_seconds: float = 0.0
+
+
+class BlessRecord(Record):
+    """Whether the candidate may go on; `candidate` is a SavedModel in the step's folder."""
+
+    is_blessed: bool
+    candidate: str
+    step: int
+    champion_version: int | None = Field(description="What it was compared with; null: nothing.")
+    metrics: dict[str, dict[str, Metric]] = Field({})
+    champion_metrics: dict[str, dict[str, Metric]] = Field({})
+    detectable_difference: float | None = Field(
+        None, description="The smallest true difference that would have been seen (80 % power)."
+    )
+    reasons: tuple[str, ...]

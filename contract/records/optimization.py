@@ -1,0 +1,142 @@
+"""What the optimiser leaves: the ledger, calibration, the runtimes tried."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.records.evaluation import Metric
+from contract.records.record import Record
+
+
+class LedgerRow(Record):
+    """What one optimisation pass did, and whether it was kept.
+
+    Differences are to the original's answers, over all signatures and float outputs; sizes are
+    of the SavedModel as it lies on disk. Figures that were not taken are null.
+    """
+
+    name: str
+    is_kept: bool
+    reason: str = ""
+    operations: int = 0
+    operation_changes: dict[str, int] = Field({}, description="By kind of node, without zeros.")
+    size_bytes: int = 0
+    compressed_bytes: int = Field(0, description="The same files in one DEFLATE stream.")
+    latency_ms_batch_1: float = 0.0
+    latency_ms_batch_32: float = 0.0
+    max_difference: float = 0.0
+    mean_difference: float = 0.0
+    max_relative_difference: float = Field(
+        0.0, description="Relative to the largest magnitude of that output over all rows."
+    )
+    agreement_ratio: float | None = Field(None, description="Rows with the same predicted class.")
+    metric: float | None = Field(None, description="`OptimizeRecord.metric` on the eval rows.")
+    metric_difference: Metric | None = Field(None, description="To the original's, paired.")
+    float_layers: tuple[str, ...] = Field((), description="Left in float to meet the budget.")
+    cold_start_seconds: float | None = Field(
+        None, description="Loading and the first answer in a fresh process; no imports."
+    )
+    peak_memory_bytes: int | None = Field(
+        None, description="What loading and answering 32 rows add to a fresh process."
+    )
+    seconds: float = Field(0.0, description="What rewriting and judging took.")
+
+
+class TensorRange(Record):
+    """What values a tensor took on the calibration rows, and the range that int8 should span."""
+
+    tensor: str = Field(description="In the float model's graph, as 'node:0'.")
+    layer: str = Field(description="The node that reads it.")
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+
+
+class TensorDescription(Record):
+    """One named tensor. `shape` begins with the batch; null is any size; no shape: any rank."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+class RuntimeFiles(Record):
+    """`runtime.json`: a model for another runtime than TensorFlow; paths are relative to it.
+
+    The core takes and gives dense numbers. What it does not get from the caller comes from the
+    front: a SavedModel with the text, tables and ragged rows, which the server runs in TensorFlow.
+    """
+
+    engine: Literal["openvino", "litert"]
+    precision: Literal["fp32", "bf16", "int8"]
+    core: str = Field(description="The engine's own file.")
+    front: str = Field("", description="A SavedModel; empty where the core takes all inputs.")
+    core_inputs: tuple[str, ...] = Field(description="The file's own names.")
+    core_outputs: tuple[str, ...] = Field(description="The file's own names.")
+    inputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
+    outputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
+
+
+class RuntimeMeasurement(Record):
+    """One runtime tried in a process of its own that loads the model as a server does."""
+
+    name: str
+    is_eligible: bool = Field(description="Answers alike and keeps to the limits.")
+    reason: str = Field("", description="Why it was left out.")
+    size_bytes: int = 0
+    start_seconds: float = Field(0.0, description="From process start until warm.")
+    start_cpu_seconds: float = 0.0
+    memory_mb: float = Field(0.0, description="Resident, loaded and warm.")
+    p50_ms_batch_1: float = 0.0
+    p99_ms_batch_1: float = 0.0
+    p50_ms_batch_32: float = 0.0
+    rows_per_second: float = Field(0.0, description="At batch 32.")
+    cpu_ms_batch_1: float = Field(0.0, description="Of one call, all threads together.")
+    cpu_ms_batch_32: float = Field(0.0, description="Of one call, all threads together.")
+    max_difference: float = Field(
+        0.0, description="From the float SavedModel's answers: absolute below 1, relative above."
+    )
+    agreement_ratio: float = Field(1.0, description="Sample rows with the same predicted class.")
+
+
+class ServedRuntime(Record):
+    """What runs a model, and the table by which it was chosen. `path` is empty for TensorFlow."""
+
+    name: str = "tensorflow"
+    path: str = ""
+    digest: str = ""
+    tolerance: float = Field(
+        0.0,
+        description="How far its answers may be from the float SavedModel's, as `max_difference`; "
+        "0 says: no further than TensorFlow's from its own.",
+    )
+    measured: tuple[RuntimeMeasurement, ...] = ()
+    reason: str = ""
+    exports: dict[str, str] = Field({}, description="Files for elsewhere, by name.")
+    exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
+
+    @property
+    def trial(self) -> RuntimeMeasurement | None:
+        """What was measured of the one that was chosen, if any was tried."""
+        return next((row for row in self.measured if row.name == self.name), None)
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """What `optimize` leaves beside the model, by name."""
+        runtime = {"runtime": self.path} if self.path else {}
+        return runtime | {f"export_{name}": path for name, path in self.exports.items()}
+
+
+class OptimizeRecord(Record):
+    """The optimised SavedModel, relative to the step's folder. The first row is the original."""
+
+    model: str
+    float_model: str = Field(
+        "", description="After the float passes only; empty where `model` is that one."
+    )
+    ledger: tuple[LedgerRow, ...] = Field(description="The last row is the whole.")
+    metric: str = Field("", description="What lossy passes are judged by, as 'accuracy of digit'.")
+    budget_percent: float = 0.0
+    calibration: tuple[TensorRange, ...] = ()
+    runtime: ServedRuntime = ServedRuntime()

@@ -1,0 +1,93 @@
+"""A package: all that a server needs to know."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from contract.records.optimization import ServedRuntime
+from contract.records.record import Record
+from contract.schema.data import FeatureConfig, HeadConfig
+from contract.schema.serving import ServeConfig
+
+
+class InputSpec(Record):
+    """One raw input of the serving signature."""
+
+    dtype: Literal["float32", "int64", "string"]
+    shape: tuple[int, ...] = ()
+    is_variable_length: bool = False
+    default: str | float | int | bool | None = None
+
+    @classmethod
+    def of(cls, feature: FeatureConfig) -> "InputSpec":
+        fields = ("dtype", "shape", "is_variable_length", "default")
+        return cls(**{field: getattr(feature, field) for field in fields})
+
+    @property
+    def padding(self) -> str | int | float:
+        """What fills up the shorter rows of a variable-length input, dense [batch, longest].
+
+        Values that no caller can mean: empty text, the least int64, NaN. They are dropped inside
+        the signature, wherever they stand.
+        """
+        paddings: dict[str, str | int | float] = {
+            "string": "",
+            "int64": -(2**63),
+            "float32": float("nan"),
+        }
+        return paddings[self.dtype]
+
+
+class Provenance(Record):
+    """Where a package comes from."""
+
+    run_id: str
+    git_commit: str
+    data_digests: dict[str, str]
+    versions: dict[str, str] = Field(description="Of Python and the libraries that matter.")
+    from_version: int | None = Field(None, description="The version that this one repeats.")
+
+
+class PackageManifest(Record):
+    """`package.json`: everything that a server needs to know. `model` is relative to it."""
+
+    pipeline: str
+    version: int
+    created_at: datetime
+    model: str = "model"
+    digest: str = Field(description="Of the model directory.")
+    examples: str = Field("", description="Some rows as callers send them, JSON lines; or none.")
+    inputs: dict[str, InputSpec]
+    heads: dict[str, HeadConfig]
+    serve: ServeConfig
+    runtime: ServedRuntime = ServedRuntime()
+    metrics: dict[str, float] = Field({})
+    compared_with_version: int | None = None
+    provenance: Provenance
+
+
+class LoadReport(Record):
+    """What a load test saw."""
+
+    requests: int
+    errors: int
+    seconds: float
+    requests_per_second: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    first_error: str = Field("", description="What the first failed request got.")
+
+
+class PackageRecord(Record):
+    """The package made by a run: `versions/<version>/`."""
+
+    version: int
+    digest: str
+    load: LoadReport
+    max_skew: float
+    skew_tolerance: float = Field(
+        0.0, description="What it had to be within: package.skew_tolerance, or the runtime's own."
+    )
+    skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")

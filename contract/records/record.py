@@ -1,0 +1,102 @@
+"""What all records have in common, and the result that every step leaves."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from contract.errors import DataError, NotFoundError
+from contract.storage import write_atomically
+
+RecordT = TypeVar("RecordT", bound="Record")
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Record(BaseModel):
+    """Base of all records. `record_version` rises when old documents no longer fit the class.
+
+    A class that raises its version adds to `upgrades` a function from each older version to the
+    next; so every document ever written stays readable.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", serialize_by_alias=True, defer_build=True
+    )
+
+    current_version: ClassVar[int] = 1
+    upgrades: ClassVar[dict[int, Upgrade]] = {}
+
+    record_version: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        version = raw.get("record_version", cls.current_version)
+        if version > cls.current_version:
+            raise ValueError(
+                f"record_version {version} is newer than this Slipway reads "
+                f"({cls.current_version}); upgrade Slipway"
+            )
+        while version < cls.current_version:
+            raw, version = cls.upgrades[version](raw), version + 1
+        return {**raw, "record_version": version}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record.
+
+        Raises:
+            NotFoundError: If there is none.
+            DataError: If it is not a record of this class.
+        """
+        try:
+            # Not strict: JSON has no tuples, and config sections inside are strict otherwise.
+            return cls.model_validate(json.loads(path.read_bytes()), strict=False)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path}: no {cls.__name__} there") from error
+        except (ValidationError, ValueError) as error:
+            raise DataError(f"{path}: not a {cls.__name__}: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the record atomically."""
+        write_atomically(path, self.model_dump_json(indent=2))
+
+
+class Artifact(Record):
+    """Something that a step made. `path` is relative to the step's folder."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+class Result(Record):
+    """`result.json`: a step has succeeded if and only if this is there and is its own."""
+
+    step: str
+    pipeline: str
+    run_id: str
+    attempt: int
+    started_at: datetime
+    seconds: float
+    inputs: dict[str, str] = Field(description="Digest by input: the config and each step read.")
+    artifacts: dict[str, Artifact] = {}
+    metrics: dict[str, float] = {}
+    reasons: tuple[str, ...] = ()
+    detail: dict[str, Any] = Field({}, description="The step's own record, as written.")
+    tracking_run_id: str = Field("", description="MLflow's id of the step's run, if tracked.")
+
+    def detail_as(self, record: type[RecordT]) -> RecordT:
+        """Return the step's own record."""
+        return record.model_validate(self.detail)
+
+    @property
+    def digest(self) -> str:
+        """One digest for everything that later steps read of this one."""
+        parts = [f"{name}={a.digest}" for name, a in sorted(self.artifacts.items())]
+        return ";".join(parts)

@@ -1,0 +1,119 @@
+"""Plans of traffic, what was seen of it, and what a deployment came to."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from contract.records.record import Record
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+Decision = Literal["pass", "fail", "continue"]
+
+
+class Arm(Record):
+    """A share of the traffic that goes to one version."""
+
+    name: Literal["stable", "canary"]
+    version: int
+    weight_percent: Percent
+
+
+class Shadow(Record):
+    """A version that sees a copy of the traffic; nobody sees its answers."""
+
+    version: int
+    percent: Percent
+    max_concurrent_requests: int = 32
+
+
+class TrafficPlan(Record):
+    """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet."""
+
+    pipeline: str
+    generation: int = 0
+    arms: tuple[Arm, ...] = ()
+    shadow: Shadow | None = None
+    standby: tuple[int, ...] = Field((), description="Kept running without traffic.")
+    author: str = ""
+    reason: str = ""
+    written_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        total = sum(arm.weight_percent for arm in self.arms)
+        if self.arms and total != 100:
+            raise ValueError(f"weights must sum to 100 percent, found {total}")
+        if len({arm.name for arm in self.arms}) != len(self.arms):
+            raise ValueError("arm names repeat")
+        if len({arm.version for arm in self.arms}) != len(self.arms):
+            raise ValueError("arm versions repeat")
+        return self
+
+    @property
+    def champion(self) -> int | None:
+        """The version of the stable arm."""
+        return next((arm.version for arm in self.arms if arm.name == "stable"), None)
+
+    @property
+    def canary(self) -> Arm | None:
+        """The arm on trial, if any."""
+        return next((arm for arm in self.arms if arm.name == "canary"), None)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """Every version that must run."""
+        shadow = {self.shadow.version} if self.shadow else set()
+        return frozenset({arm.version for arm in self.arms} | shadow | set(self.standby))
+
+
+class ArmObservation(Record):
+    """Counters of one version since its traffic began; they only grow, unless Envoy restarts."""
+
+    version: int
+    is_ready: bool
+    requests: int = 0
+    errors: int = 0
+    latency_bounds_ms: tuple[float, ...] = Field((), description="Upper bounds, rising.")
+    latency_counts: tuple[int, ...] = Field((), description="Cumulative, one per bound.")
+    compared: int = Field(0, description="Shadow answers paired with the stable arm's.")
+    disagreements: int = Field(0, description="Pairs that predict another class.")
+
+
+class Observation(Record):
+    """What the agent sees. `generation` is the plan that the data plane has taken over."""
+
+    pipeline: str
+    generation: int
+    observed_at: datetime
+    versions: tuple[ArmObservation, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def of(self, version: int) -> ArmObservation | None:
+        """Return a version's counters, if it runs."""
+        return next((seen for seen in self.versions if seen.version == version), None)
+
+
+class LadderStep(Record):
+    """What the judge saw on one rung."""
+
+    name: str
+    weight_percent: Percent
+    requests: int
+    errors: int
+    decision: Literal["pass", "rollback", "inconclusive"]
+    reason: str
+    seconds: float
+
+
+class DeployRecord(Record):
+    """How a stage of the deployment ended."""
+
+    stage: Literal["canary", "promote"]
+    outcome: Literal["passed", "first", "promoted", "rolled_back", "inconclusive", "refused"]
+    version: int
+    champion_version: int | None = None
+    canary_requests: int = 0
+    canary_errors: int = 0
+    ladder: tuple[LadderStep, ...] = ()
+    reasons: tuple[str, ...] = ()

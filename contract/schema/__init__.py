@@ -1,0 +1,1 @@
+"""What users may write, typed: one module a part of `pipeline.yaml`."""

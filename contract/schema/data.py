@@ -1,0 +1,170 @@
+"""Sections about the data: where it lies, what it means, how it is read, checked, prepared."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from contract.schema.section import Count, Ratio, Scalar, Section
+
+SPLITS = ("train", "eval", "test")
+
+
+class CsvSource(Section):
+    """Comma-separated text, one row a line."""
+
+    kind: Literal["csv"]
+    files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths or globs.")]
+    columns: tuple[str, ...] | None = Field(
+        None, description="Names, where the file has no header."
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    is_stripped: bool = Field(True, description="Remove white space around each cell.")
+    missing: tuple[str, ...] = Field(("",), description="Cells that mean 'no value'.")
+
+
+class ParquetSource(Section):
+    """Parquet files; their column names must be those of the features and labels."""
+
+    kind: Literal["parquet"]
+    files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths or globs.")]
+
+
+class IdxSource(Section):
+    """A pair of IDX files as MNIST uses (gzip or plain): columns `image` and `label`."""
+
+    kind: Literal["idx"]
+    images: str
+    labels: str
+
+
+class SklearnSource(Section):
+    """A data set that ships inside scikit-learn; images are column `image`, labels `label`."""
+
+    kind: Literal["sklearn"]
+    dataset: Literal["digits", "iris", "wine", "breast_cancer"]
+
+
+Source = Annotated[
+    CsvSource | ParquetSource | IdxSource | SklearnSource, Field(discriminator="kind")
+]
+
+
+class FeatureConfig(Section):
+    """One raw input column, as callers will send it and `preprocessing_fn` will receive it."""
+
+    dtype: Literal["float32", "int64", "string"]
+    shape: tuple[Count, ...] = Field((), description="Shape of one example; () is a scalar.")
+    is_variable_length: bool = Field(False, description="A list of any length (words, ids).")
+    separator: str = Field(" ", description="What separates the items of a list in a CSV cell.")
+    default: Scalar | None = Field(
+        None,
+        description="Used where the value is missing; without one a missing value is an error.",
+    )
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.is_variable_length and self.shape:
+            raise ValueError("a variable-length feature has no shape; remove one of the two")
+        if self.default is not None and (self.shape or self.is_variable_length):
+            raise ValueError("only a scalar feature can have a default")
+        wanted = {"float32": (int, float), "int64": (int,), "string": (str,)}[self.dtype]
+        if self.default is not None and (
+            isinstance(self.default, bool) or not isinstance(self.default, wanted)
+        ):
+            raise ValueError(f"default {self.default!r} is not a {self.dtype}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+
+class HeadConfig(Section):
+    """One thing the model predicts."""
+
+    task: Literal["binary_classification", "multiclass_classification", "regression"]
+    column: str = Field("", description="The label's column; the head's own name if empty.")
+    classes: tuple[str, ...] = Field(
+        (), description="Labels in order of the model's outputs, as text; the second is 'positive'."
+    )
+    strip: str = Field("", description="Characters removed around the label ('.' for census).")
+    loss_weight: Annotated[float, Field(gt=0.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.task == "regression" and self.classes:
+            raise ValueError("a regression head has no classes")
+        if self.task == "binary_classification" and len(self.classes) != 2:
+            raise ValueError(f"needs exactly 2 classes, found {len(self.classes)}")
+        if self.task == "multiclass_classification" and len(self.classes) < 2:
+            raise ValueError(f"needs at least 2 classes, found {len(self.classes)}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes repeat")
+        return self
+
+    @property
+    def output_size(self) -> int:
+        """Width of the model's output for this head: 1 for binary (a logit) and regression."""
+        return len(self.classes) if self.task == "multiclass_classification" else 1
+
+
+class SplitConfig(Section):
+    """How rows are shared out, for ever, by a hash of their key."""
+
+    train: Ratio = 0.8
+    eval: Ratio = 0.1
+    test: Ratio = 0.1
+    key: str | None = Field(None, description="Column whose hash decides; the whole row if null.")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.eval + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train + eval + test must be 1.0, found {total:g}")
+        if self.train == 0.0 or self.eval == 0.0:
+            raise ValueError("train and eval must be above 0")
+        return self
+
+
+class BeamConfig(Section):
+    """Where Beam runs; any runner that Beam knows by name."""
+
+    runner: str = "DirectRunner"
+    options: tuple[str, ...] = Field((), description="Beam pipeline options, as '--name=value'.")
+
+
+class IngestConfig(Section):
+    """Raw data to sharded TFRecords of raw examples."""
+
+    source: Source
+    test_source: Source | None = Field(None, description="A file of its own as the test part.")
+    split: SplitConfig = SplitConfig()
+    shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
+    max_bad_ratio: Ratio = Field(0.01, description="More bad rows than this fail the step.")
+    beam: BeamConfig = BeamConfig()
+
+
+class ValidateConfig(Section):
+    """Limits on what may differ from the schema in force and the last run's statistics."""
+
+    max_missing_ratio: Ratio = 0.5
+    max_drift: Ratio = Field(
+        0.25, description="Jensen-Shannon distance (base 2) to the last run's distribution, 0..1."
+    )
+    max_new_category_ratio: Ratio = 0.05
+    fail_on: tuple[
+        Literal["missing_column", "type", "range", "missing", "new_category", "drift"], ...
+    ] = (
+        "missing_column",
+        "type",
+    )
+
+
+class TransformConfig(Section):
+    """tf.Transform's full pass."""
+
+    beam: BeamConfig = BeamConfig()
+    shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0

@@ -1,0 +1,32 @@
+"""The typed form of `configs/runtimes/<name>.yaml`."""
+
+from pathlib import PurePosixPath
+from typing import Literal, Self
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from contract.schema.cluster import KubernetesConfig
+from contract.schema.section import Count, Section
+
+
+class RuntimeConfig(Section):
+    """Where components run: `configs/runtimes/<name>.yaml`."""
+
+    kind: Literal["local", "kubernetes"] = "local"
+    root: str = Field("", description="Artifact root; '<state folder>/artifacts' if empty.")
+    max_parallel_components: Count = 2
+    kubernetes: KubernetesConfig | None = Field(None, description="Of kind 'kubernetes' only.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "kubernetes") != (self.kubernetes is not None):
+            raise ValueError("section 'kubernetes' belongs to kind 'kubernetes', and only there")
+        if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
+            raise ValueError(
+                "root: pods and Airflow meet there: expected an absolute path on a shared volume, "
+                f"found '{self.root}'"
+            )
+        return self
