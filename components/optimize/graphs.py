@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.checkpoint.trackable_view import TrackableView
+from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.trackable.asset import Asset
@@ -61,6 +62,8 @@ class SignatureGraph:
         """Return a ConcreteFunction of this signature; it captures what the graph captures."""
         body = _without(self.graph_def, {node_of(tensor) for tensor in self.feeds})
         _rename_functions(body)
+        for called in body.library.function:
+            context.context().add_function_def(called)  # importing tells it to the graph alone
 
         def call(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             graph = tf.compat.v1.get_default_graph()

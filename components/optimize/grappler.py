@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import disable_lower_using_switch_merge
 from tensorflow.python.grappler import tf_optimizer
 from tensorflow.python.training.saver import export_meta_graph
@@ -35,6 +36,9 @@ def run_grappler(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str])
         # "On the same device as node so-and-so", which a later pass may take out: it would leave a
         # graph that cannot be imported.
         node.attr.pop("_class", None)
+    for function in optimized.library.function:
+        # Grappler's own note, which TensorFlow refuses to load from a SavedModel.
+        function.attr.pop("_GrapplerSpecializedFunc", None)
     return optimized
 
 
@@ -42,10 +46,21 @@ def inline_calls(graph_def: Any, keep: Sequence[str]) -> Any:
     """Return the graph with function calls replaced by their bodies; If and While stay functions.
 
     A call marked with another implementation for other hardware (`api_implements`, as recurrent
-    Keras layers are) would not be inlined, so the mark is taken off.
+    Keras layers are) would not be inlined, so the mark is taken off. Nor would a function whose
+    stateful nodes, such as lookups in tables, are no control outputs of it, as in the graphs of
+    tf.Transform; so they are made that.
     """
     graph_def = disable_lower_using_switch_merge(graph_def)
     for function in graph_def.library.function:
         if "api_implements" in function.attr:
             del function.attr["api_implements"]
+        for node in filter(_is_stateful, function.node_def):
+            if node.name not in function.control_ret.values():
+                function.signature.control_output.append(f"{node.name}_control")
+                function.control_ret[f"{node.name}_control"] = node.name
     return run_grappler(graph_def, keep, ["function"])
+
+
+def _is_stateful(node: Any) -> bool:
+    definition = op_def_registry.get(node.op)
+    return definition is not None and definition.is_stateful

@@ -6,7 +6,7 @@ the outputs, takes nothing but dense numbers and can be given to a runtime that 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,12 @@ from contract.errors import DataError
 
 _FLOATS = {tf.float16, tf.bfloat16, tf.float32, tf.float64}
 _NUMERIC = _FLOATS | {tf.bool, tf.int8, tf.uint8, tf.int16, tf.int32, tf.int64}
-# Their outputs' shapes depend on values, so no runtime but TensorFlow takes them reliably.
-_DATA_DEPENDENT = ("Ragged", "Sparse", "Unique", "Where", "Dynamic", "Bincount", "DenseBincount")
+# No runtime but TensorFlow takes them reliably: the shapes of their outputs depend on values, or,
+# the last four (tf.Transform's buckets), the others do not know them.
+_TENSORFLOW_ONLY = (
+    "Ragged", "Sparse", "Unique", "Where", "Dynamic", "Bincount", "DenseBincount",
+    "UpperBound", "LowerBound", "Bucketize", "BoostedTreesBucketize",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def cut(signature: SignatureGraph) -> Cut:
     fetched = {name: tensor for name, (tensor, _) in frozen.outputs.items()}
     passed = tuple(name for name, tensor in fetched.items() if node_of(tensor) in front)
     core_outputs = {n: o for n, o in frozen.outputs.items() if n not in passed}
-    nodes = _ancestors(graph, [tensor for tensor, _ in core_outputs.values()]) - front
+    nodes = _ancestors(graph, [tensor for tensor, _ in core_outputs.values()], front)
     kinds = Counter(graph.get_operation_by_name(name).type for name in nodes)
     if not kinds.keys() - {"Placeholder", "Const", "Identity"}:
         raise DataError("no numeric part: every output comes from text, tables or ragged rows")
@@ -103,7 +107,7 @@ def _is_numeric(operation: Any, bodies: Mapping[str, Any]) -> bool:
     tensors = [*operation.inputs, *operation.outputs]
     if not all(tensor.dtype in _NUMERIC for tensor in tensors):
         return False
-    if operation.type.startswith(_DATA_DEPENDENT):
+    if operation.type.startswith(_TENSORFLOW_ONLY):
         return False
     called = list(_called(operation.node_def))
     if called:
@@ -115,7 +119,7 @@ def _is_numeric_body(name: str, bodies: Mapping[str, Any]) -> bool:
     """Tell whether a loop or branch body, and what it calls, works on numbers only."""
     for node in bodies[name].node_def:
         dtypes = [attribute.type for attribute in node.attr.values() if attribute.type]
-        if node.op.startswith(_DATA_DEPENDENT) or not all(
+        if node.op.startswith(_TENSORFLOW_ONLY) or not all(
             tf.as_dtype(dtype) in _NUMERIC for dtype in dtypes
         ):
             return False
@@ -131,11 +135,14 @@ def _called(node: Any) -> Iterator[str]:
                 yield function.name
 
 
-def _ancestors(graph: Any, tensors: list[str]) -> set[str]:
-    """Return all nodes whose data the tensors depend on; control edges carry none."""
+def _ancestors(graph: Any, tensors: list[str], beyond: Collection[str] = ()) -> set[str]:
+    """Return all nodes whose data the tensors depend on; control edges carry none.
+
+    Nodes in `beyond`, and what only they depend on, are left out.
+    """
     waiting, found = [node_of(tensor) for tensor in tensors], set[str]()
     while waiting:
-        if (name := waiting.pop()) not in found:
+        if (name := waiting.pop()) not in found and name not in beyond:
             found.add(name)
             waiting += [tensor.op.name for tensor in graph.get_operation_by_name(name).inputs]
     return found

@@ -131,6 +131,57 @@ def test_a_graph_that_counts_its_calls_can_be_frozen(tmp_path: Path) -> None:
     assert ran.final.model.signatures[SIGNATURE].captures == {}
 
 
+def test_a_function_that_looks_words_up_is_inlined_and_its_layers_quantised(
+    tmp_path: Path,
+) -> None:
+    """As tf.Transform's graphs are: pruned, with tables, without control outputs."""
+    words, kind = tmp_path / "words.txt", tf.lookup.TextFileIndex
+    words.write_text("red\ngreen\nblue\n")
+    module = tf.Module()
+    module.embedding = tf.Variable(np.random.default_rng(0).normal(size=(3, 512)).astype("f4"))
+
+    def build(word: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        initializer = tf.lookup.TextFileInitializer(
+            str(words), tf.string, kind.WHOLE_LINE, tf.int64, kind.LINE_NUMBER
+        )
+        module.table = tf.lookup.StaticHashTable(initializer, 0)
+        return module.table.lookup(word), module.table.lookup(tf.strings.upper(word))
+
+    spec = tf.TensorSpec([None], tf.string, "word")
+    wrapped = tf.compat.v1.wrap_function(build, [spec])
+    ids = wrapped.prune([wrapped.inputs[0]], list(wrapped.outputs))
+
+    def call(word: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(module.embedding, ids(word)[0])}
+
+    traced = tf.function(call, autograph=False).get_concrete_function(spec)
+    tf.saved_model.save(module, str(tmp_path / "in"), {SIGNATURE: traced})
+    assert not _functions(GraphModel.lift(tmp_path / "in"))
+    rows = {"word": np.array([b"blue", b"red", b"none"], object)}
+    ran = run_chain(tmp_path / "in", data_of({SIGNATURE: rows}), ALL, tmp_path / "work")
+    assert not [row.reason for row in ran.rows if "undone" in row.reason]
+    assert ran.final.is_lossy
+    answer = ran.final.saved.signature(SIGNATURE)(word=tf.constant([b"blue"]))["y"]
+    np.testing.assert_allclose(answer, module.embedding[2:3], atol=0.02)
+
+
+def test_a_function_that_must_not_be_inlined_is_called_by_every_graph(tmp_path: Path) -> None:
+    inner = tf.function(tf.nn.relu, autograph=False, experimental_attributes={"_noinline": True})
+    weight = np.random.default_rng(0).normal(size=(64, 64)).astype("f4")
+    spec = tf.TensorSpec([None, 64], tf.float32, "x")
+    path = save_function(tmp_path / "in", lambda x: {"y": inner(x @ weight)}, spec)
+    assert _functions(GraphModel.lift(path))
+    rows = np.random.default_rng(1).normal(size=(9, 64)).astype("f4")
+    ran = run_chain(path, data_of({SIGNATURE: {"x": rows}}), ALL, tmp_path / "work")
+    assert not [row.reason for row in ran.rows if "undone" in row.reason]
+    assert ran.final.is_lossy
+
+
+def _functions(model: GraphModel) -> list[str]:
+    library = model.signatures[SIGNATURE].graph_def.library
+    return [function.signature.name for function in library.function]
+
+
 def test_the_whole_writes_model_ledger_and_pictures_and_leaves_the_source(
     network: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,29 @@ def test_text_stays_in_front_and_every_number_after_it_goes_into_the_core(
     assert "MatMul" not in {node.op for node in front.graph_def.node}
 
 
+def test_a_number_that_only_the_front_needs_is_no_input_of_the_core(tmp_path: Path) -> None:
+    """As a column that is used as a category, and one that is put into buckets."""
+
+    def call(gain: tf.Tensor, age: tf.Tensor, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        length = tf.strings.length(tf.strings.as_string(gain))
+        bucket = tf.searchsorted([10.0, 20.0], age, side="right")
+        wide = tf.one_hot(length, 8) + tf.one_hot(bucket, 8)
+        return {"y": tf.nn.softmax(wide * tf.nn.relu(x)[:, None])}
+
+    specs = {name: tf.TensorSpec([None], tf.float32, name) for name in ("age", "x")}
+    specs["gain"] = tf.TensorSpec([None], tf.int64, "gain")
+    parts = cut(GraphModel.lift(save(tmp_path / "in", call, **specs)).signatures[SIGNATURE])
+    assert parts.front is not None
+    assert set(parts.front.inputs) == {"gain", "age"}
+    assert {"gain", "age"} & set(parts.core.inputs) == set()
+    assert "x" in parts.core.inputs
+    rows = {"gain": [100, 7], "age": [5.0, 15.0], "x": [1.0, 2.0]}
+    given = {name: tf.constant(value, specs[name].dtype) for name, value in rows.items()}
+    front = parts.front.concrete()(**{name: given[name] for name in parts.front.inputs})
+    core = parts.core.concrete()(**{n: ({**given, **front})[n] for n in parts.core.inputs})
+    np.testing.assert_allclose(core["y"], call(**given)["y"], rtol=1e-6)
+
+
 def test_an_output_that_is_text_is_passed_by_the_core(tmp_path: Path) -> None:
     path = save(
         tmp_path / "in",
