@@ -44,13 +44,13 @@ def command_line(command: StepCommand, run: RunLayout) -> list[str]:
 def _training_command(command: StepCommand, train: TrainConfig) -> list[str]:
     job = training_job(f"{command.pipeline}-train", command, train, JobConfig(), sys.executable)
     if job.is_mpi:
-        job = _under_mpirun(job)
+        job = under_mpirun(job)
     elif job.is_alone:
         return command.arguments()
     return [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
 
 
-def _under_mpirun(job: JobSpec) -> JobSpec:
+def under_mpirun(job: JobSpec) -> JobSpec:
     """One process for the policy: `mpirun`, which starts the ranks and ends them together."""
     mpirun = shutil.which("mpirun")
     if mpirun is None:

@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ os.environ |= {"OMP_NUM_THREADS": "1"}
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from components.optimize.calibration import observe  # noqa: E402
 from components.optimize.graphs import GraphModel  # noqa: E402
 from components.optimize.judgement import Evaluation  # noqa: E402
 from components.optimize.optimize import Data, optimize  # noqa: E402
@@ -56,6 +58,7 @@ SIGNATURE = "serving_default"
 DATA = ROOT.parent / "shared" / "data"
 BATCHES = (1, 32)
 SECONDS_A_TURN = 0.2
+MAX_CALIBRATION_SECONDS = 300
 FLOAT_PASSES = (
     "freeze_graph", "strip_unused_nodes", "fold_constants", "remove_nodes", "fold_batch_norms",
     "merge_duplicate_nodes", "grappler",
@@ -275,6 +278,9 @@ class Maker:
         self._add("tensorflow_plain", plain, lambda: None)
         self._add("tensorflow_frozen", self.folder / "frozen", self._freeze)
         self._add("ours_tensorflow", optimized, lambda: self._optimize("optimized", FLOAT_PASSES))
+        with_int8 = (*FLOAT_PASSES, "quantize_weights")
+        int8 = self.folder / "int8" / "model"
+        self._add("ours_tensorflow_int8_weights", int8, lambda: self._optimize("int8", with_int8))
         self._cores(
             optimized,
             "ours",
@@ -473,12 +479,31 @@ def say(
     print(json.dumps(line | {"unit": unit, **more}), flush=True)
 
 
+def measure_calibration(rows: int) -> None:
+    """Time the activation ranges of MobileNetV2 by `kl` over many rows, on all cores."""
+    with tempfile.TemporaryDirectory() as place, quiet():
+        subject = mobilenet(Path(place))
+        model = GraphModel.lift(subject.path).rewritten(lambda signature: signature.frozen())
+        images = np.concatenate([subject.rows["image"]] * -(-rows // 32))[:rows]
+        began, cpu = time.perf_counter(), time.process_time()
+        ranges = [values.range("kl") for values in observe(model, {SIGNATURE: {"image": images}})]
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    line = {"name": f"optimize_calibration_{rows}_rows", "ours": round(wall, 2), "peer": None}
+    line |= {"limit": MAX_CALIBRATION_SECONDS, "ratio": round(wall / MAX_CALIBRATION_SECONDS, 3)}
+    print(json.dumps(line | {"unit": "s", "cpu_s": round(cpu, 2), "layers": len(ranges)}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="which, with commas")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calibrate", type=int, metavar="ROWS", help="time calibration only")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
+    if given.calibrate:
+        return measure_calibration(given.calibrate)
+    if "mobilenet" in given.models:
+        subprocess.run([sys.executable, __file__, "--calibrate", "1000"], check=True)
     # Before anything is computed, and as a server does it.
     tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -495,6 +520,7 @@ def main() -> None:
             with quiet():
                 ratio = maker.rounded_ratio()
             say(f"{name}_rounded_compressed", ratio, None, ratio, "of the plain SavedModel")
+    return None
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ JOBS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
 
 def bench_scaling(folder: Path, rounds: int) -> None:
     """Print examples/s, and CPU seconds by example, of each strategy over independent processes."""
-    make_run = _run_maker(folder)
+    make_run = run_maker(folder)
     for model, (code, steps, goal) in MODELS.items():
         found: dict[str, list[tuple[float, float]]] = {}
         for _ in range(rounds):
@@ -286,7 +286,7 @@ def _images(split: str) -> list[dict[str, object]]:
 
 def bench_input(folder: Path, rounds: int) -> None:
     """Print examples/s read and parsed from compressed shards, and from memory; input wait."""
-    make_run = _run_maker(folder)
+    make_run = run_maker(folder)
     made = make_run(model=CONVNET, pipeline=IMAGES, spec=SPEC, rows=_images)
     source = example_source(made.run, made.config, made.record, "train")
     for name, lanes in (("streamed", 2), ("memory", 0)):
@@ -310,7 +310,7 @@ def bench_input(folder: Path, rounds: int) -> None:
 
 def bench_checkpoint(folder: Path, rounds: int) -> None:
     """Print the share of the time that training stands still for checkpoints of the convnet."""
-    make_run = _run_maker(folder)
+    make_run = run_maker(folder)
     every = {"train.steps": 200, "train.checkpoint_every_steps": 100, "train.log_every_steps": 20}
     stalls, first = [], []
     for _ in range(rounds):
@@ -359,7 +359,7 @@ def _figures_of(make_run: Callable[..., object], overrides: dict[str, object]) -
 
 def bench_tracking(folder: Path, rounds: int) -> None:
     """Milliseconds that each step takes longer, wall and CPU, background thread included."""
-    make_run = _run_maker(folder)
+    make_run = run_maker(folder)
     store = f"sqlite:///{folder}/mlflow.db"
     seconds: dict[str, list[tuple[float, float]]] = {"without": [], "ours": [], "waiting": []}
     for _ in range(rounds):
@@ -408,7 +408,7 @@ def _seconds_a_step(make_run: Callable[..., object], store: str, name: str) -> t
 
 def bench_resume(folder: Path, rounds: int) -> None:
     """Seconds that a run takes longer because its training was killed half way."""
-    make_run = _run_maker(folder)
+    make_run = run_maker(folder)
     os.environ["SLIPWAY_PIPELINES"] = str(folder / "pipelines")
     costs, again, start = [], [], []
     for _ in range(rounds):
@@ -452,7 +452,7 @@ def _measured(work: Callable[[], None]) -> tuple[float, float]:
 # --- small runs ---------------------------------------------------------------------------------
 
 
-def _run_maker(folder: Path) -> Callable[..., object]:
+def run_maker(folder: Path) -> Callable[..., object]:
     """Return what the training tests make their runs with, below a folder of its own."""
     return _load(ROOT / "tests/integration/training/conftest.py").RunMaker(
         folder / "root", folder / "pipelines"

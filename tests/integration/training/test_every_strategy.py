@@ -1,0 +1,79 @@
+"""The shipped pipelines reach the same accuracy under every strategy, in real processes."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.command import StepCommand
+from contract.layout import RunLayout
+from contract.loader import PROJECT, find_pipeline, freeze_pipeline
+from contract.records.evaluation import EvaluateRecord, Metric, Verdict
+from contract.records.record import Result
+from operators.launchers.processes import command_line
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "single": {},
+    "mirrored": {},
+    "multi_worker": {"train.workers": 2},
+    "mpi": {"train.workers": 2},
+    "parameter_server": {"train.workers": 2, "train.parameter_servers": 1},
+}
+DIGITS = {"train.steps": 600, "train.checkpoint_every_steps": 300}
+MNIST = {"train.steps": 400, "train.checkpoint_every_steps": 200}
+
+
+def call(command: StepCommand) -> None:
+    run = RunLayout(Path(command.root), command.pipeline, command.run_id)
+    done = subprocess.run(
+        command_line(command, run), cwd=PROJECT, capture_output=True, text=True, timeout=540
+    )
+    assert done.returncode == 0, f"{command.step}: {done.stdout[-3000:]}{done.stderr[-2000:]}"
+
+
+def accuracy(prepared: StepCommand, strategy: str, overrides: dict[str, Any]) -> Metric:
+    """Train a copy of a prepared run under a strategy; return what its last checkpoint reached."""
+    source = RunLayout(Path(prepared.root), prepared.pipeline, prepared.run_id)
+    run = replace(source, run_id=strategy)
+    shutil.copytree(source.path, run.path)
+    shutil.rmtree(run.frozen_pipeline)
+    settings = overrides | STRATEGIES[strategy] | {"train.strategy": strategy}
+    freeze_pipeline(find_pipeline(run.pipeline), run, settings)
+    for step in ("train", "evaluate"):
+        call(StepCommand(step, run.pipeline, run.run_id, prepared.root))
+    judged = Result.read(run.result("evaluate")).detail_as(EvaluateRecord)
+    assert len(judged.steps) == 2
+    (head,) = Verdict.read(run.verdict(overrides["train.steps"])).metrics.values()
+    return head["accuracy"]
+
+
+def check(pipeline: str, root: Path, overrides: dict[str, Any], at_least: float) -> None:
+    if shutil.which("mpirun") is None:
+        pytest.skip("no mpirun (Debian: apt install openmpi-bin)")
+    prepared = StepCommand("ingest", pipeline, "prepared", str(root), overrides)
+    for step in ("ingest", "validate", "transform"):
+        call(replace(prepared, step=step))
+    found = {name: accuracy(prepared, name, overrides) for name in STRATEGIES}
+    expected = found["single"]
+    for name, one in found.items():
+        assert one.value >= at_least, (name, found)
+        # Noise: the 95 % intervals overlap.
+        assert one.low <= expected.high and expected.low <= one.high, (name, found)
+
+
+@pytest.mark.timeout(900)
+def test_digits(tmp_path: Path) -> None:
+    check("digits", tmp_path, DIGITS, 0.9)
+
+
+@pytest.mark.timeout(1500)
+def test_mnist(tmp_path: Path, shared_data: Path) -> None:
+    files = {
+        f"ingest.{source}.{kind}s": str(shared_data / "mnist" / f"{part}-{kind}s-{form}-ubyte.gz")
+        for source, part in (("source", "train"), ("test_source", "t10k"))
+        for kind, form in (("image", "idx3"), ("label", "idx1"))
+    }
+    check("mnist", tmp_path, MNIST | files, 0.97)
