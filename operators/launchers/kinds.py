@@ -7,9 +7,10 @@ from contract.schema.cluster import JobKind, KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
+from operators.launchers.job_driver import Say
 from operators.launchers.kubeflow import KubeflowJob
 from operators.launchers.pod_logs import PodLogs
-from operators.launchers.pods import SERVICES, PodJob, Say
+from operators.launchers.pods import SERVICES, PodJob
 from operators.launchers.restarts import JobEnd
 
 RESOURCES: dict[JobKind, str] = {

@@ -5,26 +5,22 @@ restarting and cleaning up are that operator's.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError
+from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
 from contract.schema.cluster import JobKind, KubernetesConfig, Role
-from operators.job_spec import JobSpec, in_words
+from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest
-from operators.launchers.pod_logs import PodLogs
-from operators.launchers.pods import Say
-from operators.launchers.removal import remove_pods
+from operators.launchers.job_driver import JobDriver, Say
 from operators.launchers.restarts import JobEnd
 from operators.launchers.watching import Watch
 from operators.manifests import CONTAINER, JOB, MANAGED, Inside, merged, pod
 from operators.pod_status import ended, has_started, waits_for
 
-_HEARTBEAT_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
 _SETTLE_SECONDS = 1.5
 
@@ -122,58 +118,28 @@ def _port(job: JobSpec) -> Manifest:
     return {"name": name, "containerPort": job.settings.port}
 
 
-class KubeflowJob:
+class KubeflowJob(JobDriver):
     """Follows one such object; `claim` holds it with this driver's fencing token."""
 
     def __init__(
         self, cluster: Cluster, job: JobSpec, kubernetes: KubernetesConfig, claim: Claim, say: Say
     ) -> None:
-        self.cluster, self.job, self.kubernetes = cluster, job, kubernetes
-        self.claim, self.say = claim, say
-        self.logs = PodLogs(cluster, say)
-        labels = {JOB: job.name}
-        self._pods = Watch(cluster, labels)
-        self._object = Watch(cluster, labels, claim.resource)
+        super().__init__(cluster, job, kubernetes, claim, say)
+        self.kind = job.settings.kind
+        self._object = Watch(cluster, {JOB: job.name}, claim.resource)
+        self._watches.append(self._object)
         self._said: set[str] = set()
         self._has_run = False
 
-    async def run(self) -> JobEnd:
-        """Create or adopt the object, follow it to its end and remove it.
-
-        Raises:
-            ConflictError: If a later attempt has taken over; then nothing was removed.
-        """
-        await self.claim.take(kubeflow_job(self.job, self.kubernetes))
-        how = "adopted" if self.claim.is_adopted else "created"
-        kind = self.job.settings.kind
-        self.say(logging.INFO, f"{kind} {self.job.name} {how}: {in_words(self.job.replicas)}")
-        self.logs.since(self.claim.seen_before)
-        watching = [asyncio.create_task(watch.run()) for watch in (self._pods, self._object)]
-        beating = asyncio.create_task(self._heartbeat())
-        try:
-            end = await self._follow(beating)
-            await self._last_lines()
-        finally:
-            for task in (*watching, beating):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, SlipwayError):
-                    await task
-            await self.logs.close()
-        await self.kill()
-        return end
-
-    async def kill(self) -> bool:
-        """Remove the job if it is still this attempt's; return whether it was."""
-        if not self.claim.held and not await self.claim.find(self.job.name):
-            return False
-        if not await self.claim.release():
-            self.say(logging.WARNING, f"job {self.job.name} is another attempt's: left alone")
-            return False
-        grace = self.job.settings.grace_seconds
-        await remove_pods(self.cluster, {JOB: self.job.name}, grace)
-        return True
+    def manifest(self) -> Manifest:
+        return kubeflow_job(self.job, self.kubernetes)
 
     # --- inside ---
+
+    async def _drive(self, beating: "asyncio.Task[None]") -> JobEnd:
+        end = await self._follow(beating)
+        await self._last_lines()
+        return end
 
     async def _follow(self, beating: "asyncio.Task[None]") -> JobEnd:
         deadline = time.monotonic() + self.job.settings.start_deadline_seconds
@@ -237,8 +203,3 @@ class KubeflowJob:
             if has_started(item):
                 self.logs.follow(item)
         await self.logs.finish()
-
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            await self.claim.save()

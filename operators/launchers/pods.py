@@ -6,7 +6,6 @@ from what the API server says.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -19,26 +18,21 @@ from contract.errors import (
     EXIT_USER_ERROR,
     ConflictError,
     NotFoundError,
-    SlipwayError,
 )
 from contract.schema.cluster import KubernetesConfig, Role
-from operators.job_spec import JobSpec, Replica, in_words
+from operators.job_spec import JobSpec, Replica
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest, QuotaError
-from operators.launchers.pod_logs import PodLogs
+from operators.launchers.job_driver import JobDriver, Say
 from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import End, JobEnd, Restart, decide
-from operators.launchers.watching import Watch
 from operators.manifests import JOB, headless_service, owned, replica_pod
 from operators.pod_status import ended, has_node, has_started, is_hopeless, waits_for
 
 SERVICES = "services"
-_HEARTBEAT_SECONDS = 60.0
 _LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
 _REMOVAL_SECONDS = 60.0
 _SETTLE_SECONDS = 2.0  # those who fall by another's death may be seen before him
-
-Say = Callable[[int, str], None]  # logging level and text
 
 
 @dataclass
@@ -56,57 +50,30 @@ class _Rounds:
         return {"used": self.used, "rounds": self.of}
 
 
-class PodJob:
+class PodJob(JobDriver):
     """Drives one job; `claim` holds the job's Service with this driver's fencing token."""
 
     def __init__(
         self, cluster: Cluster, job: JobSpec, kubernetes: KubernetesConfig, claim: Claim, say: Say
     ) -> None:
-        self.cluster, self.job, self.kubernetes = cluster, job, kubernetes
-        self.claim, self.say = claim, say
-        self.logs = PodLogs(cluster, say)
-        self._pods = Watch(cluster, {JOB: job.name})
+        super().__init__(cluster, job, kubernetes, claim, say)
         self._rounds = _Rounds({}, {})
         self._ends: dict[Replica, End] = {}
         self._said: dict[str, str] = {}
 
-    async def run(self) -> JobEnd:
-        """Start or adopt the job, follow it to its end and remove it.
-
-        Raises:
-            ConflictError: If a later attempt has taken over; then nothing was removed.
-        """
-        await self.claim.take(headless_service(self.job))
-        self._rounds = _Rounds.read(self.claim.state)
-        how = "adopted" if self.claim.is_adopted else "created"
-        self.say(logging.INFO, f"job {self.job.name} {how}: {in_words(self.job.replicas)}")
-        self.logs.since(self.claim.seen_before)
-        watching = asyncio.create_task(self._pods.run())
-        beating = asyncio.create_task(self._heartbeat())
-        try:
-            await self._pods.changed(_LOOK_SECONDS)
-            end = await self._drive(beating)
-            await self.logs.finish()
-        finally:
-            await _cancelled(watching, beating)
-            await self.logs.close()
-        await self.kill()
-        return end
-
-    async def kill(self) -> bool:
-        """Remove the job if it is still this attempt's; return whether it was."""
-        if not self.claim.held and not await self.claim.find(self.job.name):
-            return False
-        if not await self.claim.release():
-            self.say(logging.WARNING, f"job {self.job.name} is another attempt's: left alone")
-            return False
-        grace = self.job.settings.grace_seconds
-        await remove_pods(self.cluster, {JOB: self.job.name}, grace)
-        return True
+    def manifest(self) -> Manifest:
+        return headless_service(self.job)
 
     # --- following ---
 
     async def _drive(self, beating: "asyncio.Task[None]") -> JobEnd:
+        self._rounds = _Rounds.read(self.claim.state)
+        await self._pods.changed(_LOOK_SECONDS)
+        end = await self._follow(beating)
+        await self.logs.finish()
+        return end
+
+    async def _follow(self, beating: "asyncio.Task[None]") -> JobEnd:
         end = None if self._current() else await self._gather()
         while end is None:
             if beating.done():
@@ -274,20 +241,7 @@ class PodJob:
         while any(name in self._pods.found for name in names) and time.monotonic() < until:
             await self._pods.changed(1.0)
 
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            await self.claim.save()
-
 
 def _owner(body: Manifest) -> str:
     references = body["metadata"].get("ownerReferences") or [{}]
     return str(references[0].get("uid", ""))
-
-
-async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, SlipwayError):
-            await task
