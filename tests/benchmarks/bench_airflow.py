@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 
 from airflow_stack import AirflowStack, running_airflow  # noqa: E402
+from support import emit  # noqa: E402
 
 from contract.loader import find_pipeline  # noqa: E402
 from contract.records.record import Result  # noqa: E402
@@ -65,11 +66,6 @@ for dag in bag.dags.values():
     DagSerialization.to_dict(dag)
 print(json.dumps([len(bag.dags), time.perf_counter() - started, time.process_time() - cpu]))
 """
-
-
-def emit(name: str, ours: float, peer: float, limit: float, unit: str) -> None:
-    line = {"name": name, "ours": round(ours, 3), "peer": round(peer, 3), "limit": round(limit, 3)}
-    print(json.dumps(line | {"ratio": round(ours / peer, 3), "unit": unit}), flush=True)
 
 
 def reading_seconds(dag_file: Path, environment: dict[str, str], rounds: int) -> tuple[float, ...]:

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from support import emit
+
 from components.agent_client import AgentClient
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -39,13 +41,6 @@ MAX_ADDED_MS = 1.0
 MAX_ROLL_BACK_SECONDS = 2.0
 BODY = json.dumps({"instances": [{"x": 1.0}]})
 PATH = f"/v1/models/{PIPELINE}:predict"
-
-
-def emit(name: str, ours: float, peer: float | None, limit: float | None, unit: str) -> None:
-    base = peer if peer is not None else limit
-    ratio = round(ours / base, 3) if base else None
-    line = {"name": name, "ours": round(ours, 4), "peer": peer and round(peer, 4)}
-    print(json.dumps(line | {"limit": limit, "ratio": ratio, "unit": unit}), flush=True)
 
 
 # --- a stack ------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ none of its own, and the line says so.
 """
 
 import argparse
-import importlib.util
-import json
 import os
 import statistics
 import subprocess
@@ -24,13 +22,14 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+from support import emit, handmade_runs  # noqa: E402
 
 from components.evaluate.queue import Holder, Queue, Terms  # noqa: E402
 from components.evaluate.worker import Duties, Patience, Worker  # noqa: E402
@@ -56,13 +55,6 @@ def build_model(features, hyperparameters):
 """
 
 
-def emit(name: str, ours: float, peer: float | None, limit: float | None, unit: str) -> None:
-    ratio = round(ours / limit, 4) if limit else None
-    line = {"name": name, "ours": round(ours, 5), "peer": peer, "limit": limit, "ratio": ratio}
-    line = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
-    print(json.dumps(line | {"unit": unit}), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -71,7 +63,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench_queue(Path(folder) / "queue", arguments.rounds)
         os.environ["SLIPWAY_PIPELINES"] = str(Path(folder) / "runs" / "pipelines")
-        make_run = load_runs().RunMaker(Path(folder) / "runs/root", Path(folder) / "runs/pipelines")
+        make_run = handmade_runs("evaluation").RunMaker(
+            Path(folder) / "runs/root", Path(folder) / "runs/pipelines"
+        )
         bench_verdict(make_run, arguments.rounds, arguments.examples)
         bench_beside_training(make_run, arguments.rounds)
 
@@ -126,7 +120,7 @@ def bench_verdict(make_run: Any, rounds: int, examples: int) -> None:
     from components.evaluate.judge import Judge
     from components.examples import example_source
 
-    rows = (load_runs().default_rows() * (examples // 100 + 1))[:examples]
+    rows = (handmade_runs("evaluation").default_rows() * (examples // 100 + 1))[:examples]
     made = make_run(model=MODEL, rows=rows)
     graph = made.run.step("transform") / made.record.transform_graph
     source = example_source(made.run, made.config, made.record, "eval")
@@ -194,18 +188,6 @@ def _start(made: Any, component: str, core: int) -> "subprocess.Popen[bytes]":
     command += ["--pipeline", "tiny", "--run-id", made.run.run_id, "--root", str(made.run.root)]
     with (made.run.path / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
-
-
-def load_runs() -> ModuleType:
-    """Return what the evaluation tests make their runs with."""
-    path = ROOT / "tests/integration/evaluation/conftest.py"
-    specification = importlib.util.spec_from_file_location("evaluation_runs", path)
-    if specification is None or specification.loader is None:
-        raise ImportError(str(path))
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ works, and is no figure.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -20,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from support import training_runs  # noqa: E402
 
 from components.examples import example_source  # noqa: E402
 from components.models import head_outputs  # noqa: E402
@@ -134,9 +133,7 @@ def main() -> None:
 
 def measure_all(folder: Path, sizes: dict[str, Size], rounds: int) -> Iterator[dict[str, Any]]:
     """Yield a line for each model, precision and XLA on or off; print it too."""
-    make_run = _load(ROOT / "tests/integration/training/conftest.py").RunMaker(
-        folder / "root", folder / "pipelines"
-    )
+    make_run = training_runs(folder)
     ceilings = {name: ceiling(name, small=sizes is SMALL) for name in PRECISIONS}
     for model, size in sizes.items():
         for precision in PRECISIONS:
@@ -257,16 +254,6 @@ def _rows(size: Size, split: str) -> list[dict[str, Any]]:
         }
         for number in range(count)
     ]
-
-
-def _load(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location("training_runs", path)
-    if specification is None or specification.loader is None:
-        raise ImportError(str(path))
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 import pytest
 from clusters import ROOT, TestCluster, clusters_up, host_pods, wait_for
+from support import emit
 
 from contract.schema.cluster import JobConfig
 from operators.job_spec import JobSpec
@@ -93,12 +94,6 @@ def fresh(base: Path, name: str) -> Path:
     return folder
 
 
-def report(name: str, ours: float, peer: float | None, limit: float | None, unit: str) -> None:
-    ratio = round(ours / peer, 2) if peer else None
-    line = {"name": name, "ours": round(ours, 2), "peer": peer and round(peer, 2)}
-    print(json.dumps({**line, "limit": limit, "ratio": ratio, "unit": unit}), flush=True)
-
-
 def start_and_cost(up: dict[str, TestCluster], base: Path) -> None:
     """From nothing to the last replica's first line, and the whole of a ten-second job."""
     folder, began = fresh(base, "pods"), time.time()
@@ -109,8 +104,8 @@ def start_and_cost(up: dict[str, TestCluster], base: Path) -> None:
     names = starts(folder)
     names.pop(".lock", None)
     peer_started = max(times[0] for times in names.values()) - began
-    report("start_of_three_roles", started, peer_started, None, "s")
-    report("ten_second_job", seconds, peer, None, "s")
+    emit("start_of_three_roles", started, peer_started, None, "s")
+    emit("ten_second_job", seconds, peer, None, "s")
 
 
 def calls_a_minute(up: dict[str, TestCluster], base: Path) -> None:
@@ -120,7 +115,7 @@ def calls_a_minute(up: dict[str, TestCluster], base: Path) -> None:
     folder = fresh(base, "long")
     one = job("bench-long", folder, 1 + STEADY_SECONDS, "/usr/bin/python3")
     _, calls = in_pods(up, one, folder)
-    report("api_calls_while_running", 60 * (calls - few) / STEADY_SECONDS, None, 10, "calls/min")
+    emit("api_calls_while_running", 60 * (calls - few) / STEADY_SECONDS, None, 10, "calls/min")
 
 
 def recovery(up: dict[str, TestCluster], base: Path) -> None:
@@ -138,7 +133,7 @@ def recovery(up: dict[str, TestCluster], base: Path) -> None:
 
         in_pods(up, one, folder, kill)
         again = max(times[-1] for times in starts(folder).values())
-        report(f"recovery_after_kill_of_{role}", again - killed, None, None, "s")
+        emit(f"recovery_after_kill_of_{role}", again - killed, None, None, "s")
 
 
 def removal(up: dict[str, TestCluster], base: Path) -> None:
@@ -161,7 +156,7 @@ def removal(up: dict[str, TestCluster], base: Path) -> None:
 
     seconds = asyncio.run(run_and_kill())
     assert not up["train"].pods(f"{JOB}={one.name}")
-    report("removal_of_three_pods", seconds, None, 10, "s")
+    emit("removal_of_three_pods", seconds, None, 10, "s")
 
 
 def main() -> None:

@@ -290,10 +290,11 @@ class Maker:
         self._onnx()
         return self.made
 
-    def rounded_ratio(self) -> float:
+    def rounded_ratio(self, num_steps: int) -> float:
         """Return the compressed size after `round_weights` over the plain SavedModel's size."""
-        self._optimize("rounded", ("freeze_graph", "fold_batch_norms", "round_weights"))
-        files = sorted(p for p in (self.folder / "rounded" / "model").rglob("*") if p.is_file())
+        name, rounding = f"rounded_{num_steps}", {"round_weights": {"num_steps": num_steps}}
+        self._optimize(name, ("freeze_graph", "fold_batch_norms", rounding))
+        files = sorted(p for p in (self.folder / name / "model").rglob("*") if p.is_file())
         compressed = zlib.compress(b"".join(p.read_bytes() for p in files), 9)
         return len(compressed) / size_bytes(self.subject.path)
 
@@ -301,7 +302,7 @@ class Maker:
         frozen = GraphModel.lift(self.subject.path).rewritten(lambda signature: signature.frozen())
         frozen.save(self.folder / "frozen")
 
-    def _optimize(self, name: str, passes: tuple[str, ...]) -> None:
+    def _optimize(self, name: str, passes: tuple[Any, ...]) -> None:
         samples = {SIGNATURE: self.subject.rows}
         data = Data(samples, Evaluation(SIGNATURE, self.subject.rows))
         settings = {"passes": passes, "min_gain_ratio": 0.0, "budget_percent": 100.0}
@@ -517,9 +518,11 @@ def main() -> None:
             maker = Maker(name, subject, Path(place))
             maker.all()
             report(name, maker, given.rounds)
-            with quiet():
-                ratio = maker.rounded_ratio()
-            say(f"{name}_rounded_compressed", ratio, None, ratio, "of the plain SavedModel")
+            for num_steps in (256, 64):
+                with quiet():
+                    ratio = maker.rounded_ratio(num_steps)
+                unit = "of the plain SavedModel"
+                say(f"{name}_rounded_to_{num_steps}_compressed", ratio, None, ratio, unit)
     return None
 
 

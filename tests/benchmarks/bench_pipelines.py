@@ -34,6 +34,8 @@ from sklearn.preprocessing import OrdinalEncoder
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from support import emit  # noqa: E402
+
 from contract.layout import PipelineLayout, RunLayout  # noqa: E402
 from contract.records.evaluation import BlessRecord  # noqa: E402
 from contract.records.record import Result  # noqa: E402
@@ -106,11 +108,6 @@ def _table(path: Path) -> tuple[pd.DataFrame, pd.Series]:
 def _idx(path: Path, rank: int) -> np.ndarray:
     values = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, -1, IDX_HEADER_BYTES[rank])
     return values if rank == 1 else values.reshape(-1, 28 * 28).astype(np.float32)
-
-
-def emit(name: str, ours: float, peer: float, limit: float, unit: str) -> None:
-    line = {"name": name, "ours": round(ours, 4), "peer": round(peer, 4), "limit": round(limit, 4)}
-    print(json.dumps(line | {"ratio": round(ours / peer, 4), "unit": unit}), flush=True)
 
 
 def slipway(*arguments: str) -> None:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench_training import ROOT, SLOW_MODEL, run_maker
+from bench_training import SLOW_MODEL
+from support import ROOT, emit, training_runs
 
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig
@@ -73,7 +74,7 @@ def measure(case: Case, folder: Path, rounds: int) -> tuple[list[float], float]:
         "train.checkpoint_every_steps": CHECKPOINT_STEPS,
         "train.step_timeout_seconds": SILENCE_SECONDS,
     }
-    made = run_maker(folder)(model=SLOW_MODEL, overrides=overrides)
+    made = training_runs(folder)(model=SLOW_MODEL, overrides=overrides)
     with job_of(made) as job:
         start = seconds_to_checkpoint(made, 0)
         seconds = []
@@ -140,9 +141,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="slipway-bench-") as place:
             os.environ["SLIPWAY_PIPELINES"] = str(Path(place) / "pipelines")
             seconds, start = measure(case, Path(place), chosen.rounds)
-        ours = statistics.median(seconds)
-        line = {"name": case.name, "ours": round(ours, 2), "peer": round(start, 2), "limit": None}
-        print(json.dumps(line | {"ratio": round(ours / start, 3), "unit": "s"}), flush=True)
+        emit(case.name, statistics.median(seconds), start, None, "s")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Medians; wall seconds, and the processes' own CPU seconds.
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import resource
@@ -29,7 +28,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -39,6 +37,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from mlflow.entities import Metric  # noqa: E402
+from support import emit, training_runs  # noqa: E402
 
 from components import checkpoints  # noqa: E402
 from components.examples import example_source  # noqa: E402
@@ -83,12 +82,6 @@ class WaitingTracker(Tracker):
         now = int(time.time() * 1000)
         metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
         self._try(lambda client: client.log_batch(self.run_id, metrics=metrics, synchronous=True))
-
-
-def emit(name: str, ours: float, peer: float, limit: float, unit: str) -> None:
-    ratio = round(ours / peer, 4) if peer else None
-    line = {"name": name, "ours": round(ours, 4), "peer": round(peer, 4)}
-    print(json.dumps(line | {"limit": round(limit, 4), "ratio": ratio, "unit": unit}), flush=True)
 
 
 def main() -> None:
@@ -174,7 +167,7 @@ JOBS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
 
 def bench_scaling(folder: Path, rounds: int) -> None:
     """Print examples/s, and CPU seconds by example, of each strategy over independent processes."""
-    make_run = run_maker(folder)
+    make_run = training_runs(folder)
     for model, (code, steps, goal) in MODELS.items():
         found: dict[str, list[tuple[float, float]]] = {}
         for _ in range(rounds):
@@ -286,7 +279,7 @@ def _images(split: str) -> list[dict[str, object]]:
 
 def bench_input(folder: Path, rounds: int) -> None:
     """Print examples/s read and parsed from compressed shards, and from memory; input wait."""
-    make_run = run_maker(folder)
+    make_run = training_runs(folder)
     made = make_run(model=CONVNET, pipeline=IMAGES, spec=SPEC, rows=_images)
     source = example_source(made.run, made.config, made.record, "train")
     for name, lanes in (("streamed", 2), ("memory", 0)):
@@ -310,7 +303,7 @@ def bench_input(folder: Path, rounds: int) -> None:
 
 def bench_checkpoint(folder: Path, rounds: int) -> None:
     """Print the share of the time that training stands still for checkpoints of the convnet."""
-    make_run = run_maker(folder)
+    make_run = training_runs(folder)
     every = {"train.steps": 200, "train.checkpoint_every_steps": 100, "train.log_every_steps": 20}
     stalls, first = [], []
     for _ in range(rounds):
@@ -359,7 +352,7 @@ def _figures_of(make_run: Callable[..., object], overrides: dict[str, object]) -
 
 def bench_tracking(folder: Path, rounds: int) -> None:
     """Milliseconds that each step takes longer, wall and CPU, background thread included."""
-    make_run = run_maker(folder)
+    make_run = training_runs(folder)
     store = f"sqlite:///{folder}/mlflow.db"
     seconds: dict[str, list[tuple[float, float]]] = {"without": [], "ours": [], "waiting": []}
     for _ in range(rounds):
@@ -408,7 +401,7 @@ def _seconds_a_step(make_run: Callable[..., object], store: str, name: str) -> t
 
 def bench_resume(folder: Path, rounds: int) -> None:
     """Seconds that a run takes longer because its training was killed half way."""
-    make_run = run_maker(folder)
+    make_run = training_runs(folder)
     os.environ["SLIPWAY_PIPELINES"] = str(folder / "pipelines")
     costs, again, start = [], [], []
     for _ in range(rounds):
@@ -447,26 +440,6 @@ def _measured(work: Callable[[], None]) -> tuple[float, float]:
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-# --- small runs ---------------------------------------------------------------------------------
-
-
-def run_maker(folder: Path) -> Callable[..., object]:
-    """Return what the training tests make their runs with, below a folder of its own."""
-    return _load(ROOT / "tests/integration/training/conftest.py").RunMaker(
-        folder / "root", folder / "pipelines"
-    )
-
-
-def _load(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location("training_runs", path)
-    if specification is None or specification.loader is None:
-        raise ImportError(str(path))
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":
