@@ -23,7 +23,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "parameter_server": {"train.workers": 2, "train.parameter_servers": 1},
 }
 DIGITS = {"train.steps": 600, "train.checkpoint_every_steps": 300}
-MNIST = {"train.steps": 400, "train.checkpoint_every_steps": 200}
+MNIST = {"train.steps": 300, "train.checkpoint_every_steps": 150}
 
 
 def call(command: StepCommand) -> None:
