@@ -132,6 +132,19 @@ def test_a_graph_that_counts_its_calls_can_be_frozen(tmp_path: Path) -> None:
     assert ran.final.model.signatures[SIGNATURE].captures == {}
 
 
+def test_a_signature_without_inputs_survives(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.weight = tf.Variable(np.arange(1500, dtype=np.float32).reshape(3, 500))
+    spec = tf.TensorSpec([None, 3], tf.float32, "x")
+    calls = {SIGNATURE: (lambda x: {"y": x @ module.weight}, spec), "w": (lambda: {"w": "v7"},)}
+    signatures = {n: tf.function(c).get_concrete_function(*s) for n, (c, *s) in calls.items()}
+    tf.saved_model.save(module, str(tmp_path / "in"), signatures)
+    data = data_of({SIGNATURE: {"x": np.eye(3, dtype=np.float32)}, "w": {}})
+    ran = run_chain(tmp_path / "in", data, ALL, tmp_path / "work")
+    assert all(row.is_kept for row in ran.rows), ran.rows
+    assert ran.final.saved.signature("w")()["w"].numpy() == b"v7"
+
+
 @pytest.mark.parametrize("is_in_a_branch", [False, True])
 def test_what_another_signature_writes_to_is_not_frozen(
     is_in_a_branch: bool, tmp_path: Path
