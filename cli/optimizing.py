@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cli.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
 from cli.options import JsonOption
-from cli.output import data, notes, print_json, quietly, say
+from cli.output import data, notes, print_json, quietly, say, terminated_like_interrupted
 from contract.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def optimize(
         --runtimes litert,openvino_int8 --exports litert_int8[/]
     """
     settings = _settings(passes, budget, min_gain, _names(runtimes), _names(exports))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: already there; choose a new folder")
+    _check_out(out, saved_model)
     with notes.status("Loading TensorFlow") as status:
 
         def show(row: "LedgerRow") -> None:
@@ -85,7 +84,8 @@ def optimize(
 
         with quietly():
             import components.optimize.optimize  # noqa: F401
-        record = _run(saved_model, examples, out, settings, label, show, status.update)
+        with terminated_like_interrupted():
+            record = _run(saved_model, examples, out, settings, label, show, status.update)
     if is_json:
         print_json(record.model_dump(mode="json"))
         return
@@ -95,6 +95,20 @@ def optimize(
     for name, reason in record.runtime.exports_left_out.items():
         say(f"{UNDONE} no export {name}: {escape(reason)}")
     say(f"Wrote [bold]{escape(str(out))}[/]; serve [bold]{escape(str(out / record.model))}[/]")
+
+
+def _check_out(out: Path, saved_model: Path) -> None:
+    """Refuse a folder that is there already, cannot be made, or would change the source."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: already there; choose a new folder")
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise UserError(f"--out {out}: {place} is a file; choose a folder elsewhere")
+    is_model = (saved_model / "saved_model.pb").is_file()
+    if is_model and saved_model.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(
+            f"--out {out}: inside of {saved_model}, which is only read; choose a folder elsewhere"
+        )
 
 
 def _names(text: str) -> list[str]:

@@ -51,8 +51,11 @@ def answers(model: LoadedModel, samples: Samples) -> Answers:
 
 
 def answer(call: Callable[..., Mapping[str, Any]], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return a signature's outputs for all rows; a ragged output as its values and its lengths."""
-    starts = range(0, row_count(inputs), BATCH_ROWS)
+    """Return a signature's outputs for all rows; a ragged output as its values and its lengths.
+
+    One that takes no inputs is called once.
+    """
+    starts = range(0, row_count(inputs) if inputs else 1, BATCH_ROWS)
     batches = [_dense(call(**feed(inputs, slice(start, start + BATCH_ROWS)))) for start in starts]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 

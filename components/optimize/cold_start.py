@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.child_process import tied_to_parent
 from components.raw_examples import Array
 from contract.loader import PROJECT
 
@@ -41,7 +42,7 @@ class Bench:
     def __init__(self) -> None:
         command = [sys.executable, "-m", "components.optimize.cold_start"]
         self._process = subprocess.Popen(
-            command,
+            tied_to_parent(command),
             cwd=PROJECT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
             stdin=subprocess.PIPE,

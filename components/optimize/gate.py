@@ -48,7 +48,7 @@ class Gate:
             DataError: If there are no rows, or they do not fit a signature.
         """
         for name in original.module.signatures:
-            if not row_count(samples.get(name, {})):
+            if original.input_specs(name) and not row_count(samples.get(name, {})):
                 raise DataError(
                     f"{original.path}: no rows to compare signature '{name}' on; "
                     "the optimiser needs at least one"

@@ -40,7 +40,7 @@ def latencies_ms(models: list[LoadedModel], samples: Samples, batch: int) -> lis
     """
     name = main_signature(models[0].module.signatures)
     inputs = samples[name]
-    given = feed(inputs, np.arange(batch) % row_count(inputs))
+    given = feed(inputs, np.arange(batch) % max(1, row_count(inputs)))
     calls: list[Call] = [model.signature(name) for model in models]
     for call in calls * _WARM_UP_CALLS:
         call(**given)

@@ -60,9 +60,11 @@ def optimize(
     """
     tf.get_logger().setLevel(logging.ERROR)
     report = report or _log
+    with storage_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
     with (
         Bench() as bench,
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=".passes-") as workplace,
+        tempfile.TemporaryDirectory(dir=target, prefix=".passes-") as workplace,
     ):
         chain = Chain(source, data, settings, Path(workplace))
         report(chain.rows[0])
@@ -105,7 +107,6 @@ def _with_cold_starts(rows: list[LedgerRow], starts: list[ColdStart | None]) -> 
 
 
 def _write(chain: Chain, final: State, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     shutil.copytree(final.saved.path, target / MODEL)
     if final.is_lossy:
         shutil.copytree(chain.float_state.saved.path, target / FLOAT_MODEL)

@@ -1,5 +1,6 @@
 """A TFRecord file of tf.Examples as the signatures of any SavedModel take it."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from contract.schema.optimize import OptimizeConfig
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SCORES_RANK = 2  # [rows, classes]
+_OPERATION = re.compile(r"^\{\{.*?\}\} (Name: <unknown>, )?")  # how TensorFlow begins its messages
 
 
 def read_data(path: Path, model: LoadedModel, settings: OptimizeConfig, label: str = "") -> Data:
@@ -64,7 +66,7 @@ def _read(path: Path, rows: int) -> list[bytes]:
         dataset = tf.data.TFRecordDataset(str(path), compression).take(rows)
         records = [bytes(record) for record in dataset.as_numpy_iterator()]
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: not a TFRecord file: {error.message[:200]}") from error
+        raise DataError(f"{path}: not a whole TFRecord file: {_in_words(error)}") from error
     if not records:
         raise DataError(f"{path}: holds no examples; at least one is needed")
     return records
@@ -120,6 +122,8 @@ def _column(
     is_open = not is_ragged and shape.rank == 1 and shape[0] is None
     if spec.shape.rank is None or (not is_open and not shape.is_fully_defined()):
         raise DataError(f"{where} of shape {spec.shape}; only one axis beside rows may be open")
+    if spec.shape.rank == 0:
+        raise DataError(f"{where} of shape (), one value for all rows; export it with one a row")
     if not is_ragged and spec.shape[0] is not None:
         raise DataError(f"{where} of {spec.shape[0]} rows at a time; export it for any number")
     feature = (
@@ -130,8 +134,9 @@ def _column(
     try:
         value = tf.io.parse_example(records, {name: feature})[name]
     except (tf.errors.OpError, ValueError) as error:
-        first_line = str(error).splitlines()[0][:200]
-        raise DataError(f"{where} of shape {shape} ({spec.dtype.name}): {first_line}") from error
+        raise DataError(
+            f"{where} of shape {shape} ({spec.dtype.name}): {_in_words(error)}"
+        ) from error
     if is_open:
         value = value.to_tensor()
     if is_ragged:
@@ -139,6 +144,12 @@ def _column(
     dense = value if spec.dtype == tf.string else tf.cast(value, spec.dtype)
     column: Array = dense.numpy()
     return column
+
+
+def _in_words(error: Exception) -> str:
+    """Return the first line of what a parser says, without the name of the operation before it."""
+    first_line = (str(error).splitlines() or [""])[0]
+    return _OPERATION.sub("", first_line)[:200]
 
 
 def _rows_of(value: Any, spec: tf.TensorSpec) -> Array:
@@ -174,12 +185,27 @@ def _truth(path: Path, records: list[bytes], outputs: Mapping[str, Any], label: 
         )
     is_class = kinds[feature] == "int64_list"
     spec = tf.io.FixedLenFeature([], tf.int64 if is_class else tf.float32)
-    labels = tf.io.parse_example(records, {feature: spec})[feature].numpy()
+    try:
+        labels = tf.io.parse_example(records, {feature: spec})[feature].numpy()
+    except (tf.errors.OpError, ValueError) as error:
+        raise DataError(
+            f"--label {label}: the examples of {path} must have one number each: {_in_words(error)}"
+        ) from error
     shape = outputs[output].shape
     if is_class and (shape.rank != _SCORES_RANK or shape[-1] == 1):
         raise DataError(
             f"--label {label}: a class needs an output of one score for each class, '{output}' "
             f"has shape {shape}"
+        )
+    if is_class and shape[-1] is not None and not 0 <= labels.min() <= labels.max() < shape[-1]:
+        raise DataError(
+            f"--label {label}: classes {labels.min()} to {labels.max()} in {path}; '{output}' has "
+            f"scores for 0 to {shape[-1] - 1}"
+        )
+    if not is_class and shape.rank != 1 and shape[1:].num_elements() != 1:
+        raise DataError(
+            f"--label {label}: a value needs an output of one number a row, '{output}' has shape "
+            f"{shape}; the class of scores is an int64 feature"
         )
     kind = ("multiclass_classification", "accuracy") if is_class else ("regression", "rmse")
     return Truth(output, *kind, labels, np.ones(len(labels), np.float32))

@@ -3,8 +3,9 @@
 import tensorflow as tf
 
 from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.passes.change import Change, change_of
+from components.optimize.passes.change import Change, change_of, unchanged
 from components.optimize.passes.remove_nodes import without
+from components.optimize.state import live_variables
 
 _WRITES = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 
@@ -12,9 +13,11 @@ _WRITES = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariab
 def apply(model: GraphModel) -> Change:
     """Freeze every signature. Tables stay tables: what they hold is in assets, not in variables.
 
-    A constant cannot be written to, so writes that outputs only wait for go: counters, seeds. If
-    answers do depend on a write, the freezing fails or the gate sees it.
+    A constant cannot be written to, so writes that outputs only wait for go: counters, seeds. A
+    model whose answers do depend on what its signatures write keeps its variables.
     """
+    if live := live_variables(model):
+        return unchanged(model, f"signatures write to what answers depend on: {', '.join(live)}")
     return change_of(model, model.rewritten(_freeze))
 
 

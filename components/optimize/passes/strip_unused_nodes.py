@@ -1,6 +1,6 @@
 """Nodes and functions that no output needs are dropped."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorflow.core.framework import graph_pb2
@@ -26,8 +26,8 @@ def strip(signature: SignatureGraph) -> SignatureGraph:
     stripped = graph_pb2.GraphDef(versions=graph.versions)
     stripped.node.extend(node for node in graph.node if node.name in needed)
     bodies = {function.signature.name: function for function in graph.library.function}
-    called = _called(stripped.node, bodies)
-    stripped.library.function.extend(bodies[name] for name in sorted(called))
+    functions = called(stripped.node, bodies)
+    stripped.library.function.extend(bodies[name] for name in sorted(functions))
     return signature.with_graph(stripped)
 
 
@@ -43,14 +43,14 @@ def _needed(graph: Any, outputs: Iterable[str]) -> set[str]:
     return needed
 
 
-def _called(nodes: Iterable[Any], bodies: dict[str, Any]) -> set[str]:
+def called(nodes: Iterable[Any], bodies: Mapping[str, Any]) -> set[str]:
     """Return the names of functions that nodes call, directly or through others."""
-    called: set[str] = set()
+    found: set[str] = set()
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
         named = {node.op} | {f.name for a in node.attr.values() for f in [a.func, *a.list.func]}
-        for name in (named & bodies.keys()) - called:
-            called.add(name)
+        for name in (named & bodies.keys()) - found:
+            found.add(name)
             waiting.extend(bodies[name].node_def)
-    return called
+    return found

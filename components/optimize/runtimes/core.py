@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.runtimes.cut import cut
+from components.optimize.state import live_variables
 from components.raw_examples import Array
 from components.saved_models import RAW_SIGNATURE, load
 from contract.errors import DataError
@@ -49,11 +50,17 @@ class Core:
             workplace: An empty folder.
 
         Raises:
-            DataError: If there is no such signature, or no numeric part in it.
+            DataError: If there is no such signature, no numeric part in it, or if answers depend
+                on variables that signatures write to.
         """
         graphs = GraphModel.lift(model)
         if RAW_SIGNATURE not in graphs.signatures:
             raise DataError(f"{model}: no signature '{RAW_SIGNATURE}'")
+        if live := live_variables(graphs):
+            raise DataError(
+                f"signatures write to what answers depend on ({', '.join(live)}); only TensorFlow "
+                "has variables"
+            )
         signature = graphs.signatures[RAW_SIGNATURE]
         parts, front = cut(signature), None
         if parts.front is not None:

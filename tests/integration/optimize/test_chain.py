@@ -29,6 +29,7 @@ from components.optimize.optimize import optimize
 from components.optimize.passes import registry
 from components.optimize.passes.change import Change
 from components.optimize.pictures import pictures_of
+from components.optimize.runtimes.core import Core
 from components.saved_models import load
 from contract.errors import DataError
 from contract.records.optimization import OptimizeRecord
@@ -129,6 +130,49 @@ def test_a_graph_that_counts_its_calls_can_be_frozen(tmp_path: Path) -> None:
     ran = run_chain(tmp_path / "in", data, FLOAT, tmp_path / "work")
     assert all(row.is_kept for row in ran.rows), ran.rows
     assert ran.final.model.signatures[SIGNATURE].captures == {}
+
+
+def test_a_signature_without_inputs_survives(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.weight = tf.Variable(np.arange(1500, dtype=np.float32).reshape(3, 500))
+    spec = tf.TensorSpec([None, 3], tf.float32, "x")
+    calls = {SIGNATURE: (lambda x: {"y": x @ module.weight}, spec), "w": (lambda: {"w": "v7"},)}
+    signatures = {n: tf.function(c).get_concrete_function(*s) for n, (c, *s) in calls.items()}
+    tf.saved_model.save(module, str(tmp_path / "in"), signatures)
+    data = data_of({SIGNATURE: {"x": np.eye(3, dtype=np.float32)}, "w": {}})
+    ran = run_chain(tmp_path / "in", data, ALL, tmp_path / "work")
+    assert all(row.is_kept for row in ran.rows), ran.rows
+    assert ran.final.saved.signature("w")()["w"].numpy() == b"v7"
+
+
+@pytest.mark.parametrize("is_in_a_branch", [False, True])
+def test_what_another_signature_writes_to_is_not_frozen(
+    is_in_a_branch: bool, tmp_path: Path
+) -> None:
+    """As models that are trained where they run: `train` beside `serving_default`."""
+    module = tf.Module()
+    module.weight = tf.Variable(3.0)
+
+    def put(value: tf.Tensor) -> dict[str, tf.Tensor]:
+        if is_in_a_branch:
+            tf.cond(value[0] > 0.0, lambda: module.weight.assign(value[0]).value(), lambda: 0.0)
+        else:
+            module.weight.assign(value[0])
+        return {"value": value}
+
+    calls = {SIGNATURE: lambda x: {"y": x * module.weight}, "put": put}
+    spec = tf.TensorSpec([None], tf.float32)
+    signatures = {n: tf.function(c).get_concrete_function(spec) for n, c in calls.items()}
+    tf.saved_model.save(module, str(tmp_path / "in"), signatures)
+    one = np.array([1.0], np.float32)
+    data = data_of({SIGNATURE: {"x": one}, "put": {"value": 3.0 * one}})
+    ran = run_chain(tmp_path / "in", data, FLOAT, tmp_path / "work")
+    assert "signatures write to what answers depend on: Variable" in ran.row("freeze_graph").reason
+    saved = ran.final.saved
+    saved.signature("put")(value=tf.constant([7.0]))
+    assert saved.signature(SIGNATURE)(x=tf.constant([2.0]))["y"].numpy().tolist() == [14.0]
+    with pytest.raises(DataError, match="only TensorFlow has variables"):
+        Core.of(saved.path, data.samples[SIGNATURE], tmp_path)
 
 
 def test_a_function_that_looks_words_up_is_inlined_and_its_layers_quantised(

@@ -1,17 +1,22 @@
 """`slipway optimize` on SavedModels from elsewhere: what it writes, and what it refuses."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
-from small_models import SIGNATURE, images
+from small_models import SIGNATURE, images, save_function
 from typer.testing import CliRunner
 
 from cli.main import app
 from components.saved_models import load
+from contract.loader import PROJECT
 from contract.records.optimization import OptimizeRecord
 from contract.storage import digest_directory
 
@@ -39,7 +44,8 @@ def optimize(*arguments: Any) -> tuple[int, str, str]:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     pictures = images()[SIGNATURE]["x"]
-    examples = [{"x": one, "label": n % 5} for n, one in enumerate(pictures)]
+    others = {"far": 5, "weight": [0.5]}
+    examples = [{"x": one, "label": n % 5, **others} for n, one in enumerate(pictures)]
     return write(tmp_path / "rows.tfrecord", examples, "GZIP")
 
 
@@ -73,11 +79,19 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
     [
         (["{tmp}", "--data", "{rows}"], "not a SavedModel"),
         (["{model}", "--data", "{tmp}/absent"], "no such file"),
-        (["{model}", "--data", "{model}/saved_model.pb"], "not a TFRecord file"),
+        (["{model}", "--data", "{model}/saved_model.pb"], "not a whole TFRecord file"),
         (["{model}", "--data", "{tmp}/empty"], "holds no examples"),
         (["{model}", "--data", "{tmp}/other"], "takes 'x', which the examples lack"),
         (["{model}", "--data", "{tmp}/small"], "takes 'x' of shape (8, 8, 3)"),
+        (["{model}", "--data", "{tmp}/torn"], "not a whole TFRecord file: truncated record"),
+        (
+            ["{model}", "--data", "{tmp}/ints"],
+            "(float32): Key: x, Index: 0. Data types don't match",
+        ),
         (["{model}", "--data", "{rows}", "--label", "lable"], "did you mean 'label'?"),
+        (["{model}", "--data", "{rows}", "--label", "x"], "must have one number each: Key: x"),
+        (["{model}", "--data", "{rows}", "--label", "far"], "'y' has scores for 0 to 4"),
+        (["{model}", "--data", "{rows}", "--label", "weight"], "an output of one number a row"),
         (["{model}", "--data", "{rows}", "--passes", "fuze"], "did you mean 'fuse'?"),
     ],
 )
@@ -87,6 +101,8 @@ def test_wrong_input_is_refused_with_exit_code_2_and_the_source_untouched(
     write(tmp_path / "empty", [])
     write(tmp_path / "other", [{"z": [1.0]}])
     write(tmp_path / "small", [{"x": [1.0, 2.0]}])
+    write(tmp_path / "ints", [{"x": 1}])
+    (tmp_path / "torn").write_bytes(write(tmp_path / "whole", [{"x": [1.0]}]).read_bytes()[:-1])
     places = {"tmp": tmp_path, "model": network, "rows": rows}
     before = digest_directory(network)
     filled = [argument.format(**places) for argument in arguments]
@@ -103,3 +119,46 @@ def test_a_folder_that_is_there_already_is_not_overwritten(
     code, _, noted = optimize(network, "--data", rows, "--out", network)
     assert code == 2
     assert "already there; choose a new folder" in noted
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("network/variables/small", "which is only read"), ("rows.tfrecord/small", "is a file")],
+)
+def test_an_output_inside_of_the_model_or_of_a_file_is_refused(
+    place: str, message: str, network: Path, rows: Path, tmp_path: Path
+) -> None:
+    before = digest_directory(network)
+    code, _, noted = optimize(network, "--data", rows, "--out", tmp_path / place)
+    assert code == 2, noted
+    assert message in noted
+    assert digest_directory(network) == before
+
+
+def test_an_input_without_rows_is_refused(tmp_path: Path) -> None:
+    specs = (tf.TensorSpec([None, 2], tf.float32, "x"), tf.TensorSpec([], tf.float32, "heat"))
+    model = save_function(tmp_path / "model", lambda x, heat: {"y": x / heat}, *specs)
+    rows = write(tmp_path / "rows", [{"x": [1.0, 2.0], "heat": [3.0]}])
+    code, _, noted = optimize(model, "--data", rows, "--out", tmp_path / "out")
+    assert code == 2, noted
+    assert "takes 'heat' of shape (), one value for all rows" in noted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_kill_leaves_no_process_and_at_most_the_folder_that_the_next_run_removes(
+    number: signal.Signals, network: Path, rows: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "place" / "small"
+    command = [sys.executable, "-m", "cli.main", "optimize", *map(str, (network, "--data", rows))]
+    command += ["--out", str(out)]
+    started = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    assert started.stderr is not None
+    assert any("original" in line for line in started.stderr)
+    children = psutil.Process(started.pid).children(recursive=True)
+    started.send_signal(number)
+    started.communicate()
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    left = [one.name for one in out.parent.iterdir()]
+    assert [name.partition("tmp-")[0] for name in left] == (
+        [".small."] if number == signal.SIGKILL else []
+    )
