@@ -1,6 +1,6 @@
 """The command that optimises a SavedModel from anywhere: optimize."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,10 @@ def optimize(
     budget: Annotated[
         float | None, typer.Option(min=0.0, max=100.0, help="Points that int8 may cost.")
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Relative difference that a float pass may cause: 1e-5."),
+    ] = None,
     min_gain: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Share of size or time int8 must save; 0: any."),
@@ -72,7 +76,8 @@ def optimize(
     [cyan]$ slipway optimize exported/ --data examples.tfrecord --out small/ \\
         --runtimes litert,openvino_int8 --exports litert_int8[/]
     """
-    settings = _settings(passes, budget, min_gain, _names(runtimes), _names(exports))
+    limits = {"budget_percent": budget, "tolerance": tolerance, "min_gain_ratio": min_gain}
+    settings = _settings(passes, limits, _names(runtimes), _names(exports))
     _check_out(out, saved_model)
     with notes.status("Loading TensorFlow") as status:
 
@@ -116,18 +121,14 @@ def _names(text: str) -> list[str]:
 
 
 def _settings(
-    passes: str,
-    budget: float | None,
-    min_gain: float | None,
-    runtimes: list[str],
-    exports: list[str],
+    passes: str, limits: Mapping[str, float | None], runtimes: list[str], exports: list[str]
 ) -> "OptimizeConfig":
     import yaml
 
     from contract.loader import validate
     from contract.schema.optimize import OptimizeConfig
 
-    raw: dict[str, Any] = {"budget_percent": budget, "min_gain_ratio": min_gain}
+    raw: dict[str, Any] = dict(limits)
     if passes:
         text = passes if passes.lstrip().startswith("[") else f"[{passes}]"
         try:

@@ -24,6 +24,8 @@ from contract.storage import size_bytes
 
 ORIGINAL, WHOLE = "original", "whole"
 _SHOWN_LAYERS = 5
+# What float32's rounding adds up to over many layers, where a pass changes the order of sums.
+_ROUNDING_RELATIVE, _ROUNDING = 1e-4, "; so little may be the rounding of a deep model"
 _MOST_WORSE = 1.25  # a model kept for its size may be slower by this factor, and the reverse
 
 
@@ -277,7 +279,7 @@ def _refusal(difference: Difference, allowed: float) -> str:
         return "undone: a signature changed, or an output is of another shape or not finite"
     return (
         f"undone: outputs differ by {difference.relative:.3g} relative, at most {allowed:g} is "
-        "allowed"
+        f"allowed (tolerance{_ROUNDING if difference.relative < _ROUNDING_RELATIVE else ''})"
     )
 
 
