@@ -52,13 +52,16 @@ def make_xla_aot(core: Core, batch_sizes: Sequence[int], folder: Path) -> None:
     Raises:
         DataError: If there is no C++ compiler, a size besides the rows is open, or compiling fails.
     """
+    inputs_of = {
+        rows: {n: (t, _fixed(spec, rows)) for n, (t, spec) in core.core.inputs.items()}
+        for rows in batch_sizes
+    }
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise DataError(f"no C++ compiler on the path (looked for {', '.join(_COMPILERS)})")
-    for rows in batch_sizes:
+    for rows, inputs in inputs_of.items():
         target = folder / str(rows)
         target.mkdir(parents=True)
-        inputs = {n: (t, _fixed(spec, rows)) for n, (t, spec) in core.core.inputs.items()}
         fixed = replace(core.core, inputs=inputs)
         outputs = _compile_objects(fixed, target)
         _write_interface({n: spec for n, (_, spec) in inputs.items()}, outputs, target)

@@ -84,8 +84,9 @@ from components.train.collectives import Alone
 from components.train.feeding import Order, open_feed
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.records import Result, TransformRecord
-from contract.schema import TrainConfig
+from contract.records.data import TransformRecord
+from contract.records.record import Result
+from contract.schema.training import TrainConfig
 
 # One of each for all cases: TensorFlow's collective keys start anew with every MirroredStrategy,
 # and two of them in one process mix their reductions up.
