@@ -1,6 +1,6 @@
 """Live progress: one line a task with its state, elapsed time and what is left of it.
 
-At a terminal the lines are redrawn in place; elsewhere each change of state is one printed line.
+At a terminal the lines are redrawn in place; elsewhere each change of state, and now and then of what is told of it, is one printed line.
 """
 
 import time
@@ -27,6 +27,7 @@ SYMBOLS = {
     "retrying": "[yellow]↻[/]",
     WAITING: "[dim]·[/]",
 }
+NEWS_SECONDS = 10.0  # between two lines of a task whose state stays, where lines cannot be redrawn
 ENDED = frozenset({"done", "failed", "refused", "skipped"})
 
 
@@ -38,6 +39,7 @@ class Row:
     started: float | None = None
     seconds: float | None = None
     note: str = ""
+    said_at: float = 0.0
 
 
 class Board:
@@ -92,7 +94,8 @@ class Board:
     ) -> None:
         """Set a task's state; `seconds` is how long it has run, where somebody else timed it."""
         row = self.rows[task]
-        has_changed = state != row.state
+        is_quiet = time.monotonic() - row.said_at > NEWS_SECONDS
+        has_changed, has_news = state != row.state, is_quiet and note not in (None, row.note)
         row.state = state
         if note is not None:
             row.note = note
@@ -102,7 +105,7 @@ class Board:
             row.started = time.monotonic()
         if state in ENDED and has_changed and row.started is not None:
             row.seconds = seconds if seconds is not None else time.monotonic() - row.started
-        if has_changed and not self._console.is_terminal:
+        if (has_changed or has_news) and not self._console.is_terminal:
             self._print_change(task, row)
 
     def remaining_seconds(self) -> float | None:
@@ -126,6 +129,7 @@ class Board:
     def _print_change(self, task: str, row: Row) -> None:
         if row.state == WAITING:
             return
+        row.said_at = time.monotonic()
         elapsed = f" in {row.seconds:.1f} s" if row.seconds is not None else ""
         expected = self._expected.get(task)
         if row.state == RUNNING and expected is not None:
@@ -134,12 +138,13 @@ class Board:
         self._console.print(f"{self.elapsed_seconds:6.1f} s  {task}: {row.state}{elapsed}{note}")
 
     def _render(self) -> RenderableType:
-        table = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(width=1)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(justify="right", no_wrap=True, style="dim")
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        # The note takes what the others leave.
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
         for task, row in self.rows.items():
             symbol: RenderableType = (
                 self._spinner if row.state == RUNNING else Text.from_markup(SYMBOLS[row.state])
@@ -152,7 +157,7 @@ class Board:
                 self._left_in_words(task, row),
                 escape(row.note),
             )
-        outer = Table.grid()
+        outer = Table.grid(expand=True)
         outer.add_row(Text.from_markup(f"[bold]{self.title}[/]  {self._total_in_words()}"))
         outer.add_row(table)
         return outer

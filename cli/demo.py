@@ -92,7 +92,7 @@ def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
     run = layout_of(command)
     callers = Callers(run, _rows_file(root, "rows.json", MOST_ROWS)) if before else None
     try:
-        ending = run_in_airflow(command, is_forced=True)
+        ending = run_in_airflow(command)
     except BaseException:
         with suppress(SlipwayError):
             if callers:

@@ -1,5 +1,7 @@
 """What a step that is going on has done so far, read from what it leaves on storage."""
 
+from collections.abc import Sequence
+
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.records.traffic import TrafficPlan
@@ -20,7 +22,19 @@ def summary_of(run: RunLayout, step: str) -> str | None:
     if (result := read_result(run, step)) is None:
         return None
     figures = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
-    return "; ".join([*result.reasons, *figures])[:MOST_CHARACTERS]
+    return shortened([*result.reasons, *figures])
+
+
+def shortened(parts: Sequence[str]) -> str:
+    """Join as many parts as fit, whole ones; a first part that is too long alone is cut."""
+    text = parts[0] if parts else ""
+    if len(text) > MOST_CHARACTERS:
+        return f"{text[:MOST_CHARACTERS].rsplit(' ', 1)[0]} …"
+    for part in parts[1:]:
+        if len(text) + len(part) > MOST_CHARACTERS:
+            return f"{text}; …"
+        text += f"; {part}"
+    return text
 
 
 def _training(run: RunLayout) -> str | None:
@@ -38,6 +52,7 @@ def _trial(run: RunLayout) -> str | None:
         plan = TrafficPlan.read(run.of_pipeline.traffic_plan)
     except SlipwayError:
         return None
+    hint = f"judged on requests; 'slipway replay {run.pipeline} --rate 200' makes some"
     if plan.canary is not None:
-        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %"
-    return f"shadow version {plan.shadow.version}" if plan.shadow is not None else None
+        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %: {hint}"
+    return f"shadow version {plan.shadow.version}: {hint}" if plan.shadow is not None else None

@@ -37,9 +37,6 @@ def run(
             min=1, metavar="VERSION", help="Deploy this kept version again, as a new one."
         ),
     ] = None,
-    is_forced: Annotated[
-        bool, typer.Option("--force", help="Run even if nothing has changed since the last run.")
-    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: in Airflow, or with --local as processes of this command.
@@ -72,13 +69,13 @@ def run(
         redeploy_version=redeploy,
     )
     if not is_local and not is_following:
-        trigger(command, is_forced)
+        trigger(command)
         if is_json:
             print_json({"pipeline": name, "run_id": command.run_id})
         return
     try:
         with terminated_like_interrupted():
-            ending = run_locally(command) if is_local else run_in_airflow(command, is_forced)
+            ending = run_locally(command) if is_local else run_in_airflow(command)
     except KeyboardInterrupt:
         say("Ended." if is_local else "The run goes on in Airflow; end it there.")
         raise
@@ -138,7 +135,7 @@ def run_locally(command: "StepCommand") -> "Ending":
         return local.follow(board)
 
 
-def trigger(command: "StepCommand", is_forced: bool) -> None:
+def trigger(command: "StepCommand") -> None:
     """Start the run in Airflow."""
     from cli.airflow_api import AirflowClient
     from cli.follow import find_dag
@@ -148,8 +145,6 @@ def trigger(command: "StepCommand", is_forced: bool) -> None:
     conf: dict[str, Any] = {"overrides": dict(command.overrides)}
     if command.redeploy_version is not None:
         conf["redeploy_version"] = command.redeploy_version
-    if is_forced:
-        conf["force"] = True
     with AirflowClient.of(stack) as airflow:
         find_dag(airflow, command.pipeline)
         airflow.unpause(command.pipeline)
@@ -160,13 +155,13 @@ def trigger(command: "StepCommand", is_forced: bool) -> None:
     )
 
 
-def run_in_airflow(command: "StepCommand", is_forced: bool) -> "Ending":
+def run_in_airflow(command: "StepCommand") -> "Ending":
     """Start the run in Airflow and follow it. An interrupt stops the following only."""
     from cli.airflow_api import AirflowClient
     from cli.follow import Follower
     from cli.services import require_stack
 
-    trigger(command, is_forced)
+    trigger(command)
     with AirflowClient.of(require_stack()) as airflow:
         follower = Follower(airflow, command.pipeline, command.run_id)
         with follower.board(f"{command.pipeline}, run {command.run_id}") as board:

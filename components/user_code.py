@@ -79,8 +79,11 @@ def user_code(where: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         theirs = [f for f in frames if "/pipeline" in f.filename]
         frame = (theirs or frames)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise UserCodeError(f"{where}: {type(error).__name__} at {place}: {error}") from error
+        file, line, said = frame.filename, frame.lineno, str(error)
+        if isinstance(error, SyntaxError) and error.filename:  # no frame of theirs: it never ran
+            file, line, said = error.filename, error.lineno, error.msg
+        place = f"{Path(file).name}:{line}"
+        raise UserCodeError(f"{where}: {type(error).__name__} at {place}: {said}") from error
 
 
 def _file(module: ModuleType) -> str:

@@ -69,7 +69,7 @@ def _figures(record: OptimizeRecord) -> dict[str, float]:
 def _reasons(record: OptimizeRecord) -> tuple[str, ...]:
     undone = [f"{row.name} {row.reason}" for row in record.ledger if not row.is_kept]
     whole = f"the whole: {record.ledger[-1].reason}"
-    return (*undone, whole, f"runtime {record.runtime.name}: {record.runtime.reason}")
+    return (whole, f"runtime {record.runtime.name}: {record.runtime.reason}", *undone)
 
 
 if __name__ == "__main__":

@@ -59,3 +59,14 @@ def test_a_terminal_shows_every_task() -> None:
     said = shown.getvalue()
     assert all(task in said for task in ("ingest", "train", "evaluate", "bless"))
     assert "all [1,797] rows" in said
+
+
+def test_a_long_note_leaves_names_and_times_readable_at_80_columns() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=80, force_terminal=True)
+    with Board("digits", STAGES, {"ingest": 3.0}, console) as lines:
+        lines.update("ingest", "done", seconds=2.0, note="long " * 40)
+    said = shown.getvalue()
+    assert all(task in said for task in ("ingest", "train", "evaluate", "bless"))
+    assert "2.0 s" in said
+    assert "long long" in said

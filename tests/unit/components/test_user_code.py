@@ -46,6 +46,12 @@ def test_a_module_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
         load_module(write(tmp_path, "x = 1\ny = 1 / 0\n"), "model.py")
 
 
+def test_a_file_that_is_no_python_is_blamed_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("import keras\n\nsize = )\n")
+    with pytest.raises(UserCodeError, match=r"import: SyntaxError at model.py:3: unmatched '\)'"):
+        load_module(tmp_path, "model.py")
+
+
 def test_a_function_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
     module = load_module(write(tmp_path, "def loss():\n    return {}['a']\n"), "model.py")
 
