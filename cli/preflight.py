@@ -11,6 +11,7 @@ from typing import Any, Literal
 from cli.output import quietly
 from contract.errors import SlipwayError
 from contract.loader import load_pipeline
+from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
 
@@ -96,7 +97,7 @@ def check_training(config: PipelineConfig) -> Iterator[Finding]:
 
 
 def check_sources(config: PipelineConfig) -> Iterator[Finding]:
-    """Look whether the files that the config names are there and not empty."""
+    """Look whether the files that the config names are there, not empty, and have its columns."""
     sources = [("ingest.source", config.ingest.source)]
     if config.ingest.test_source is not None:
         sources.append(("ingest.test_source", config.ingest.test_source))
@@ -104,8 +105,10 @@ def check_sources(config: PipelineConfig) -> Iterator[Finding]:
         patterns = _patterns(source)
         if not patterns:
             yield Finding("sources", "ok", f"{key}: {source.kind}, needs no file")
-        for pattern in patterns:
-            yield _check_pattern(key, pattern)
+        found = [_check_pattern(key, pattern) for pattern in patterns]
+        yield from found
+        if source.kind in ("csv", "parquet") and all(one.state == "ok" for one in found):
+            yield _check_columns(key, config, source)
 
 
 def check_disk(config: PipelineConfig, root: Path) -> Finding:
@@ -152,6 +155,21 @@ def _check_pattern(key: str, pattern: str) -> Finding:
         return Finding("sources", "error", f"{key}: {empty[0]}: empty; expected rows")
     size = sum(f.stat().st_size for f in files)
     return Finding("sources", "ok", f"{key}: {pattern}: {len(files)} file(s), {size:,} bytes")
+
+
+def _check_columns(key: str, config: PipelineConfig, source: Source) -> Finding:
+    """Read the names of the columns, no rows, as `ingest` will."""
+    with quietly():
+        from components.csv_files import check_columns
+        from components.ingest.sources import module_of
+        from components.raw_rows import required_columns
+    wanted = required_columns(config)
+    try:
+        for file in module_of(source).files(source):
+            check_columns(file, module_of(source).columns(source, file), wanted)
+    except SlipwayError as error:
+        return Finding("sources", "error", f"{key}: {error}")
+    return Finding("sources", "ok", f"{key}: has the {len(wanted)} columns that the config names")
 
 
 def _patterns(source: Any) -> list[str]:

@@ -5,7 +5,7 @@
 `read(source, file)`        the rows, as batches of `SourceRows`; DataError if it is broken
 `size_bytes(source, file)`  about how much there is to read, for packing work
 
-To add a source: a section in `contract/schema.py`, a module here, a line in `MODULES`.
+To add a source: a section in `contract/schema/data.py`, a module here, a line in `MODULES`.
 """
 
 from components.ingest.sources import csv, idx, parquet, sklearn

@@ -47,6 +47,21 @@ def test_an_empty_file_is_an_error(folder: Path) -> None:
     assert (finding.state, "a.csv: empty" in finding.message) == ("error", True)
 
 
+def test_a_column_that_the_file_lacks_is_named_with_the_nearest(folder: Path) -> None:
+    config = config_with(folder, {"kind": "csv", "files": ["a.csv"]})
+    (folder / "a.csv").write_text("x,why,yy\n1,2,3\n")
+    _, finding = check_sources(config)
+    assert finding.state == "error"
+    assert "missing columns: 'y'; did you mean 'yy'?" in finding.message
+
+
+def test_columns_are_counted_where_all_are_there(folder: Path) -> None:
+    config = config_with(folder, {"kind": "csv", "files": ["a.csv"]})
+    (folder / "a.csv").write_text("x,y\n1,2\n")
+    _, finding = check_sources(config)
+    assert (finding.state, "2 columns" in finding.message) == ("ok", True)
+
+
 def test_both_files_of_an_idx_pair_are_looked_at(folder: Path) -> None:
     config = config_with(folder, {"kind": "idx", "images": "i.gz", "labels": "l.gz"})
     (folder / "i.gz").write_bytes(b"1234")
