@@ -13,7 +13,7 @@ from contract.records.stack import Stack
 from contract.storage import create_exclusively
 from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
 from serving.agent.programs import agent_program, envoy_program
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import Program, socket_path
 
 AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start
@@ -61,9 +61,9 @@ class Plan:
         return self.home / "logs"
 
     @property
-    def agent(self) -> AgentSettings:
+    def agent(self) -> MachineSettings:
         """What the serving agent is told."""
-        return AgentSettings(
+        return MachineSettings(
             root=self.root,
             home=self.home,
             port=self.ports["agent"],

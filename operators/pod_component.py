@@ -11,12 +11,13 @@ from urllib3.exceptions import HTTPError
 
 from contract.command import StepCommand
 from contract.errors import ConflictError
+from contract.pods import CONTAINER, Inside, Manifest, pod
 from contract.records.record import Result
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from operators.component import PipelineRef, airflow_errors
 from operators.launchers.cluster import error_of
-from operators.manifests import ATTEMPT, CONTAINER, GENERATION, TASK, Inside, Manifest, pod
+from operators.manifests import ATTEMPT, GENERATION, TASK
 from operators.own_result import Ending, own_result
 from operators.pod_environment import with_packages
 from operators.run_request import RunRequest

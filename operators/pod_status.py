@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from operators.manifests import CONTAINER
+from contract.pods import CONTAINER
 
 Manifest = dict[str, Any]
 

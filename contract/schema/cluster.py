@@ -109,6 +109,28 @@ class JobConfig(ClusterSection):
     port: Annotated[int, Field(ge=1, le=65535)] = 2222
 
 
+class ServingConfig(ClusterSection):
+    """How model servers run in a cluster; what their pods get, `steps.serve` says."""
+
+    min_replicas: Annotated[int, Field(ge=1)] = 1
+    max_replicas: Annotated[int, Field(ge=1)] = Field(
+        1, description="Above the minimum: scaled by CPU use; needs a metrics server."
+    )
+    target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = Field(
+        70, description="Of the CPU requested; above it a replica is added."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = 8501
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas: expected at least min_replicas ({self.min_replicas}), found "
+                f"{self.max_replicas}"
+            )
+        return self
+
+
 class KubernetesConfig(ClusterSection):
     """Where the pods of each step run, and what they get."""
 
@@ -120,6 +142,7 @@ class KubernetesConfig(ClusterSection):
     steps: dict[str, PodConfig] = {}
     roles: dict[Role, PodConfig] = Field({}, description="Of training: chief, worker, ps.")
     job: JobConfig = JobConfig()
+    serving: ServingConfig = ServingConfig()
     poll_seconds: Annotated[float, Field(gt=0.0)] = Field(
         10.0, description="Between two looks at a component's pod; a training job is watched."
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
+from contract.pods import CONTAINER, MANAGED, Inside, merged, pod
 from contract.schema.cluster import JobKind, KubernetesConfig, Role
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
@@ -18,7 +19,7 @@ from operators.launchers.cluster import Cluster, Manifest
 from operators.launchers.job_driver import JobDriver, Say
 from operators.launchers.restarts import JobEnd
 from operators.launchers.watching import Watch
-from operators.manifests import CONTAINER, JOB, MANAGED, Inside, merged, pod
+from operators.manifests import JOB
 from operators.pod_status import ended, has_started, waits_for
 
 _LOOK_SECONDS = 5.0

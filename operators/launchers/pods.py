@@ -19,6 +19,7 @@ from contract.errors import (
     ConflictError,
     NotFoundError,
 )
+from contract.pods import owned
 from contract.schema.cluster import KubernetesConfig, Role
 from operators.job_spec import JobSpec, Replica
 from operators.launchers.claim import Claim
@@ -26,7 +27,7 @@ from operators.launchers.cluster import Cluster, Manifest, QuotaError
 from operators.launchers.job_driver import JobDriver, Say
 from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import End, JobEnd, Restart, decide
-from operators.manifests import JOB, headless_service, owned, replica_pod
+from operators.manifests import JOB, headless_service, replica_pod
 from operators.pod_status import ended, has_node, has_started, is_hopeless, waits_for
 
 SERVICES = "services"

@@ -14,12 +14,12 @@ from kubernetes.utils.quantity import parse_quantity
 from contract.command import StepCommand
 from contract.errors import ConfigError, NotFoundError, SlipwayError
 from contract.layout import STEPS
+from contract.pods import Inside, pod
 from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.schema.training import TrainConfig
 from operators.job_spec import training_job
 from operators.launchers.cluster import Cluster, Manifest
 from operators.launchers.kinds import RESOURCES, check_kind
-from operators.manifests import Inside, pod
 
 _NAME = "slipway-check"
 

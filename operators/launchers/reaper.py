@@ -3,9 +3,10 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
+from contract.pods import MANAGED
 from operators.launchers.claim import SEEN
 from operators.launchers.cluster import Cluster, Manifest
-from operators.manifests import JOB, MANAGED
+from operators.manifests import JOB
 from operators.pod_status import ended
 
 log = logging.getLogger(__name__)

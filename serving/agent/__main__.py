@@ -5,7 +5,7 @@ import sys
 
 from contract.errors import EXIT_DONE, SlipwayError
 from serving.agent.agent import run_agent
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import parse
 
 
 def main(arguments: list[str]) -> int:
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        run_agent(AgentSettings.parse(arguments))
+        run_agent(parse(arguments))
     except SlipwayError as error:
         logging.getLogger("slipway.agent").error("%s", error)
         return error.exit_code

@@ -6,25 +6,45 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from contract.errors import ConfigError, ConflictError, SlipwayError
-from serving.agent.api import control_api
+from serving.agent.api import DISCOVERY, control_api
+from serving.agent.discovery_api import discovery_api
 from serving.agent.draining import Draining
 from serving.agent.plans import PlanStore
 from serving.agent.reconciler import Reconciler
-from serving.agent.settings import AgentSettings
+from serving.agent.runtime import ServerRuntime
+from serving.agent.settings import (
+    AgentSettings,
+    ClusterSettings,
+    MachineSettings,
+    kubernetes_of,
+    secret,
+)
 from serving.agent.supervised_servers import SupervisedServers
-from serving.traffic.envoy_files import EnvoyFiles, prepare
+from serving.traffic.envoy import Channel, Envoy
+from serving.traffic.envoy_discovery import DiscoveryChannel
+from serving.traffic.envoy_files import FileChannel, prepare
 
 log = logging.getLogger("slipway.agent")
 
-_HOST = "127.0.0.1"
 _RECONCILE_SECONDS = 0.5  # a stored plan or a changed readiness is acted on at once
 _PROBE_SECONDS = 0.25
 _PAIR_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What runs servers, and how Envoys are told; `questions` is where Envoys elsewhere ask."""
+
+    runtime: ServerRuntime
+    channel: Channel
+    questions: FastAPI | None = None
 
 
 def run_agent(settings: AgentSettings) -> None:
@@ -37,26 +57,41 @@ def run_agent(settings: AgentSettings) -> None:
         ConfigError: If its port is taken, or a setting is of no use.
         SlipwayError: If one of its threads ended by an unexpected error; start it again.
     """
-    with _only_agent(settings.state_folder), _listening(settings.port) as listening:
-        prepare(settings.envoy_folder, settings.envoy_admin_port)
-        backend = EnvoyFiles(
-            settings.envoy_folder, settings.envoy_admin_port, settings.listener_options()
-        )
+    with _only_agent(settings.state_folder), _listening(settings) as listening:
+        surroundings = _surroundings(settings)
+        backend = Envoy(surroundings.channel, settings.listener_options())
         plans = PlanStore(settings.root, backend.capabilities)
         draining = Draining(
             settings.drain_seconds, settings.drain_seconds + settings.timeout_seconds
         )
         reconciler = Reconciler(
-            plans, SupervisedServers(settings), backend, draining, settings.state_folder
+            plans, surroundings.runtime, backend, draining, settings.state_folder
         )
-        _serve(settings, plans, reconciler, listening)
+        wake = threading.Event()
+        app = control_api(plans, settings.token(), reconciler.observe, wake.set)
+        if surroundings.questions is not None:
+            app.mount(DISCOVERY, surroundings.questions)
+        _serve(app, reconciler, wake, listening)
+
+
+def _surroundings(settings: AgentSettings) -> Surroundings:
+    if isinstance(settings, ClusterSettings):
+        # only here: the Kubernetes client is large
+        from serving.agent.deployed_servers import DeployedServers
+
+        servers = DeployedServers(kubernetes_of(settings))
+        discovery = DiscoveryChannel(servers.is_gone)
+        asked = discovery_api(discovery, secret(settings.envoy_token_file))
+        return Surroundings(servers, discovery, asked)
+    assert isinstance(settings, MachineSettings)
+    prepare(settings.envoy_folder, settings.envoy_admin_port)
+    files = FileChannel(settings.envoy_folder, settings.envoy_admin_port)
+    return Surroundings(SupervisedServers(settings), files)
 
 
 def _serve(
-    settings: AgentSettings, plans: PlanStore, reconciler: Reconciler, listening: socket.socket
+    app: FastAPI, reconciler: Reconciler, wake: threading.Event, listening: socket.socket
 ) -> None:
-    wake = threading.Event()
-    app = control_api(plans, settings.token(), reconciler.observe, wake.set)
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     threads = Threads(on_failure=lambda: setattr(server, "should_exit", True))
@@ -68,7 +103,7 @@ def _serve(
     threads.start(reconciler.reconcile, _RECONCILE_SECONDS, wake)
     threads.start(probe, _PROBE_SECONDS, threading.Event())
     threads.start(reconciler.pairs.update, _PAIR_SECONDS, threading.Event())
-    log.info("agent answers on http://%s:%d, root %s", _HOST, settings.port, settings.root)
+    log.info("agent answers on http://%s:%d", *listening.getsockname()[:2])
     server.run(sockets=[listening])
     threads.stop()
     log.info("agent ends; servers and Envoy go on")
@@ -129,13 +164,13 @@ def _only_agent(state_folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def _listening(settings: AgentSettings) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((_HOST, port))
+            listening.bind((settings.host, settings.port))
         except OSError as error:
             raise ConfigError(
-                [f"--port {port}: cannot listen there: {error.strerror}; choose a free port"]
+                [f"--port {settings.port}: cannot listen there: {error.strerror}; choose another"]
             ) from error
         yield listening

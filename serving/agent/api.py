@@ -18,6 +18,7 @@ from contract.errors import (
 from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.plans import PlanStore
 
+DISCOVERY = "/v3"  # Envoys ask below it, with a token of their own
 _MAX_PLAN_BYTES = 64 * 1024
 # The first class that fits says the status.
 _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
@@ -39,15 +40,7 @@ def control_api(
     # no interactive pages: they would load scripts from elsewhere
     app = FastAPI(title="Slipway serving agent", docs_url=None, redoc_url=None)
 
-    @app.middleware("http")
-    async def check_token(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        is_known = hmac.compare_digest(given, f"Bearer {token}".encode())
-        if request.url.path != "/healthz" and not is_known:
-            return _error(401, "expected the header 'Authorization: Bearer <the agent's token>'")
-        return await call_next(request)
+    ask_for_token(app, token, "the agent's", open_to_all=("/healthz", f"{DISCOVERY}/"))
 
     @app.exception_handler(SlipwayError)
     async def refuse(_request: Request, error: SlipwayError) -> Response:
@@ -76,6 +69,20 @@ def control_api(
         return observe(pipeline)
 
     return app
+
+
+def ask_for_token(app: FastAPI, token: str, whose: str, open_to_all: tuple[str, ...] = ()) -> None:
+    """Let the app refuse requests without the bearer token, but for paths that begin so."""
+
+    @app.middleware("http")
+    async def check_token(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        is_known = hmac.compare_digest(given, f"Bearer {token}".encode())
+        if not is_known and not request.url.path.startswith(open_to_all):
+            return _error(401, f"expected the header 'Authorization: Bearer <{whose} token>'")
+        return await call_next(request)
 
 
 def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], None]) -> Response:

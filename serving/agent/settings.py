@@ -1,45 +1,87 @@
-"""The agent's settings: one table that its command line is read by and written from."""
+"""The agent's settings: its command line is read by them and written from them."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from contract.errors import ConfigError
+from contract.loader import load_runtime
+from contract.schema.cluster import KubernetesConfig
 from contract.storage import local_path
 from serving.traffic.envoy_listener import ListenerOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AgentSettings:
-    """Everything that an agent must be told; it reads no environment."""
+    """What an agent must be told wherever servers run; it reads no environment."""
 
     root: Path
     home: Path
     port: int
     token_file: Path
     envoy_port: int
-    envoy_admin_port: int
-    supervisor_socket: Path
-    listen_host: str = "127.0.0.1"
     data_plane_token_file: Path | None = None
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
     timeout_seconds: float = 30.0
     drain_seconds: float = 2.0
+    listen_host: str = "127.0.0.1"
+
+    @property
+    def host(self) -> str:
+        """The address that the control API listens on."""
+        return "127.0.0.1"
+
+    @property
+    def state_folder(self) -> Path:
+        return self.home / "agent"
+
+    def token(self) -> str:
+        """Return the control API's bearer token."""
+        return secret(self.token_file)
+
+    def listener_options(self) -> ListenerOptions:
+        """Return how callers reach the data plane; reads its token file."""
+        if (self.tls_certificate is None) != (self.tls_private_key is None):
+            raise ConfigError(["--tls-certificate and --tls-private-key: expected both or none"])
+        callers = self.data_plane_token_file
+        return ListenerOptions(
+            host=self.listen_host,
+            port=self.envoy_port,
+            timeout_seconds=self.timeout_seconds,
+            token=secret(callers) if callers else "",
+            certificate=self.tls_certificate,
+            private_key=self.tls_private_key,
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the command line that `parse` reads back as these settings."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        texts = {
+            _flag(name): shlex.join(value) if isinstance(value, tuple) else str(value)
+            for name, value in given.items()
+            if value is not None
+        }
+        mode = next(mode for mode, kind in _MODES.items() if isinstance(self, kind))
+        return [mode, *(part for pair in texts.items() for part in pair)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings(AgentSettings):
+    """Servers and Envoy are processes of this machine, kept by supervisord."""
+
+    envoy_admin_port: int
+    supervisor_socket: Path
     server_ports: str = "20000-29999"
     server_command: tuple[str, ...] = (sys.executable, "-m", "serving.server")
 
     @property
     def envoy_folder(self) -> Path:
         return self.home / "envoy"
-
-    @property
-    def state_folder(self) -> Path:
-        return self.home / "agent"
 
     @property
     def supervisor_home(self) -> Path:
@@ -63,63 +105,86 @@ class AgentSettings:
             )
         return ports
 
-    def token(self) -> str:
-        """Return the control API's bearer token."""
-        return _secret(self.token_file)
 
-    def listener_options(self) -> ListenerOptions:
-        """Return how callers reach the data plane; reads its token file."""
-        if (self.tls_certificate is None) != (self.tls_private_key is None):
-            raise ConfigError(["--tls-certificate and --tls-private-key: expected both or none"])
-        secret = self.data_plane_token_file
-        return ListenerOptions(
-            host=self.listen_host,
-            port=self.envoy_port,
-            timeout_seconds=self.timeout_seconds,
-            token=_secret(secret) if secret else "",
-            certificate=self.tls_certificate,
-            private_key=self.tls_private_key,
-        )
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(AgentSettings):
+    """Servers are Deployments of a cluster, and so is Envoy, which asks the agent."""
 
-    def arguments(self) -> list[str]:
-        """Return the command line that `parse` reads back as these settings."""
-        values = {flag: getattr(self, _field(flag)) for flag, _ in _OPTIONS}
-        values["--server-command"] = shlex.join(self.server_command)
-        given = {flag: value for flag, value in values.items() if value is not None}
-        return [part for flag, value in given.items() for part in (flag, str(value))]
+    runtime: Path
+    envoy_token_file: Path
+    listen_host: str = "0.0.0.0"
 
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> "AgentSettings":
-        """Read the command line; `--help` and errors end the process as argparse does."""
-        parser = argparse.ArgumentParser(
-            prog="python -m serving.agent",
-            description="Keep model servers and Envoy as the traffic plans say.",
-        )
-        for flag, text in _OPTIONS:
-            kind = _KINDS[cls.__annotations__[_field(flag)]]
-            default = getattr(cls, _field(flag), None)
-            is_required = not hasattr(cls, _field(flag))
-            parser.add_argument(flag, type=kind, default=default, required=is_required, help=text)
-        return cls(**vars(parser.parse_args(arguments)))
+    @property
+    def host(self) -> str:
+        return "0.0.0.0"
 
 
-_OPTIONS = (
-    ("--root", "artifact root, a path"),
-    ("--home", "folder for this machine's state"),
-    ("--port", "loopback port of the control API"),
-    ("--token-file", "file with the control API's bearer token"),
-    ("--envoy-port", "port of the data plane"),
-    ("--envoy-admin-port", "loopback port of Envoy's admin interface"),
-    ("--supervisor-socket", "unix socket of the supervisord that owns Envoy and the servers"),
-    ("--listen-host", "address that the data plane listens on"),
-    ("--data-plane-token-file", "file with a bearer token that callers must send"),
-    ("--tls-certificate", "PEM certificate chain for the data plane"),
-    ("--tls-private-key", "PEM private key for the data plane"),
-    ("--timeout-seconds", "longest that a prediction may take"),
-    ("--drain-seconds", "least time between a server's last traffic and its end"),
-    ("--server-ports", "ports that model servers may take; below the ephemeral ones"),
-    ("--server-command", "command that starts a model server"),
-)
+def kubernetes_of(settings: ClusterSettings) -> KubernetesConfig:
+    """Return what the runtime file says of the cluster; ConfigError if it says nothing."""
+    kubernetes = load_runtime(str(settings.runtime)).kubernetes
+    if kubernetes is None:
+        raise ConfigError([f"{settings.runtime}: no section 'kubernetes' in it"])
+    return kubernetes
+
+
+_HELP = {
+    "root": "artifact root, a path",
+    "home": "folder for the agent's state",
+    "port": "port of the control API",
+    "token_file": "file with the control API's bearer token",
+    "envoy_port": "port of the data plane",
+    "data_plane_token_file": "a bearer token that callers must send",
+    "tls_certificate": "PEM certificate chain for the data plane",
+    "tls_private_key": "PEM private key for the data plane",
+    "timeout_seconds": "longest that a prediction may take",
+    "drain_seconds": "least time between a server's last traffic and its end",
+    "listen_host": "address that the data plane listens on",
+    "envoy_admin_port": "loopback port of Envoy's admin interface",
+    "supervisor_socket": "unix socket of the supervisord that owns the processes",
+    "server_ports": "ports for model servers; below the ephemeral ones",
+    "server_command": "command that starts a model server",
+    "runtime": "runtime file; its section 'kubernetes' says what servers get",
+    "envoy_token_file": "file with the token that Envoys must send",
+}
+
+_MODES: dict[str, type[AgentSettings]] = {"machine": MachineSettings, "cluster": ClusterSettings}
+
+
+def parse(arguments: Sequence[str]) -> AgentSettings:
+    """Read the command line; `--help` and errors end the process as argparse does."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.agent",
+        description="Keep model servers and Envoy as the traffic plans say.",
+    )
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="machine|cluster")
+    for mode, kind in _MODES.items():
+        one = modes.add_parser(mode, help=kind.__doc__, description=kind.__doc__)
+        for option in fields(kind):
+            is_required = option.default is MISSING
+            one.add_argument(
+                _flag(option.name),
+                type=_KINDS[option.type],
+                required=is_required,
+                default=None if is_required else option.default,
+                help=_HELP[option.name],
+            )
+    given = vars(parser.parse_args(arguments))
+    return _MODES[given.pop("mode")](**given)
+
+
+def secret(path: Path) -> str:
+    """Return the token in a file; ConfigError if there is none."""
+    try:
+        found = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read the token: {error.strerror}"]) from error
+    if not found:
+        raise ConfigError([f"{path}: expected a token, found an empty file"])
+    return found
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _command(text: str) -> tuple[str, ...]:
@@ -134,17 +199,3 @@ _KINDS: dict[Any, Callable[[str], Any]] = {
     str: str,
     tuple[str, ...]: _command,
 }
-
-
-def _field(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
-
-
-def _secret(path: Path) -> str:
-    try:
-        secret = path.read_text().strip()
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot read the token: {error.strerror}"]) from error
-    if not secret:
-        raise ConfigError([f"{path}: expected a token, found an empty file"])
-    return secret

@@ -12,7 +12,7 @@ from contract.errors import ServiceUnavailableError
 from contract.storage import write_atomically
 from serving.agent.programs import parse_server_name, server_name, server_program
 from serving.agent.runtime import ServerSpec, ServerState
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import ProgramState, Supervisor
 from serving.traffic.backend import Endpoint, Version
 
@@ -32,7 +32,7 @@ class _Ports(BaseModel):
 class SupervisedServers:
     """A ServerRuntime on one machine."""
 
-    def __init__(self, settings: AgentSettings) -> None:
+    def __init__(self, settings: MachineSettings) -> None:
         self._settings = settings
         self._supervisor = Supervisor(settings.supervisor_home, settings.supervisor_socket)
         self._file = settings.state_folder / "ports.json"

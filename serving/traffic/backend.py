@@ -1,7 +1,9 @@
 """What a traffic backend is: the one door between TrafficPlan and whatever moves the traffic."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Protocol
 
 from contract.records.traffic import TrafficPlan
@@ -40,7 +42,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class VersionCounters:
-    """What the data plane counted for one version; cumulative, from zero when it restarts.
+    """What the data plane counted for one version; cumulative.
 
     `latency_counts[i]` is how many answers took less than `latency_bounds_ms[i]`.
     """
@@ -49,6 +51,25 @@ class VersionCounters:
     errors: int = 0
     latency_bounds_ms: tuple[float, ...] = ()
     latency_counts: tuple[int, ...] = ()
+
+    def __add__(self, other: "VersionCounters") -> "VersionCounters":
+        return self._joined(other, operator.add)
+
+    def at_least(self, other: "VersionCounters") -> "VersionCounters":
+        """Return each counter, or the other's where that is more."""
+        return self._joined(other, max)
+
+    def _joined(
+        self, other: "VersionCounters", join: Callable[[int, int], int]
+    ) -> "VersionCounters":
+        # one without answers yet has no buckets; those of all others are the same
+        pairs = zip_longest(self.latency_counts, other.latency_counts, fillvalue=0)
+        return VersionCounters(
+            requests=join(self.requests, other.requests),
+            errors=join(self.errors, other.errors),
+            latency_bounds_ms=self.latency_bounds_ms or other.latency_bounds_ms,
+            latency_counts=tuple(join(mine, theirs) for mine, theirs in pairs),
+        )
 
 
 class TrafficBackend(Protocol):

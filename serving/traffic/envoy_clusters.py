@@ -4,15 +4,17 @@ A version has two: `<pipeline>/<version>` for callers, and `<pipeline>/<version>
 for mirrored requests, so that a slow shadow can only lose copies and never piles up.
 """
 
+import ipaddress
 from collections.abc import Mapping
 
 from contract.records.traffic import Shadow, TrafficPlan
 from serving.traffic.backend import Endpoint, PipelineTraffic
-from serving.traffic.envoy_documents import TYPE, Document, address, cluster_name
+from serving.traffic.envoy_documents import TYPES, Document, address, cluster_name
 
 _MAX_CONCURRENT_REQUESTS = 4096  # per version; Envoy's default of 3 concurrent retries would bite
 _CONNECT_TIMEOUT = "1s"
 _HEALTH_INTERVAL = "1s"
+_DNS_INTERVAL = "1s"
 # Below the servers' own keep-alive time: a connection that both ends close at the same moment
 # would cost a caller an error.
 _UPSTREAM_IDLE_TIMEOUT = "60s"
@@ -33,9 +35,9 @@ def clusters(traffic: PipelineTraffic) -> dict[str, Document]:
 def _cluster(name: str, endpoint: Endpoint, limits: Mapping[str, int]) -> Document:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
-        "@type": f"{TYPE}.config.cluster.v3.Cluster",
+        "@type": TYPES["clusters"],
         "name": name,
-        "type": "STATIC",
+        **_finding(endpoint),
         "connect_timeout": _CONNECT_TIMEOUT,
         "load_assignment": {
             "cluster_name": name,
@@ -50,6 +52,22 @@ def _cluster(name: str, endpoint: Endpoint, limits: Mapping[str, int]) -> Docume
             }
         },
     }
+
+
+def _finding(endpoint: Endpoint) -> Document:
+    """Say how the hosts are found: a name may stand for several, which come and go."""
+    try:
+        ipaddress.ip_address(endpoint.host)
+    except ValueError:
+        return {
+            "type": "STRICT_DNS",
+            "dns_refresh_rate": _DNS_INTERVAL,
+            "dns_failure_refresh_rate": {
+                "base_interval": _DNS_INTERVAL,
+                "max_interval": _DNS_INTERVAL,
+            },
+        }
+    return {"type": "STATIC"}
 
 
 def _caller_limits() -> dict[str, int]:

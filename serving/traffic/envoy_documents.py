@@ -1,9 +1,8 @@
 """The small parts that all of Envoy's documents are made of, and the names they share."""
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from contract.storage import digest_bytes
 from serving.traffic.backend import Endpoint
@@ -14,28 +13,28 @@ LISTENER = "data_plane"
 ROUTES = "pipelines"
 TYPE = "type.googleapis.com/envoy"
 
+Kind = Literal["listeners", "routes", "clusters"]
+TYPES: dict[Kind, str] = {
+    "listeners": f"{TYPE}.config.listener.v3.Listener",
+    "routes": f"{TYPE}.config.route.v3.RouteConfiguration",
+    "clusters": f"{TYPE}.config.cluster.v3.Cluster",
+}
+
 
 def cluster_name(pipeline: str, version: int, is_shadow: bool = False) -> str:
     """Return the name under which Envoy keeps a version's endpoint and counters."""
     return f"{pipeline}/{version}/shadow" if is_shadow else f"{pipeline}/{version}"
 
 
-def discovery_response(resources: Iterable[Document]) -> str:
-    """Return the text of an xDS file; its version is a digest of its content."""
-    listed = list(resources)
-    version = digest_bytes(json.dumps(listed, sort_keys=True).encode())
-    return json.dumps({"version_info": version, "resources": listed}, indent=1)
+def version_of(resources: Sequence[Document]) -> str:
+    """Return the version under which documents are published: a digest of their content."""
+    return digest_bytes(json.dumps(resources, sort_keys=True).encode())
 
 
-def file_source(folder: Path, name: str) -> Document:
-    """Return a config source that re-reads a file when something is renamed into its folder."""
-    return {
-        "resource_api_version": "V3",
-        "path_config_source": {
-            "path": str(folder / name),
-            "watched_directory": {"path": str(folder)},
-        },
-    }
+def discovery_response(kind: Kind, resources: Sequence[Document]) -> str:
+    """Return what Envoy is given, as xDS has it."""
+    response = {"version_info": version_of(resources), "type_url": TYPES[kind]}
+    return json.dumps({**response, "resources": resources}, indent=1)
 
 
 def address(endpoint: Endpoint) -> Document:

@@ -1,4 +1,4 @@
-"""Envoy's bootstrap and its one listener, which serves all pipelines."""
+"""Envoy's one listener, which serves all pipelines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +8,12 @@ from serving.traffic.envoy_documents import (
     LISTENER,
     ROUTES,
     TYPE,
+    TYPES,
     Document,
     address,
     duration,
-    file_source,
     named,
 )
-
-# Envoy records whole milliseconds, cut off, and counts what lies below a bound: at whole bounds
-# that is exact. From 100 ms on its histograms resolve two digits, so the bounds have no more.
-LATENCY_BOUNDS_MS = (
-    *range(1, 11),
-    *(12, 14, 17, 20, 25, 30, 35, 40, 50, 60, 70, 85),
-    *(100, 120, 140, 170, 200, 250, 300, 400, 500, 600, 700, 850),
-    *(1000, 1200, 1400, 1700, 2000, 2500, 3000, 4000, 5000, 7000, 10000, 20000, 30000, 60000),
-)
-_STATS_FLUSH = "0.25s"  # counters are live, histograms are merged this often
 
 
 @dataclass(frozen=True)
@@ -38,43 +28,26 @@ class ListenerOptions:
     private_key: Path | None = None
 
 
-def bootstrap(folder: Path, admin_port: int) -> Document:
-    """Return the bootstrap: admin on loopback, listeners and clusters from files in `folder`."""
-    return {
-        "node": {"id": "slipway", "cluster": "slipway"},
-        "admin": {"address": address(Endpoint("127.0.0.1", admin_port))},
-        "dynamic_resources": {
-            "lds_config": file_source(folder, "lds.json"),
-            "cds_config": file_source(folder, "cds.json"),
-        },
-        "stats_flush_interval": _STATS_FLUSH,
-        "stats_config": {
-            "histogram_bucket_settings": [
-                {"match": {"prefix": "cluster."}, "buckets": list(LATENCY_BOUNDS_MS)}
-            ]
-        },
-    }
-
-
-def listener(folder: Path, options: ListenerOptions) -> Document:
-    """Return the one listener of the data plane."""
-    chain: Document = {"filters": [named("http_connection_manager", _manager(folder, options))]}
+def listener(routes_source: Document, options: ListenerOptions) -> Document:
+    """Return the one listener of the data plane; its routes come from where the source says."""
+    manager = _manager(routes_source, options)
+    chain: Document = {"filters": [named("http_connection_manager", manager)]}
     if options.certificate and options.private_key:
         chain["transport_socket"] = _tls(options.certificate, options.private_key)
     return {
-        "@type": f"{TYPE}.config.listener.v3.Listener",
+        "@type": TYPES["listeners"],
         "name": LISTENER,
         "address": address(Endpoint(options.host, options.port)),
         "filter_chains": [chain],
     }
 
 
-def _manager(folder: Path, options: ListenerOptions) -> Document:
+def _manager(routes_source: Document, options: ListenerOptions) -> Document:
     kind = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     return {
         "@type": f"{TYPE}.{kind}",
         "stat_prefix": LISTENER,
-        "rds": {"route_config_name": ROUTES, "config_source": file_source(folder, "rds.json")},
+        "rds": {"route_config_name": ROUTES, "config_source": routes_source},
         "http_filters": [_router()],
         # A caller's own request id is kept as it is: it joins the logs of the stable and the
         # shadow server.

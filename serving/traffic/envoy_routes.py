@@ -6,7 +6,7 @@ from contract.records.traffic import TrafficPlan
 from serving.traffic.backend import PipelineTraffic
 from serving.traffic.envoy_documents import (
     ROUTES,
-    TYPE,
+    TYPES,
     Document,
     cluster_name,
     duration,
@@ -29,7 +29,7 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
     of_pipelines = [route for one in traffic for route in _pipeline_routes(one, action)]
     nowhere = _answer(404, "no such pipeline here; expected /v1/models/<pipeline>:predict")
     return {
-        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
+        "@type": TYPES["routes"],
         "name": ROUTES,
         "virtual_hosts": [
             {

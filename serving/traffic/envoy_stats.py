@@ -11,7 +11,8 @@ from serving.traffic.backend import Version, VersionCounters
 
 # `<pipeline>/<version>` or `<pipeline>/<version>/shadow`
 _CLUSTER = r"^cluster\.[a-z0-9_]+/\d+(/shadow)?\."
-COUNTERS_FILTER = _CLUSTER + r"upstream_rq_(\dxx|time|(pending|active)_overflow)$"
+COUNTERS_FILTER = _CLUSTER + r"upstream_rq_(\dxx|time|(pending|active)_overflow)$|^server\.uptime$"
+_UPTIME = "envoy_server_uptime"
 ACTIVE_FILTER = _CLUSTER + r"upstream_rq_active$"
 
 
@@ -37,6 +38,12 @@ def counters(text: str) -> dict[Version, VersionCounters]:
     return {version: _with_latency(seen, buckets[version]) for version, seen in totals.items()}
 
 
+def uptime(text: str) -> int:
+    """Return for how many seconds the Envoy has run that printed this."""
+    found = (family for family in text_string_to_metric_families(text) if family.name == _UPTIME)
+    return next((int(family.samples[0].value) for family in found), 0)
+
+
 def active(text: str) -> dict[Version, int]:
     """Return how many requests each version has under way, copies included."""
     totals: dict[Version, int] = defaultdict(int)
@@ -47,7 +54,7 @@ def active(text: str) -> dict[Version, int]:
 
 def _samples(text: str) -> Iterator[tuple[Version, bool, Sample]]:
     for family in text_string_to_metric_families(text):
-        for sample in family.samples:
+        for sample in family.samples if family.name != _UPTIME else ():
             pipeline, version, *shadow = sample.labels["envoy_cluster_name"].split("/")
             yield (pipeline, int(version)), bool(shadow), sample
 

@@ -30,7 +30,7 @@ from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 from serving.agent.programs import agent_program, envoy_program
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import Supervisor, socket_path, write_configuration
 
 PIPELINE = "digits"
@@ -76,10 +76,10 @@ def add_package(layout: PipelineLayout, version: int) -> None:
     ).write(folder / "package.json")
 
 
-def settings_in(folder: Path) -> AgentSettings:
+def settings_in(folder: Path) -> MachineSettings:
     token_file = folder / "token"
     token_file.write_text("bench\n")
-    return AgentSettings(
+    return MachineSettings(
         root=folder / "artifacts",
         home=folder / "home",
         port=free_port(),
@@ -159,7 +159,7 @@ class Callers:
 # --- figures ------------------------------------------------------------------------------------
 
 
-def bench_added_latency(settings: AgentSettings) -> None:
+def bench_added_latency(settings: MachineSettings) -> None:
     ports = json.loads((settings.state_folder / "ports.json").read_text())["ports"]
     direct_port = next(port for name, port in ports.items() if name.endswith("-1"))
     direct, through = [], []
@@ -179,7 +179,7 @@ def bench_added_latency(settings: AgentSettings) -> None:
     emit("Envoy's share of it, p50", added, None, MAX_ADDED_MS, "ms")
 
 
-def bench_weight_changes(settings: AgentSettings, client: AgentClient, changes: int) -> None:
+def bench_weight_changes(settings: MachineSettings, client: AgentClient, changes: int) -> None:
     with Callers(settings.envoy_port) as callers:
         seconds = [
             propose(client, {1: 100 - weight, 2: weight})
@@ -191,7 +191,7 @@ def bench_weight_changes(settings: AgentSettings, client: AgentClient, changes: 
     emit("plan stored to traffic following, slowest", max(seconds), None, 1.0, "s")
 
 
-def bench_roll_back(settings: AgentSettings, client: AgentClient) -> None:
+def bench_roll_back(settings: MachineSettings, client: AgentClient) -> None:
     last = []
     for _ in range(ROUNDS):
         propose(client, {1: 50, 2: 50})
@@ -231,7 +231,7 @@ def main() -> None:
         run(settings, options.changes)
 
 
-def run(settings: AgentSettings, changes: int) -> None:
+def run(settings: MachineSettings, changes: int) -> None:
     programs: list[Any] = [envoy_program(settings), agent_program(settings)]
     write_configuration(settings.supervisor_home, programs)
     supervisor = Supervisor(settings.supervisor_home)

@@ -25,7 +25,7 @@ from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, T
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from serving.agent.programs import agent_program, envoy_program, server_name
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import Supervisor, socket_path, write_configuration
 
 STAND_IN = Path(__file__).parent / "stand_in_server.py"
@@ -41,7 +41,7 @@ class Stack:
         home = folder / "home"
         token_file = folder / "token"
         token_file.write_text("secret\n")
-        settings = AgentSettings(
+        settings = MachineSettings(
             root=self.layout.root,
             home=home,
             port=free_port(),

@@ -48,8 +48,9 @@ def test_a_killed_server_is_restarted_and_callers_lose_only_what_it_was_at(stack
         stack.until(lambda: stack.pid(stack.server(1)) not in (0, killed), "server restarted")
         recovered = len(load.answers)
         stack.until(lambda: len(load.answers) > recovered + 50, "traffic after the restart")
-    # at most what was under way at the moment of the kill: one request a caller
-    assert sum(load.failures().values()) <= 4
+    # what was under way at the moment of the kill, and for each caller perhaps another that went to
+    # a connection of which Envoy did not know yet that it was dead
+    assert sum(load.failures().values()) <= 2 * 4
     stack.until(lambda: stack.seen(1).is_ready, "ready again")
     assert stack.seen(1).errors == sum(load.failures().values())
 

@@ -36,7 +36,7 @@ from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 from serving.agent.programs import agent_program, envoy_program
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings
 from serving.agent.supervision import Supervisor, socket_path, write_configuration
 
 PIPELINE = "coins"
@@ -81,7 +81,7 @@ class Stack:
         home = folder / "home"
         self.token_file = folder / "token"
         self.token_file.write_text("secret\n")
-        self.settings = AgentSettings(
+        self.settings = MachineSettings(
             root=self.layout.root,
             home=home,
             port=free_port(),

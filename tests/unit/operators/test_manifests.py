@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from contract.pods import Inside, merged, owned, pod
 from contract.schema.cluster import (
     ClusterConfig,
     JobConfig,
@@ -12,16 +13,7 @@ from contract.schema.cluster import (
     VolumeConfig,
 )
 from operators.job_spec import JobSpec, Replica
-from operators.manifests import (
-    Inside,
-    headless_service,
-    label_value,
-    merged,
-    owned,
-    pod,
-    replica_pod,
-    task_labels,
-)
+from operators.manifests import headless_service, label_value, replica_pod, task_labels
 
 JOB = JobSpec(
     name="digits-train-1-g0",

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ConfigError
-from serving.agent.settings import AgentSettings
+from serving.agent.settings import MachineSettings, parse
 
 
 @pytest.fixture
-def settings(tmp_path) -> AgentSettings:
+def settings(tmp_path) -> MachineSettings:
     (tmp_path / "token").write_text("hush\n")
-    return AgentSettings(
+    return MachineSettings(
         root=tmp_path / "root",
         home=tmp_path / "home",
         port=1,
@@ -32,7 +32,7 @@ def test_the_command_line_says_all_settings(settings) -> None:
         server_command=("/usr/bin/python 3", "-m", "x"),
     )
     for one in (settings, changed):
-        assert AgentSettings.parse(one.arguments()) == one
+        assert parse(one.arguments()) == one
 
 
 def test_secrets_are_files_and_do_not_stand_on_the_command_line(settings) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from contract.records.traffic import Arm, Shadow, TrafficPlan
 from serving.traffic.backend import Endpoint, PipelineTraffic
+from serving.traffic.envoy_bootstrap import LATENCY_BOUNDS_MS
 from serving.traffic.envoy_clusters import clusters
 from serving.traffic.envoy_documents import discovery_response
-from serving.traffic.envoy_listener import LATENCY_BOUNDS_MS, ListenerOptions, listener
+from serving.traffic.envoy_listener import ListenerOptions, listener
 from serving.traffic.envoy_routes import routes
 
 OPTIONS = ListenerOptions("127.0.0.1", 8500, timeout_seconds=30.0)
@@ -81,16 +82,16 @@ def test_the_token_is_asked_before_anything_else() -> None:
 
 
 def test_tls_is_spoken_only_where_it_is_asked_for() -> None:
-    plain = listener(Path("/x"), OPTIONS)["filter_chains"][0]
+    plain = listener({}, OPTIONS)["filter_chains"][0]
     assert "transport_socket" not in plain
     secure = ListenerOptions("0.0.0.0", 1, 30.0, "", Path("/c.pem"), Path("/k.pem"))
-    socket = listener(Path("/x"), secure)["filter_chains"][0]["transport_socket"]
+    socket = listener({}, secure)["filter_chains"][0]["transport_socket"]
     assert "/k.pem" in json.dumps(socket)
 
 
 def test_an_xds_file_has_a_new_version_if_and_only_if_its_content_changed() -> None:
     def version(resources: list[dict]) -> str:
-        return json.loads(discovery_response(resources))["version_info"]
+        return json.loads(discovery_response("clusters", resources))["version_info"]
 
     assert version([{"a": 1, "b": 2}]) == version([{"b": 2, "a": 1}])
     assert version([{"a": 1}]) != version([{"a": 2}]) != version([])

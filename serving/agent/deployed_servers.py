@@ -1,0 +1,180 @@
+"""Model servers as Deployments of a cluster, one per version."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+from contract.errors import ConfigError, ServiceUnavailableError
+from contract.pods import CONTAINER, Manifest, owned
+from contract.schema.cluster import ClusterConfig, KubernetesConfig
+from serving.agent import server_objects
+from serving.agent.runtime import ServerSpec, ServerState
+from serving.agent.server_objects import SERVE, SERVERS, server_name
+from serving.traffic.backend import Version
+
+_Answer = TypeVar("_Answer")
+
+# What runs is read anew after this time, or at once when the agent itself has changed it.
+_REFRESH_SECONDS = 2.0
+_CALL_SECONDS = 5.0
+_APPLY: dict[str, Any] = {
+    "field_manager": "slipway-agent",
+    "force": True,
+    "_content_type": "application/apply-patch+yaml",
+}
+_NOT_FOUND = 404
+
+
+class DeployedServers:
+    """A ServerRuntime on one cluster."""
+
+    def __init__(self, kubernetes: KubernetesConfig) -> None:
+        """Take the cluster of step `serve`.
+
+        Raises:
+            ConfigError: If the runtime file names a context that is not there.
+        """
+        self._kubernetes = kubernetes
+        cluster = kubernetes.cluster(SERVE)
+        self._namespace = cluster.namespace
+        api = _api_client(cluster)
+        self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
+        self._scaling = client.AutoscalingV1Api(api)
+        self._plain = api.sanitize_for_serialization
+        self._applied: set[Version] = set()  # by this agent, so with what its runtime file says
+        self._states: Mapping[Version, ServerState] = {}
+        self._fresh_until = 0.0
+        self._lock = threading.Lock()  # the client's connections are shared by the threads
+
+    def states(self) -> Mapping[Version, ServerState]:
+        """See ServerRuntime."""
+        if time.monotonic() > self._fresh_until:
+            labels = ",".join(f"{key}={value}" for key, value in SERVERS.items())
+            listed = {"namespace": self._namespace, "label_selector": labels}
+            deployments = self._call(self._apps.list_namespaced_deployment, **listed)
+            pods = self._call(self._core.list_namespaced_pod, **listed)
+            self._states = self._read(deployments["items"], pods["items"])
+            self._fresh_until = time.monotonic() + _REFRESH_SECONDS
+        return self._states
+
+    def start(self, spec: ServerSpec) -> None:
+        """See ServerRuntime. What is there already is brought to what the runtime file says."""
+        where = {"name": server_name(spec.key), "namespace": self._namespace, **_APPLY}
+        wanted = server_objects.deployment(spec, self._kubernetes)
+        owner = self._call(self._apps.patch_namespaced_deployment, body=wanted, **where)
+        named = owned(server_objects.service(spec.key, self._kubernetes), owner)
+        self._call(self._core.patch_namespaced_service, body=named, **where)
+        scaler = server_objects.autoscaler(spec.key, self._kubernetes)
+        if scaler is not None:
+            self._call(
+                self._scaling.patch_namespaced_horizontal_pod_autoscaler,
+                body=owned(scaler, owner),
+                **where,
+            )
+        self._applied.add(spec.key)
+        self._fresh_until = 0.0
+
+    def stop(self, version: Version) -> bool:
+        """See ServerRuntime. What the Deployment owns goes with it."""
+        self._applied.discard(version)
+        self._fresh_until = 0.0
+        where = {"name": server_name(version), "namespace": self._namespace}
+        try:
+            self._call(
+                self._apps.delete_namespaced_deployment, propagation_policy="Foreground", **where
+            )
+        except _AbsentError:
+            return True
+        return False
+
+    def is_gone(self, host: str) -> bool:
+        """Tell whether no pod has this address any more; False while nobody can say."""
+        try:
+            found = self._call(
+                self._core.list_namespaced_pod,
+                namespace=self._namespace,
+                field_selector=f"status.podIP={host}",
+            )
+        except ServiceUnavailableError:
+            return False
+        return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in found["items"])
+
+    def _read(
+        self, deployments: list[Manifest], pods: list[Manifest]
+    ) -> dict[Version, ServerState]:
+        problems: dict[Version, str] = {}
+        for pod in pods:
+            version = server_objects.version_of(pod["metadata"]["labels"])
+            if version is not None and (problem := _problem(pod)):
+                problems[version] = f"its pod {pod['metadata']['name']}: {problem}"
+        states = {}
+        for found in deployments:
+            version = server_objects.version_of(found["metadata"]["labels"])
+            if version is None:
+                continue
+            is_ending = "deletionTimestamp" in found["metadata"]
+            states[version] = ServerState(
+                server_objects.endpoint(version, self._kubernetes),
+                is_kept=version in self._applied and not is_ending,
+                problem=problems.get(version, ""),
+            )
+        return states
+
+    def _call(self, call: Callable[..., _Answer], **arguments: Any) -> Any:
+        """Make one call; return what was answered as plain JSON."""
+        try:
+            with self._lock:
+                return self._plain(call(_request_timeout=_CALL_SECONDS, **arguments))
+        except ApiException as error:
+            if error.status == _NOT_FOUND:
+                raise _AbsentError from error
+            raise ServiceUnavailableError(
+                f"the API server refuses {call.__name__}: {error.status} {_words(error)}"
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise ServiceUnavailableError(f"the API server does not answer: {error}") from error
+
+
+class _AbsentError(ServiceUnavailableError):
+    """What was asked for is not there."""
+
+
+def _api_client(cluster: ClusterConfig) -> client.ApiClient:
+    try:
+        if not (cluster.context or cluster.kubeconfig):
+            config.load_incluster_config()
+            return client.ApiClient()
+        return config.new_client_from_config(cluster.kubeconfig or None, cluster.context or None)
+    except ConfigException as error:
+        raise ConfigError([f"clusters: '{cluster.context or 'in-cluster'}': {error}"]) from error
+
+
+def _problem(pod: Manifest) -> str:
+    """Say in words what keeps a pod from serving; empty if nothing does."""
+    status = pod["status"]
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"waits for a node: {condition.get('message', condition.get('reason', ''))}"
+    for container in status.get("containerStatuses", ()):
+        waiting = container.get("state", {}).get("waiting")
+        if container["name"] == CONTAINER and waiting and waiting["reason"] in _TROUBLES:
+            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    return ""
+
+
+_TROUBLES = frozenset(
+    {
+        *("CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"),
+        *("InvalidImageName", "CreateContainerConfigError", "CreateContainerError"),
+    }
+)
+
+
+def _words(error: ApiException) -> str:
+    return str(error.body or error.reason)[:500]
