@@ -10,7 +10,7 @@ RUN python -m venv /opt/slipway \
  && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
 # lock.txt pins every version; the extras choose which of them this image needs
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
-      --constraint lock.txt -r pyproject.toml --extra contract --extra serving \
+      --constraint lock.txt -r pyproject.toml --extra contract --extra serving --extra runtimes \
       "tensorflow==$(sed -n 's/^tensorflow==//p' lock.txt)" \
       "kubernetes==$(sed -n 's/^kubernetes==//p' lock.txt)"
 
@@ -23,5 +23,5 @@ COPY serving ./serving
 ENV PATH=/opt/slipway/bin:$PATH PYTHONPATH=/opt/project PYTHONUNBUFFERED=1 HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2
 USER 10001:10001
-EXPOSE 8500 8501
+EXPOSE 8500 8501 8600
 CMD ["python", "-m", "serving.server", "--help"]

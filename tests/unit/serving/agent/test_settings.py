@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ConfigError
-from serving.agent.settings import MachineSettings, parse
+from serving.agent.settings import ClusterSettings, MachineSettings, kubernetes_of, parse
 
 
 @pytest.fixture
@@ -33,6 +33,23 @@ def test_the_command_line_says_all_settings(settings) -> None:
     )
     for one in (settings, changed):
         assert parse(one.arguments()) == one
+
+
+def test_a_cluster_is_another_mode_of_the_same_command(tmp_path) -> None:
+    one = ClusterSettings(
+        root=tmp_path,
+        home=tmp_path / "home",
+        port=1,
+        token_file=tmp_path / "token",
+        envoy_port=2,
+        runtime=tmp_path / "runtime.yaml",
+        envoy_token_file=tmp_path / "envoy",
+    )
+    assert one.arguments()[0] == "cluster"
+    assert parse(one.arguments()) == one
+    (tmp_path / "runtime.yaml").write_text("kind: local\n")
+    with pytest.raises(ConfigError, match="no section 'kubernetes'"):
+        kubernetes_of(one)
 
 
 def test_secrets_are_files_and_do_not_stand_on_the_command_line(settings) -> None:
