@@ -75,7 +75,7 @@ def service(version: Version, kubernetes: KubernetesConfig) -> Manifest:
             "clusterIP": "None",
             "selector": server_labels(version),
             "publishNotReadyAddresses": True,
-            "ports": [{"name": "http", "port": kubernetes.serving.port}],
+            "ports": [{"name": "http", "protocol": "TCP", "port": kubernetes.serving.port}],
         },
     }
 
@@ -118,7 +118,7 @@ def _pod(spec: ServerSpec, kubernetes: KubernetesConfig) -> Manifest:
     grace = spec.drain_seconds + _LEAVING_SECONDS + _MARGIN_SECONDS
     made["spec"]["terminationGracePeriodSeconds"] = round(grace)
     (container,) = (one for one in made["spec"]["containers"] if one["name"] == CONTAINER)
-    container["ports"] = [{"name": "http", "containerPort": port}]
+    container["ports"] = [{"name": "http", "protocol": "TCP", "containerPort": port}]
     container |= _probes(port, config.python)
     return made
 

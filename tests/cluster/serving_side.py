@@ -157,7 +157,7 @@ class ServingSide:
         wait_for(
             lambda: self.observation().generation >= plan.generation,
             seconds,
-            f"traffic by plan {plan.generation}: {self.observation().problems}",
+            f"traffic by plan {plan.generation}",
         )
         return time.monotonic() - began
 
