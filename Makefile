@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-cluster lint format bench bench-train bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-cluster test-images lint format bench bench-train bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ test-e2e: setup ## whole pipelines in real Airflow
 
 test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFIG
 	@$(BIN)/pytest tests/cluster
+
+test-images: setup ## build the components' image and run a whole DAG on it (a quarter of an hour)
+	@SLIPWAY_TEST_IMAGE=build $(BIN)/pytest tests/cluster/test_airflow_on_clusters.py
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from components.agent_client import AgentClient
 from components.step import Outcome, Step, main
-from contract.errors import NotFoundError
+from contract.errors import DataError, NotFoundError
 from contract.records.data import IngestRecord, TransformRecord
-from contract.records.evaluation import BlessRecord
+from contract.records.evaluation import BlessRecord, EvaluateRecord
 from contract.records.traffic import TrafficPlan
+from contract.records.training import TrainRecord
 
 CANDIDATE = "candidate"
 
@@ -27,6 +28,7 @@ def work(step: Step) -> Outcome:
     config, run = step.config, step.run
     own = custom_metrics(run.frozen_pipeline, config)
     check_names(config, own)
+    _check_all_judged(step)
     target = step.output / CANDIDATE
     chosen = export_candidate(run, config, step.upstream("transform", TransformRecord), target)
     ingested = step.upstream("ingest", IngestRecord)
@@ -48,6 +50,21 @@ def work(step: Step) -> Outcome:
         detectable_difference=judgement.detectable_difference,
     )
     return Outcome(record, {"candidate": CANDIDATE}, _figures(record), judgement.reasons)
+
+
+def _check_all_judged(step: Step) -> None:
+    """Refuse to choose while a checkpoint waits for its verdict: it may be the best.
+
+    That is so when training was cleared and went on after the evaluation had ended.
+    """
+    trained = step.upstream("train", TrainRecord)
+    evaluated = step.upstream("evaluate", EvaluateRecord)
+    waiting = set(trained.checkpoints) - {*evaluated.steps, *evaluated.broken_steps}
+    if waiting:
+        raise DataError(
+            f"checkpoints {', '.join(map(str, sorted(waiting)))} have no verdict: training went on "
+            "after 'evaluate' had ended; clear 'evaluate', too"
+        )
 
 
 def serving_version(step: Step) -> int | None:

@@ -74,7 +74,7 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
     verdicts = read_verdicts(run)
     judged = {verdict.step for verdict in verdicts}
     broken = sorted({one.step for one in worker.state.broken} - judged)
-    return _record(evaluation, verdicts, _reasons(broken, ended))
+    return _record(evaluation, verdicts, broken, _reasons(broken, ended))
 
 
 def _queue(evaluation: Evaluation) -> Queue:
@@ -161,7 +161,7 @@ def _reasons(broken: list[int], ended: TrainingEnded) -> list[str]:
 
 
 def _record(
-    evaluation: Evaluation, verdicts: list[Verdict], reasons: list[str]
+    evaluation: Evaluation, verdicts: list[Verdict], broken: list[int], reasons: list[str]
 ) -> tuple[EvaluateRecord, tuple[str, ...]]:
     best = best_step(evaluation.config, verdicts)
     if best is None:
@@ -170,6 +170,7 @@ def _record(
     record = EvaluateRecord(
         steps=tuple(verdict.step for verdict in verdicts),
         best_step=best,
+        broken_steps=tuple(broken),
         max_lag_seconds=max(lags),
         p95_lag_seconds=float(np.percentile(lags, 95)),
     )

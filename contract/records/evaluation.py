@@ -62,6 +62,7 @@ class EvaluateRecord(Record):
 
     steps: tuple[int, ...]
     best_step: int
+    broken_steps: tuple[int, ...] = Field((), description="Published and not readable: no verdict.")
     max_lag_seconds: float = 0.0
     p95_lag_seconds: float = 0.0
 

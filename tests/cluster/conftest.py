@@ -1,5 +1,6 @@
 """Real clusters for the tests: those of the repository's neighbour, or what the user has."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def kubeflow(clusters: dict[str, TestCluster]) -> TestCluster:
 @pytest.fixture(scope="session")
 def components_image(
     clusters: dict[str, TestCluster], tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """Our image of the components, built from this checkout and known to both clusters."""
+) -> str | None:
+    """The image of the components that SLIPWAY_TEST_IMAGE asks for, known to both clusters.
+
+    `build`: built from this checkout, which takes a quarter of an hour; a tag: one that the nodes
+    hold or can pull. Without it: none, and pods run this machine's Python.
+    """
+    asked = os.environ.get("SLIPWAY_TEST_IMAGE", "")
+    if asked != "build":
+        return asked or None
     return loaded_image("components", clusters, tmp_path_factory.mktemp("image"))

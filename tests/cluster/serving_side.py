@@ -24,24 +24,25 @@ from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
-PIPELINE = "digits"
+ROW = {"x": 1.0}  # of the models of `add_package`
 _TOKENS = {"token": "for deploying", "envoy-token": "for Envoys"}
 
 
 class ServingSide:
     """Agent and Envoys of one cluster; pods run this machine's Python, or an image."""
 
-    def __init__(self, cluster: TestCluster, kubernetes: KubernetesConfig, root: Path) -> None:
+    def __init__(
+        self, cluster: TestCluster, kubernetes: KubernetesConfig, layout: PipelineLayout
+    ) -> None:
         self.cluster = cluster
-        self.layout = PipelineLayout(root, PIPELINE)
+        self.layout = layout
         self._kubernetes = kubernetes
-        self._root = root
 
     def deploy(self) -> None:
         """Apply the manifests and wait until agent and Envoys are there."""
         runtime = {
             "kind": "kubernetes",
-            "root": str(self._root),
+            "root": str(self.layout.root),
             "kubernetes": self._kubernetes.model_dump(mode="json", exclude_unset=True),
         }
         for cluster in runtime["kubernetes"]["clusters"].values():
@@ -72,9 +73,9 @@ class ServingSide:
         spec = body["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         pod = self._kubernetes.pod
-        home = self._root.parent / "serving"
+        home = self.layout.root.parent / "serving"
         container["args"] = [
-            arg.replace("/slipway/artifacts", str(self._root)).replace(
+            arg.replace("/slipway/artifacts", str(self.layout.root)).replace(
                 "/slipway/serving", str(home)
             )
             for arg in container["args"]
@@ -123,7 +124,7 @@ class ServingSide:
         return list(self.cluster.pods(f"app={app}"))
 
     def observation(self) -> Observation:
-        return self.client.observation(PIPELINE)
+        return self.client.observation(self.layout.pipeline)
 
     # --- what one does ---
 
@@ -132,7 +133,7 @@ class ServingSide:
         folder = self.layout.version(version)
         _save_model(folder / "model", scores)
         PackageManifest(
-            pipeline=PIPELINE,
+            pipeline=self.layout.pipeline,
             version=version,
             created_at=datetime.now(UTC),
             digest=digest_directory(folder / "model"),
@@ -148,7 +149,7 @@ class ServingSide:
             Arm(name=name, version=version, weight_percent=weight)
             for name, (version, weight) in zip(("stable", "canary"), weights.items(), strict=False)
         )
-        current = self.client.plan(PIPELINE)
+        current = self.client.plan(self.layout.pipeline)
         return self.client.propose(current.model_copy(update={"arms": arms, **more}))
 
     def serve(self, weights: dict[int, int], seconds: float = 120.0, **more: Any) -> float:
@@ -178,8 +179,10 @@ def _save_model(folder: Path, scores: tuple[float, float]) -> None:
 class Callers:
     """Callers that send predictions through the Envoys' Service without pause."""
 
-    def __init__(self, host: str, count: int = 4) -> None:
-        self._host = host
+    def __init__(self, side: ServingSide, row: Any = ROW, count: int = 4) -> None:
+        self._host = side.data_plane
+        self._path = f"/v1/models/{side.layout.pipeline}:predict"
+        self._body = json.dumps({"instances": [row]})
         self._is_stopping = False
         self.answers: list[tuple[float, str]] = []  # when sent, version or error
         self._threads = [threading.Thread(target=self._call) for _ in range(count)]
@@ -195,12 +198,11 @@ class Callers:
             thread.join()
 
     def _call(self) -> None:
-        body = json.dumps({"instances": [{"x": 1.0}]})
         connection = http.client.HTTPConnection(self._host, 80, timeout=20)
         while not self._is_stopping:
             sent = time.monotonic()
             try:
-                connection.request("POST", f"/v1/models/{PIPELINE}:predict", body)
+                connection.request("POST", self._path, self._body)
                 answer = connection.getresponse()
                 said = answer.read()
                 who = answer.getheader("x-slipway-version", "") if answer.status == 200 else ""

@@ -9,26 +9,28 @@ from typing import Any
 import pytest
 import yaml
 from airflow_stack import AirflowStack, running_airflow
-from clusters import ROOT, TestCluster, wait_for
+from clusters import ROOT, TestCluster, host_pods, wait_for
+from serving_side import Callers, ServingSide
 
-from contract.layout import RunLayout
-from contract.records.evaluation import BlessRecord, EvaluateRecord
+from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
+from contract.records.traffic import DeployRecord
 from contract.records.training import TrainRecord
 from operators.manifests import JOB
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
-STEPS = ("ingest", "validate", "transform", "train", "evaluate", "bless")
+ROW = [[0.0] * 8] * 8  # an image
 LONG = {"train.steps": 100_000, "train.checkpoint_every_steps": 500}
 
 
 @pytest.fixture(scope="module")
 def stack(
     clusters: dict[str, TestCluster],
-    components_image: str,
+    components_image: str | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AirflowStack]:
-    """One Airflow that runs pods of our image, with storage that both clusters mount.
+    """One Airflow that runs pods, with storage that both clusters mount.
 
     Its runtime file is the shipped one, but for what only a user can know.
     """
@@ -39,7 +41,10 @@ def stack(
     before = os.umask(0)  # the pods are not root: what this Airflow makes must be theirs to fill
     root.mkdir(parents=True)
     path = folder / "runtime.yaml"
-    path.write_text(yaml.safe_dump(_runtime(clusters, components_image, root)))
+    shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
+    shipped["root"] = str(root)
+    shipped["kubernetes"] |= _kubernetes(clusters, components_image, root, shipped["kubernetes"])
+    path.write_text(yaml.safe_dump(shipped))
     try:
         with running_airflow(folder, SLIPWAY_RUNTIME=str(path)) as started:
             yield started
@@ -47,25 +52,47 @@ def stack(
         os.umask(before)
 
 
-def _runtime(clusters: dict[str, TestCluster], image: str, root: Path) -> dict[str, Any]:
-    shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
-    kubernetes = shipped["kubernetes"]
-    shipped["root"] = str(root)
-    kubernetes["clusters"] = {n: c.settings.model_dump(mode="json") for n, c in clusters.items()}
-    kubernetes["volumes"] = [
-        {"name": "storage", "mount_path": str(root), "host_path": str(root)},
-    ]
-    kubernetes["pod"] |= {"image": image, "image_pull_policy": "Never", "service_account": ""}
-    kubernetes["pod"] |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
-    kubernetes["pod"]["environment"] = {}
-    kubernetes["steps"] = {}
-    return shipped
+def _kubernetes(
+    clusters: dict[str, TestCluster], image: str | None, root: Path, shipped: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what differs from the shipped file; without an image, pods run this Python."""
+    host = host_pods(clusters, root).model_dump(mode="json", exclude_unset=True)
+    agent = f"http://slipway-agent.{clusters['eval'].namespace}.svc:8600"
+    environment = shipped["pod"]["environment"] | {"SLIPWAY_AGENT_URL": agent}
+    del environment["MLFLOW_TRACKING_URI"]
+    pod = shipped["pod"] | {"service_account": "", "environment": environment}
+    pod |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
+    volumes = [{"name": "storage", "mount_path": str(root), "host_path": str(root)}]
+    if image is not None:
+        pod |= {"image": image, "image_pull_policy": "Never"}
+    else:
+        pod |= {key: host["pod"][key] for key in ("image", "image_pull_policy", "python")}
+        pod["environment"] = environment | host["pod"]["environment"]
+        spec = pod["template"]["spec"]
+        del spec["securityContext"]  # this Python is not everybody's
+        spec["containers"][0]["workingDir"] = str(ROOT)
+        volumes = host["volumes"]
+    # the long training must leave the two cores to the rest of the test
+    roles = shipped["roles"] | {"chief": {"cpu_limit": "500m"}}
+    clusters_of_test = {"clusters": host["clusters"], "volumes": volumes}
+    return {**clusters_of_test, "pod": pod, "steps": {}, "roles": roles}
 
 
 @pytest.fixture(scope="module")
-def two_runs(stack: AirflowStack) -> AirflowStack:
-    """Two DAG runs at once: one to its end, and a long one for the faults."""
-    stack.add("digits_pods")
+def side(stack: AirflowStack, clusters: dict[str, TestCluster]) -> ServingSide:
+    """The agent and Envoy on cluster `eval`; their pods run this machine's Python."""
+    layout = PipelineLayout(stack.folder / "home" / "artifacts", "digits_pods")
+    kubernetes = host_pods({"eval": clusters["eval"]}, layout.root)
+    made = ServingSide(clusters["eval"], kubernetes, layout)
+    made.deploy()
+    return made
+
+
+@pytest.fixture(scope="module")
+def two_runs(stack: AirflowStack, side: ServingSide) -> AirflowStack:
+    """Two DAG runs at once: one into service, and a long one for the faults."""
+    quick = {"passes": ["freeze_graph", "grappler"], "runtimes": {"candidates": ["tensorflow"]}}
+    stack.add("digits_pods", bless={"thresholds": {"accuracy": 0.3}}, optimize=quick)
     stack.add("digits_faults", schedule={"retries": 1, "retry_delay_seconds": 1.0})
     stack.trigger("digits_pods", "run-1", {}).raise_for_status()
     stack.trigger("digits_faults", "run-2", {"overrides": LONG}).raise_for_status()
@@ -81,8 +108,9 @@ def pods_of(clusters: dict[str, TestCluster], run_id: str) -> dict[str, str]:
     }
 
 
-def test_the_digits_dag_runs_on_two_clusters_at_once(
-    two_runs: AirflowStack, clusters: dict[str, TestCluster]
+@pytest.mark.timeout(1500, func_only=True)
+def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
+    two_runs: AirflowStack, side: ServingSide, clusters: dict[str, TestCluster]
 ) -> None:
     stack, seen = two_runs, set[str]()
 
@@ -93,19 +121,39 @@ def test_the_digits_dag_runs_on_two_clusters_at_once(
             seen.add("side by side")
         return stack.get("/dags/digits_pods/dagRuns/run-1")["state"] in ("success", "failed")
 
-    stack.wait(is_over, 700)
+    stack.wait(is_over, 1200)
     states = stack.states("digits_pods", "run-1")
     bad = next((step for step in STEPS if states[step] != "success"), None)
     assert bad is None, stack.log("digits_pods", "run-1", str(bad))
-    assert {f"{s}@train" for s in STEPS if s != "evaluate"} | {"evaluate@eval"} <= seen
+    assert {f"{step}@{'train' if step in tuple(STEPS)[:4] else 'eval'}" for step in STEPS} <= seen
     assert "side by side" in seen, "evaluation did not run beside training"
     run = stack.layout("digits_pods", "run-1")
     trained = Result.read(run.result("train")).detail_as(TrainRecord)
     judged = Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps
     assert judged == trained.checkpoints
-    assert not Result.read(run.result("bless")).detail_as(BlessRecord).is_blessed
     assert "[chief-0]" in stack.log("digits_pods", "run-1", "train")
     wait_for(lambda: not pods_of(clusters, "run-1"), 30, "removal of all pods")
+    with Callers(side, ROW) as callers:
+        wait_for(lambda: callers.counted()["1"] > 10, 30, "answers of version 1")
+    assert callers.failures() == {}
+
+
+@pytest.mark.timeout(1200, func_only=True)
+def test_a_second_version_walks_the_ladder_in_pods_while_callers_lose_nothing(
+    two_runs: AirflowStack, side: ServingSide
+) -> None:
+    """The first version once more: packaged on the cluster, tried on its traffic, promoted."""
+    overrides = {"deploy.ladder_percent": [25, 100], "deploy.shadow_requests": 50}
+    conf = {"redeploy_version": 1, "overrides": overrides}
+    with Callers(side, ROW) as callers:
+        two_runs.trigger("digits_pods", "run-3", conf).raise_for_status()
+        assert two_runs.await_end("digits_pods", "run-3", 900) == "success"
+        decided = Result.read(two_runs.layout("digits_pods", "run-3").result("promote"))
+        assert decided.detail_as(DeployRecord).outcome == "promoted", decided.reasons
+        wait_for(lambda: side.client.plan("digits_pods").champion == 2, 30, "the new champion")
+        before = callers.counted()["2"]
+        wait_for(lambda: callers.counted()["2"] > before + 20, 30, "answers of version 2")
+    assert callers.failures() == {}
 
 
 def pods_of_task(cluster: TestCluster, task_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from clusters import TestCluster, host_pods, wait_for
 from serving_side import Callers, ServingSide
 
+from contract.layout import PipelineLayout
 from contract.records.traffic import Shadow
 from contract.schema.cluster import ServingConfig
 
@@ -22,7 +23,7 @@ def side(
     root.mkdir()
     serving = ServingConfig(min_replicas=2, max_replicas=2)
     kubernetes = host_pods({"eval": clusters["eval"]}, folder, serving=serving)
-    made = ServingSide(clusters["eval"], kubernetes, root)
+    made = ServingSide(clusters["eval"], kubernetes, PipelineLayout(root, "digits"))
     made.add_package(1, (0.7, 0.3))
     made.add_package(2, (0.3, 0.7))
     made.deploy()
@@ -34,7 +35,7 @@ def side(
 
 
 def test_shadow_canary_and_roll_back_lose_no_request(side: ServingSide) -> None:
-    with Callers(side.data_plane) as callers:
+    with Callers(side) as callers:
         side.serve({1: 100}, shadow=Shadow(version=2, percent=100))
         wait_for(lambda: (arm := side.observation().of(2)) and arm.compared > 20, 60, "pairs")
         arm = side.observation().of(2)
@@ -56,7 +57,7 @@ def test_shadow_canary_and_roll_back_lose_no_request(side: ServingSide) -> None:
 
 def test_what_runs_does_not_need_the_agent_nor_the_api_server(side: ServingSide) -> None:
     (agent,) = side.pods("slipway-agent")
-    with Callers(side.data_plane) as callers:
+    with Callers(side) as callers:
         side.cluster.kill_container(agent)
         time.sleep(2)
         wait_for(lambda: side.ready("slipway-agent") == 1, 60, "the agent again")
@@ -73,13 +74,13 @@ def test_what_runs_does_not_need_the_agent_nor_the_api_server(side: ServingSide)
 
 def test_a_killed_server_and_a_deleted_envoy_cost_little(side: ServingSide) -> None:
     servers = list(side.cluster.pods("slipway/version=1"))
-    with Callers(side.data_plane) as callers:
+    with Callers(side) as callers:
         time.sleep(1)
         side.cluster.kill_container(servers[0])
         wait_for(lambda: side.ready("slipway-digits-1") == 2, 90, "the killed server again")
     # what was under way in it, and per caller one more before the other end knew of the death
     assert sum(callers.failures().values()) <= 2 * 4, callers.failures()
-    with Callers(side.data_plane) as callers:
+    with Callers(side) as callers:
         side.cluster.kubectl("delete", "pod", servers[1], "--wait=false")
         wait_for(lambda: servers[1] not in side.cluster.pods(), 60, "removal of the deleted server")
         wait_for(lambda: side.ready("slipway-digits-1") == 2, 90, "its successor")

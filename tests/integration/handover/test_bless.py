@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +175,17 @@ def test_weights_are_ones_where_the_data_has_none(
     assert columns.weights is None
     answers = ask(models["trained"], test_part)["is_large"]
     assert answers.weights.tolist() == [1.0] * len(answers.labels)
+
+
+def test_a_checkpoint_without_a_verdict_is_said_and_nothing_is_chosen(
+    own_run: RunLayout, component: Any
+) -> None:
+    """As when training was cleared, and went on, after the evaluation had ended."""
+    path = own_run.result("evaluate")
+    result = Result.read(path)
+    detail = {**result.detail, "steps": [60], "best_step": 60}
+    result.model_copy(update={"detail": detail}).write(path)
+    code, said = component(own_run, "bless")
+    assert code == 2, said
+    assert "checkpoints 120 have no verdict" in said
+    assert "clear 'evaluate', too" in said

@@ -143,6 +143,13 @@ def addresses_of(members: tuple[str, ...]) -> dict[str, list[str]]:
     return found
 
 
+def part_of(made, name: str, addresses: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return what one process is told of a training: which one, and its part in it."""
+    kind, index = name.rsplit("-", 1)
+    run = {"root": str(made.run.root), "run_id": made.run.run_id}
+    return {**run, "kind": kind, "index": int(index), "addresses": addresses}
+
+
 def trained(made) -> Trained:
     folder = made.run.checkpoint(STEPS)
     return Trained(
@@ -195,9 +202,7 @@ def results(module_make_run, tmp_path_factory) -> dict[str, dict[str, Trained]]:
             addresses = addresses_of(members) if len(members) > 1 else {}
             for number, plan in enumerate(plans):
                 name = members[number] if number < len(members) else "-0"
-                kind, index = name.rsplit("-", 1)
-                part = {"root": str(one.run.root), "run_id": one.run.run_id, "kind": kind}
-                plan.append({**part, "index": int(index), "addresses": addresses})
+                plan.append(part_of(one, name, addresses))
     paths = [folder / f"plan{number}.json" for number in range(len(plans))]
     for path, plan in zip(paths, plans, strict=True):
         path.write_text(json.dumps(plan))
@@ -224,6 +229,23 @@ def compare(found: Trained, expected: Trained, apart: str = "") -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_multi_worker_is_single_number_by_number(results, case):
     compare(results["multi_worker"][case], results["single"][case], apart=SHARED[case])
+
+
+@pytest.mark.parametrize("case", ["scheduled", "statistics"])
+def test_tensorflows_own_all_reduce_is_single_number_by_number(
+    results, module_make_run, tmp_path, case
+):
+    model, more = CASES[case]
+    grpc = {"train.strategy": "multi_worker", "train.all_reduce": "grpc"}
+    made = make(module_make_run, model, grpc, more)
+    members = ("chief-0", "worker-0")
+    addresses, commands = addresses_of(members), []
+    for name in members:  # processes of their own: TensorFlow takes addresses once
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps([part_of(made, name, addresses)]))
+        commands.append([sys.executable, str(SCRIPT), str(path)])
+    run_all(commands, tmp_path)
+    compare(trained(made), results["single"][case], apart=SHARED[case])
 
 
 @pytest.mark.parametrize("case", SERVED)
