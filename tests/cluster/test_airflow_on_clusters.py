@@ -21,7 +21,7 @@ from operators.manifests import JOB
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
 ROW = [[0.0] * 8] * 8  # an image
-LONG = {"train.steps": 100_000, "train.checkpoint_every_steps": 500}
+LONG = {"train.steps": 1_000_000, "train.checkpoint_every_steps": 500}
 
 
 @pytest.fixture(scope="module")
