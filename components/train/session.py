@@ -160,10 +160,19 @@ def _open_mpi(role: Role) -> Mpi | None:
 
 def _own_address(port: int = 0) -> str:
     """Return where other ranks reach this one; the loopback where all are on one machine."""
-    is_local = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == os.environ.get(
-        "OMPI_COMM_WORLD_SIZE", ""
-    )
-    return f"{'127.0.0.1' if is_local else socket.gethostname()}:{port}"
+    ranks = os.environ.get("OMPI_COMM_WORLD_SIZE", "")
+    is_local = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == ranks
+    return f"{'127.0.0.1' if is_local else _own_host()}:{port}"
+
+
+def _own_host() -> str:
+    """Return this machine's address, or its name where that stands for the loopback (Debian).
+
+    A pod's own name means nothing to other pods; its address does.
+    """
+    name = socket.gethostname()
+    address = socket.gethostbyname(name)
+    return name if address.startswith("127.") else address
 
 
 def _problem(config: TrainConfig, role: Role) -> str:

@@ -68,6 +68,7 @@ for _ in range(300):
         print('heard', socket.create_connection((host, int(port))).recv(9)); break
     except OSError: time.sleep(0.1)
 else: sys.exit(1)
+time.sleep(4)  # so that whoever looks every second sees all of it run
 """
 
 
@@ -107,7 +108,8 @@ RANKS = """
 from mpi4py import MPI
 import time
 c = MPI.COMM_WORLD
-print('rank', c.Get_rank(), 'of', c.Get_size(), 'sum', c.allreduce(c.Get_rank() + 1), flush=True)
+total = c.allreduce(c.Get_rank() + 1)
+print(f'rank {c.Get_rank()} of {c.Get_size()} sum {total}\\n', end='', flush=True)  # in one write
 """
 
 
