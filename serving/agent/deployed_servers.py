@@ -1,9 +1,10 @@
 """Model servers as Deployments of a cluster, one per version."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -18,10 +19,7 @@ from serving.agent.runtime import ServerSpec, ServerState
 from serving.agent.server_objects import SERVE, SERVERS, server_name
 from serving.traffic.backend import Version
 
-_Answer = TypeVar("_Answer")
-
-# What runs is read anew after this time, or at once when the agent itself has changed it.
-_REFRESH_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
 _CALL_SECONDS = 5.0
 _APPLY: dict[str, Any] = {
     "field_manager": "slipway-agent",
@@ -32,7 +30,11 @@ _NOT_FOUND = 404
 
 
 class DeployedServers:
-    """A ServerRuntime on one cluster."""
+    """A ServerRuntime on one cluster.
+
+    A thread of its own looks what runs there, so that nobody who moves traffic waits for an API
+    server that does not answer.
+    """
 
     def __init__(self, kubernetes: KubernetesConfig) -> None:
         """Take the cluster of step `serve`.
@@ -46,25 +48,21 @@ class DeployedServers:
         api = _api_client(cluster)
         self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
         self._scaling = client.AutoscalingV1Api(api)
-        self._plain = api.sanitize_for_serialization
         self._applied: set[Version] = set()  # by this agent, so with what its runtime file says
-        self._states: Mapping[Version, ServerState] = {}
-        self._fresh_until = 0.0
-        self._lock = threading.Lock()  # the client's connections are shared by the threads
+        self._seen: Mapping[Version, ServerState] | ServiceUnavailableError
+        self._look()
+        threading.Thread(target=self._look_again_and_again, daemon=True).start()
 
     def states(self) -> Mapping[Version, ServerState]:
         """See ServerRuntime."""
-        if time.monotonic() > self._fresh_until:
-            labels = ",".join(f"{key}={value}" for key, value in SERVERS.items())
-            listed = {"namespace": self._namespace, "label_selector": labels}
-            deployments = self._call(self._apps.list_namespaced_deployment, **listed)
-            pods = self._call(self._core.list_namespaced_pod, **listed)
-            self._states = self._read(deployments["items"], pods["items"])
-            self._fresh_until = time.monotonic() + _REFRESH_SECONDS
-        return self._states
+        seen = self._seen
+        if isinstance(seen, ServiceUnavailableError):
+            raise seen
+        return seen
 
     def start(self, spec: ServerSpec) -> None:
         """See ServerRuntime. What is there already is brought to what the runtime file says."""
+        self.states()  # or not even try
         where = {"name": server_name(spec.key), "namespace": self._namespace, **_APPLY}
         wanted = server_objects.deployment(spec, self._kubernetes)
         owner = self._call(self._apps.patch_namespaced_deployment, body=wanted, **where)
@@ -78,12 +76,12 @@ class DeployedServers:
                 **where,
             )
         self._applied.add(spec.key)
-        self._fresh_until = 0.0
+        self._look()
 
     def stop(self, version: Version) -> bool:
         """See ServerRuntime. What the Deployment owns goes with it."""
+        self.states()  # or not even try
         self._applied.discard(version)
-        self._fresh_until = 0.0
         where = {"name": server_name(version), "namespace": self._namespace}
         try:
             self._call(
@@ -91,6 +89,8 @@ class DeployedServers:
             )
         except _AbsentError:
             return True
+        finally:
+            self._look()
         return False
 
     def is_gone(self, host: str) -> bool:
@@ -104,6 +104,22 @@ class DeployedServers:
         except ServiceUnavailableError:
             return False
         return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in found["items"])
+
+    def _look_again_and_again(self) -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            self._look()
+
+    def _look(self) -> None:
+        labels = ",".join(f"{key}={value}" for key, value in SERVERS.items())
+        listed = {"namespace": self._namespace, "label_selector": labels}
+        try:
+            deployments = self._call(self._apps.list_namespaced_deployment, **listed)
+            pods = self._call(self._core.list_namespaced_pod, **listed)
+        except ServiceUnavailableError as error:
+            self._seen = error
+        else:
+            self._seen = self._read(deployments["items"], pods["items"])
 
     def _read(
         self, deployments: list[Manifest], pods: list[Manifest]
@@ -126,15 +142,14 @@ class DeployedServers:
             )
         return states
 
-    def _call(self, call: Callable[..., _Answer], **arguments: Any) -> Any:
-        """Make one call; return what was answered as plain JSON."""
+    def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        """Make one call; return what was answered as plain JSON, whatever version it is of."""
         try:
-            with self._lock:
-                return self._plain(call(_request_timeout=_CALL_SECONDS, **arguments))
+            said = call(_request_timeout=_CALL_SECONDS, _preload_content=False, **arguments)
+            return json.loads(said.data)
         except ApiException as error:
-            if error.status == _NOT_FOUND:
-                raise _AbsentError from error
-            raise ServiceUnavailableError(
+            kind = _AbsentError if error.status == _NOT_FOUND else ServiceUnavailableError
+            raise kind(
                 f"the API server refuses {call.__name__}: {error.status} {_words(error)}"
             ) from error
         except (HTTPError, OSError) as error:
@@ -146,13 +161,18 @@ class _AbsentError(ServiceUnavailableError):
 
 
 def _api_client(cluster: ClusterConfig) -> client.ApiClient:
+    settings = client.Configuration()
+    settings.retries = False  # the reconciler tries again
     try:
-        if not (cluster.context or cluster.kubeconfig):
-            config.load_incluster_config()
-            return client.ApiClient()
-        return config.new_client_from_config(cluster.kubeconfig or None, cluster.context or None)
+        if cluster.context or cluster.kubeconfig:
+            config.load_kube_config(
+                cluster.kubeconfig or None, cluster.context or None, client_configuration=settings
+            )
+        else:
+            config.load_incluster_config(client_configuration=settings)
     except ConfigException as error:
         raise ConfigError([f"clusters: '{cluster.context or 'in-cluster'}': {error}"]) from error
+    return client.ApiClient(settings)
 
 
 def _problem(pod: Manifest) -> str:

@@ -64,6 +64,7 @@ def test_what_runs_does_not_need_the_agent_nor_the_api_server(side: ServingSide)
         side.serve({1: 50, 2: 50})
         before = callers.counted()["2"]
         with side.cluster.api_server_down():
+            time.sleep(8)  # whoever asks it has not had an answer for some time
             decided = time.monotonic()
             side.serve({1: 100}, standby=(2,))
             time.sleep(1)

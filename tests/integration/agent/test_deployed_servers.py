@@ -1,0 +1,156 @@
+"""Servers as Deployments, against a stand-in for the API server that can fall silent."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contract.errors import ConfigError, ServiceUnavailableError
+from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, ServingConfig
+from serving.agent.deployed_servers import DeployedServers
+from serving.agent.runtime import ServerSpec
+from serving.agent.server_objects import server_labels
+
+DIGITS = ("digits", 3)
+SPEC = ServerSpec("digits", 3, Path("/p"), Path("/l"), drain_seconds=1.0)
+
+
+class Api:
+    """Keeps what is applied, lists it, and forgets what is deleted."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}  # by path
+        self.pods: list[dict[str, Any]] = []
+        self.is_silent = False
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                below = [o for p, o in api.objects.items() if p.rpartition("/")[0] == path]
+                self._answer(200, {"items": api.pods if path.endswith("/pods") else below})
+
+            def do_PATCH(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body["metadata"]["uid"] = "u"
+                api.objects[self.path.partition("?")[0]] = body
+                self._answer(200, body)
+
+            def do_DELETE(self) -> None:
+                found = api.objects.pop(self.path.partition("?")[0], None)
+                self._answer(200 if found else 404, found or {"message": "not found"})
+
+            def _answer(self, status: int, body: Any) -> None:
+                while api.is_silent:
+                    time.sleep(0.05)
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    made = Api()
+    yield made
+    made.is_silent = False
+    made.server.shutdown()
+
+
+@pytest.fixture
+def kubernetes(api: Api, tmp_path: Path) -> KubernetesConfig:
+    url = f"http://127.0.0.1:{api.server.server_port}"
+    parts = {"cluster": {"server": url}, "user": {}, "context": {"cluster": "one", "user": "one"}}
+    config = {f"{kind}s": [{"name": "one", kind: part}] for kind, part in parts.items()}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **config}))
+    return KubernetesConfig(
+        clusters={"one": ClusterConfig(context="one", kubeconfig=str(path))},
+        default_cluster="one",
+        pod=PodConfig(image="serving:1"),
+        serving=ServingConfig(max_replicas=3),
+    )
+
+
+def test_what_is_started_is_applied_owned_and_kept(api: Api, kubernetes: KubernetesConfig) -> None:
+    servers = DeployedServers(kubernetes)
+    assert servers.states() == {}
+    servers.start(SPEC)
+    assert sorted(body["kind"] for body in api.objects.values()) == [
+        *("Deployment", "HorizontalPodAutoscaler", "Service")
+    ]
+    owners = [
+        o["metadata"].get("ownerReferences", [{}])[0].get("uid") for o in api.objects.values()
+    ]
+    assert sorted(owners, key=str) == [None, "u", "u"]
+    assert servers.states()[DIGITS].is_kept
+    # another agent brings what it finds to what its own runtime file says
+    assert not DeployedServers(kubernetes).states()[DIGITS].is_kept
+
+
+def test_a_stopped_one_is_gone_when_the_api_says_so(api: Api, kubernetes: KubernetesConfig) -> None:
+    servers = DeployedServers(kubernetes)
+    servers.start(SPEC)
+    assert not servers.stop(DIGITS)
+    assert servers.stop(DIGITS)
+    assert DIGITS not in servers.states()
+
+
+def test_what_keeps_a_pod_from_serving_is_said(api: Api, kubernetes: KubernetesConfig) -> None:
+    servers = DeployedServers(kubernetes)
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    status = {"containerStatuses": [{"name": "main", "state": {"waiting": waiting}}]}
+    labels = server_labels(DIGITS)
+    api.pods = [{"metadata": {"name": "digits-x", "labels": labels}, "status": status}]
+    servers.start(SPEC)
+    problem = servers.states()[DIGITS].problem
+    assert problem == "its pod digits-x: CrashLoopBackOff: back-off 10s"
+
+
+def test_nobody_waits_for_a_silent_api_server(api: Api, kubernetes: KubernetesConfig) -> None:
+    servers = DeployedServers(kubernetes)
+    servers.start(SPEC)
+    api.is_silent = True
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        try:
+            servers.states()
+        except ServiceUnavailableError:
+            break
+        finally:
+            assert time.monotonic() - began < 0.5
+        time.sleep(0.1)
+    began = time.monotonic()
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        servers.start(SPEC)
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        servers.stop(DIGITS)
+    assert time.monotonic() - began < 0.5
+    api.is_silent = False
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            assert servers.states()[DIGITS].is_kept
+            return
+        except ServiceUnavailableError:
+            time.sleep(0.1)
+    pytest.fail("it does not come back")
+
+
+def test_a_context_that_is_not_there_is_refused(kubernetes: KubernetesConfig) -> None:
+    one = kubernetes.clusters["one"].model_copy(update={"context": "other"})
+    with pytest.raises(ConfigError, match="'other'"):
+        DeployedServers(kubernetes.model_copy(update={"clusters": {"one": one}}))
