@@ -1,6 +1,7 @@
 """Model servers as Deployments of a cluster, one per version."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ _APPLY: dict[str, Any] = {
     "_content_type": "application/apply-patch+yaml",
 }
 _NOT_FOUND = 404
+_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # in every pod's environment
 
 
 class DeployedServers:
@@ -37,7 +39,7 @@ class DeployedServers:
     """
 
     def __init__(self, kubernetes: KubernetesConfig) -> None:
-        """Take the cluster of step `serve`.
+        """Take the cluster that this process runs in; outside of any, the one of step `serve`.
 
         Raises:
             ConfigError: If the runtime file names a context that is not there.
@@ -164,12 +166,12 @@ def _api_client(cluster: ClusterConfig) -> client.ApiClient:
     settings = client.Configuration()
     settings.retries = False  # the reconciler tries again
     try:
-        if cluster.context or cluster.kubeconfig:
+        if _IN_CLUSTER in os.environ:
+            config.load_incluster_config(client_configuration=settings)
+        else:
             config.load_kube_config(
                 cluster.kubeconfig or None, cluster.context or None, client_configuration=settings
             )
-        else:
-            config.load_incluster_config(client_configuration=settings)
     except ConfigException as error:
         raise ConfigError([f"clusters: '{cluster.context or 'in-cluster'}': {error}"]) from error
     return client.ApiClient(settings)

@@ -45,8 +45,6 @@ class ServingSide:
             "root": str(self.layout.root),
             "kubernetes": self._kubernetes.model_dump(mode="json", exclude_unset=True),
         }
-        for cluster in runtime["kubernetes"]["clusters"].values():
-            cluster |= {"context": "", "kubeconfig": ""}  # the agent's own cluster
         self._give("configmap", "slipway-runtime", {"runtime.yaml": yaml.safe_dump(runtime)})
         self._give("secret", "slipway-agent", _TOKENS)
         command = ["kubectl", "kustomize", str(ROOT / "docker" / "kubernetes" / "serving")]
