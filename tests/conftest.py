@@ -1,5 +1,6 @@
 """Marks each test by its folder, and gives all of them a quiet, private environment."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def _private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         if name.startswith(("SLIPWAY_", "MLFLOW_", "AIRFLOW_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "slipway-home"))
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> None:
+    """Undo what a library's logging configuration, read in this process, did to our logger."""
+    log = logging.getLogger("slipway")
+    log.disabled, log.propagate = False, True
 
 
 @pytest.fixture

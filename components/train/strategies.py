@@ -75,7 +75,7 @@ def open_strategy(
     """
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
-    all_reduce = ("nccl" if gpus else "ring") if config.all_reduce == "auto" else config.all_reduce
+    all_reduce = "ring" if config.all_reduce == "auto" else config.all_reduce
     if config.strategy == "mirrored":
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
     elif collective.size == 1:
@@ -113,7 +113,10 @@ def _tensorflows(
     ports = collective.sum(own).astype(int)
     addresses = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": addresses}), "worker", collective.rank, rpc_layer="grpc"
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=collective.rank,
+        rpc_layer="grpc",
     )
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(

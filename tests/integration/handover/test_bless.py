@@ -181,6 +181,7 @@ def test_a_checkpoint_without_a_verdict_is_said_and_nothing_is_chosen(
     own_run: RunLayout, component: Any
 ) -> None:
     """As when training was cleared, and went on, after the evaluation had ended."""
+    own_run.result("bless").unlink()
     path = own_run.result("evaluate")
     result = Result.read(path)
     detail = {**result.detail, "steps": [60], "best_step": 60}
