@@ -16,15 +16,12 @@ def training_problems(config: PipelineConfig) -> Iterator[str]:
     """
     if config.train.strategy == "mpi":
         yield from _mpi_problems()
-    if config.train.all_reduce in ("grpc", "nccl"):
-        yield (
-            f"train.all_reduce: '{config.train.all_reduce}' does not work yet: TensorFlow wants "
-            "its collectives configured before anything else in a process; use 'ring'"
-        )
 
 
 def training_warnings(config: PipelineConfig) -> Iterator[str]:
     """Yield a sentence for what cannot be here, but can be where the workers have GPUs."""
+    if config.train.all_reduce == "nccl" and not _has_gpus():
+        yield "train.all_reduce: nccl works between GPUs, and this machine has none: see 'ring'"
     if config.train.precision == "mixed_float16" and not _has_gpus():
         yield (
             "train.precision: mixed_float16 is slower than float32 on CPUs, and this machine has "

@@ -73,17 +73,14 @@ def open_strategy(
         collective: What joins this process with those that make steps with it.
         hosts: Where these run, by rank; only TensorFlow's own collectives need it.
     """
-    gpus = tf.config.list_logical_devices("GPU")
-    devices = gpus or tf.config.list_logical_devices("CPU")
-    all_reduce = "ring" if config.all_reduce == "auto" else config.all_reduce
     if config.strategy == "mirrored":
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        strategy = tf.distribute.MirroredStrategy(_devices())
     elif collective.size == 1:
         strategy = tf.distribute.get_strategy()
-    elif config.strategy == "multi_worker" and all_reduce != "ring":
+    elif config.strategy == "multi_worker" and (all_reduce := _all_reduce(config)) != "ring":
         strategy = _tensorflows(all_reduce, collective, hosts)
     else:
-        strategy = PeerStrategy(collective, devices[0].name)
+        strategy = PeerStrategy(collective, _devices()[0])
     log.info("train: strategy %s, %d replica(s)", config.strategy, strategy.num_replicas_in_sync)
     return strategy
 
@@ -99,12 +96,25 @@ def batches_of(strategy: tf.distribute.Strategy, batches: tf.data.Dataset, rows:
     return iter(batches)
 
 
+def _devices() -> list[str]:
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]
+
+
+def _all_reduce(config: TrainConfig) -> str:
+    """Return what `auto` is: our ring drives one device a process, NCCL several GPUs."""
+    if config.all_reduce != "auto":
+        return config.all_reduce
+    return "nccl" if len(tf.config.list_physical_devices("GPU")) > 1 else "ring"
+
+
 def _tensorflows(
     all_reduce: str, collective: Collective, hosts: Sequence[str]
 ) -> tf.distribute.Strategy:
     """Return TensorFlow's own strategy of several processes; devices of a host reduce first.
 
-    Its servers listen on ports of their own, which the processes tell each other.
+    Its servers listen on ports of their own, which the processes tell each other. It must be made
+    before the process does anything else with TensorFlow: even listing logical devices.
     """
     with socket.create_server(("", 0)) as listener:
         port = int(listener.getsockname()[1])

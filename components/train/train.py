@@ -66,10 +66,10 @@ def train(job: TrainingJob) -> TrainRecord:
     """
     job.run.training_ended.unlink(missing_ok=True)
     with _ended_on_failure(job), _divergence_explained(job), termination() as stop:
-        _check_metric(job)
         source = example_source(job.run, job.config, job.transformed, "train")
         with chief_session(job.config.train, job.role, job.run) as session:
             engine = open_engine(job.config, job.run, job.transformed, session)
+            _check_metric(job)
             loop = Loop(engine, _place(job, session, stop), _monitor(job, engine, session))
             resumed_from_step = loop.resume()
             reason = loop.run(source)

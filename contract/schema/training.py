@@ -36,7 +36,7 @@ class TrainConfig(Section):
     all_reduce: Literal["auto", "ring", "grpc", "nccl"] = Field(
         "auto",
         description="How multi_worker sums gradients: 'ring' on the host (Slipway's own), 'grpc' "
-        "or 'nccl' by TensorFlow, which do not work yet; auto: ring.",
+        "or 'nccl' by TensorFlow; auto: nccl where a process has several GPUs, else ring.",
     )
     compression: Literal["none", "bfloat16"] = Field(
         "none", description="What gradients are sent as between processes; sums are float32."

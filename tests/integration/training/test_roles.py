@@ -231,6 +231,23 @@ def test_multi_worker_is_single_number_by_number(results, case):
     compare(results["multi_worker"][case], results["single"][case], apart=SHARED[case])
 
 
+@pytest.mark.parametrize("case", ["scheduled", "statistics"])
+def test_tensorflows_own_all_reduce_is_single_number_by_number(
+    results, module_make_run, tmp_path, case
+):
+    model, more = CASES[case]
+    grpc = {"train.strategy": "multi_worker", "train.all_reduce": "grpc"}
+    made = make(module_make_run, model, grpc, more)
+    members = ("chief-0", "worker-0")
+    addresses, commands = addresses_of(members), []
+    for name in members:  # processes of their own: TensorFlow takes addresses once
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps([part_of(made, name, addresses)]))
+        commands.append([sys.executable, str(SCRIPT), str(path)])
+    run_all(commands, tmp_path)
+    compare(trained(made), results["single"][case], apart=SHARED[case])
+
+
 @pytest.mark.parametrize("case", SERVED)
 @pytest.mark.parametrize("job", ["servers_together", "servers_in_turn"])
 def test_parameter_servers_are_single_number_by_number(results, job, case):
