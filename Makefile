@@ -42,7 +42,7 @@ test-unit: setup ## fast and offline
 	@$(BIN)/pytest tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/integration
 
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e

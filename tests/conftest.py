@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in ("integration", "e2e", "cluster", "browser"):
             item.add_marker(getattr(pytest.mark, folder))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,10 @@ def _private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 @pytest.fixture(autouse=True)
 def _own_log() -> None:
     """Undo what a library's logging configuration, read in this process, did to our logger."""
+    logging.disable(logging.NOTSET)
     log = logging.getLogger("slipway")
     log.disabled, log.propagate = False, True
+    log.setLevel(logging.INFO)
 
 
 @pytest.fixture

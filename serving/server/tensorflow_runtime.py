@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,7 @@ class TensorFlowRuntime:
             DataError: If it is not a SavedModel, or one without signatures.
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf
-
+        tf = _tensorflow_without_keras()
         tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self._tf = tf
@@ -87,6 +87,17 @@ class TensorFlowRuntime:
             tuple(outputs),
             [output.dtype for output in concrete.outputs],
         )
+
+
+def _tensorflow_without_keras() -> Any:
+    """Import TensorFlow, not Keras: it would take as long again, and no SavedModel needs it."""
+    is_hidden = sys.modules.setdefault("keras", None) is None  # type: ignore[arg-type]
+    try:
+        import tensorflow as tf
+    finally:
+        if is_hidden:
+            del sys.modules["keras"]
+    return tf
 
 
 def _describe(function: Any) -> Signature:

@@ -125,6 +125,8 @@ def clusters_up(names: Sequence[str]) -> Iterator[dict[str, TestCluster]]:
 @contextlib.contextmanager
 def _shared_clusters(names: Sequence[str]) -> Iterator[str]:
     was_up = {name: _is_up(name) for name in names}
+    down = [name for name in names if not was_up[name]]
+    _remove(down)  # what a killed test left there would come back, and take the room of others
     environment = {**os.environ, "GPUS": "2"}
     starting = [
         subprocess.Popen([SHARED / "up", name], env=environment, stdout=subprocess.PIPE, text=True)
@@ -135,9 +137,12 @@ def _shared_clusters(names: Sequence[str]) -> Iterator[str]:
         assert all(process.returncode == 0 for process in starting), "a cluster did not start"
         yield said[0].strip().removeprefix("export KUBECONFIG=")
     finally:
-        down = [name for name in names if not was_up[name]]
-        if down:
-            subprocess.run([SHARED / "down", *down], check=True, capture_output=True)
+        _remove(down)
+
+
+def _remove(names: Sequence[str]) -> None:
+    if names:
+        subprocess.run([SHARED / "down", *names], check=True, capture_output=True)
 
 
 def _is_up(name: str) -> bool:

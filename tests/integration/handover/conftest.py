@@ -4,10 +4,12 @@ Its pipeline has what breaks graphs: a vocabulary, a variable-length feature, a 
 a convolution with augmentation and batch normalisation, a missing value with a default, two heads.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,14 +170,31 @@ def component(pipelines: Path) -> ComponentRunner:
     return ComponentRunner(pipelines)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that whichever process of this session needs it first has made."""
+    session = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    folder, unfinished = session / name, session / f"{name}.part"
+    with (session / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def trained_run(component: ComponentRunner, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     """A run with all results up to `evaluate`. Tests copy it; they do not write into it."""
-    run = RunLayout(tmp_path_factory.mktemp("root"), "parcels", "trained")
-    for step in STEPS_BEFORE:
-        code, said = component(run, step)
-        assert code == 0, said
-    return run
+
+    def make(root: Path) -> None:
+        run = RunLayout(root, "parcels", "trained")
+        for step in STEPS_BEFORE:
+            code, said = component(run, step)
+            assert code == 0, said
+
+    return RunLayout(made_once(tmp_path_factory, "trained", make), "parcels", "trained")
 
 
 @pytest.fixture(scope="session")
@@ -183,12 +202,14 @@ def optimized_run(
     trained_run: RunLayout, component: ComponentRunner, tmp_path_factory: pytest.TempPathFactory
 ) -> RunLayout:
     """The same run after `bless` and `optimize`, in a root of its own."""
-    run = RunLayout(tmp_path_factory.mktemp("optimized"), "parcels", "trained")
-    shutil.copytree(trained_run.root, run.root, dirs_exist_ok=True)
-    for step in ("bless", "optimize"):
-        code, said = component(run, step)
-        assert code == 0, said
-    return run
+
+    def make(root: Path) -> None:
+        shutil.copytree(trained_run.root, root)
+        for step in ("bless", "optimize"):
+            code, said = component(RunLayout(root, "parcels", "trained"), step)
+            assert code == 0, said
+
+    return RunLayout(made_once(tmp_path_factory, "optimized", make), "parcels", "trained")
 
 
 @pytest.fixture

@@ -24,7 +24,14 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 LATE_GRADIENTS = 0.02
 DIGITS = {"train.steps": 600, "train.checkpoint_every_steps": 300}
-MNIST = {"train.steps": 300, "train.checkpoint_every_steps": 150}
+MNIST = {
+    "train.steps": 160,
+    "train.checkpoint_every_steps": 80,
+    "ingest.test_source": None,
+    "ingest.split": {"train": 0.8, "eval": 0.1, "test": 0.1},
+}
+
+pytestmark = pytest.mark.long
 
 
 def call(command: StepCommand) -> None:
@@ -74,9 +81,9 @@ def test_digits(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(1500)
 def test_mnist(tmp_path: Path, shared_data: Path) -> None:
+    """On ten thousand of them: preparing all seventy would take longer than the five trainings."""
     files = {
-        f"ingest.{source}.{kind}s": str(shared_data / "mnist" / f"{part}-{kind}s-{form}-ubyte.gz")
-        for source, part in (("source", "train"), ("test_source", "t10k"))
+        f"ingest.source.{kind}s": str(shared_data / "mnist" / f"t10k-{kind}s-{form}-ubyte.gz")
         for kind, form in (("image", "idx3"), ("label", "idx1"))
     }
-    check("mnist", tmp_path, MNIST | files, 0.96)
+    check("mnist", tmp_path, MNIST | files, 0.9)

@@ -1,0 +1,37 @@
+"""Processes start without libraries that nothing in them uses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SAY = "print(json.dumps(sorted(n for n in sys.modules if sys.modules[n] is not None)))"
+
+
+def modules_after(*lines: str) -> set[str]:
+    code = "\n".join(["import json, sys", *lines, SAY])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_a_components_keras_is_lean_and_everybody_else_finds_what_was_hidden() -> None:
+    lean = modules_after("import components", "import tensorflow, keras")
+    assert {"keras.src.models", "tensorflow"} <= lean
+    assert not {"sklearn", "matplotlib", "pandas"} & lean
+    whole = modules_after("import components", "import keras", "import sklearn, matplotlib, pandas")
+    assert {"sklearn", "matplotlib", "pandas"} <= whole
+
+
+def test_what_is_there_already_stays() -> None:
+    assert "pandas" in modules_after("import pandas, components", "import keras")
+
+
+def test_the_server_of_a_saved_model_loads_no_keras(digits: Any, tmp_path: Path) -> None:
+    path = str(digits.path)
+    runtime = "from serving.server.tensorflow_runtime import TensorFlowRuntime"
+    load = f"import pathlib; TensorFlowRuntime(pathlib.Path({path!r}))"
+    loaded = modules_after(runtime, load)
+    assert "tensorflow" in loaded
+    assert "keras" not in loaded
+    assert "keras" in modules_after(runtime, load, "import keras")
