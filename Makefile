@@ -48,10 +48,10 @@ test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
 
 test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFIG
-	@$(BIN)/pytest tests/cluster
+	@$(BIN)/pytest -m 'not images' tests/cluster
 
-test-images: setup ## build the components' image and run a whole DAG on it (a quarter of an hour)
-	@SLIPWAY_TEST_IMAGE=build $(BIN)/pytest tests/cluster/test_airflow_on_clusters.py
+test-images: setup ## build the images and run whole DAGs on them (an hour)
+	@SLIPWAY_TEST_IMAGE=build $(BIN)/pytest tests/cluster/test_images.py tests/cluster/test_airflow_on_clusters.py
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, VolumeConfig
 
@@ -88,6 +89,13 @@ class TestCluster:
             for pid in cgroup.read_text().split():
                 if b"pause" not in Path(f"/proc/{pid}/cmdline").read_bytes():
                     subprocess.run(["kill", f"-{signal}", pid], check=True)
+
+
+def kustomized(name: str) -> list[dict[str, Any]]:
+    """Return the objects of a folder of docker/kubernetes, as `kubectl apply -k` sends them."""
+    command = ["kubectl", "kustomize", str(ROOT / "docker" / "kubernetes" / name)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return list(yaml.safe_load_all(made))
 
 
 def _command_line(path: Path) -> bytes:

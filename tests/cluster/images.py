@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from clusters import ROOT, SHARED, TestCluster
 
-_IN_IMAGES = ("contract", "configs", "components", "serving", "requirements", "pyproject.toml")
+_CONTENT = {
+    "components": ("contract", "configs", "components", "serving"),
+    "serving": ("contract", "serving"),
+    "orchestrator": ("contract", "configs", "operators", "dags"),
+}
 
 
 def loaded_image(name: str, clusters: Mapping[str, TestCluster], folder: Path) -> str:
@@ -39,7 +43,7 @@ def _build(tag: str, name: str, archive: Path) -> None:
 
 def _digest(name: str) -> str:
     digest = hashlib.sha256((ROOT / "docker" / f"{name}.Dockerfile").read_bytes())
-    for part in _IN_IMAGES:
+    for part in (*_CONTENT[name], "requirements", "pyproject.toml"):
         path = ROOT / part
         files = [path] if path.is_file() else sorted(path.rglob("*"))
         for file in files:

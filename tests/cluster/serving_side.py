@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from clusters import ROOT, TestCluster, wait_for
+from clusters import ROOT, TestCluster, kustomized, wait_for
 
 from components.agent_client import AgentClient
 from contract.layout import PipelineLayout
@@ -25,33 +24,32 @@ from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
 ROW = {"x": 1.0}  # of the models of `add_package`
-_TOKENS = {"token": "for deploying", "envoy-token": "for Envoys"}
+TOKENS = {"token": "for deploying", "envoy-token": "for Envoys"}
 
 
 class ServingSide:
-    """Agent and Envoys of one cluster; pods run this machine's Python, or an image."""
+    """Agent and Envoys of one cluster."""
 
-    def __init__(
-        self, cluster: TestCluster, kubernetes: KubernetesConfig, layout: PipelineLayout
-    ) -> None:
+    def __init__(self, cluster: TestCluster, layout: PipelineLayout) -> None:
         self.cluster = cluster
         self.layout = layout
-        self._kubernetes = kubernetes
 
-    def deploy(self) -> None:
-        """Apply the manifests and wait until agent and Envoys are there."""
+    def deploy(self, kubernetes: KubernetesConfig) -> None:
+        """Apply the manifests, for pods of this config, and wait until the agent is there."""
         runtime = {
             "kind": "kubernetes",
             "root": str(self.layout.root),
-            "kubernetes": self._kubernetes.model_dump(mode="json", exclude_unset=True),
+            "kubernetes": kubernetes.model_dump(mode="json", exclude_unset=True),
         }
         self._give("configmap", "slipway-runtime", {"runtime.yaml": yaml.safe_dump(runtime)})
-        self._give("secret", "slipway-agent", _TOKENS)
-        command = ["kubectl", "kustomize", str(ROOT / "docker" / "kubernetes" / "serving")]
-        made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        for body in yaml.safe_load_all(made):
-            self.cluster.apply(self._as_here(body))
-        self.client = AgentClient(f"http://{self._address('slipway-agent')}:8600", _TOKENS["token"])
+        self._give("secret", "slipway-agent", TOKENS)
+        for body in kustomized("serving"):
+            self.cluster.apply(self._as_here(body, kubernetes))
+        self.connect()
+
+    def connect(self) -> None:
+        """Wait until the agent is there."""
+        self.client = AgentClient(f"http://{self._address('slipway-agent')}:8600", TOKENS["token"])
         wait_for(lambda: self.ready("slipway-agent") == 1, 90, "the agent")
 
     def _give(self, kind: str, name: str, content: dict[str, str]) -> None:
@@ -61,7 +59,7 @@ class ServingSide:
             | {"metadata": {"name": name}}
         )
 
-    def _as_here(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _as_here(self, body: dict[str, Any], kubernetes: KubernetesConfig) -> dict[str, Any]:
         """Return a manifest for this namespace, this storage and this machine's Python."""
         body["metadata"]["namespace"] = self.cluster.namespace
         for subject in body.get("subjects", ()):
@@ -70,7 +68,7 @@ class ServingSide:
             return body
         spec = body["spec"]["template"]["spec"]
         (container,) = spec["containers"]
-        pod = self._kubernetes.pod
+        pod = kubernetes.pod
         home = self.layout.root.parent / "serving"
         container["args"] = [
             arg.replace("/slipway/artifacts", str(self.layout.root)).replace(
@@ -88,7 +86,7 @@ class ServingSide:
             container.setdefault("env", []).extend(
                 {"name": k, "value": v} for k, v in pod.environment.items()
             )
-        volumes = self._kubernetes.volumes
+        volumes = kubernetes.volumes
         more = {
             "containers": [
                 {

@@ -23,10 +23,10 @@ def side(
     root.mkdir()
     serving = ServingConfig(min_replicas=2, max_replicas=2)
     kubernetes = host_pods({"eval": clusters["eval"]}, folder, serving=serving)
-    made = ServingSide(clusters["eval"], kubernetes, PipelineLayout(root, "digits"))
+    made = ServingSide(clusters["eval"], PipelineLayout(root, "digits"))
     made.add_package(1, (0.7, 0.3))
     made.add_package(2, (0.3, 0.7))
-    made.deploy()
+    made.deploy(kubernetes)
     made.serve({1: 100})
     wait_for(lambda: made.ready("slipway-envoy") == 2, 60, "both Envoys")
     yield made
