@@ -75,7 +75,7 @@ def runtime_here(shipped: dict[str, Any], namespace: str) -> dict[str, Any]:
     """Return the shipped runtime file for one small cluster without MLflow."""
     kubernetes = shipped["kubernetes"]
     kubernetes["clusters"] = {name: {"namespace": namespace} for name in kubernetes["clusters"]}
-    kubernetes["pod"] |= {"cpu": "200m", "memory": "256Mi"}
+    kubernetes["pod"] |= {"cpu": "200m", "memory": "512Mi", "memory_limit": "3Gi"}
     del kubernetes["pod"]["environment"]["MLFLOW_TRACKING_URI"]
     del kubernetes["steps"]["ingest"]
     return shipped
@@ -104,9 +104,12 @@ def test_the_digits_go_from_raw_data_into_service_on_our_images_alone(
     cluster = installed
     side = ServingSide(cluster, PipelineLayout(Path("/slipway/artifacts"), "digits"))
 
-    def airflow(*words: str) -> str:
-        command = ("exec", "deploy/airflow", "-c", "scheduler", "--", "airflow", *words)
+    def in_airflow(*words: str) -> str:
+        command = ("exec", "deploy/airflow", "-c", "scheduler", "--", *words)
         return cluster.kubectl(*command, is_checked=False)
+
+    def airflow(*words: str) -> str:
+        return in_airflow("airflow", *words)
 
     wait_for(lambda: side.ready("airflow") == 1, 300, "Airflow")
     side.connect()
@@ -115,11 +118,13 @@ def test_the_digits_go_from_raw_data_into_service_on_our_images_alone(
     assert "run-1" in said, said
 
     def state() -> str:
-        runs = json.loads(airflow("dags", "list-runs", "digits", "-o", "json") or "[]")
+        said = airflow("dags", "list-runs", "digits", "-o", "json")
+        runs = json.loads(said[said.find("[{") :] if "[{" in said else "[]")  # after log lines
         return next((run["state"] for run in runs if run["run_id"] == "run-1"), "")
 
     wait_for(lambda: state() in ("success", "failed"), 1500, "the run's end")
-    assert state() == "success", airflow("tasks", "states-for-dag-run", "digits", "run-1")
+    logs = "tail -n 40 $(ls -t /airflow/logs/dag_id=digits/run_id=run-1/*/*.log | head -3)"
+    assert state() == "success", in_airflow("sh", "-c", logs)
     assert side.client.plan("digits").champion == 1
     with Callers(side, ROW) as callers:
         wait_for(lambda: callers.counted()["1"] > 50, 60, "answers of version 1")
