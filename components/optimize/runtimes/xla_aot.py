@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import tensorflow as tf
 
+from components.child_process import tied_to_parent
 from components.optimize.graphs import GraphModel, SignatureGraph
 from components.optimize.runtimes.core import Core
 from components.saved_models import RAW_SIGNATURE
@@ -81,22 +82,26 @@ def _fixed(spec: tf.TensorSpec, rows: int) -> tf.TensorSpec:
 
 def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorSpec]:
     """Write `model.h` and the objects; return the outputs with their shapes."""
-    # Here, because it registers flags, and only this export needs it.
-    from tensorflow.python.tools import saved_model_aot_compile, saved_model_utils
-
     function = core.concrete()
     saved = target / "saved_model"
     GraphModel({RAW_SIGNATURE: core}, None, ()).save(saved)
-    with _environment_restored("XLA_FLAGS"):
-        saved_model_aot_compile.aot_compile_cpu_meta_graph_def(
-            checkpoint_path=str(saved / "variables" / "variables"),
-            meta_graph_def=saved_model_utils.get_meta_graph_def(str(saved), "serve"),
-            output_prefix=str(target / _PREFIX),
-            signature_def_key=RAW_SIGNATURE,
-            cpp_class="slipway::Model",
-            target_triple="x86_64-pc-linux" if os.uname().machine == "x86_64" else "",
-            target_cpu="",
-        )
+    options = {
+        "dir": saved,
+        "tag_set": "serve",
+        "signature_def_key": RAW_SIGNATURE,
+        "output_prefix": target / _PREFIX,
+        "cpp_class": "slipway::Model",
+        "target_triple": "x86_64-pc-linux" if os.uname().machine == "x86_64" else "",
+    }
+    # In a process of its own: XLA reads the flags that this compiler sets once, when it starts.
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "aot_compile_cpu"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    done = subprocess.run(
+        tied_to_parent(command), capture_output=True, text=True, timeout=_COMPILE_SECONDS
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise DataError(f"TensorFlow's ahead-of-time compiler failed: {last}")
     shutil.rmtree(saved)
     outputs: Mapping[str, tf.Tensor] = function.structured_outputs
     return {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
@@ -161,15 +166,3 @@ def _compile_library(compiler: str, target: Path) -> None:
 def _name(name: str) -> str:
     """Return a tensor's name as XLA writes it into C++."""
     return re.sub(r"[^A-Za-z0-9_]", "_", name)
-
-
-@contextmanager
-def _environment_restored(variable: str) -> Iterator[None]:
-    before = os.environ.get(variable)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(variable, None)
-        else:
-            os.environ[variable] = before

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.optimize.runtimes.core import Core
 from components.optimize.runtimes.runtimes import add_runtimes
@@ -22,6 +23,8 @@ from contract.schema.optimize import RuntimesConfig
 def test_the_compiled_library_answers_like_tensorflow(
     digits: Any, cores: Callable[[Any], Core], tmp_path: Path
 ) -> None:
+    # XLA is at work in this process, and has read its flags
+    tf.function(lambda x: x @ x, jit_compile=True)(tf.ones([8, 8]))
     make_xla_aot(cores(digits), [4], tmp_path / "aot")
     folder = tmp_path / "aot" / "4"
     files = {"model.h", "model.o", "model_constants.o", "slipway_model.h", "slipway_model.cc"}
