@@ -69,7 +69,7 @@ def train(job: TrainingJob) -> TrainRecord:
         source = example_source(job.run, job.config, job.transformed, "train")
         with chief_session(job.config.train, job.role, job.run) as session:
             engine = open_engine(job.config, job.run, job.transformed, session)
-            _check_metric(job)
+            _check_metric(job)  # makes metrics; TensorFlow wants its strategy made before anything
             loop = Loop(engine, _place(job, session, stop), _monitor(job, engine, session))
             resumed_from_step = loop.resume()
             reason = loop.run(source)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 SAY = "print(json.dumps(sorted(n for n in sys.modules if sys.modules[n] is not None)))"
@@ -27,7 +26,7 @@ def test_what_is_there_already_stays() -> None:
     assert "pandas" in modules_after("import pandas, components", "import keras")
 
 
-def test_the_server_of_a_saved_model_loads_no_keras(digits: Any, tmp_path: Path) -> None:
+def test_the_server_of_a_saved_model_loads_no_keras(digits: Any) -> None:
     path = str(digits.path)
     runtime = "from serving.server.tensorflow_runtime import TensorFlowRuntime"
     load = f"import pathlib; TensorFlowRuntime(pathlib.Path({path!r}))"
