@@ -206,7 +206,7 @@ def _state_of(model: keras.Model) -> list[Any]:
 
 
 def _transform_layer(transform_graph: Path) -> Any:
-    # Imported here: it sets TF_USE_LEGACY_KERAS, and callers of a SavedModel do not need it.
+    # Imported here: it takes seconds, and callers of a SavedModel do not need it.
     import tensorflow_transform as tft
 
     return tft.TFTransformOutput(str(transform_graph)).transform_features_layer()

@@ -44,6 +44,9 @@ class Collective(ABC):
     def sum(self, array: Array) -> Array:
         """Return the sum over all processes, which must call it in the same order.
 
+        What others need of this one is with the system when it returns: the caller may stop all
+        threads of the process, as TensorFlow does while it connects its own servers.
+
         Raises:
             PeerError: If another process is gone, or hangs.
         """
@@ -127,6 +130,7 @@ class Ring(Collective):
             self._send(parts[(self.rank - hop) % self.size])
             arrived = self._receive(flat.size, flat.dtype)
             parts[(self.rank - hop - 1) % self.size] = arrived.copy()
+        self._outbox.join()
         total = parts[0].copy()
         for rank in range(1, self.size):  # in the same order everywhere
             total += parts[rank]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 SAY = "print(json.dumps(sorted(n for n in sys.modules if sys.modules[n] is not None)))"
 
 
@@ -20,6 +22,13 @@ def test_a_components_keras_is_lean_and_everybody_else_finds_what_was_hidden() -
     assert not {"sklearn", "matplotlib", "pandas"} & lean
     whole = modules_after("import components", "import keras", "import sklearn, matplotlib, pandas")
     assert {"sklearn", "matplotlib", "pandas"} <= whole
+
+
+@pytest.mark.parametrize("asked", ["", "1"])
+def test_tf_keras_is_keras_3_also_beside_tf_transform(monkeypatch, asked: str) -> None:
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", asked)
+    transform = "import tensorflow_transform, tensorflow as tf"
+    modules_after("import components", transform, "assert tf.keras.version().startswith('3.')")
 
 
 def test_what_is_there_already_stays() -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,11 +179,17 @@ def run_all(commands: list[list[str]], folder: Path) -> None:
         subprocess.Popen(c, stdout=file, stderr=subprocess.STDOUT, env=os.environ)
         for c, file in with_logs
     ]
+    ends = time.monotonic() + 600
     try:
-        codes = [process.wait(1500) for process in running]
+        while any(process.poll() is None for process in running) and time.monotonic() < ends:
+            if any(process.poll() for process in running):
+                break  # the others would wait for it
+            time.sleep(0.1)
+        codes = [process.poll() for process in running]
     finally:
         for process, (_, file) in zip(running, with_logs, strict=True):
             process.kill()
+            process.wait()
             file.close()
     said = "\n\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in logs)
     assert codes == [0] * len(codes), said

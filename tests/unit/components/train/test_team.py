@@ -93,6 +93,23 @@ def test_a_ring_sums_and_all_have_the_same_bits(free_ports, workers, size):
     team.close()
 
 
+def test_a_sum_returns_with_all_of_it_sent(free_ports, monkeypatch):
+    """TensorFlow then stops all threads while it waits for the others, who wait for this."""
+    team = Gathered(roles(1, free_ports), settings())
+    rings = team.rings()
+    sent = []
+
+    def send_late(array, usual=rings[1]._next.send_array):
+        time.sleep(0.5)
+        usual(array)
+        sent.append(array)
+
+    monkeypatch.setattr(rings[1]._next, "send_array", send_late)
+    side_by_side(lambda n: rings[n].sum(np.ones(3)), 2)
+    assert len(sent) == 1
+    team.close()
+
+
 def test_compressed_sums_are_within_bfloat16_and_equal_everywhere(free_ports):
     team = Gathered(roles(2, free_ports), settings())
     rings = team.rings()

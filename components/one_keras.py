@@ -1,4 +1,4 @@
-"""Keras without what it imports for wrappers and pictures that no component uses.
+"""Keras 3 in every component, and without what it imports for wrappers that no component uses.
 
 Keras looks at its start whether scikit-learn, matplotlib and pandas are there, and so loads them:
 2.7 of the 6.8 CPU seconds with which each process of a run begins. They are hidden from it alone,
@@ -6,13 +6,27 @@ and only while it is first imported; Keras then does without them, as where they
 and everybody else imports them as ever.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from absl import logging
+
 HIDDEN = ("sklearn", "matplotlib", "pandas")
+
+
+def keep_keras_3() -> None:
+    """Let `tf.keras` be Keras 3 here and in child processes, whatever else is imported.
+
+    tf.Transform, where it finds nothing in the environment, asks for Keras 2 in its stead for all
+    of the process, users' models included. What it needs of Keras 2 itself it imports by name.
+    """
+    os.environ["TF_USE_LEGACY_KERAS"] = "0"
+    # It would warn of this in each process.
+    logging.get_absl_logger().addFilter(lambda said: "TF_USE_LEGACY_KERAS" not in str(said.msg))
 
 
 def hide_from_keras() -> None:
