@@ -70,7 +70,8 @@ class Role:
 def role_of(environment: Mapping[str, str]) -> Role:
     """Return this process's role; without `TF_CONFIG` and `mpirun` it is a chief by itself.
 
-    A cluster without a `chief` has worker 0 as its chief, as TensorFlow has it.
+    A cluster without a `chief` has worker 0 as its chief, as TensorFlow has it; one of evaluators
+    alone, its evaluator 0.
 
     Raises:
         ConfigError: If `TF_CONFIG` is not what TensorFlow's guides describe.
@@ -94,9 +95,10 @@ def _from_tf_config(text: str) -> Role:
         kind, index = str(found["task"]["type"]), int(found["task"]["index"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"TF_CONFIG: {type(error).__name__}: {error}; {expected}"]) from error
-    if not cluster.get("chief") and cluster.get("worker"):
-        cluster = {"chief": cluster["worker"][:1], **cluster, "worker": cluster["worker"][1:]}
-        if kind == "worker":
+    if not cluster.get("chief") and (several := _without_chief(cluster)):
+        first, *others = cluster.pop(several)
+        cluster |= {"chief": (first,), "worker": tuple(others)}
+        if kind == several:
             kind, index = ("chief", 0) if index == 0 else ("worker", index - 1)
     if kind == "master":
         kind = "chief"
@@ -105,3 +107,7 @@ def _from_tf_config(text: str) -> Role:
     if len(cluster["chief"]) != 1:
         raise ConfigError([f"TF_CONFIG: {len(cluster['chief'])} chiefs; expected one"])
     return Role(kind, index, cluster)  # type: ignore[arg-type]
+
+
+def _without_chief(cluster: Mapping[str, tuple[str, ...]]) -> str:
+    return next((kind for kind in ("worker", "evaluator") if cluster.get(kind)), "")

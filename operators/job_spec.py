@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig, Role
+from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
 
 _NAME_CHARACTERS = 20
@@ -93,6 +94,31 @@ def training_job(
         is_mpi=train.strategy == "mpi",
         settings=settings,
     )
+
+
+def evaluation_job(
+    name: str, command: StepCommand, evaluators: int, settings: JobConfig, python: str
+) -> JobSpec:
+    """Return the job that judges checkpoints: plain pods, of which each can be replaced alone."""
+    return JobSpec(
+        name=name,
+        step=command.step,
+        command=tuple(command.arguments(python)),
+        replicas={"evaluator": evaluators},
+        replaceable=frozenset({"evaluator"}),
+        settings=settings.model_copy(update={"kind": "pods"}),
+    )
+
+
+def job_of(
+    name: str, command: StepCommand, config: PipelineConfig, settings: JobConfig, python: str
+) -> JobSpec | None:
+    """Return the job that a step is, or None if it is one process by nature."""
+    if command.step == "train":
+        return training_job(name, command, config.train, settings, python)
+    if command.step == "evaluate":
+        return evaluation_job(name, command, config.evaluate.evaluators, settings, python)
+    return None
 
 
 def tf_config(job: JobSpec, replica: Replica, address: Address) -> str:

@@ -62,7 +62,6 @@ class ComponentPodOperator(KubernetesPodOperator):
         self.kubernetes = kubernetes
         self._attempt = self._earlier = 0
         self._labels: dict[str, str] = {}
-        self._run = pipeline.run("")
 
     # --- building ---
 
@@ -96,7 +95,7 @@ class ComponentPodOperator(KubernetesPodOperator):
         identity = TaskIdentity.of(context, self.retries or 0)
         with airflow_errors():
             request = RunRequest.of(context["dag_run"].conf)
-            run = self._run = self.pipeline.run(identity.run_id)
+            run = self.pipeline.run(identity.run_id)
             self._attempt, self.name = identity.attempt, identity.job_name
             self._earlier = Attempt.newest(run.attempts(self.task_id))
             self.pod_template_dict = self.manifest(identity, self.command(identity.run_id, request))
@@ -130,7 +129,6 @@ class ComponentPodOperator(KubernetesPodOperator):
             attempt=self._attempt,
             earlier=self._earlier,
             deadline=trigger.trigger_kwargs.get("_execution_deadline", time.time() + 7 * 86400),
-            training_ended=str(self._run.training_ended),
         )
         super().defer(trigger=ours, method_name=method_name, **kwargs)
 

@@ -6,13 +6,6 @@ from airflow.sdk import Asset, SkipMixin
 
 from operators.pod_component import ComponentPodOperator
 from operators.steps import Bless, Canary, Promote
-from operators.triggers import EvaluatePodTrigger
-
-
-class EvaluatePodOperator(ComponentPodOperator):
-    """Judges checkpoints while they are made, on a cluster of its own if the runtime says so."""
-
-    trigger_class = EvaluatePodTrigger
 
 
 class BlessPodOperator(Bless, ComponentPodOperator, SkipMixin):

@@ -32,11 +32,11 @@ def _local() -> dict[str, OperatorFactory]:
 
 def _pods() -> dict[str, OperatorFactory]:
     # only here: the provider and the Kubernetes client take two seconds to import
-    from operators import pod_component, pod_steps, training
+    from operators import jobs, pod_component, pod_steps
 
     own: dict[str, OperatorFactory] = {
-        "train": training.TrainingOperator,
-        "evaluate": pod_steps.EvaluatePodOperator,
+        "train": jobs.JobOperator,
+        "evaluate": jobs.EvaluateJobOperator,
         "bless": pod_steps.BlessPodOperator,
         "canary": pod_steps.CanaryPodOperator,
         "promote": pod_steps.PromotePodOperator,

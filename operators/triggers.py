@@ -1,4 +1,4 @@
-"""What waits in the triggerer: a training job that is driven there, a component's pod, its logs."""
+"""What waits in the triggerer: a job that is driven there, a component's pod, its logs."""
 
 import asyncio
 import contextlib
@@ -85,8 +85,8 @@ class _ClusterTrigger(BaseTrigger):
         self.log.log(level, "%s", text)
 
 
-class TrainingTrigger(_ClusterTrigger):
-    """Starts or adopts a training job, drives it and removes it; see `operators/launchers/`.
+class JobTrigger(_ClusterTrigger):
+    """Starts or adopts a job, drives it and removes it; see `operators/launchers/`.
 
     Only a person's kill (clearing, marking, stopping the run) reaches `on_kill`. A triggerer that
     dies leaves the job running; the next one adopts it.
@@ -123,6 +123,37 @@ class TrainingTrigger(_ClusterTrigger):
         return open_job(cluster, self.job, self.kubernetes, claim, self.say)
 
 
+class EvaluationTrigger(JobTrigger):
+    """Drives the evaluators, and tells them when training has failed for good.
+
+    Airflow's own state of `train` decides that: only Airflow knows whether there will be a retry.
+    """
+
+    async def follow(self) -> JobEnd:
+        watching = asyncio.create_task(self._watch_training())
+        try:
+            return await super().follow()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch_training(self) -> None:
+        task, ended_file = self.task_instance, Path(self.arguments["training_ended"])
+        assert task is not None  # the triggerer has set it
+        states_of = sync_to_async(RuntimeTaskInstance.get_task_states)
+        while not ended_file.exists():
+            await asyncio.sleep(_WATCH_TASK_SECONDS)
+            states = await states_of(dag_id=task.dag_id, task_ids=["train"], run_ids=[task.run_id])
+            state = states.get(task.run_id, {}).get("train")
+            if state in _LOST_STATES:
+                reason = f"task 'train' is {state}"
+                self.log.warning("%s: no more checkpoints will come", reason)
+                now = datetime.now(UTC)
+                TrainingEnded(has_succeeded=False, last_step=0, reason=reason, ended_at=now).write(
+                    ended_file
+                )
+
+
 class PodTrigger(_ClusterTrigger):
     """Waits for a component's pod: logs live, what it waits for in words, few calls.
 
@@ -141,15 +172,14 @@ class PodTrigger(_ClusterTrigger):
         async with self.cluster() as cluster:
             self._logs = PodLogs(cluster, self.say)
             watch = Watch(cluster, self.arguments["labels"])
-            beside = [asyncio.create_task(watch.run()), *self._tasks_beside()]
+            watching = asyncio.create_task(watch.run())
             try:
                 await watch.changed(_LOOK_SECONDS)
                 end = await self._wait(watch, self._logs)
                 await self._logs.finish()
             finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
                 await self._logs.close()
             return end
 
@@ -197,35 +227,6 @@ class PodTrigger(_ClusterTrigger):
             if waiting and (is_hopeless(pod) or time.monotonic() > start_by):
                 return JobEnd(2 if is_hopeless(pod) else 1, f"cannot start: waits for {waiting}")
             await watch.changed(_LOOK_SECONDS)
-
-    def _tasks_beside(self) -> list["asyncio.Task[None]"]:
-        return []
-
-
-class EvaluatePodTrigger(PodTrigger):
-    """Waits for the evaluator, and tells it when training has failed for good.
-
-    Airflow's own state of `train` decides that: only Airflow knows whether there will be a retry.
-    """
-
-    def _tasks_beside(self) -> list["asyncio.Task[None]"]:
-        return [asyncio.create_task(self._watch_training())]
-
-    async def _watch_training(self) -> None:
-        task, ended_file = self.task_instance, Path(self.arguments["training_ended"])
-        assert task is not None  # the triggerer has set it
-        states_of = sync_to_async(RuntimeTaskInstance.get_task_states)
-        while not ended_file.exists():
-            await asyncio.sleep(_WATCH_TASK_SECONDS)
-            states = await states_of(dag_id=task.dag_id, task_ids=["train"], run_ids=[task.run_id])
-            state = states.get(task.run_id, {}).get("train")
-            if state in _LOST_STATES:
-                reason = f"task 'train' is {state}"
-                self.log.warning("%s: no more checkpoints will come", reason)
-                now = datetime.now(UTC)
-                TrainingEnded(has_succeeded=False, last_step=0, reason=reason, ended_at=now).write(
-                    ended_file
-                )
 
 
 def owner_attempt(pod: Manifest) -> int:

@@ -140,7 +140,9 @@ class KubernetesConfig(ClusterSection):
     volumes: tuple[VolumeConfig, ...] = ()
     pod: PodConfig = PodConfig()
     steps: dict[str, PodConfig] = {}
-    roles: dict[Role, PodConfig] = Field({}, description="Of training: chief, worker, ps.")
+    roles: dict[Role, PodConfig] = Field(
+        {}, description="Of training: chief, worker, ps. Of evaluation: evaluator."
+    )
     job: JobConfig = JobConfig()
     serving: ServingConfig = ServingConfig()
     poll_seconds: Annotated[float, Field(gt=0.0)] = Field(

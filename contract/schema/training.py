@@ -140,6 +140,9 @@ class EarlyStopConfig(Section):
 class EvaluateConfig(Section):
     """Judging each published checkpoint on the eval part."""
 
+    evaluators: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Processes that judge beside each other; each takes the next checkpoint."
+    )
     lease_seconds: Seconds = Field(
         15.0, description="A judge that does not move for so long loses its checkpoint."
     )

@@ -64,6 +64,8 @@ def _pods(
         if step == "train":
             job = training_job(_NAME, _command(), train, kubernetes.job, "python")
             found |= {f"roles.{role}": kubernetes.pod_of(step, role) for role in job.replicas}
+        elif step == "evaluate":
+            found["roles.evaluator"] = kubernetes.pod_of(step, "evaluator")
         elif step in kubernetes.steps:
             found[f"steps.{step}"] = kubernetes.pod_of(step)
         else:

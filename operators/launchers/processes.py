@@ -21,8 +21,7 @@ from contract.errors import EXIT_UNEXPECTED, ConfigError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.schema.cluster import JobConfig, Role
-from contract.schema.training import TrainConfig
-from operators.job_spec import JobSpec, Replica, in_words, tf_config, training_job
+from operators.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 from operators.log_lines import prefixed
 
@@ -31,21 +30,18 @@ _GRACE_SECONDS = 2.0  # below that of StepProcess, which ends this process too
 
 
 def command_line(command: StepCommand, run: RunLayout) -> list[str]:
-    """Return what runs a step on this machine: one process, or a training job of several.
+    """Return what runs a step on this machine: one process, or a job of several.
 
     Raises:
         ConfigError: If MPI is asked for and there is none.
     """
-    if command.step != "train" or not run.frozen_pipeline.exists():
+    if not run.frozen_pipeline.exists():
         return command.arguments()
-    return _training_command(command, load_frozen(run).train)
-
-
-def _training_command(command: StepCommand, train: TrainConfig) -> list[str]:
-    job = training_job(f"{command.pipeline}-train", command, train, JobConfig(), sys.executable)
-    if job.is_mpi:
+    name = f"{command.pipeline}-{command.step}"
+    job = job_of(name, command, load_frozen(run), JobConfig(), sys.executable)
+    if job is not None and job.is_mpi:
         job = under_mpirun(job)
-    elif job.is_alone:
+    elif job is None or job.is_alone:
         return command.arguments()
     return [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
 

@@ -17,7 +17,7 @@ from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
 from contract.records.training import TrainRecord
-from operators.manifests import JOB
+from operators.manifests import JOB, REPLICA
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
 ROW = [[0.0] * 8] * 8  # an image
@@ -25,6 +25,7 @@ ROW = [[0.0] * 8] * 8  # an image
 # clusters, Airflow and two runs share two cores.
 REMOVAL_SECONDS = 45
 LONG = {"train.steps": 1_000_000, "train.checkpoint_every_steps": 3000}
+LONG |= {"evaluate.evaluators": 2}
 
 
 @pytest.fixture(scope="module")
@@ -187,15 +188,29 @@ def test_a_killed_triggerer_and_a_silent_api_server_disturb_nothing(
     assert stack.task("digits_faults", "run-2", "train")["state"] == "deferred"
 
 
-def test_a_killed_evaluator_is_retried(
+def test_a_killed_evaluator_is_replaced_alone(
     two_runs: AirflowStack, training: RunLayout, clusters: dict[str, TestCluster]
 ) -> None:
-    (name,) = pods_of_task(clusters["eval"], "evaluate")
-    clusters["eval"].kill_container(name)
-    two_runs.wait(
-        lambda: two_runs.task("digits_faults", "run-2", "evaluate")["try_number"] == 2, 120
+    def running() -> dict[str, str]:
+        pods = pods_of_task(clusters["eval"], "evaluate")
+        return {
+            pod["metadata"]["labels"][REPLICA]: pod["metadata"]["uid"]
+            for pod in pods.values()
+            if pod["status"]["phase"] == "Running"
+        }
+
+    two_runs.wait(lambda: len(running()) == 2, 120)
+    before = running()
+    (name,) = (
+        name
+        for name, pod in pods_of_task(clusters["eval"], "evaluate").items()
+        if pod["metadata"]["uid"] == before["evaluator-1"]
     )
-    two_runs.wait(lambda: pods_of_task(clusters["eval"], "evaluate"), 60)
+    clusters["eval"].kill_container(name)
+    two_runs.wait(lambda: running().get("evaluator-1", name) not in (name, *before.values()), 120)
+    assert running()["evaluator-0"] == before["evaluator-0"]
+    task = two_runs.task("digits_faults", "run-2", "evaluate")
+    assert (task["state"], task["try_number"]) == ("deferred", 1)
 
 
 def test_clearing_a_task_removes_its_job_and_starts_another(

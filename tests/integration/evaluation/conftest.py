@@ -20,6 +20,7 @@ from components.evaluate.evaluate import Evaluation, evaluate
 from components.models import build_model
 from components.tracking import Tracker
 from components.train.train import TrainingJob, train
+from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import freeze_pipeline, load_frozen
 from contract.records.data import TransformRecord
@@ -28,6 +29,7 @@ from contract.records.record import Artifact, Result
 from contract.records.training import TrainingEnded, TrainRecord
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt
+from operators.launchers.processes import command_line
 
 PIPELINE = """
 name: tiny
@@ -126,9 +128,20 @@ class HandMadeRun:
         command = [sys.executable, "-m", "components.evaluate", "--pipeline", "tiny"]
         command += ["--run-id", self.run.run_id, "--root", str(self.run.root)]
         command += ["--replica", str(replica)] if replica else []
-        environment = {**os.environ, "TF_CONFIG": role} if role else {**os.environ}
+        return self._started(command, {"TF_CONFIG": role} if role else {})
+
+    def start_job(self) -> "subprocess.Popen[bytes]":
+        """Start the step as an operator does: `evaluate.evaluators` processes, watched over."""
+        command = StepCommand("evaluate", "tiny", self.run.run_id, str(self.run.root))
+        return self._started(command_line(command, self.run), {})
+
+    def _started(
+        self, command: list[str], environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         with (self.run.path / "log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, **environment}
+            )
         self.processes.append(process)
         return process
 

@@ -1,7 +1,11 @@
 """The evaluator on checkpoints of known worth: verdicts, helpers, retries, and broken things."""
 
+import json
+import os
 import shutil
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +71,42 @@ def test_processes_share_the_work_and_one_result(make_run):
     assert record.steps == tuple(range(1, step + 1))
     assert {v.judged_by for v in read_verdicts(made.run)} == {"0.1", "1.1", "2.1"}
     assert "replica 1: done" in made.said
+
+
+def test_evaluators_are_started_and_replaced_one_by_one(make_run):
+    made = make_run({"evaluate.evaluators": 2, "evaluate.lease_seconds": 3.0})
+    job, step = made.start_job(), 0
+
+    def judge_until(*judges: str) -> None:
+        nonlocal step
+        until = time.monotonic() + 200
+        while not {v.judged_by for v in read_verdicts(made.run)} >= set(judges):
+            assert time.monotonic() < until, made.said
+            if len(read_verdicts(made.run)) > step - 4:
+                step += 1
+                made.publish(step, RIGHT)
+            time.sleep(0.02)
+
+    judge_until("0.1", "1.1")
+    for killed, (name, next_of_it) in enumerate([("1", "1.2"), ("0", "0.2")], 1):
+        pids = [int(pid) for pid in children_of(job.pid)]
+        os.kill(next(pid for pid in pids if evaluator_index(pid) == name), signal.SIGKILL)
+        judge_until(next_of_it)
+        assert made.said.count("SIGKILL") == killed
+    made.end()
+    assert job.wait(timeout=120) == 0, made.said
+    record = Result.read(made.run.result("evaluate")).detail_as(EvaluateRecord)
+    assert record.steps == tuple(range(1, step + 1))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def evaluator_index(pid: int) -> str:
+    environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    role = next(v.partition("=")[2] for v in environment if v.startswith("TF_CONFIG="))
+    return str(json.loads(role)["task"]["index"])
 
 
 def test_of_two_jobs_for_one_run_the_earlier_stops_and_says_so(make_run):

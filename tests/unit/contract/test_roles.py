@@ -32,6 +32,14 @@ def test_worker_0_is_the_chief_of_a_cluster_without_one(index, name):
     assert role.members == ("chief-0", "worker-0")
 
 
+def test_evaluator_0_is_the_chief_of_evaluators():
+    several = {"evaluator": ["b:2", "c:3"]}
+    assert [role_of(tf_config("evaluator", n, several)).name for n in (0, 1)] == [
+        "chief-0",
+        "worker-0",
+    ]
+
+
 def test_rank_0_of_mpi_is_the_chief():
     of_rank = [
         role_of({"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": "2"}) for rank in "01"

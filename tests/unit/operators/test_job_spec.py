@@ -8,7 +8,14 @@ import pytest
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig
 from contract.schema.training import TrainConfig
-from operators.job_spec import JobSpec, Replica, job_name, tf_config, training_job
+from operators.job_spec import (
+    JobSpec,
+    Replica,
+    evaluation_job,
+    job_name,
+    tf_config,
+    training_job,
+)
 
 COMMAND = StepCommand("train", "digits", "r1", "/data")
 
@@ -40,6 +47,15 @@ def test_the_strategy_decides_who_takes_part_and_who_can_be_replaced_alone(
     assert made.replaceable == replaceable
     assert made.is_mpi == (train["strategy"] == "mpi")
     assert made.command[:3] == ("python3", "-m", "components.train")
+
+
+def test_evaluators_are_plain_pods_and_each_can_be_replaced_alone() -> None:
+    command = StepCommand("evaluate", "digits", "r1", "/data")
+    made = evaluation_job("digits-evaluate", command, 3, JobConfig(kind="tfjob"), "python3")
+    assert made.chief == Replica("evaluator", 0)
+    assert (made.replicas, made.replaceable) == ({"evaluator": 3}, {"evaluator"})
+    assert made.settings.kind == "pods"
+    assert evaluation_job("e", command, 1, JobConfig(), "python3").is_alone
 
 
 def test_each_replica_is_told_who_and_where_the_others_are() -> None:

@@ -1,4 +1,4 @@
-"""The operator that trains on a cluster: it defers at once, and the triggerer drives the job."""
+"""The operators of jobs on a cluster: they defer at once, and the triggerer drives the job."""
 
 import time
 from typing import Any
@@ -11,25 +11,26 @@ from contract.loader import load_frozen
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from operators.component import PipelineRef, airflow_errors
-from operators.job_spec import JobSpec, training_job
+from operators.job_spec import JobSpec, job_of
 from operators.launchers.kinds import RESOURCES, check_kind
 from operators.own_result import Ending, own_result
 from operators.pod_environment import with_packages
 from operators.run_request import RunRequest
 from operators.task_identity import TaskIdentity
-from operators.triggers import TrainingTrigger
+from operators.triggers import EvaluationTrigger, JobTrigger
 
 _LONGEST_SECONDS = 7 * 24 * 3600.0
 
 
-class TrainingOperator(BaseOperator):
-    """Trains as a job of several pods; succeeds if and only if the chief left its `result.json`.
+class JobOperator(BaseOperator):
+    """Runs a step as a job of pods; succeeds if and only if its chief left the `result.json`.
 
     The worker only describes the job; creating, following and removing it is the trigger's. So
     there is one place that can lose it, and whoever comes after adopts it by its name.
     """
 
     ui_color = "#e7f0fa"
+    trigger_class = JobTrigger
 
     def __init__(
         self, *, pipeline: PipelineRef, kubernetes: KubernetesConfig, **kwargs: Any
@@ -39,15 +40,11 @@ class TrainingOperator(BaseOperator):
         self.kubernetes = kubernetes
 
     def build(self, identity: TaskIdentity, run: RunLayout) -> JobSpec:
-        """Return the job that trains a frozen run."""
-        python = self.kubernetes.pod_of(self.task_id, "chief").python
-        job = training_job(
-            identity.job_name,
-            self._command(run),
-            load_frozen(run).train,
-            self.kubernetes.job,
-            python,
-        )
+        """Return the job that the step of a frozen run is."""
+        python = self.kubernetes.pod_of(self.task_id).python
+        settings = self.kubernetes.job
+        job = job_of(identity.job_name, self._command(run), load_frozen(run), settings, python)
+        assert job is not None, f"{self.task_id} is no job"
         check_kind(job)
         return job.model_copy(update={"labels": identity.labels})
 
@@ -59,7 +56,7 @@ class TrainingOperator(BaseOperator):
             run = self.pipeline.run(identity.run_id)
             job = self.build(identity, run)
             kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
-        trigger = TrainingTrigger(
+        trigger = self.trigger_class(
             job=job.model_dump(mode="json"),
             # unset stays unset: a role's default must not win over what `pod` says
             kubernetes=kubernetes.model_dump(mode="json", exclude_unset=True),
@@ -69,6 +66,7 @@ class TrainingOperator(BaseOperator):
             attempt=identity.attempt,
             earlier=Attempt.newest(run.attempts(self.task_id)),
             deadline=time.time() + _seconds(self.execution_timeout),
+            training_ended=str(run.training_ended),
         )
         self.defer(trigger=trigger, method_name="resume")
 
@@ -88,6 +86,12 @@ class TrainingOperator(BaseOperator):
 
     def _command(self, run: RunLayout) -> StepCommand:
         return StepCommand(self.task_id, run.pipeline, run.run_id, self.pipeline.root)
+
+
+class EvaluateJobOperator(JobOperator):
+    """Judges checkpoints while they are made, on a cluster of its own if the runtime says so."""
+
+    trigger_class = EvaluationTrigger
 
 
 def _seconds(timeout: Any) -> float:
