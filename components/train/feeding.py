@@ -254,9 +254,10 @@ def _from_shards(source: ExampleSource, order: Order) -> Epoch:
     sizes = lane_sizes(source.examples, order.lanes)
     starts = tf.constant(np.cumsum([0, *sizes[:-1]]), tf.int64)
     lanes = range(order.lanes)[order.share]
-    rows = len(lanes) * order.batch_size // order.lanes
+    rows = order.batch_size // order.lanes
 
     def one_epoch(epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        steps = (source.examples - first) // order.batch_size
         shards = _permutation(len(source.shards), order.seed, epoch)
         ends = tf.cumsum(tf.gather(counts, shards))
 
@@ -269,14 +270,14 @@ def _from_shards(source: ExampleSource, order: Order) -> Epoch:
             mine = whole.take(tf.gather(tf.constant(sizes, tf.int64), number))
             seed = epoch * order.lanes + number + order.seed
             buffer = max(1, order.shuffle_examples // order.lanes)
-            return mine.shuffle(buffer, seed=seed).skip(first // order.lanes)
+            shuffled = mine.shuffle(buffer, seed=seed).skip(first // order.lanes)
+            return shuffled.batch(rows, drop_remainder=True)  # here: each element's way is dear
 
         numbers = tf.data.Dataset.range(lanes.start, lanes.stop)
         mixed = numbers.interleave(
             lane, cycle_length=len(lanes), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        steps = (source.examples - first) // order.batch_size
-        return mixed.batch(rows, drop_remainder=True).take(steps)
+        return mixed.batch(len(lanes), drop_remainder=True).take(steps)
 
     return one_epoch
 
@@ -288,7 +289,7 @@ def lane_sizes(examples: int, lanes: int) -> list[int]:
 
 def _reader(source: ExampleSource) -> Callable[[Any], Batch]:
     parse = parser(source.spec)
-    return lambda serialized: as_batch(parse(serialized))
+    return lambda of_lanes: as_batch(parse(tf.reshape(of_lanes, [of_lanes.shape.num_elements()])))
 
 
 def _checked_counts(source: ExampleSource) -> tuple[int, ...]:
