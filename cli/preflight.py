@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cli.output import quietly
-from contract.errors import SlipwayError
+from contract.errors import ConfigError, SlipwayError, UserCodeError
 from contract.loader import load_pipeline
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
@@ -54,7 +54,10 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
-    yield from check_code(folder)
+    code = list(check_code(folder))
+    yield from code
+    if all(finding.state == "ok" for finding in code):
+        yield from check_metric_names(folder, config)
     yield from check_training(config)
     yield from check_sources(config)
     yield check_disk(config, root)
@@ -75,6 +78,22 @@ def check_code(folder: Path) -> Iterator[Finding]:
             yield Finding("code", "error", str(error))
         else:
             yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
+
+
+def check_metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
+    """Look for metrics that the config names and nobody measures."""
+    from components.metrics import check_metrics
+    from components.model_hooks import custom_metrics
+
+    try:
+        with quietly():
+            check_metrics(config, custom_metrics(folder, config))
+    except ConfigError as error:
+        yield from (Finding("metrics", "error", problem) for problem in error.problems)
+    except UserCodeError as error:
+        yield Finding("metrics", "error", str(error))
+    else:
+        yield Finding("metrics", "ok", f"bless.metric: {config.bless.metric}")
 
 
 def check_training(config: PipelineConfig) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ difference of two models' influences on the same examples gives the variance of 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -86,16 +86,24 @@ def metric_names(config: PipelineConfig, head: str, custom: Custom) -> tuple[str
     return (*_ESTIMATES[config.heads[head].task], *custom.get(head, {}))
 
 
-def check_metric_name(name: str, known: Iterable[str], where: str) -> None:
-    """Raise ConfigError, with the nearest name, if `name` is not known; `where` is the key."""
-    known = sorted(known)
-    if name not in known:
-        raise ConfigError(
-            [
-                f"{where}: unknown metric '{name}'{did_you_mean(name, known)} (known: "
-                f"{', '.join(known)})"
-            ]
-        )
+def check_metrics(config: PipelineConfig, custom: Custom) -> None:
+    """Refuse a config that names a metric which is not measured for the blessing head.
+
+    Raises:
+        ConfigError: With the key and the nearest name, for each.
+    """
+    bless, early_stop = config.bless, config.evaluate.early_stop
+    named = [("bless.metric", bless.metric)]
+    named += [("bless.thresholds", name) for name in bless.thresholds]
+    named += [("evaluate.early_stop.metric", early_stop.metric)] if early_stop.metric else []
+    known = sorted(metric_names(config, config.blessing_head, custom))
+    unknown = [
+        f"{key}: unknown metric '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})"
+        for key, name in named
+        if name not in known
+    ]
+    if unknown:
+        raise ConfigError(unknown)
 
 
 def measure(task: str, answers: Answers, confidence: float) -> dict[str, Metric]:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -24,9 +24,6 @@ CONFIG_FILE = "pipeline.yaml"
 RESOLVED_FILE = "resolved.json"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-# libyaml's safe loader, where PyYAML was built with it: eight times as fast.
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -166,9 +163,31 @@ def pipeline_digest(run: RunLayout) -> str:
 # --- inside -------------------------------------------------------------------------------------
 
 
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+else:  # libyaml's, where PyYAML was built with it: eight times as fast
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(SafeLoader):
+    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping of keys that differ."""
+        seen: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                first = seen.setdefault(key.value, key.start_mark)
+                if first is not key.start_mark:
+                    again = f"key '{key.value}' again; it is there on line {first.line + 1}"
+                    raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
+
+
 def _read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(), Loader=_SafeLoader)
+        raw = yaml.load(path.read_text(), Loader=_StrictLoader)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -20,14 +20,14 @@ def work(step: Step) -> Outcome:
     from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
-    from components.bless.verdict import check_names
     from components.curves import curves_of
+    from components.metrics import check_metrics
     from components.model_hooks import custom_metrics
     from components.pictures import draw
 
     config, run = step.config, step.run
     own = custom_metrics(run.frozen_pipeline, config)
-    check_names(config, own)
+    check_metrics(config, own)
     _check_all_judged(step)
     target = step.output / CANDIDATE
     chosen = export_candidate(run, config, step.upstream("transform", TransformRecord), target)

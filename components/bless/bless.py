@@ -8,10 +8,11 @@ from pathlib import Path
 from components.bless.answers import TestPart, ask
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison, compare, compare_own
-from components.bless.verdict import Finding, against_champion, against_thresholds, check_names
+from components.bless.verdict import Finding, against_champion, against_thresholds
 from components.metrics import (
     Answers,
     Custom,
+    check_metrics,
     measure,
     measure_own,
 )
@@ -54,7 +55,7 @@ def bless(
         ConfigError: If `bless.metric` or a threshold names a metric that there is not.
         DataError: If the candidate's two signatures do not agree.
     """
-    check_names(config, own)
+    check_metrics(config, own)
     ours = ask(candidate, test)
     metrics = _measure(ours, config, own)
     findings = against_thresholds(metrics[config.blessing_head], config.bless)

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.bless.comparison import Comparison
-from components.metrics import Custom, check_metric_name, is_lower_better, metric_names
+from components.metrics import is_lower_better
 from contract.records.evaluation import Metric
-from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import BlessConfig
 
 
@@ -17,18 +16,6 @@ class Finding:
 
     has_passed: bool
     reason: str
-
-
-def check_names(config: PipelineConfig, own: Custom) -> None:
-    """Refuse metric names that are not measured for the blessing head.
-
-    Raises:
-        ConfigError: With the nearest name.
-    """
-    known = metric_names(config, config.blessing_head, own)
-    check_metric_name(config.bless.metric, known, "bless.metric")
-    for name in config.bless.thresholds:
-        check_metric_name(name, known, "bless.thresholds")
 
 
 def against_thresholds(metrics: Mapping[str, Metric], settings: BlessConfig) -> list[Finding]:

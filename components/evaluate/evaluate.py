@@ -13,7 +13,7 @@ from components.evaluate.judge import Judge
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
 from components.examples import example_source
-from components.metrics import check_metric_name, metric_names
+from components.metrics import check_metrics
 from components.tracking import Tracker
 from components.verdicts import best_step, read_verdicts
 from contract.errors import DataError
@@ -53,7 +53,7 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
         ServiceUnavailableError: If nothing new came for `evaluate.timeout_seconds`.
         DataError: If training has ended and there is nothing to judge, or the eval part is broken
             or has no labels.
-        ConfigError: If `bless.metric` or `evaluate.early_stop.metric` is not measured.
+        ConfigError: If a metric is named that is not measured.
         ConflictError: If another process has become this replica.
     """
     config, run = evaluation.config.evaluate, evaluation.run
@@ -96,10 +96,7 @@ def _judging(evaluation: Evaluation) -> Callable[[int], Verdict]:
     graph = run.step("transform") / evaluation.transformed.transform_graph
     source = example_source(run, config, evaluation.transformed, "eval")
     judge = Judge(config, run.frozen_pipeline, graph, source)
-    known = metric_names(config, config.blessing_head, judge.custom)
-    check_metric_name(config.bless.metric, known, "bless.metric")
-    if metric := config.evaluate.early_stop.metric:
-        check_metric_name(metric, known, "evaluate.early_stop.metric")
+    check_metrics(config, judge.custom)
 
     def give_verdict(step: int) -> Verdict:
         checkpoints.load_weights(judge.model, run, step)

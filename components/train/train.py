@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from components import checkpoints
 from components.examples import example_source
-from components.metrics import check_metric_name, metric_names
+from components.metrics import check_metrics
 from components.model_hooks import custom_metrics
 from components.tracking import Tracker
 from components.train.divergence import DivergedError, Retraining, find_divergence, in_words
@@ -56,7 +56,7 @@ def train(job: TrainingJob) -> TrainRecord:
     the reason; one that a retry continues (SIGTERM, a lost process, a full disk) does not.
 
     Raises:
-        ConfigError: If `bless.metric` is none that is measured, or the strategy does not fit the
+        ConfigError: If a metric is named that is not measured, or the strategy does not fit the
             processes.
         DataError: If examples are unreadable or the loss is not finite.
         UserCodeError: If the model or a hook raises or returns the wrong thing.
@@ -69,7 +69,8 @@ def train(job: TrainingJob) -> TrainRecord:
         source = example_source(job.run, job.config, job.transformed, "train")
         with chief_session(job.config.train, job.role, job.run) as session:
             engine = open_engine(job.config, job.run, job.transformed, session)
-            _check_metric(job)  # makes metrics; TensorFlow wants its strategy made before anything
+            # Makes metrics; TensorFlow wants its strategy made before anything.
+            check_metrics(job.config, custom_metrics(job.run.frozen_pipeline, job.config))
             loop = Loop(engine, _place(job, session, stop), _monitor(job, engine, session))
             resumed_from_step = loop.resume()
             reason = loop.run(source)
@@ -131,15 +132,6 @@ def _monitor(job: TrainingJob, engine: Engine, session: Session) -> Monitor:
             team=session.chief_team,
         )
     )
-
-
-def _check_metric(job: TrainingJob) -> None:
-    """Refuse now what `evaluate` and the keep policy would stumble over later."""
-    head, own = job.config.blessing_head, custom_metrics(job.run.frozen_pipeline, job.config)
-    known = metric_names(job.config, head, own)
-    check_metric_name(job.config.bless.metric, known, f"bless.metric of head '{head}'")
-    if metric := job.config.evaluate.early_stop.metric:
-        check_metric_name(metric, known, "evaluate.early_stop.metric")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 
 from components.metrics import (
     Answers,
-    check_metric_name,
+    check_metrics,
     estimate_metric,
     is_lower_better,
     measure,
@@ -23,6 +23,7 @@ from components.metrics import (
 )
 from contract.errors import ConfigError
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import BlessConfig, EarlyStopConfig, EvaluateConfig
 
 BINARY, MULTICLASS, REGRESSION = (
     "binary_classification",
@@ -271,11 +272,22 @@ def test_metric_names_are_the_tasks_and_the_users():
     assert known == ("mse", "rmse", "mae", "r2", "pinball_loss")
 
 
-def test_unknown_metric_is_refused_with_the_nearest():
-    with pytest.raises(
-        ConfigError, match="bless.metric: unknown metric 'rsme'; did you mean 'rmse'"
-    ):
-        check_metric_name("rsme", ("mse", "rmse"), "bless.metric")
+def test_unknown_metrics_are_refused_all_at_once_with_the_nearest():
+    named = {
+        "bless": BlessConfig(metric="rsme", thresholds={"auc": 1.0}),
+        "evaluate": EvaluateConfig(early_stop=EarlyStopConfig(metric="profits")),
+    }
+    with pytest.raises(ConfigError) as refused:
+        check_metrics(config().model_copy(update=named), {"price": {"profit": lambda *_: 0.0}})
+    problems = str(refused.value).splitlines()
+    assert problems[0].startswith("bless.metric: unknown metric 'rsme'; did you mean 'rmse'?")
+    assert problems[1].startswith("bless.thresholds: unknown metric 'auc'")
+    assert "'profits'; did you mean 'profit'?" in problems[2]
+
+
+def test_a_metric_of_the_user_is_known():
+    own = config().model_copy(update={"bless": BlessConfig(metric="profit")})
+    check_metrics(own, {"price": {"profit": lambda *_: 0.0}})
 
 
 @pytest.mark.parametrize(

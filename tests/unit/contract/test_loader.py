@@ -78,6 +78,14 @@ def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
         load_pipeline(folder, {"name": "homes"})
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "{a: 1, a: 3}", "b:\n  - {a: 1, a: 1}\n"])
+def test_a_key_that_is_there_twice_is_refused_with_both_places(folder: Path, text: str) -> None:
+    (folder / "pipeline.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"key 'a' again; it is there on line 1|line 2") as error:
+        load_pipeline(folder)
+    assert "column" in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "name: [", "\x00"])
 def test_what_is_no_yaml_mapping_is_refused(folder: Path, text: str) -> None:
     (folder / "pipeline.yaml").write_text(text)

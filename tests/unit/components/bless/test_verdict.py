@@ -2,11 +2,8 @@
 
 import math
 
-import pytest
-
 from components.bless.comparison import Comparison
-from components.bless.verdict import against_champion, against_thresholds, check_names
-from contract.errors import ConfigError
+from components.bless.verdict import against_champion, against_thresholds
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import BlessConfig
@@ -73,17 +70,3 @@ def test_what_could_not_have_been_seen_is_said() -> None:
     finding = against_champion(Comparison(0.0, 0.0, math.nan), 1, 20, BlessConfig(metric="auc"))
     assert finding.has_passed
     assert "what difference would have been seen is unknown" in finding.reason
-
-
-def test_an_unknown_metric_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match=r"bless.metric: unknown metric 'acuracy'; did you mean"):
-        check_names(config(metric="acuracy"), {})
-
-
-def test_an_unknown_threshold_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"bless.thresholds: unknown metric 'mse'"):
-        check_names(config(thresholds={"mse": 1.0}), {})
-
-
-def test_a_metric_of_the_user_is_known() -> None:
-    check_names(config(metric="profit"), {"y": {"profit": max}})
