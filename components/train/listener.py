@@ -1,6 +1,8 @@
 """One port of a process: who calls there, and what for."""
 
+import contextlib
 import queue
+import socket
 import threading
 from collections.abc import Callable
 
@@ -49,7 +51,9 @@ class Listener:
             raise PeerError(f"{peer} did not connect within {patience_seconds:g} s") from None
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more; the port is free again."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # or the thread in `accept` would keep it open
         self._socket.close()
 
     def _accept(self) -> None:

@@ -3,17 +3,18 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from operators.launchers.processes import free_ports
 
 SCRIPT = Path(__file__).with_name("roles_script.py")
 STEPS = 12
@@ -129,18 +130,10 @@ class Trained:
     training: dict[str, np.ndarray]
 
 
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
-def addresses_of(members: tuple[str, ...]) -> dict[str, list[str]]:
+def addresses_of(members: tuple[str, ...], ports: Iterator[int]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name, port in zip(members, free_ports(len(members)), strict=True):
-        found.setdefault(name.rsplit("-", 1)[0], []).append(f"127.0.0.1:{port}")
+    for name in members:
+        found.setdefault(name.rsplit("-", 1)[0], []).append(f"127.0.0.1:{next(ports)}")
     return found
 
 
@@ -197,7 +190,7 @@ def run_all(commands: list[list[str]], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(module_make_run, tmp_path_factory) -> dict[str, dict[str, Trained]]:
-    folder = tmp_path_factory.mktemp("roles")
+    folder, ports = tmp_path_factory.mktemp("roles"), iter(free_ports(100))
     plans: list[list[dict[str, Any]]] = [[], [], [], []]
     made: dict[str, dict[str, Any]] = {name: {} for name in JOBS}
     for job, (overrides, members) in JOBS.items():
@@ -206,7 +199,7 @@ def results(module_make_run, tmp_path_factory) -> dict[str, dict[str, Trained]]:
                 continue
             one = make(module_make_run, model, overrides, more)
             made[job][case] = one
-            addresses = addresses_of(members) if len(members) > 1 else {}
+            addresses = addresses_of(members, ports) if len(members) > 1 else {}
             for number, plan in enumerate(plans):
                 name = members[number] if number < len(members) else "-0"
                 plan.append(part_of(one, name, addresses))
@@ -246,7 +239,7 @@ def test_tensorflows_own_all_reduce_is_single_number_by_number(
     grpc = {"train.strategy": "multi_worker", "train.all_reduce": "grpc"}
     made = make(module_make_run, model, grpc, more)
     members = ("chief-0", "worker-0")
-    addresses, commands = addresses_of(members), []
+    addresses, commands = addresses_of(members, iter(free_ports(2))), []
     for name in members:  # processes of their own: TensorFlow takes addresses once
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps([part_of(made, name, addresses)]))

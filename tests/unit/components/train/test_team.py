@@ -201,6 +201,14 @@ def test_a_process_of_another_run_is_turned_away(free_ports):
         MemberTeam(everyone[1], settings(), everyone[0].address)
 
 
+def test_a_closed_listener_leaves_its_port(free_ports):
+    everyone = roles(1, free_ports)
+    Listener(everyone[0].address, "tiny/earlier").close()
+    with pytest.raises(PeerError, match="does not listen"):
+        connect(everyone[0].address, "chief-0", 0.2)
+    Listener(everyone[0].address, JOB).close()
+
+
 def test_nobody_listening_is_said_with_the_address(free_ports):
     with pytest.raises(PeerError, match=f"chief-0 does not listen at 127.0.0.1:{free_ports[0]}"):
         connect(f"127.0.0.1:{free_ports[0]}", "chief-0", 0.2)
