@@ -23,7 +23,7 @@ from typing import Any
 from rich.markup import escape
 
 from cli import demo_report
-from cli.demo_acts import ACTS, PIPELINE, Act, Played
+from cli.demo_acts import ACTS, PIPELINE, TYPICAL_SECONDS, Act, Played
 from cli.demo_callers import Callers
 from cli.machine import plan_stack, show_stack, start_stack
 from cli.output import complain, notes, say, terminated_like_interrupted
@@ -92,7 +92,7 @@ def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
     run = layout_of(command)
     callers = Callers(run, _rows_file(root, "rows.json", MOST_ROWS)) if before else None
     try:
-        ending = run_in_airflow(command)
+        ending = run_in_airflow(command, TYPICAL_SECONDS)
     except BaseException:
         with suppress(SlipwayError):
             if callers:

@@ -12,6 +12,21 @@ CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}
 # Without the shadow, which would catch it before any caller meets it: here the canary is to.
 FAULTY = {"serve.fault_ratio": 0.1, "deploy.shadow_requests": 0}
 
+# Of act 1, whose home has no earlier run to learn from; on two idle cores.
+TYPICAL_SECONDS = {
+    "start": 1.0,
+    "ingest": 8.0,
+    "validate": 6.0,
+    "transform": 22.0,
+    "train": 16.0,
+    "evaluate": 17.0,
+    "bless": 12.0,
+    "optimize": 22.0,
+    "package": 12.0,
+    "canary": 4.0,
+    "promote": 4.0,
+}
+
 
 @dataclass(frozen=True)
 class Act:

@@ -93,10 +93,17 @@ class Follower:
     def __init__(self, airflow: AirflowClient, dag_id: str, run_id: str) -> None:
         self._airflow, self._dag_id, self._run_id = airflow, dag_id, run_id
 
-    def board(self, title: str) -> Board:
-        """Return a board with a line for each task of the DAG."""
+    def board(self, title: str, typical: Mapping[str, float]) -> Board:
+        """Return a board with a line for each task of the DAG.
+
+        Args:
+            typical: Seconds by step, for tasks that no earlier run has ended.
+        """
         stages = stages_of(self._airflow.tasks(self._dag_id))
-        return Board(title, stages, expected_seconds(self._airflow.task_instances(self._dag_id)))
+        tasks = (task for stage in stages for task in stage)
+        guessed = {t: typical[short_name(t)] for t in tasks if short_name(t) in typical}
+        measured = expected_seconds(self._airflow.task_instances(self._dag_id))
+        return Board(title, stages, guessed | measured)
 
     def follow(self, board: Board, run: RunLayout) -> Ending:
         """Poll until the run has ended; `run` is where its components leave their records."""

@@ -56,6 +56,7 @@ def add(
             {
                 "delta": added.delta,
                 "added": added.added,
+                "corrected": added.corrected,
                 "duplicates": added.duplicates,
                 "bad": [{"row": b.row, "reason": b.reason} for b in added.bad],
                 "announcement": announcement,
@@ -69,8 +70,8 @@ def add(
 
 def _show(added: "AddedLabels", announcement: str) -> None:
     say(
-        f"{added.added:,} new rows stored, {added.duplicates:,} known already, "
-        f"{len(added.bad):,} refused; {announcement}"
+        f"{added.added:,} new rows, {added.corrected:,} corrected, {added.duplicates:,} known "
+        f"already, {len(added.bad):,} refused; {announcement}"
     )
     for bad in added.bad[:SHOWN_BAD_ROWS]:
         say(f"  row {bad.row}: {escape(bad.reason)} {escape(bad.found)}")
@@ -87,6 +88,9 @@ def _announce(name: str, added: "AddedLabels") -> str:
     with AirflowClient.of(stack) as airflow:
         airflow.announce(
             f"slipway://{name}/labels",
-            {"rows": added.added, "delta": added.delta.name if added.delta else ""},
+            {
+                "rows": added.added + added.corrected,
+                "delta": added.delta.name if added.delta else "",
+            },
         )
     return f"announced to Airflow: {stack.airflow_url}/dags/{name}"

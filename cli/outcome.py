@@ -7,8 +7,9 @@ from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, NotFoundError
 from contract.layout import STEPS, RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageRecord
-from contract.records.record import Result
+from contract.records.record import Failure, Result
 from contract.records.traffic import DeployRecord
+from contract.storage import Attempt
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ def ending_of(run: RunLayout) -> Ending | None:
     if (result := read_result(run, "promote")) is not None:
         deployed = result.detail_as(DeployRecord)
         return Ending(EXIT_DONE, deployed.outcome, deployed.reasons, deployed.version)
+    return None
+
+
+def failed(run: RunLayout) -> Ending | None:
+    """Return the ending of a run whose step failed and was not tried again; None if none has."""
+    for step in STEPS:
+        try:
+            found = Failure.read(run.failure(step))
+        except NotFoundError:
+            continue
+        is_newest = found.attempt == Attempt.newest(run.attempts(step))
+        if is_newest and not run.result(step).exists():
+            return Ending(found.exit_code, "failed", (found.reason,), failed_step=step)
     return None
 
 

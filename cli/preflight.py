@@ -4,12 +4,14 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cli.cluster_check import check_runtime
+from cli.code_check import check_code
+from cli.findings import Finding
 from cli.output import quietly
-from contract.errors import ConfigError, SlipwayError, UserCodeError
+from contract.errors import SlipwayError
 from contract.loader import load_pipeline
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
@@ -19,29 +21,9 @@ from contract.storage import size_bytes
 COPIES_OF_DATA = 4
 LEAST_FREE_BYTES = 1 << 30  # a run without data to speak of still writes models and logs
 
-HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
-    "preprocessing.py": {"preprocessing_fn": ("inputs",)},
-    "model.py": {"build_model": ("features", "hyperparameters")},
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    state: Literal["ok", "warning", "error"]
-    message: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return it as JSON."""
-        return asdict(self)
-
 
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
     """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
-    from cli.cluster_check import check_runtime  # it needs this module's Finding
-
     try:
         config = load_pipeline(folder, overrides)
     except SlipwayError as error:
@@ -54,46 +36,11 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
-    code = list(check_code(folder))
-    yield from code
-    if all(finding.state == "ok" for finding in code):
-        yield from check_metric_names(folder, config)
+    yield from check_code(folder, overrides)
     yield from check_training(config)
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
-
-
-def check_code(folder: Path) -> Iterator[Finding]:
-    """Import the user's two files and look for the functions they must have."""
-    from components.user_code import function_of, load_module
-
-    for filename, functions in HOOKS.items():
-        try:
-            with quietly():
-                module = load_module(folder, filename)
-            for name, parameters in functions.items():
-                function_of(module, name, parameters)
-        except SlipwayError as error:
-            yield Finding("code", "error", str(error))
-        else:
-            yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
-
-
-def check_metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
-    """Look for metrics that the config names and nobody measures."""
-    from components.metrics import check_metrics
-    from components.model_hooks import custom_metrics
-
-    try:
-        with quietly():
-            check_metrics(config, custom_metrics(folder, config))
-    except ConfigError as error:
-        yield from (Finding("metrics", "error", problem) for problem in error.problems)
-    except UserCodeError as error:
-        yield Finding("metrics", "error", str(error))
-    else:
-        yield Finding("metrics", "ok", f"bless.metric: {config.bless.metric}")
 
 
 def check_training(config: PipelineConfig) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,14 +117,17 @@ def run_locally(command: "StepCommand") -> "Ending":
     from cli.board import Board
     from cli.local_run import LocalRun, expected_seconds
     from cli.services import read_stack, stack_environment
-    from contract.loader import find_pipeline, state_folder
+    from contract.loader import find_pipeline, load_pipeline, state_folder
     from operators.environment import component_environment, install_requirements
+    from operators.housekeeping import local_logs, remove_old
 
-    stack = read_stack()
-    packages = install_requirements(find_pipeline(command.pipeline), state_folder())
+    stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
+    packages = install_requirements(folder, home)
+    retention = load_pipeline(folder, command.overrides).retention
+    remove_old(home, command.pipeline, retention.log_days)
     local = LocalRun(
         command,
-        logs=state_folder() / "logs" / "local" / command.run_id,
+        logs=local_logs(home, command.pipeline) / command.run_id,
         environment={**component_environment(os.environ, packages), **stack_environment(stack)},
         is_deploying=stack is not None,
     )
@@ -155,8 +158,14 @@ def trigger(command: "StepCommand") -> None:
     )
 
 
-def run_in_airflow(command: "StepCommand") -> "Ending":
-    """Start the run in Airflow and follow it. An interrupt stops the following only."""
+def run_in_airflow(
+    command: "StepCommand", typical_seconds: Mapping[str, float] | None = None
+) -> "Ending":
+    """Start the run in Airflow and follow it. An interrupt stops the following only.
+
+    Args:
+        typical_seconds: How long each step may take, for the forecast, until runs have shown it.
+    """
     from cli.airflow_api import AirflowClient
     from cli.follow import Follower
     from cli.services import require_stack
@@ -164,7 +173,8 @@ def run_in_airflow(command: "StepCommand") -> "Ending":
     trigger(command)
     with AirflowClient.of(require_stack()) as airflow:
         follower = Follower(airflow, command.pipeline, command.run_id)
-        with follower.board(f"{command.pipeline}, run {command.run_id}") as board:
+        title = f"{command.pipeline}, run {command.run_id}"
+        with follower.board(title, typical_seconds or {}) as board:
             return follower.follow(board, layout_of(command))
 
 

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
-from cli.outcome import ending_of, packaged, read_result
+from cli.outcome import ending_of, failed, packaged, read_result
 from cli.services import artifact_root, open_agent, read_stack
 from cli.traffic import in_words
 from contract.errors import NotFoundError, ServiceUnavailableError
@@ -63,6 +64,10 @@ def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
     if standing["versions"]:
         yield _versions_table(standing)
     yield _runs_table(standing)
+    for run in standing["runs"]:
+        if run["failed_step"]:
+            reason = escape("; ".join(run["reasons"]))
+            yield f"[red]{run['run_id']} failed in '{run['failed_step']}':[/] {reason}"
 
 
 def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None, str]:
@@ -101,7 +106,7 @@ def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
 def _run(run: RunLayout) -> dict[str, Any]:
     results = {step: read_result(run, step) for step in STEPS}
     done = [result for result in results.values() if result is not None]
-    ending = ending_of(run) or packaged(run)
+    ending = ending_of(run) or failed(run) or packaged(run)
     return {
         "run_id": done[0].run_id if done else run.run_id,
         "started_at": min((r.started_at for r in done), default=None),
@@ -109,6 +114,7 @@ def _run(run: RunLayout) -> dict[str, Any]:
         "steps_done": [step for step, result in results.items() if result is not None],
         "outcome": ending.outcome if ending else "unfinished",
         "version": ending.version if ending else None,
+        "failed_step": ending.failed_step if ending else "",
         "reasons": ending.reasons if ending else (),
     }
 

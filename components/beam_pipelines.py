@@ -3,22 +3,17 @@
 Beam is imported inside functions: a component that stops at its first check should not wait for it.
 """
 
-import errno
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from contract.errors import ConfigError, StorageError
+from contract.errors import ConfigError
 from contract.schema.data import BeamConfig
 
 if TYPE_CHECKING:
     import apache_beam as beam
     from apache_beam.runners.runner import PipelineRunner
-
-# What file systems and TensorFlow say when the disk is full; Beam hands on the text only.
-_DISK_FULL = (os.strerror(errno.ENOSPC), "RESOURCE_EXHAUSTED", os.strerror(errno.EDQUOT))
 
 
 @contextmanager
@@ -30,26 +25,27 @@ def running_pipeline(config: BeamConfig, label: str) -> Iterator["beam.Pipeline"
 
     Raises:
         ConfigError: If Beam does not know the runner or refuses its options.
-        StorageError: If the disk was full.
+    """
+    pipeline = open_pipeline(config, label)
+    with _quiet_libraries(), pipeline:
+        yield pipeline
+
+
+def open_pipeline(config: BeamConfig, label: str) -> "beam.Pipeline":
+    """Return an empty pipeline on the runner that the config names, with its options.
+
+    Raises:
+        ConfigError: If Beam does not know the runner or refuses its options.
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     try:
         options = PipelineOptions(list(config.options))
-        pipeline = beam.Pipeline(runner=_runner(config.runner), options=options)
+        return beam.Pipeline(runner=_runner(config.runner), options=options)
     except (ValueError, ImportError, SystemExit) as error:
         message = f"{label}.beam: runner '{config.runner}', options {list(config.options)}: {error}"
         raise ConfigError([message]) from error
-    try:
-        with _quiet_libraries(), pipeline:
-            yield pipeline
-    except Exception as error:
-        if any(text in str(error) for text in _DISK_FULL):
-            raise StorageError(
-                f"{label}: disk full; nothing was published. Free space and run again."
-            ) from error
-        raise
 
 
 @contextmanager

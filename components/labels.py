@@ -1,13 +1,15 @@
 """Newly labelled rows: checked, stored as numbered deltas, read by the next ingestion.
 
 A delta is a CSV file `<n>-<digest>.csv` below `labels/deltas/`, with a header of the columns that
-the pipeline needs. Files are never changed; a row whose key an earlier delta has is not taken
-again.
+the pipeline needs. Files are never changed. Rows with the same features are the same row to a
+model, so the newest delta that has them says what their label is; a row that says nothing else than
+what stands already is not stored again.
 """
 
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.csv_files import check_columns, read_csv, read_header
+from components.raw_examples import WEIGHT, label_key
 from components.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, required_columns
 from contract.errors import DataError
 from contract.layout import PipelineLayout
@@ -26,13 +29,20 @@ from contract.storage import create_exclusively, digest_bytes, exclusive_lock
 _DELTA_NAME = re.compile(r"^(\d+)-[0-9a-f]{12}\.csv$")
 _REASONS_SHOWN = 5
 
+Answer = str  # labels and weight of a row, to be compared only
+
 
 @dataclass(frozen=True)
 class AddedLabels:
-    """What became of a file of newly labelled rows; `delta` is None if none of them was new."""
+    """What became of a file of newly labelled rows; `delta` is None if there was no news in it.
+
+    `corrected` rows have features that a delta has already, with another label or weight;
+    `duplicates` say the same as stands already.
+    """
 
     delta: Path | None
     added: int
+    corrected: int
     duplicates: int
     bad: tuple[BadRow, ...]
 
@@ -46,34 +56,40 @@ def list_deltas(layout: PipelineLayout) -> list[Path]:
 
 
 def add_delta(layout: PipelineLayout, config: PipelineConfig, csv_path: Path) -> AddedLabels:
-    """Check a CSV file row by row as ingestion does, and store its valid, new rows as a delta.
+    """Check a CSV file row by row as ingestion does, and store its valid rows of news as a delta.
 
-    A row counts as known if an earlier delta, or an earlier line of this file, has its key; what
-    the base data has is not looked at. The file has a header; where the pipeline's own source
-    has none, the file may lack it too.
+    A row is compared with earlier deltas and earlier lines of this file; what the base data has is
+    not looked at. The file has a header; where the pipeline's own source has none, the file may
+    lack it too.
 
     Raises:
         DataError: If the file is missing, broken or lacks a column, or if no row of it is valid.
             Nothing is stored then.
     """
-    parser, duplicates = RowParser(config), 0
+    parser, count = RowParser(config), Counter[str]()
     bad: list[BadRow] = []
-    rows: list[list[str]] = []
+    rows: dict[bytes, list[str]] = {}
     with exclusive_lock(layout.label_deltas / ".lock"):
         deltas = list_deltas(layout)
-        seen = set(_keys(deltas, config))
+        standing = {row: answer for _, row, answer in _answers(deltas, config)}
         for source, parsed in _parsed(csv_path, _source_of(csv_path, config), parser):
             bad += parsed.bad
-            for position, key in zip(parsed.rows.tolist(), parsed.keys, strict=True):
-                if key in seen:
-                    duplicates += 1
-                    continue
-                seen.add(key)
-                rows.append(_cells(source.columns, position, parser.columns))
-        if not rows and not duplicates:
+            for position, (row, answer) in zip(parsed.rows, _answered(parsed, config), strict=True):
+                said = standing.get(row)
+                count["duplicate" if said == answer else "corrected" if said else "added"] += 1
+                if said != answer:
+                    standing[row] = answer
+                    rows[row] = _cells(source.columns, int(position), parser.columns)
+        if not count:
             raise DataError(f"{csv_path}: no valid row:\n{_reasons(bad)}")
-        delta = _store(layout.label_deltas, deltas, _as_csv(parser.columns, rows)) if rows else None
-    return AddedLabels(delta, len(rows), duplicates, tuple(bad))
+        content = _as_csv(parser.columns, list(rows.values()))
+        delta = _store(layout.label_deltas, deltas, content) if rows else None
+    return AddedLabels(delta, count["added"], count["corrected"], count["duplicate"], tuple(bad))
+
+
+def newest_deltas(deltas: Sequence[Path], config: PipelineConfig) -> dict[bytes, str]:
+    """Return the name of the newest delta that has a row, by the digest of its features."""
+    return {row: delta.name for delta, row, _ in _answers(deltas, config)}
 
 
 def delta_source(config: PipelineConfig, deltas: Sequence[Path]) -> CsvSource:
@@ -107,12 +123,22 @@ def _parsed(
         yield rows, parser.parse(rows)
 
 
-def _keys(deltas: Sequence[Path], config: PipelineConfig) -> Iterator[bytes]:
+def _answers(
+    deltas: Sequence[Path], config: PipelineConfig
+) -> Iterator[tuple[Path, bytes, Answer]]:
     for delta in deltas:
         source = delta_source(config, [delta])
         check_columns(delta, read_header(delta, source), required_columns(config))
         for _, parsed in _parsed(delta, source, RowParser(config)):
-            yield from parsed.keys
+            for row, answer in _answered(parsed, config):
+                yield delta, row, answer
+
+
+def _answered(parsed: ParsedRows, config: PipelineConfig) -> Iterator[tuple[bytes, Answer]]:
+    """Yield the digest of each row's features, and its labels and weight."""
+    names = [*map(label_key, config.heads), *([WEIGHT] if config.weight is not None else [])]
+    answers = zip(*(parsed.examples[name].to_pylist() for name in names), strict=True)
+    yield from zip(parsed.contents, map(str, answers), strict=True)
 
 
 def _cells(batch: pa.RecordBatch, position: int, columns: Sequence[str]) -> list[str]:

@@ -50,13 +50,20 @@ class SourceRows:
 class ParsedRows:
     """The usable rows as columns of raw examples, and the others.
 
-    `rows` are the positions of the usable ones in what was parsed, `keys` their sha256 digests.
+    `rows` are the positions of the usable ones in what was parsed. `keys` are the sha256 digests
+    that choose their split: of the key's column, or without one of all features.
     """
 
     examples: pa.RecordBatch
     rows: npt.NDArray[np.int64]
     keys: tuple[bytes, ...]
     bad: tuple[BadRow, ...]
+    features: dict[str, Flat]
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The sha256 digests of all features: rows of one content are the same to a model."""
+        return _digests(_sorted_values(self.features), len(self.rows))
 
 
 class RowParser:
@@ -91,7 +98,8 @@ class RowParser:
         }
         columns[ID] = pa.array([[digest.hex()[:32].encode()] for digest in keys], _IDS)
         examples = pa.RecordBatch.from_pydict(columns)
-        return ParsedRows(examples, good, tuple(keys), (*source.bad, *verdicts.bad_rows()))
+        bad = (*source.bad, *verdicts.bad_rows())
+        return ParsedRows(examples, good, tuple(keys), bad, features)
 
     @property
     def _heads(self) -> Iterable[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from contract.errors import SlipwayError
+from contract.errors import NotFoundError, SlipwayError
 from contract.layout import PipelineLayout, RunLayout, run_folder
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest
@@ -52,11 +52,12 @@ def apply(
 ) -> Removed:
     """Remove what is beyond the config's limits, oldest first, and return what that was.
 
+    It is called when a run begins and when one has been promoted: refused ones leave as much.
     Several may call this at once: one does it, the others wait. A folder is renamed out of sight
     before it is removed, so that nobody reads half of one.
     """
     with exclusive_lock(layout.path / ".retention.lock"):
-        used = plan.versions | _stored_plan(layout).versions
+        used = plan.versions | stored_plan(layout).versions
         versions = _surplus_versions(layout, config, used)
         for version in versions:
             remove_version(layout, version)
@@ -68,6 +69,18 @@ def apply(
     for words in removed.in_words():
         log.info("%s: %s", layout.pipeline, words)
     return removed
+
+
+def stored_plan(layout: PipelineLayout) -> TrafficPlan:
+    """Return the plan as it is on storage now; an empty one where nothing has ever served.
+
+    Raises:
+        DataError: If there is one that cannot be read: then nothing is known to be unused.
+    """
+    try:
+        return TrafficPlan.read(layout.traffic_plan)
+    except NotFoundError:
+        return TrafficPlan(pipeline=layout.pipeline)
 
 
 def remove_version(layout: PipelineLayout, version: int) -> None:
@@ -130,14 +143,6 @@ def _last_sign_of_life(run: Path) -> float:
     """Return when a step last began or ended in a run, as a POSIX timestamp."""
     signs = [run, *run.glob(".attempts/*/*"), *run.glob("*/result.json"), *run.glob("*/state.json")]
     return max((_modified(path) for path in signs), default=0.0)
-
-
-def _stored_plan(layout: PipelineLayout) -> TrafficPlan:
-    """Return the plan as it is on storage now: somebody may have changed it just before."""
-    try:
-        return TrafficPlan.read(layout.traffic_plan)
-    except SlipwayError:
-        return TrafficPlan(pipeline=layout.pipeline)
 
 
 # --- removing -----------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,13 @@ from contract.errors import (
     EXIT_DONE,
     EXIT_UNEXPECTED,
     ConfigError,
+    ConflictError,
     NotFoundError,
     SlipwayError,
 )
 from contract.layout import CONTINUING, STEPS, RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, pipeline_digest
-from contract.records.record import Artifact, Record, Result
+from contract.records.record import Artifact, Failure, Record, Result
 from contract.roles import Role, role_of
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import (
@@ -128,7 +129,10 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
     run.result(command.step).unlink(missing_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
     log.info("%s: start, attempt %d, run %s", command.step, attempt.number, command.run_id)
-    with open_tracker(os.environ.get("MLFLOW_TRACKING_URI", ""), run, command.step) as tracker:
+    with (
+        _noted_failure(run, command.step, attempt),
+        open_tracker(os.environ.get("MLFLOW_TRACKING_URI", ""), run, command.step) as tracker,
+    ):
         with _output(run, command.step) as output:
             step = Step(
                 name=command.step,
@@ -209,6 +213,25 @@ def _complete_result(run: RunLayout, step: str, inputs: dict[str, str]) -> Resul
         return None
     is_whole = all((run.step(step) / a.path).exists() for a in result.artifacts.values())
     return result if is_whole and result.inputs == inputs else None
+
+
+@contextmanager
+def _noted_failure(run: RunLayout, step: str, attempt: Attempt) -> Iterator[None]:
+    """Leave a record of what a step fails with: `slipway status` tells it."""
+    try:
+        yield
+    except ConflictError:
+        raise  # the step is somebody else's now
+    except Exception as error:
+        with suppress(SlipwayError, OSError):
+            Failure(
+                step=step,
+                attempt=attempt.number,
+                exit_code=getattr(error, "exit_code", EXIT_UNEXPECTED),
+                reason=str(error) or type(error).__name__,
+                failed_at=datetime.now(UTC),
+            ).write(run.failure(step))
+        raise
 
 
 def _output(run: RunLayout, step: str) -> AbstractContextManager[Path]:

@@ -193,12 +193,19 @@ class Tracker:
 def point_champion(tracking_uri: str, name: str, version: int) -> bool:
     """Point the alias `champion` at a registered version; tell whether there was one.
 
-    For what happens outside of a run: a person promotes or rolls back.
+    For what happens outside of a run: a person promotes or rolls back. Who has become champion is
+    no `challenger` any more.
     """
     from mlflow import MlflowClient
 
     _limit_patience()
-    return _point_alias(MlflowClient(tracking_uri), name, version, "champion")
+    client = MlflowClient(tracking_uri)
+    if not _point_alias(client, name, version, "champion"):
+        return False
+    aliases = client.get_registered_model(name).aliases
+    if aliases.get("challenger") == aliases["champion"]:
+        client.delete_registered_model_alias(name, "challenger")
+    return True
 
 
 @contextmanager

@@ -4,10 +4,11 @@ SlipwayError                    exit code 1: unexpected, may be retried
 ├── ConflictError               somebody else owns it or changed it first
 ├── StorageError                the disk or object store said no; nothing half-written is left
 ├── ServiceUnavailableError     the serving agent, Airflow or MLflow did not answer
-└── UserError                   exit code 2: do not retry, mend the config, code or data
+└── UserError                   exit code 2: do not retry, mend the config, code, data or disk
     ├── ConfigError             pipeline.yaml, a runtime file or an override
     ├── UserCodeError           preprocessing_fn, build_model or a hook raised or returned wrongly
     ├── DataError               the data is missing, broken or not what the config says
+    ├── DiskFullError           no space, or no quota, is left; nothing half-written is, either
     └── NotFoundError           no such pipeline, run, version or artifact
 
 A message says where, what was found, what was expected, and what to do next.
@@ -40,7 +41,7 @@ class ServiceUnavailableError(SlipwayError):
 
 
 class UserError(SlipwayError):
-    """The config, code or data is wrong: retrying the same thing cannot help."""
+    """The config, code, data or disk is at fault: retrying the same thing cannot help."""
 
     exit_code = EXIT_USER_ERROR
 
@@ -59,6 +60,10 @@ class UserCodeError(UserError):
 
 class DataError(UserError):
     """The data is missing, broken, or not what the config says it is."""
+
+
+class DiskFullError(UserError):
+    """No space or no quota is left: waiting frees none, and a retry writes as much again."""
 
 
 class NotFoundError(UserError):

@@ -132,6 +132,9 @@ class RunLayout:
         """Fencing tokens of a step, or of one of those that help its owner, replica 0."""
         return self.path / ".attempts" / (f"{step}.{replica}" if replica else step)
 
+    def failure(self, step: str) -> Path:
+        return self.attempts(step) / "failure.json"
+
     def process_lock(self, step: str) -> Path:
         """Locked while a process of the step lives on this machine; holds its process group."""
         return self.attempts(step) / "process.lock"

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.errors import ConfigError, ConflictError, StorageError
+from contract.errors import ConfigError, ConflictError, DiskFullError, StorageError
 
 _BLOCK_BYTES = 1 << 20
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+_REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def local_path(uri: str) -> Path:
@@ -49,7 +51,8 @@ def publish_directory(target: Path) -> Iterator[Path]:
     remains of a killed attempt are removed by the next one.
 
     Raises:
-        StorageError: If the disk is full or refuses the write.
+        DiskFullError: If the disk is full.
+        StorageError: If it refuses the write.
     """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,39 +69,35 @@ def publish_directory(target: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that readers see the old content or the new, never a part of it."""
-    data = content.encode() if isinstance(content, str) else content
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with _written_sibling(path, content) as written:
+        written.chmod(0o644)
+        written.replace(path)
 
 
 def create_exclusively(path: Path, content: bytes | str) -> bool:
     """Create a file whole, only if there is none; return whether this caller created it."""
-    data = content.encode() if isinstance(content, str) else content
+    with _written_sibling(path, content) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _written_sibling(path: Path, content: bytes | str) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` that holds the content; afterwards it is gone."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(name, path)
-        except FileExistsError:
-            return False
+            yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
-        return True
 
 
 @contextlib.contextmanager
@@ -112,19 +111,39 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into a StorageError that names the target."""
+    """Turn the operating system's refusals into errors of ours that name the target.
+
+    A full disk is recognised by its words too: of a tree's copy, TensorFlow and Beam there is
+    nothing else.
+
+    Raises:
+        DiskFullError: If no space or quota is left.
+        StorageError: If the disk is read-only, broken or somebody else's.
+    """
     try:
         yield
-    except OSError as error:
-        # shutil.Error is a list of the errors of a tree, with no number of its own
-        is_full_tree = isinstance(error, shutil.Error) and os.strerror(errno.ENOSPC) in str(error)
-        if is_full_tree or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"{target}: disk full; nothing was published. Free space and run again."
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+    except Exception as error:
+        if reason := _full_disk_words(error):
+            raise DiskFullError(_disk_full(target, reason)) from error
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
             raise StorageError(f"{target}: cannot write: {error.strerror}") from error
         raise
+
+
+def _full_disk_words(error: Exception) -> str:
+    """Return the line of an error that says that the disk is full, or `""`."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if any(words in line for words in _FULL)), "")
+
+
+def _disk_full(target: Path, reason: str) -> str:
+    place = next(p for p in target.absolute().parents if p.exists())
+    disk = shutil.disk_usage(place)
+    return (
+        f"{target}: disk full; nothing was published ({reason}). {place} has {disk.free:,} of "
+        f"{disk.total:,} bytes free; 'slipway check' says how many a run may want. Free space and "
+        "run again."
+    )
 
 
 # --- who owns an output -------------------------------------------------------------------------

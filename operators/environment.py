@@ -69,6 +69,7 @@ def install_requirements(pipeline: Path, home: Path) -> Path | None:
         if not target.exists():
             with publish_directory(target) as temporary:
                 _install(requirements, temporary, f"{pipeline.name}/requirements.txt")
+        os.utime(target)  # housekeeping removes what nobody uses
     return target
 
 

@@ -8,8 +8,10 @@ from airflow.sdk import BaseOperator, SkipMixin
 from contract.errors import NotFoundError
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
-from contract.loader import find_pipeline, freeze_pipeline, load_frozen
+from contract.loader import find_pipeline, freeze_pipeline, load_frozen, state_folder
 from operators.component import PipelineRef, airflow_errors
+from operators.housekeeping import remove_old, remove_unused_environments
+from operators.pod_environment import packages_home
 from operators.run_request import RunRequest
 
 # A run that nobody asked for may find that there is nothing to do.
@@ -46,11 +48,21 @@ class StartOperator(BaseOperator, SkipMixin):
                 self.log.info("Version %d is deployed again", request.redeploy_version)
                 making = [t for t in following if t.task_id not in _REDEPLOYING_STEPS]
                 self.skip(context["ti"], making)
+            self._make_room(run)
             has_news = self._has_news(run)
         is_asked_for = is_cleared or request.is_forced or dag_run.run_type not in _UNASKED_RUNS
         if not has_news and not is_asked_for:
             shutil.rmtree(run.path)
             self.skip(context["ti"], following)
+
+    def _make_room(self, run: RunLayout) -> None:
+        log_days = load_frozen(run).retention.log_days
+        removed = [
+            *remove_old(state_folder(), run.pipeline, log_days),
+            *remove_unused_environments(packages_home(self.pipeline.root), log_days),
+        ]
+        if removed:
+            self.log.info("Removed by retention: %d folders of logs or packages", len(removed))
 
     def _has_news(self, run: RunLayout) -> bool:
         now = fingerprint(run, load_frozen(run))

@@ -1,5 +1,8 @@
 """`python -m components.ingest`: raw data to sharded TFRecords of raw examples."""
 
+from datetime import UTC, datetime
+
+from components import retention
 from components.ingest.ingest import EXAMPLES, ingest
 from components.labels import list_deltas
 from components.step import Outcome, Step, main
@@ -7,8 +10,10 @@ from contract.records.data import IngestRecord
 
 
 def work(step: Step) -> Outcome:
-    """Ingest the run's sources and all label deltas that are there now."""
-    deltas = list_deltas(step.run.of_pipeline)
+    """Make room, then ingest the run's sources and all label deltas that are there now."""
+    layout = step.run.of_pipeline
+    retention.apply(layout, step.config.retention, retention.stored_plan(layout), datetime.now(UTC))
+    deltas = list_deltas(layout)
     record = ingest(step.config, deltas, step.output, step.run.dead_letter)
     if record.dead_letter:
         step.tracker.log_artifact(step.output / record.dead_letter)
@@ -23,7 +28,10 @@ def _metrics(record: IngestRecord) -> dict[str, float]:
 def _reasons(record: IngestRecord) -> tuple[str, ...]:
     reasons = [f"{count:,} bad rows: {why}" for why, count in record.bad_row_reasons.items()]
     if record.label_deltas:
-        reasons.append(f"{len(record.label_deltas)} label deltas read")
+        reasons.append(
+            f"{len(record.label_deltas)} label deltas read; they replace "
+            f"{record.replaced_rows:,} rows of older data"
+        )
     return tuple(reasons)
 
 

@@ -2,13 +2,14 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.beam_pipelines import running_pipeline
 from components.ingest.gathering import check_bad_rows, gather_bad_rows, gather_shards
 from components.ingest.units import Unit, plan_units
-from components.ingest.written import Written, as_json
+from components.ingest.written import REPLACED, Written, as_json
+from components.labels import newest_deltas
 from components.raw_rows import required_columns
 from contract.errors import DataError
 from contract.records.data import IngestRecord
@@ -27,7 +28,9 @@ def ingest(
     """Read all sources, write shards to `output` and return what is there.
 
     Args:
-        deltas: CSV files of newly labelled rows, read in addition to the source.
+        deltas: CSV files of newly labelled rows, read in addition to the source. A row of them
+            replaces those of the source and of older deltas that have the same features; a
+            `test_source` stays as it is.
         output: An empty folder. Shards go to its folder `examples`, bad rows to a file beside it.
         failed_rows: Where the bad rows are kept if there are too many of them.
 
@@ -42,7 +45,7 @@ def ingest(
     log.info("ingest: files: %d, units: %d", sum(len(u.files) for u in units), len(units))
     folder = output / EXAMPLES
     folder.mkdir()
-    written = _run(config, units, folder)
+    written = _run(config, units, newest_deltas(deltas, config), folder)
     shards, examples = gather_shards(folder, written)
     bad = gather_bad_rows(folder, written, output / DEAD_LETTER)
     check_bad_rows(bad, sum(examples.values()), config.ingest.max_bad_ratio, failed_rows)
@@ -54,11 +57,14 @@ def ingest(
         bad_row_reasons=dict(bad.reasons),
         dead_letter=bad.path.name if bad.path else "",
         label_deltas=tuple(path.name for path in deltas),
+        replaced_rows=sum(one.rows for one in written if one.split == REPLACED),
         columns=columns,
     )
 
 
-def _run(config: PipelineConfig, units: Sequence[Unit], folder: Path) -> list[Written]:
+def _run(
+    config: PipelineConfig, units: Sequence[Unit], newest: Mapping[bytes, str], folder: Path
+) -> list[Written]:
     """Run the Beam pipeline and return what its workers wrote, in the order of the source."""
     import apache_beam as beam
     from apache_beam.transforms.combiners import ToList
@@ -73,7 +79,7 @@ def _run(config: PipelineConfig, units: Sequence[Unit], folder: Path) -> list[Wr
         )
         written = (
             read.rows
-            | "EncodeRows" >> beam.ParDo(EncodeRows(config))
+            | "EncodeRows" >> beam.ParDo(EncodeRows(config, newest))
             | "WriteShards" >> beam.ParDo(WriteShards(folder, config.ingest.shard_size_mb))
             | "AsJson" >> beam.Map(as_json)
         )

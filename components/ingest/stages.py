@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from components.ingest.sources import module_of
 from components.ingest.splits import choose_splits, split_bounds
 from components.ingest.units import Unit
-from components.ingest.written import Written
+from components.ingest.written import REPLACED, Written
 from components.raw_examples import encode
-from components.raw_rows import BadRow, RowParser, SourceRows
+from components.raw_rows import BadRow, ParsedRows, RowParser, SourceRows
 from components.tfrecord_shards import write_shard
 from contract.errors import DataError
 from contract.schema.data import SPLITS
@@ -47,11 +47,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Rows ready to write: per split the sort keys and serialized examples."""
+    """Rows ready to write: per split the sort keys and serialized examples.
+
+    `replaced` counts rows left out, for a newer label delta has their features.
+    """
 
     unit: int
     number: int
     examples: dict[str, list[tuple[bytes, bytes]]]
+    replaced: int
     bad: tuple[BadRow, ...]
 
 
@@ -73,11 +77,17 @@ class ReadUnit(beam.DoFn):  # type: ignore[misc]
 
 
 class EncodeRows(beam.DoFn):  # type: ignore[misc]
-    """Parses rows, chooses their split and serializes them."""
+    """Parses rows, chooses their split and serializes them.
 
-    def __init__(self, config: PipelineConfig) -> None:
+    Args:
+        newest: By the digest of a row's features, the newest label delta that has them: there the
+            row is taken from, and nowhere else. A test part of its own stays as it is.
+    """
+
+    def __init__(self, config: PipelineConfig, newest: Mapping[bytes, str]) -> None:
         self._parser = RowParser(config)
         self._bounds = split_bounds(config.ingest.split, config.ingest.test_source is not None)
+        self._newest = newest
 
     def process(self, batch: Batch) -> Iterator[EncodedBatch]:
         parsed = self._parser.parse(batch.rows)
@@ -85,11 +95,21 @@ class EncodeRows(beam.DoFn):  # type: ignore[misc]
             names = ["test"] * len(parsed.keys)
         else:
             names = [SPLITS[i] for i in choose_splits(parsed.keys, self._bounds).tolist()]
+        is_replaced = self._is_replaced(batch, parsed)
         examples: dict[str, list[tuple[bytes, bytes]]] = {}
         encoded = encode(parsed.examples) if parsed.keys else []
-        for name, key, example in zip(names, parsed.keys, encoded, strict=True):
-            examples.setdefault(name, []).append((key, example))
-        yield EncodedBatch(batch.unit, batch.number, examples, parsed.bad)
+        for name, key, example, is_old in zip(
+            names, parsed.keys, encoded, is_replaced, strict=True
+        ):
+            if not is_old:
+                examples.setdefault(name, []).append((key, example))
+        yield EncodedBatch(batch.unit, batch.number, examples, sum(is_replaced), parsed.bad)
+
+    def _is_replaced(self, batch: Batch, parsed: ParsedRows) -> list[bool]:
+        if batch.part == "test" or not self._newest:
+            return [False] * len(parsed.rows)
+        here = Path(batch.rows.file).name if batch.part == "labels" else ""
+        return [self._newest.get(row, here) != here for row in parsed.contents]
 
 
 class WriteShards(beam.DoFn):  # type: ignore[misc]
@@ -114,6 +134,8 @@ class WriteShards(beam.DoFn):  # type: ignore[misc]
             self._sizes[split] += sum(len(example) for _, example in examples)
         self._batch = batch.number
         yield from self._flush([s for s, size in self._sizes.items() if size >= self._limit])
+        if batch.replaced:
+            yield Written(batch.unit, batch.number, REPLACED, "", batch.replaced)
         if batch.bad:
             yield write_bad_rows(self._folder, batch)
 

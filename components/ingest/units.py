@@ -15,13 +15,15 @@ from contract.schema.pipeline import PipelineConfig
 # Shards do not reach over units, so a unit should fill several.
 _SHARDS_PER_UNIT = 4
 
+Part = Literal["main", "labels", "test"]
+
 
 @dataclass(frozen=True)
 class Unit:
     """Files that one worker reads in order. Rows of part `test` all go to the split `test`."""
 
     number: int
-    part: Literal["main", "test"]
+    part: Part
     source: Source
     files: tuple[Path, ...]
 
@@ -36,9 +38,9 @@ def plan_units(
     Raises:
         DataError: With the file and what is wrong with it.
     """
-    parts: list[tuple[Literal["main", "test"], Source]] = [("main", config.ingest.source)]
+    parts: list[tuple[Part, Source]] = [("main", config.ingest.source)]
     if deltas:
-        parts.append(("main", delta_source(config, deltas)))
+        parts.append(("labels", delta_source(config, deltas)))
     if config.ingest.test_source is not None:
         parts.append(("test", config.ingest.test_source))
     units: list[Unit] = []

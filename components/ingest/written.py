@@ -3,10 +3,14 @@
 import json
 from dataclasses import asdict, dataclass, field
 
+REPLACED = "replaced"
+
 
 @dataclass(frozen=True, order=True)
 class Written:
     """One file that a worker wrote: a shard of a split, or (split `""`) bad rows.
+
+    Of rows that label deltas replace (split REPLACED) there is no file, only their number.
 
     Order is that of the source: by unit of work, then by the batch after which it was written.
     `reasons` counts bad rows by reason, `samples` has the first of each.

@@ -16,11 +16,11 @@ from components.optimize.passes.change import Change, operation_changes
 from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Found, Search
 from components.saved_models import LoadedModel, load
-from contract.errors import DataError
+from contract.errors import DataError, DiskFullError
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig
 from contract.schema.passes import LOSSY_PASSES, Pass
-from contract.storage import size_bytes
+from contract.storage import size_bytes, storage_errors
 
 ORIGINAL, WHOLE = "original", "whole"
 _SHOWN_LAYERS = 5
@@ -79,13 +79,15 @@ class Chain:
     # --- one pass -------------------------------------------------------------------------------
 
     def apply(self, settings: Pass) -> LedgerRow:
-        """Try a pass; what it raises is a reason to undo it, whatever it is."""
+        """Try a pass; what it raises is a reason to undo it, whatever it is but a full disk."""
         started, before = time.monotonic(), self.states[-1]
         try:
             if settings.name in FLOAT_PASSES:
                 row, state = self._apply_float(settings.name, before)
             else:
                 row, state = self._apply_lossy(settings, before)
+        except DiskFullError:
+            raise
         except Exception as error:  # noqa: BLE001 (whatever a pass does, the chain goes on)
             reason = f"undone: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             row, state = LedgerRow(name=settings.name, is_kept=False, reason=reason), None
@@ -207,7 +209,8 @@ class Chain:
 
     def _saved(self, name: str, model: GraphModel) -> LoadedModel:
         path = self._workplace / f"{len(self.rows)}-{name}"
-        model.save(path)
+        with storage_errors(path):
+            model.save(path)
         return load(path)
 
     def _no_op(self, name: str, change: Change, before: State) -> LedgerRow:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.raw_examples import label_key
 from components.validate.drift import Drift
 from components.validate.scan import Scan
 from components.validate.schemas import describe_type, range_of
@@ -88,10 +89,11 @@ def _of_columns(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator
 
 def _of_domains(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator[Anomaly]:
     columns = _by_column(comparison)
+    ranges = {feature.name: range_of(feature) for feature in comparison.schema.feature}
     for feature in in_force.feature:
         if feature.name not in columns:
             continue
-        if (bounds := range_of(feature)) is not None:
+        if (bounds := ranges.get(feature.name)) is not None:
             yield from _of_range(comparison, feature.name, bounds)
         outside = comparison.scan.outside_domain.get(feature.name, 0)
         values = sum(column.values for column in columns[feature.name])
@@ -112,11 +114,24 @@ def _of_range(comparison: Comparison, name: str, bounds: tuple[float, float]) ->
     lowest = min((c.minimum for c in columns if c.minimum is not None), default=None)
     highest = max((c.maximum for c in columns if c.maximum is not None), default=None)
     if lowest is not None and lowest < bounds[0]:
-        message = f"{name}: least value {lowest:g}, the schema in force allows {bounds[0]:g}"
+        message = (
+            f"{name}: least value {lowest:g}, the schema in force allows {bounds[0]:g}; "
+            + _accept(name, "minimum")
+        )
         yield _anomaly(comparison, name, "range", message, lowest, bounds[0])
     if highest is not None and highest > bounds[1]:
-        message = f"{name}: greatest value {highest:g}, the schema in force allows {bounds[1]:g}"
+        message = (
+            f"{name}: greatest value {highest:g}, the schema in force allows {bounds[1]:g}; "
+            + _accept(name, "maximum")
+        )
         yield _anomaly(comparison, name, "range", message, highest, bounds[1])
+
+
+def _accept(name: str, bound: str) -> str:
+    """Say how a range is changed."""
+    if name.startswith(label_key("")):
+        return "if that is meant, delete the pipeline's schema.json: the next run writes a new one"
+    return f"if that is meant, set features.{name}.{bound} in pipeline.yaml"
 
 
 # --- inside -------------------------------------------------------------------------------------

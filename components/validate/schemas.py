@@ -43,8 +43,8 @@ def infer_schema(
 ) -> schema_pb2.Schema:
     """Return the schema of this run: types from the config, domains from config and data.
 
-    What the schema in force knows of a column is kept: its range, and its categories, to which
-    this run's are added.
+    What the schema in force knows of a column is kept: its categories, to which this run's are
+    added, and its range, of which the bounds that the config declares go first.
     """
     schema = raw_schema(config)
     known = {feature.name: feature for feature in in_force.feature} if in_force else {}
@@ -119,17 +119,19 @@ def _add_range(
     config: PipelineConfig,
     known: schema_pb2.Feature | None,
 ) -> None:
-    if known is not None and (in_force := range_of(known)) is not None:
-        _set_range(feature, in_force)
-    elif seen := list(_seen(columns)):
-        low, high = min(seen), max(seen)
+    bounds = range_of(known) if known is not None else None
+    if bounds is None and (seen := list(_seen(columns))):
+        slack = _SLACK * (max(seen) - min(seen))
+        bounds = min(seen) - slack, max(seen) + slack
+    if bounds is not None:
         declared = config.features.get(feature.name)
-        slack = _SLACK * (high - low)
         minimum = declared.minimum if declared else None
         maximum = declared.maximum if declared else None
-        low = minimum if minimum is not None else low - slack
-        high = maximum if maximum is not None else high + slack
-        _set_range(feature, (low, high))
+        low, high = bounds
+        _set_range(
+            feature,
+            (low if minimum is None else minimum, high if maximum is None else maximum),
+        )
 
 
 def _seen(columns: list[ColumnStatistics]) -> Iterator[float]:

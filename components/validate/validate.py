@@ -2,7 +2,8 @@
 
 The schema in force belongs to the pipeline, not to a run. The first run without a fatal anomaly
 writes it; every later one adds the columns and categories that it accepted, so that each is
-reported once. Ranges and types stay as they are until a person deletes or edits the file.
+reported once. A range follows the bounds that the config declares; a learned bound, and a type,
+stay as they are until a person declares one or deletes the file.
 """
 
 from dataclasses import dataclass

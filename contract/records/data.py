@@ -22,6 +22,7 @@ class IngestRecord(Record):
     bad_row_reasons: dict[str, int] = Field({})
     dead_letter: str = ""
     label_deltas: tuple[str, ...] = ()
+    replaced_rows: int = Field(0, description="Left out: a newer delta has their features.")
     columns: tuple[str, ...] = Field((), description="Of the source, used or not.")
 
 

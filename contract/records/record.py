@@ -100,3 +100,13 @@ class Result(Record):
         """One digest for everything that later steps read of this one."""
         parts = [f"{name}={a.digest}" for name, a in sorted(self.artifacts.items())]
         return ";".join(parts)
+
+
+class Failure(Record):
+    """How a step's attempt ended that left no result; the next attempt makes it history."""
+
+    step: str
+    attempt: int
+    exit_code: int
+    reason: str
+    failed_at: datetime

@@ -16,6 +16,8 @@ from components.labels import add_delta
 from components.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
 from contract.errors import ConfigError, DataError
 from contract.records.data import IngestRecord
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Result
 from contract.schema.data import SPLITS
 
 from .conftest import COLUMNS, Workshop, as_csv, people
@@ -224,6 +226,40 @@ def test_label_deltas_are_read_in_addition_but_never_into_a_test_file(
     assert record.examples["train"] + record.examples["eval"] == 320
     jobs = read_split(workshop, "train", "after").features["job"].tolist()
     assert b"pilot" in jobs
+
+
+def test_the_newest_label_of_a_row_replaces_those_before_it(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    (age, job, words, _), *_ = rows = people(300)
+    workshop.run("ingest", run_id="before")
+    new = tmp_path / "new.csv"
+    for label in ("<=50K", ">50K"):
+        new.write_bytes(as_csv([(age, job, words, label), ("55", "pilot", "fresh", label)]))
+        add_delta(workshop.layout().of_pipeline, workshop.frozen("before"), new)
+    record = workshop.run("ingest", run_id="after").detail_as(IngestRecord)
+    assert sum(record.examples.values()) == len(rows) + 1
+    assert record.replaced_rows == 3  # one of the source, two of the first delta
+    parts = [read_split(workshop, split, "after") for split in SPLITS]
+    labels = [
+        label
+        for part in parts
+        for row, label in zip(to_rows(part), part.labels["income"].tolist(), strict=True)
+        if row["words"] in (words.split(), ["fresh"])
+    ]
+    assert labels == [1, 1]
+
+
+def test_a_run_begins_with_the_removal_of_old_ones(workshop: Workshop, edit: Edit) -> None:
+    edit("retention.runs", 1)
+    workshop.run("ingest", run_id="refused")
+    layout = workshop.layout("refused")
+    refusal = BlessRecord(is_blessed=False, candidate="", step=1, champion_version=None, reasons=())
+    ingested = Result.read(layout.result("ingest"))
+    detail = refusal.model_dump(mode="json")
+    ingested.model_copy(update={"step": "bless", "detail": detail}).write(layout.result("bless"))
+    workshop.run("ingest", run_id="next")
+    assert not layout.path.exists()
 
 
 # --- refusals -----------------------------------------------------------------------------------

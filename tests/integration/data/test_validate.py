@@ -97,12 +97,20 @@ def test_another_type_than_the_schemas_stops_the_run(workshop: Workshop, edit: E
         run(workshop, "second")
 
 
-def test_values_outside_the_range_in_force_are_told(workshop: Workshop, edit: Edit) -> None:
+def test_a_range_is_what_the_config_declares_or_what_was_seen_before(
+    workshop: Workshop, edit: Edit
+) -> None:
     run(workshop, "first")
-    edit("features.age.maximum", 500)
+    edit("features.age", {"dtype": "int64"})
     found = anomalies(run(workshop, "second", lambda r: (str(int(r[0]) * 5), *r[1:])))
     assert found["range age"].limit == 120
     assert found["range age"].value == 395  # the oldest of `people` is 79
+    assert "if that is meant, set features.age.maximum in" in found["range age"].message
+    edit("features.age.maximum", 500)
+    assert anomalies(run(workshop, "third")) == {}
+    schema = json.loads(workshop.layout().of_pipeline.data_schema.read_text())
+    (age,) = (feature for feature in schema["feature"] if feature["name"] == "age")
+    assert age["int_domain"] == {"min": "0", "max": "500"}
 
 
 def test_columns_that_come_and_go_are_told(workshop: Workshop, edit: Edit) -> None:

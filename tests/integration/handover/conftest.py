@@ -1,7 +1,8 @@
 """One small run up to `evaluate`, made by the real components, shared by the tests of this folder.
 
-Its pipeline has what breaks graphs: a vocabulary, a variable-length feature, a fixed shape through
-a convolution with augmentation and batch normalisation, a missing value with a default, two heads.
+Its pipeline has what breaks graphs: a vocabulary, a cross of a bucketed number, a variable-length
+feature, a fixed shape through a convolution with augmentation and batch normalisation, a missing
+value with a default, two heads.
 """
 
 import fcntl
@@ -54,7 +55,10 @@ def preprocessing_fn(inputs):
     def ids(values, name):
         return 1 + tft.compute_and_apply_vocabulary(values, num_oov_buckets=1, vocab_filename=name)
 
+    heaviness = tf.strings.as_string(tft.bucketize(inputs["weight_kg"], 4))
+    crossed = tf.strings.join([inputs["colour"], heaviness], separator="|")
     return {
+        "colour_heaviness": tf.strings.to_hash_bucket_fast(crossed, 16),
         "mass": tft.scale_to_z_score(inputs["weight_kg"]),
         "colour": ids(inputs["colour"], "colours"),
         "stamps": ids(inputs["stamps"], "stamps"),
@@ -68,7 +72,11 @@ import keras
 
 def build_model(features, hyperparameters):
     layers = keras.layers
-    colour = layers.Flatten()(layers.Embedding(8, 3)(layers.Reshape((1,))(features["colour"])))
+
+    def embedded(name, size):
+        return layers.Flatten()(layers.Embedding(size, 3)(layers.Reshape((1,))(features[name])))
+
+    colour, crossed = embedded("colour", 8), embedded("colour_heaviness", 16)
     is_stamp = keras.ops.cast(keras.ops.not_equal(features["stamps"], 0), "float32")
     stamps = layers.Embedding(16, 4)(features["stamps"]) * is_stamp[..., None]
     stamps = keras.ops.sum(stamps, axis=1)  # of none at all: 0, where a mean would be NaN
@@ -77,7 +85,8 @@ def build_model(features, hyperparameters):
     picture = layers.Conv2D(4, 3)(picture)
     picture = layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(picture)))
     weight = layers.Reshape((1,))(features["mass"])
-    joined = layers.Dense(16, "relu")(layers.Concatenate()([weight, colour, stamps, picture]))
+    parts = [weight, colour, crossed, stamps, picture]
+    joined = layers.Dense(16, "relu")(layers.Concatenate()(parts))
     joined = layers.Dropout(0.1)(joined)
     return keras.Model(
         inputs=features,

@@ -1,5 +1,6 @@
 """Export and the two signatures, on a trained run with every kind of feature and two heads."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from components.saved_models import (
     predict_examples,
     wire_inputs,
 )
-from contract.errors import DataError
+from contract.errors import DataError, DiskFullError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord
 from contract.records.record import Result
 from contract.schema.pipeline import PipelineConfig
+from contract.storage import publish_directory, storage_errors
 
 ROWS = 50
 
@@ -53,6 +55,25 @@ def first(columns: RawColumns, rows: int) -> RawColumns:
     features = {name: column[:rows] for name, column in columns.features.items()}
     labels = {name: column[:rows] for name, column in columns.labels.items()}
     return RawColumns(features, labels, columns.ids[:rows], None)
+
+
+def test_a_full_disk_leaves_no_saved_model(
+    trained_run: RunLayout, config: PipelineConfig, small_disk: Callable[[str], Path]
+) -> None:
+    record = Result.read(trained_run.result("transform")).detail_as(TransformRecord)
+    disk = small_disk("64k")
+    with (
+        pytest.raises(DiskFullError, match="model: disk full; nothing was published .*bytes free"),
+        publish_directory(disk / "model") as target,
+    ):
+        export_candidate(trained_run, config, record, target / "candidate")
+    assert list(disk.iterdir()) == []
+
+
+def test_tensorflow_says_of_a_full_disk_what_we_look_for(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with pytest.raises(DiskFullError, match="model: disk full"), storage_errors(target):
+        tf.io.write_file("/dev/full", "x" * 100_000)
 
 
 def test_both_signatures_answer_as_the_trained_model_does_offline(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.labels import add_delta, list_deltas
+from components.labels import AddedLabels, add_delta, list_deltas, newest_deltas
 from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.loader import validate
@@ -18,7 +18,7 @@ def layout(tmp_path: Path) -> PipelineLayout:
     return PipelineLayout(tmp_path / "root", "people")
 
 
-def make_config(columns: list[str] | None = None) -> PipelineConfig:
+def make_config(columns: list[str] | None = None, key: str | None = None) -> PipelineConfig:
     raw = {
         "name": "people",
         "features": {
@@ -32,7 +32,8 @@ def make_config(columns: list[str] | None = None) -> PipelineConfig:
                 "files": ["people.csv"],
                 "missing": ["", "?"],
                 "columns": columns,
-            }
+            },
+            "split": {"key": key},
         },
     }
     return validate(PipelineConfig, raw, "people")
@@ -49,7 +50,7 @@ def test_valid_rows_are_stored_and_bad_ones_reported(
 ) -> None:
     file = write(tmp_path, HEADER + "1,smith,low\nx,cook,high\n2,?,high\n3,cook,rich\n")
     added = add_delta(layout, make_config(), file)
-    assert (added.added, added.duplicates) == (2, 0)
+    assert (added.added, added.corrected, added.duplicates) == (2, 0, 0)
     assert [(bad.row, bad.reason) for bad in added.bad] == [
         (3, "age: not an int64"),
         (5, "label 'income': not one of 'low', 'high'"),
@@ -59,18 +60,52 @@ def test_valid_rows_are_stored_and_bad_ones_reported(
     assert added.delta.name.startswith("1-")
 
 
-def test_rows_that_an_earlier_delta_has_are_not_stored_again(
+def counts(added: AddedLabels) -> tuple[int, int, int]:
+    return added.added, added.corrected, added.duplicates
+
+
+def test_rows_that_say_what_stands_already_are_not_stored_again(
     layout: PipelineLayout, tmp_path: Path
 ) -> None:
     config = make_config()
     add_delta(layout, config, write(tmp_path, HEADER + "1,smith,low\n"))
-    again = add_delta(layout, config, write(tmp_path, HEADER + "1,smith,high\n1, smith ,low\n"))
-    assert (again.delta, again.added, again.duplicates) == (None, 0, 2)
+    again = add_delta(layout, config, write(tmp_path, HEADER + "1,smith,low\n1, smith ,low\n"))
+    assert (again.delta, *counts(again)) == (None, 0, 0, 2)
     more = add_delta(
         layout, config, write(tmp_path, HEADER + "1,smith,low\n9,cook,low\n9,cook,low\n")
     )
-    assert (more.added, more.duplicates) == (1, 2)
+    assert counts(more) == (1, 0, 2)
     assert [path.name.partition("-")[0] for path in list_deltas(layout)] == ["1", "2"]
+
+
+def test_the_newest_label_of_a_row_stands(layout: PipelineLayout, tmp_path: Path) -> None:
+    config = make_config()
+    add_delta(layout, config, write(tmp_path, HEADER + "1,smith,low\n2,cook,low\n"))
+    corrected = add_delta(layout, config, write(tmp_path, HEADER + "1,smith,high\n2,cook,low\n"))
+    assert counts(corrected) == (0, 1, 1)
+    assert corrected.delta is not None
+    assert corrected.delta.read_text() == HEADER + "1,smith,high\n"
+    back = add_delta(layout, config, write(tmp_path, HEADER + "1,smith,low\n"))
+    assert counts(back) == (0, 1, 0)
+    newest = newest_deltas(list_deltas(layout), config)
+    assert sorted(name.partition("-")[0] for name in newest.values()) == ["1", "3"]
+
+
+def test_a_later_line_of_a_file_corrects_an_earlier_one(
+    layout: PipelineLayout, tmp_path: Path
+) -> None:
+    added = add_delta(layout, make_config(), write(tmp_path, HEADER + "1,cook,low\n1,cook,high\n"))
+    assert counts(added) == (1, 1, 0)
+    assert added.delta is not None
+    assert added.delta.read_text() == HEADER + "1,cook,high\n"
+
+
+def test_rows_that_share_a_key_of_the_split_are_rows_of_their_own(
+    layout: PipelineLayout, tmp_path: Path
+) -> None:
+    config = make_config(key="job")
+    added = add_delta(layout, config, write(tmp_path, HEADER + "1,cook,low\n2,cook,low\n"))
+    assert counts(added) == (2, 0, 0)
 
 
 def test_columns_may_stand_in_any_order_and_others_are_left_out(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from components import retention
+from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest, Provenance
@@ -220,3 +221,13 @@ def test_several_at_once_remove_each_thing_once(layout):
     assert sorted(v for removed in found for v in removed.versions) == list(range(1, 19))
     assert sorted(len(removed.runs) for removed in found) == [0, 0, 0, 18]
     assert list(layout.versions.glob(".*")) == []
+
+
+def test_a_plan_that_cannot_be_read_stops_the_removal(layout):
+    for version in range(1, 5):
+        add_version(layout, version, f"r{version}")
+    layout.traffic_plan.parent.mkdir(parents=True)
+    layout.traffic_plan.write_text("{")
+    with pytest.raises(DataError, match=r"plan.json"):
+        retention.apply(layout, FEW, NOTHING, NOW)
+    assert layout.kept_versions() == [1, 2, 3, 4]

@@ -10,7 +10,7 @@ from components.step import Outcome, Step, run_step
 from contract.command import StepCommand
 from contract.errors import ConflictError, DataError, NotFoundError
 from contract.layout import RunLayout
-from contract.records.record import Artifact, Record, Result
+from contract.records.record import Artifact, Failure, Record, Result
 from contract.storage import Attempt
 
 YAML = """
@@ -64,6 +64,19 @@ def test_a_result_describes_what_was_published(root: Path) -> None:
         size_bytes=3,
     )
     assert (layout(root).step("ingest") / "wall").read_text() == "red"
+
+
+def test_a_failure_leaves_its_reason_and_no_result(root: Path) -> None:
+    def fail(step: Step) -> Outcome:
+        raise DataError(f"{step.name}: no bricks")
+
+    run_step(command(root, "ingest"), laying("red"))
+    (layout(root).step("ingest") / "wall").unlink()
+    with pytest.raises(DataError, match="no bricks"):
+        run_step(command(root), fail)
+    found = Failure.read(layout(root).failure("ingest"))
+    assert (found.attempt, found.exit_code, found.reason) == (2, 2, "ingest: no bricks")
+    assert not layout(root).result("ingest").exists()
 
 
 def test_a_complete_step_is_skipped(root: Path) -> None:

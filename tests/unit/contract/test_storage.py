@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import ConfigError, ConflictError, StorageError
+from contract.errors import (
+    EXIT_UNEXPECTED,
+    EXIT_USER_ERROR,
+    ConfigError,
+    ConflictError,
+    DiskFullError,
+    StorageError,
+)
 from contract.storage import (
     Attempt,
     create_exclusively,
@@ -22,6 +29,7 @@ from contract.storage import (
     local_path,
     publish_directory,
     size_bytes,
+    storage_errors,
     write_atomically,
 )
 
@@ -53,20 +61,32 @@ def test_a_full_disk_publishes_nothing_and_says_so(tmp_path: Path) -> None:
     target = tmp_path / "artifact"
 
     with (
-        pytest.raises(StorageError, match="disk full; nothing was published"),
+        pytest.raises(
+            DiskFullError, match=r"artifact: disk full; nothing .*\d+ bytes free"
+        ) as full,
         publish_directory(target) as temporary,
     ):
         (temporary / "part").write_text("1")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     assert list(tmp_path.iterdir()) == []
+    assert full.value.exit_code == EXIT_USER_ERROR
 
 
 def test_a_disk_that_fills_while_a_tree_is_copied_says_so_too(tmp_path: Path) -> None:
     full = shutil.Error([("a", "b", "[Errno 28] No space left on device")])
 
-    with pytest.raises(StorageError, match="disk full"), publish_directory(tmp_path / "artifact"):
+    with pytest.raises(DiskFullError, match="disk full"), publish_directory(tmp_path / "artifact"):
         raise full
+
+
+def test_other_refusals_of_a_disk_may_be_tried_again(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="cannot write: Input/output error") as refused,
+        storage_errors(tmp_path / "artifact"),
+    ):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert refused.value.exit_code == EXIT_UNEXPECTED
 
 
 def _publish_slowly(target: Path) -> None:

@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,22 +17,11 @@ from operators.environment import (
     install_requirements,
 )
 
-
-def make_wheel(folder: Path, version: str) -> None:
-    """Write the smallest wheel (PEP 427): one module, `shoelace`."""
-    folder.mkdir(exist_ok=True)
-    info = f"shoelace-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"shoelace-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("shoelace.py", f"VERSION = {version!r}\n")
-        wheel.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: shoelace\nVersion: {version}\n"
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+MakeWheel = Callable[[Path, str], None]
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
+def pipeline(tmp_path: Path, make_wheel: MakeWheel) -> Path:
     """A pipeline folder whose requirements come from a folder of wheels, not from the network."""
     make_wheel(tmp_path / "wheels", "1.0")
     folder = tmp_path / "shoes"
@@ -70,11 +59,15 @@ def test_requirements_are_installed_once_however_many_ask(pipeline: Path, tmp_pa
         places = list(pool.map(lambda _: install_requirements(pipeline, home), range(4)))
     assert len(set(places)) == 1
     before = (places[0] / "shoelace.py").stat().st_mtime_ns  # type: ignore[operator]
+    os.utime(places[0], (0, 0))  # type: ignore[arg-type]
     assert install_requirements(pipeline, home) == places[0]
     assert (places[0] / "shoelace.py").stat().st_mtime_ns == before  # type: ignore[operator]
+    assert places[0].stat().st_mtime > 0, "its use is not noted"  # type: ignore[union-attr]
 
 
-def test_changed_requirements_make_another_environment(pipeline: Path, tmp_path: Path) -> None:
+def test_changed_requirements_make_another_environment(
+    pipeline: Path, tmp_path: Path, make_wheel: MakeWheel
+) -> None:
     first = install_requirements(pipeline, tmp_path / "home")
     make_wheel(tmp_path / "wheels", "2.0")
     require(pipeline, "shoelace==2.0")

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,3 +145,11 @@ def test_deploying_a_version_again_skips_what_would_make_one(ground: Ground) -> 
 def test_a_version_that_is_not_kept_fails_for_good(ground: Ground) -> None:
     with pytest.raises(AirflowFailException, match=r"version 7 is not kept \(kept: none\)"):
         ground.start("r", redeploy_version=7)
+
+
+def test_old_logs_go_when_a_run_starts(ground, tmp_path):
+    old = tmp_path / "slipway-home" / "airflow" / "logs" / "dag_id=shoes" / "run_id=old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    ground.start("new")
+    assert not old.exists()

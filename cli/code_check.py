@@ -1,0 +1,104 @@
+"""What `slipway check` says of a pipeline's code: imported where the components import it.
+
+That is a process of its own, which has the packages of the pipeline's `requirements.txt`;
+`python -m cli.code_check FOLDER` is what runs there.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.findings import Finding
+from contract.errors import ConfigError, SlipwayError, UserCodeError
+from contract.loader import PROJECT, load_pipeline, state_folder
+from contract.schema.pipeline import PipelineConfig
+
+HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
+    "preprocessing.py": {"preprocessing_fn": ("inputs",)},
+    "model.py": {"build_model": ("features", "hyperparameters")},
+}
+_SHOWN_LINES = 5
+
+
+def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
+    """Install the pipeline's packages, then look at its code in a process that has them."""
+    from operators.environment import component_environment, install_requirements
+
+    try:
+        packages = install_requirements(folder, state_folder())
+    except SlipwayError as error:
+        yield from (Finding("packages", "error", line) for line in str(error).splitlines())
+        return
+    if packages is not None:
+        yield Finding("packages", "ok", f"requirements.txt is installed in {packages}")
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(folder)],
+        input=json.dumps(dict(overrides)),
+        env=component_environment(os.environ, packages),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        yield from (Finding(**found) for found in json.loads(done.stdout.splitlines()[-1]))
+        return
+    said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
+    message = f"the process that imports it ended with exit code {done.returncode}: {said}"
+    yield Finding("code", "error", message)
+
+
+def look(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
+    """Import the user's two files in this process; look for their functions and metrics."""
+    code = list(_functions(folder))
+    yield from code
+    if all(finding.state == "ok" for finding in code):
+        yield from _metric_names(folder, load_pipeline(folder, overrides))
+
+
+def _functions(folder: Path) -> Iterator[Finding]:
+    from components.user_code import function_of, load_module
+
+    for filename, functions in HOOKS.items():
+        try:
+            module = load_module(folder, filename)
+            for name, parameters in functions.items():
+                function_of(module, name, parameters)
+        except SlipwayError as error:
+            yield Finding("code", "error", str(error))
+        else:
+            yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
+
+
+def _metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
+    """Look for metrics that the config names and nobody measures."""
+    from components.metrics import check_metrics
+    from components.model_hooks import custom_metrics
+
+    try:
+        check_metrics(config, custom_metrics(folder, config))
+    except ConfigError as error:
+        yield from (Finding("metrics", "error", problem) for problem in error.problems)
+    except UserCodeError as error:
+        yield Finding("metrics", "error", str(error))
+    else:
+        yield Finding("metrics", "ok", f"bless.metric: {config.bless.metric}")
+
+
+def main() -> None:
+    """Look at the folder that the command line names; print the findings as one line of JSON."""
+    overrides = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):  # users' files may print
+        found = [finding.as_dict() for finding in look(Path(sys.argv[1]), overrides)]
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # TensorFlow was seen to crash in its own tear-down
+
+
+if __name__ == "__main__":
+    main()

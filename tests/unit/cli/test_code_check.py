@@ -1,0 +1,61 @@
+"""A pipeline's code, looked at in a process that has its packages."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.code_check import check_code
+
+CONFIG = {
+    "name": "shoes",
+    "features": {"x": {"dtype": "float32"}},
+    "heads": {"y": {"task": "binary_classification", "classes": ["a", "b"]}},
+    "ingest": {"source": {"kind": "sklearn", "dataset": "iris"}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "shoes"
+    folder.mkdir()
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(CONFIG))
+    (folder / "preprocessing.py").write_text("def preprocessing_fn(inputs): ...")
+    (folder / "model.py").write_text("def build_model(features, hyperparameters): ...")
+    return folder
+
+
+def test_code_that_needs_the_pipelines_own_package_is_found_good(
+    folder: Path, tmp_path: Path, make_wheel: Callable[[Path, str], None]
+) -> None:
+    make_wheel(tmp_path / "wheels", "1.0")
+    (folder / "requirements.txt").write_text(
+        f"--no-index\n--find-links {tmp_path / 'wheels'}\nshoelace==1.0\n"
+    )
+    with (folder / "model.py").open("a") as model:
+        model.write("\nimport shoelace\nprint(shoelace.VERSION)\n")
+    found = [(f.subject, f.state) for f in check_code(folder, {})]
+    assert found == [("packages", "ok"), ("code", "ok"), ("code", "ok"), ("metrics", "ok")]
+
+
+def test_requirements_that_cannot_be_met_are_an_error(folder: Path) -> None:
+    (folder / "requirements.txt").write_text("--no-index\nshoelace==1.0\n")
+    found = list(check_code(folder, {}))
+    assert {(f.subject, f.state) for f in found} == {("packages", "error")}
+    assert "shoes/requirements.txt: cannot be installed" in found[0].message
+
+
+def test_code_and_metrics_that_are_wrong_are_errors_with_their_place(folder: Path) -> None:
+    (finding,) = (f for f in check_code(folder, {"bless.metric": "beauty"}) if f.state == "error")
+    assert (finding.subject, "beauty" in finding.message) == ("metrics", True)
+    (folder / "model.py").write_text("import shoelace")
+    (finding,) = (f for f in check_code(folder, {}) if f.state == "error")
+    assert "No module named 'shoelace'" in finding.message
+    assert "model.py:1" in finding.message
+
+
+def test_code_that_kills_its_process_is_an_error(folder: Path) -> None:
+    (folder / "model.py").write_text("import os\nos._exit(7)")
+    (finding,) = check_code(folder, {})
+    assert (finding.state, "exit code 7" in finding.message) == ("error", True)
