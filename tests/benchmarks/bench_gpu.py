@@ -1,12 +1,12 @@
 """Step times by precision and XLA on one accelerator, and the share of what it can do at most.
 
-Run as `python tests/benchmarks/bench_gpu.py [--rounds N] [--small] [--table FILE]` on a machine
-with a GPU and TensorFlow's GPU wheel. Three models learn from TFRecord shards, streamed, by the
-product's own step: a convnet, ResNet50 and a large dense net; in float32, TF32, bfloat16 and
-float16, with XLA and without. The ceiling is a large matrix product in the same precision and the
-same run; the share compares floating-point operations a second (of the forward pass as TensorFlow's
-profiler counts them, times three). Without a GPU it runs on the CPU, small, and says so: that shows
-that it works, is no figure, and no table is written.
+Run as `python tests/benchmarks/bench_gpu.py [--rounds N] [--small] [--only MODEL ...]
+[--table FILE]` on a machine with a GPU and TensorFlow's GPU wheel. Three models learn from TFRecord
+shards, streamed, by the product's own step: a convnet, ResNet50 and a large dense net; in float32,
+TF32, bfloat16 and float16, with XLA and without. The ceiling is a large matrix product in the same
+precision and the same run; the share compares floating-point operations a second (of the forward
+pass as TensorFlow's profiler counts them, times three). Without a GPU it runs on the CPU, small,
+and says so: that shows that it works, is no figure, and no table is written.
 """
 
 import argparse
@@ -123,6 +123,7 @@ PRECISIONS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=LARGE, default=list(LARGE), metavar="MODEL")
     parser.add_argument("--small", action="store_true", help="to see that it works")
     parser.add_argument("--table", type=Path, help="write a Markdown table there")
     arguments = parser.parse_args()
@@ -131,18 +132,21 @@ def main() -> None:
     if not gpus:
         note = "no GPU: run on the CPU, small; this shows that it works and is no figure"
         print(json.dumps({"name": "note", "text": note}), flush=True)
-    sizes = LARGE if gpus and not arguments.small else SMALL
+    is_small = arguments.small or not gpus
+    sizes = {name: (SMALL if is_small else LARGE)[name] for name in arguments.only}
     rounds = arguments.rounds if gpus else 1
     with tempfile.TemporaryDirectory() as folder:
-        found = list(measure_all(Path(folder), sizes, rounds))
+        found = list(measure_all(Path(folder), sizes, rounds, is_small))
     if arguments.table is not None and gpus:
         arguments.table.write_text(table(device, found))
 
 
-def measure_all(folder: Path, sizes: dict[str, Size], rounds: int) -> Iterator[dict[str, Any]]:
+def measure_all(
+    folder: Path, sizes: dict[str, Size], rounds: int, is_small: bool
+) -> Iterator[dict[str, Any]]:
     """Yield a line for each model, precision and XLA on or off; print it too."""
     make_run = training_runs(folder)
-    ceilings = {name: ceiling(name, small=sizes is SMALL) for name in PRECISIONS}
+    ceilings = {name: ceiling(name, is_small) for name in PRECISIONS}
     for model, size in sizes.items():
         made = data_set(make_run, size)
         for precision in PRECISIONS:
@@ -198,10 +202,10 @@ def measure(made: Any, size: Size, trial: Trial, rounds: int) -> dict[str, Any]:
     }
 
 
-def ceiling(precision: str, small: bool) -> float:
+def ceiling(precision: str, is_small: bool) -> float:
     """Return floating-point operations a second of a large square matrix product."""
     tf.config.experimental.enable_tensor_float_32_execution(PRECISIONS[precision][1])
-    side = 512 if small else 8192
+    side = 512 if is_small else 8192
     left = tf.cast(tf.random.normal([side, side]), PRECISIONS[precision][2])
 
     @tf.function

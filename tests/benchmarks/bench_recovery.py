@@ -37,7 +37,7 @@ from operators.launchers.processes import under_mpirun
 
 CHECKPOINT_STEPS = 10
 STEP_SECONDS = 0.05  # of SLOW_MODEL
-SILENCE_SECONDS = 10.0  # train.step_timeout_seconds: after so long a process counts as hanging
+SILENCE_SECONDS = 10.0  # after so long a process counts as hanging; a step, after twice that
 LONGEST_SECONDS = 300.0
 
 Seconds = tuple[float, float]  # wall, CPU
@@ -80,7 +80,7 @@ def measure(case: Case, folder: Path, rounds: int) -> tuple[list[Seconds], Secon
         "train.strategy": case.strategy,
         "train.steps": 100_000,
         "train.checkpoint_every_steps": CHECKPOINT_STEPS,
-        "train.step_timeout_seconds": SILENCE_SECONDS,
+        "train.step_timeout_seconds": 2 * SILENCE_SECONDS,
     }
     made = training_runs(folder)(model=SLOW_MODEL, overrides=overrides)
     with contextlib.ExitStack() as jobs:
