@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,6 +46,13 @@ test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
+
+FAULTS := unit/components/test_checkpoints.py unit/components/train unit/operators/test_processes.py \
+	unit/operators/launchers integration/training/test_faults.py integration/training/test_feeding.py \
+	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py
+
+test-faults: setup ## fault and property tests of training and evaluation, three times in a row
+	@for round in 1 2 3; do $(BIN)/pytest $(addprefix tests/,$(FAULTS)) || exit 1; done
 
 test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFIG
 	@$(BIN)/pytest -m 'not images' tests/cluster
