@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +116,26 @@ def test_keep_policy_spares_the_newest_the_unjudged_and_the_best(
     assert sorted(left + removed) == list(range(1, 9))
     assert set(removed) == {s for s in judged if s <= 8 - keep and s != best}
     assert not any(run.checkpoint(step).exists() for step in removed)
+
+
+def test_one_snapshot_is_written_at_a_time_so_that_a_kill_loses_no_more():
+    begun, may_end = [], threading.Event()
+
+    def write(step: int, _: Snapshot) -> None:
+        begun.append(step)
+        assert may_end.wait(10)
+
+    writer = checkpoints.Writer(write)
+    writer.submit(10, Snapshot({}, {}))
+    second = threading.Thread(target=writer.submit, args=(20, Snapshot({}, {})))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    assert begun == [10]
+    may_end.set()
+    second.join(10)
+    writer.wait()
+    assert begun == [10, 20]
 
 
 # --- killed at any moment -----------------------------------------------------------------------
