@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-cluster test-images lint format bench bench-train bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -47,6 +47,13 @@ test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
 
+FAULTS := unit/components/test_checkpoints.py unit/components/train unit/operators/test_processes.py \
+	unit/operators/launchers integration/training/test_faults.py integration/training/test_feeding.py \
+	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py
+
+test-faults: setup ## fault and property tests of training and evaluation, three times in a row
+	@for round in 1 2 3; do $(BIN)/pytest $(addprefix tests/,$(FAULTS)) || exit 1; done
+
 test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFIG
 	@$(BIN)/pytest -m 'not images' tests/cluster
 
@@ -63,14 +70,20 @@ format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## the figures: one JSON line each
-	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+BENCH := $(BIN)/python tests/benchmarks
 
-bench-train: setup ## the figures of training: strategies, reading, checkpoints, resuming
-	@$(BIN)/python tests/benchmarks/bench_training.py
+bench: setup ## the figures of the chain on one machine: one JSON line each
+	@for name in airflow pipelines server envoy judge start; do $(BENCH)/bench_$$name.py || exit 1; done
+	@$(BENCH)/bench_training.py --only tracking resume
 
-bench-gpu: setup ## step times by precision and XLA; with a GPU and TensorFlow's wheel for it
-	@$(BIN)/python tests/benchmarks/bench_gpu.py
+bench-train: setup ## the figures of training: strategies, input, checkpoints, recovery, evaluation
+	@for name in training recovery evaluation; do $(BENCH)/bench_$$name.py || exit 1; done
+
+bench-all: bench bench-train ## these, and the optimiser's and Kubernetes' (hours)
+	@for name in optimize kubernetes jobs_on_kubernetes; do $(BENCH)/bench_$$name.py || exit 1; done
+
+bench-gpu: setup ## step times by precision and XLA; on a GPU, into docs/gpu.md
+	@$(BENCH)/bench_gpu.py --table docs/gpu.md
 
 lock: $(UV) ## make requirements/lock.txt anew from pyproject.toml, keeping what still fits
 	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +15,7 @@ from contract.errors import EXIT_DONE, SlipwayError
 from contract.layout import STEPS, PipelineLayout, RunLayout
 from contract.loader import PROJECT
 from contract.records.record import Result
+from contract.schema.cluster import ProcessJobConfig
 from contract.storage import local_path
 from operators.launchers.processes import command_line
 from operators.processes import StepProcess
@@ -63,6 +64,7 @@ class LocalRun:
     logs: Path
     environment: Mapping[str, str]
     is_deploying: bool
+    job: ProcessJobConfig = field(default_factory=ProcessJobConfig)
 
     @property
     def layout(self) -> RunLayout:
@@ -104,10 +106,11 @@ class LocalRun:
     def _start(self, step: str) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
         process = StepProcess(
-            command_line(replace(self.command, step=step), self.layout),
+            command_line(replace(self.command, step=step), self.layout, self.job),
             self.environment,
             PROJECT,
             self.layout.process_lock(step),
+            self.job.grace_seconds,
         )
         return _RunningStep(process, self._log(step))
 

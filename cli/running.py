@@ -118,7 +118,11 @@ def run_locally(command: "StepCommand") -> "Ending":
     from cli.local_run import LocalRun, expected_seconds
     from cli.services import read_stack, stack_environment
     from contract.loader import find_pipeline, load_pipeline, state_folder
-    from operators.environment import component_environment, install_requirements
+    from operators.environment import (
+        component_environment,
+        current_runtime,
+        install_requirements,
+    )
     from operators.housekeeping import local_logs, remove_old
 
     stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
@@ -130,6 +134,7 @@ def run_locally(command: "StepCommand") -> "Ending":
         logs=local_logs(home, command.pipeline) / command.run_id,
         environment={**component_environment(os.environ, packages), **stack_environment(stack)},
         is_deploying=stack is not None,
+        job=current_runtime().job,
     )
     if stack is None:
         say("No services are up: the run ends with the package. 'slipway up' starts them.")

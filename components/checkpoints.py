@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ TRAINING_FILE = "training.npz"
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+_FOLDER = re.compile(r"\.?(\d+)(\.tmp-.+)?")  # by its step; hidden while it is written
 _AUTOMATIC_NUMBER = re.compile(r"_\d+(?=/|$)")  # Keras counts layers of one kind in a process
 
 log = logging.getLogger("slipway")
@@ -183,15 +185,25 @@ def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
     """Remove judged checkpoints beyond the newest `keep`; return the steps removed.
 
     One without a verdict is never removed, nor is `best_step`: a later step may still choose it.
+    What kills have left of earlier ones, half written or half removed, goes too.
     """
     removed = []
-    for manifest in list_published(run)[:-keep]:
+    published = list_published(run)
+    for manifest in published[:-keep]:
         if manifest.step == best_step or not run.verdict(manifest.step).exists():
             continue
         run.checkpoint_manifest(manifest.step).unlink(missing_ok=True)
-        shutil.rmtree(run.checkpoint(manifest.step), ignore_errors=True)
         removed.append(manifest.step)
+    newest = max((manifest.step for manifest in published), default=0)
+    for folder in run.checkpoints.glob("*"):
+        found = _FOLDER.fullmatch(folder.name)
+        if found and int(found[1]) <= newest and _has_no_manifest(folder):
+            shutil.rmtree(folder, ignore_errors=True)
     return removed
+
+
+def _has_no_manifest(folder: Path) -> bool:
+    return folder.name.startswith(".") or not (folder / "manifest.json").exists()
 
 
 def _difference(

@@ -15,6 +15,7 @@ from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.loader import PROJECT, state_folder
 from contract.records.record import Result
+from contract.schema.cluster import ProcessJobConfig
 from contract.schema.pipeline import NotifyConfig
 from contract.storage import Attempt, local_path
 from operators.environment import component_environment, install_requirements
@@ -48,9 +49,12 @@ class ComponentOperator(BaseOperator):
 
     ui_color = "#e7f0fa"
 
-    def __init__(self, *, pipeline: PipelineRef, **kwargs: Any) -> None:
+    def __init__(
+        self, *, pipeline: PipelineRef, job: ProcessJobConfig | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
+        self.job = job or ProcessJobConfig()
         self._process: StepProcess | None = None
 
     def build(self, run_id: str, request: RunRequest) -> StepCommand:
@@ -81,7 +85,10 @@ class ComponentOperator(BaseOperator):
         return summary
 
     def on_kill(self) -> None:
-        """End the whole process group; called on a kill by the user and on a timeout."""
+        """End the whole process group; called on a kill by the user and on a timeout.
+
+        Airflow gives this five seconds; the group's guard then gives it the job's grace.
+        """
         if self._process is not None:
             self.log.warning("Ending process group %d", self._process.pid)
             self._process.stop()
@@ -97,7 +104,11 @@ class ComponentOperator(BaseOperator):
         packages = install_requirements(run.frozen_pipeline, state_folder())
         environment = component_environment(os.environ, packages)
         process = StepProcess(
-            command_line(command, run), environment, PROJECT, run.process_lock(command.step)
+            command_line(command, run, self.job),
+            environment,
+            PROJECT,
+            run.process_lock(command.step),
+            self.job.grace_seconds,
         )
         self._process, worker, complaints = process, os.getppid(), Complaints()
 

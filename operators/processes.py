@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contract.errors import ConflictError
+from contract.schema.cluster import ProcessJobConfig
 
 _GUARD = Path(__file__).with_name("guard.py")
-_GRACE_SECONDS = 3.0  # below the five seconds that Airflow gives `on_kill` before SIGKILL
 _TICK_SECONDS = 1.0
-_TAKEOVER_SECONDS = 30.0
+_TAKEOVER_SECONDS = 30.0  # beyond the grace
+_GRACE_SECONDS = ProcessJobConfig().grace_seconds
 _BLOCK_BYTES = 1 << 16
 
 
@@ -28,17 +29,23 @@ class StepProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, lock: Path
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        lock: Path,
+        grace_seconds: float = _GRACE_SECONDS,
     ) -> None:
-        """Start the command in a folder.
+        """Start the command in a folder; whoever ends it gives it a grace.
 
         Raises:
             ConflictError: If an earlier process of the same lock does not end.
         """
-        descriptor = _take_lock(lock)
+        self._grace_seconds = grace_seconds
+        descriptor = _take_lock(lock, grace_seconds)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(_GUARD), str(_GRACE_SECONDS), *command],
+                [sys.executable, "-I", str(_GUARD), str(grace_seconds), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -84,20 +91,20 @@ class StepProcess:
 
     def stop(self) -> None:
         """End the group: SIGTERM, a grace, SIGKILL."""
-        _end_group(self.pid, lambda: self._process.poll() is not None)
+        _end_group(self.pid, lambda: self._process.poll() is not None, self._grace_seconds)
 
 
-def _take_lock(path: Path) -> int:
+def _take_lock(path: Path, grace_seconds: float) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    until = time.monotonic() + _TAKEOVER_SECONDS
+    until = time.monotonic() + grace_seconds + _TAKEOVER_SECONDS
     while not _try_lock(descriptor):
         if time.monotonic() > until:
             os.close(descriptor)
             raise ConflictError(f"{path}: an earlier process of this step does not end")
         # The lock is held, so the group that is noted there lives: its number is not another's.
         if holder := os.pread(descriptor, 20, 0).strip():
-            _end_group(int(holder), lambda: _try_lock(descriptor))
+            _end_group(int(holder), lambda: _try_lock(descriptor), grace_seconds)
         time.sleep(0.05)
     return descriptor
 
@@ -110,9 +117,9 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _end_group(group: int, has_ended: Callable[[], bool]) -> None:
+def _end_group(group: int, has_ended: Callable[[], bool], grace_seconds: float) -> None:
     _signal_group(group, signal.SIGTERM)
-    until = time.monotonic() + _GRACE_SECONDS
+    until = time.monotonic() + grace_seconds
     while not has_ended() and time.monotonic() < until:
         time.sleep(0.05)
     _signal_group(group, signal.SIGKILL)

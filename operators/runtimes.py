@@ -13,7 +13,7 @@ OperatorFactory = Callable[..., Any]
 def step_operators(runtime: RuntimeConfig) -> dict[str, OperatorFactory]:
     """Return what makes the operator of each step, from `pipeline` and what Airflow wants."""
     if runtime.kubernetes is None:
-        return _local()
+        return {step: partial(made, job=runtime.job) for step, made in _local().items()}
     operators = _pods()
     return {step: partial(made, kubernetes=runtime.kubernetes) for step, made in operators.items()}
 

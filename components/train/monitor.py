@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,8 +12,9 @@ from components.tracking import Tracker
 from components.train.meter import Meter
 from components.train.progress import Progress
 from components.train.summaries import Summaries
-from components.train.team import ChiefTeam, Team
-from components.train.wire import PeerError
+from components.train.team import ChiefTeam, leave
+from components.train.watchdog import Watchdog
+from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.schema.training import TrainConfig
 
@@ -46,19 +45,21 @@ class Monitor:
         self._summaries = Summaries(watched.run.summaries)
         self._stalled_seconds = 0.0
         team = watched.team
-        self._watchdog = None if team is None else Watchdog(watched.config, team)
+        self._watchdog = (
+            Watchdog(watched.config, _give_up, dict)
+            if team is None
+            else Watchdog(watched.config, team.fail, team.figures)
+        )
 
     def start(self, step: int) -> None:
         """Begin at a step."""
         self._meter.start(step)
         self._progress.start()
-        if self._watchdog is not None:
-            self._watchdog.start(step)
+        self._watchdog.start(step)
 
     def stepped(self, step: int) -> None:
         """Take note that a step is done."""
-        if self._watchdog is not None:
-            self._watchdog.stepped(step)
+        self._watchdog.stepped(step)
         every = self._config.histogram_every_steps
         if every and step % every == 0:
             self._summaries.histograms(step, self._watched.model.trainable_variables)
@@ -99,47 +100,9 @@ class Monitor:
     def close(self) -> None:
         """Write what is buffered."""
         self._summaries.close()
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        self._watchdog.stop()
 
 
-class Watchdog:
-    """Fails the team when no step is done for `train.step_timeout_seconds`.
-
-    The first step may take `train.start_timeout_seconds`: it is traced and compiled.
-    """
-
-    def __init__(self, config: TrainConfig, team: Team) -> None:
-        self._config = config
-        self._team = team
-        self._limit = config.start_timeout_seconds
-        self._stopped = threading.Event()
-        self._last = (time.monotonic(), 0)
-
-    def start(self, step: int) -> None:
-        """Begin to watch."""
-        self._last = (time.monotonic(), step)
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def stepped(self, step: int) -> None:
-        """Be content."""
-        self._last = (time.monotonic(), step)
-        self._limit = self._config.step_timeout_seconds
-
-    def stop(self) -> None:
-        """Watch no more."""
-        self._stopped.set()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(0.2):
-            at, step = self._last
-            if time.monotonic() - at > self._limit:
-                self._team.fail(PeerError(self._words(step)))
-                return
-
-    def _words(self, step: int) -> str:
-        words = f"no step for {self._limit:g} s after step {step} (train.step_timeout_seconds)"
-        if isinstance(self._team, ChiefTeam):
-            others = [f"{n} at {f.get('step', 0):.0f}" for n, f in self._team.figures().items()]
-            words += f"; the others' last steps: {', '.join(others)}"
-        return f"{words}; training must start again from the last checkpoint"
+def _give_up(error: SlipwayError) -> None:
+    log.error("train: %s", error)
+    leave(error.exit_code)

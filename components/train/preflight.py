@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import TrainConfig
 
 _NEWEST_HOROVOD_TENSORFLOW = (2, 16)  # horovod/horovod stopped building from there on
 
@@ -22,6 +23,12 @@ def training_warnings(config: PipelineConfig) -> Iterator[str]:
     """Yield a sentence for what cannot be here, but can be where the workers have GPUs."""
     if config.train.all_reduce == "nccl" and not _has_gpus():
         yield "train.all_reduce: nccl works between GPUs, and this machine has none: see 'ring'"
+    if _drives_one_device(config.train) and (gpus := _gpus()) > 1:
+        yield (
+            f"train.strategy: {config.train.strategy} drives one GPU in each process, and this "
+            f"machine has {gpus}: start a process for each (CUDA_VISIBLE_DEVICES), or see "
+            "'mirrored', and train.all_reduce: nccl"
+        )
     if config.train.precision == "mixed_float16" and not _has_gpus():
         yield (
             "train.precision: mixed_float16 is slower than float32 on CPUs, and this machine has "
@@ -52,10 +59,20 @@ def _mpi_problems() -> Iterator[str]:
         yield f"train.strategy: mpi: mpi4py does not load MPI's library: {error}"
 
 
+def _drives_one_device(train: TrainConfig) -> bool:
+    return train.strategy != "mirrored" and (
+        train.strategy != "multi_worker" or train.all_reduce == "ring"
+    )
+
+
 def _has_gpus() -> bool:
+    return _gpus() > 0
+
+
+def _gpus() -> int:
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 def _installed() -> dict[str, str]:

@@ -77,7 +77,7 @@ def chief_session(config: TrainConfig, role: Role, run: RunLayout) -> Iterator[S
     replaceable = frozenset[str]()
     if not config.is_synchronous:
         replaceable = _REPLACEABLE.get(config.strategy, replaceable)
-    silence = min(_SILENCE_SECONDS, config.step_timeout_seconds)
+    silence = min(_SILENCE_SECONDS, config.step_timeout_seconds / 2)  # before the step is too long
     settings = TeamSettings(_job(run), config.start_timeout_seconds, silence, replaceable)
     team = ChiefTeam(role, settings, listener)
     code, reason = 1, "it failed"

@@ -80,7 +80,14 @@ def open_strategy(
     elif config.strategy == "multi_worker" and (all_reduce := _all_reduce(config)) != "ring":
         strategy = _tensorflows(all_reduce, collective, hosts)
     else:
-        strategy = PeerStrategy(collective, _devices()[0])
+        own, *idle = _devices()
+        if idle:
+            log.warning(
+                "train: this process drives %s alone; %d more stay idle: start a process for each "
+                "(CUDA_VISIBLE_DEVICES), or use train.all_reduce: nccl",
+                *(own, len(idle)),
+            )
+        strategy = PeerStrategy(collective, own)
     log.info("train: strategy %s, %d replica(s)", config.strategy, strategy.num_replicas_in_sync)
     return strategy
 

@@ -20,7 +20,7 @@ from typing import Any
 from components.train.listener import Listener, call
 from components.train.wire import Connection, Message, PeerError
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
-from contract.roles import Role
+from contract.roles import Role, hangs
 
 BEAT_SECONDS = 1.0
 _LEAVE_SECONDS = 10.0  # for the main thread to end by itself after a failure
@@ -98,9 +98,14 @@ class Team:
     def _leave_at_last(self, error: SlipwayError) -> None:
         time.sleep(_LEAVE_SECONDS)
         log.error("train: %s: the main thread did not end: leaving", self.name)
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(error.exit_code)
+        leave(error.exit_code)
+
+
+def leave(exit_code: int) -> None:
+    """End this process now, from whatever thread: its main thread hangs."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(exit_code)
 
 
 @dataclass
@@ -228,13 +233,8 @@ class ChiefTeam(Team):
                 silent = time.monotonic() - member.heard_at
                 if silent > self.settings.silence_seconds:
                     step = member.figures.get("step", 0)
-                    self._lose(
-                        member,
-                        PeerError(
-                            f"{member.name} hangs: not heard of for {silent:.0f} s, its last step "
-                            f"was {step:.0f}"
-                        ),
-                    )
+                    why = f"not heard of for {silent:.0f} s, its last step was {step:.0f}"
+                    self._lose(member, PeerError(hangs(member.name, why)))
 
     def _lose(self, member: _Member, error: PeerError) -> None:
         with self._changed:

@@ -84,16 +84,26 @@ class PodConfig(ClusterSection):
         return merged
 
 
-class JobConfig(ClusterSection):
-    """How a training job of several pods is started, restarted and cleaned up."""
+class ProcessJobConfig(ClusterSection):
+    """How a training job is restarted and stopped, wherever its processes run."""
 
-    kind: JobKind = Field("pods", description="'pods' needs no operator in the cluster.")
     max_restarts: Annotated[int, Field(ge=0, le=100)] = Field(
         3, description="Of each role, over the life of one job."
     )
     restart_backoff_seconds: Annotated[float, Field(gt=0.0)] = Field(
         2.0, description="Before the first restart; doubles with each, to a minute."
     )
+    grace_seconds: Annotated[int, Field(ge=0)] = Field(
+        5,
+        description="Between SIGTERM and SIGKILL: for the step under way and its checkpoint; a "
+        "freed GPU waits for it.",
+    )
+
+
+class JobConfig(ProcessJobConfig):
+    """How a training job of several pods is started, restarted and cleaned up."""
+
+    kind: JobKind = Field("pods", description="'pods' needs no operator in the cluster.")
     start_deadline_seconds: Annotated[float, Field(gt=0.0)] = Field(
         600.0, description="All pods run by then, or the job fails and says what they wait for."
     )
@@ -102,9 +112,6 @@ class JobConfig(ClusterSection):
     )
     ttl_seconds: Annotated[int, Field(ge=1)] = Field(
         3600, description="What nobody looks after for so long is removed by the reaper."
-    )
-    grace_seconds: Annotated[int, Field(ge=0)] = Field(
-        5, description="Between SIGTERM and SIGKILL; a freed GPU waits for it."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 2222
 

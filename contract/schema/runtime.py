@@ -8,7 +8,7 @@ from pydantic import (
     model_validator,
 )
 
-from contract.schema.cluster import KubernetesConfig
+from contract.schema.cluster import KubernetesConfig, ProcessJobConfig
 from contract.schema.section import Count, Section
 
 
@@ -18,12 +18,17 @@ class RuntimeConfig(Section):
     kind: Literal["local", "kubernetes"] = "local"
     root: str = Field("", description="Artifact root; '<state folder>/artifacts' if empty.")
     max_parallel_components: Count = 2
+    job: ProcessJobConfig = Field(
+        ProcessJobConfig(), description="Of kind 'local'; pods have theirs in 'kubernetes'."
+    )
     kubernetes: KubernetesConfig | None = Field(None, description="Of kind 'kubernetes' only.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.kind == "kubernetes") != (self.kubernetes is not None):
             raise ValueError("section 'kubernetes' belongs to kind 'kubernetes', and only there")
+        if self.kind == "kubernetes" and "job" in self.model_fields_set:
+            raise ValueError("section 'job' belongs to kind 'local'; expected kubernetes.job")
         if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
             raise ValueError(
                 "root: pods and Airflow meet there: expected an absolute path on a shared volume, "

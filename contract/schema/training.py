@@ -70,7 +70,9 @@ class TrainConfig(Section):
         600.0, description="For all processes to be there, and for the first step (compilation)."
     )
     step_timeout_seconds: Seconds = Field(
-        300.0, description="A step of several processes that takes longer counts as hanging."
+        300.0,
+        description="A step that takes longer, callbacks and checkpoint included, counts as "
+        "hanging: the training ends, to be started again.",
     )
     histogram_every_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="Histograms of the weights for TensorBoard; 0: none."

@@ -14,22 +14,27 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from contract.command import StepCommand
 from contract.errors import EXIT_UNEXPECTED, ConfigError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.schema.cluster import JobConfig, Role
+from contract.roles import hanging
+from contract.schema.cluster import JobConfig, ProcessJobConfig, Role
 from operators.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 from operators.log_lines import prefixed
 
 _POLL_SECONDS = 0.05
-_GRACE_SECONDS = 2.0  # below that of StepProcess, which ends this process too
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+_END_SECONDS = 2.0  # for what is left of a job that is over, or starts again: nothing to save
 
 
-def command_line(command: StepCommand, run: RunLayout) -> list[str]:
+def command_line(
+    command: StepCommand, run: RunLayout, settings: ProcessJobConfig | None = None
+) -> list[str]:
     """Return what runs a step on this machine: one process, or a job of several.
 
     Raises:
@@ -38,7 +43,8 @@ def command_line(command: StepCommand, run: RunLayout) -> list[str]:
     if not run.frozen_pipeline.exists():
         return command.arguments()
     name = f"{command.pipeline}-{command.step}"
-    job = job_of(name, command, load_frozen(run), JobConfig(), sys.executable)
+    job_settings = JobConfig(**settings.model_dump()) if settings else JobConfig()
+    job = job_of(name, command, load_frozen(run), job_settings, sys.executable)
     if job is not None and job.is_mpi:
         job = under_mpirun(job)
     elif job is None or job.is_alone:
@@ -56,10 +62,10 @@ def under_mpirun(job: JobSpec) -> JobSpec:
     options = ["--oversubscribe", "--bind-to", "none", "--tag-output"]
     if os.geteuid() == 0:
         options.append("--allow-run-as-root")
-    # The ranks leave mpirun's process group; so they are made to die with it.
-    ranks = ["-n", str(job.replicas["worker"]), "setpriv", "--pdeathsig", "KILL", *job.command]
-    command = (mpirun, *options, *ranks)
-    return job.model_copy(update={"command": command, "replicas": {"chief": 1}, "is_mpi": False})
+    # The ranks leave mpirun's process group, and it leaves ours; so they are made to die in turn.
+    ranks = ["-n", str(job.replicas["worker"]), *_DIE_WITH_PARENT, *job.command]
+    command = (*_DIE_WITH_PARENT, mpirun, *options, *ranks)
+    return job.model_copy(update={"command": command, "replicas": {"chief": 1}})
 
 
 @dataclass
@@ -68,7 +74,7 @@ class ProcessJob:
 
     job: JobSpec
     used: dict[Role, int] = field(default_factory=dict)
-    is_stopping: bool = False
+    stop_at: float | None = None  # when whatever still runs is killed, once a signal has come
     _running: dict[Replica, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     _addresses: dict[Replica, str] = field(default_factory=dict)
     _ends: list[End] = field(default_factory=list)
@@ -83,25 +89,27 @@ class ProcessJob:
         finally:
             self._stop(tuple(self._running))
             for reader in self._readers:
-                reader.join(timeout=_GRACE_SECONDS)
+                reader.join(timeout=_END_SECONDS)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """Start nothing more and pass the signal on; the chief then saves what it has."""
         del frame
-        self.is_stopping = True
+        self.stop_at = self.stop_at or time.monotonic() + self.job.settings.grace_seconds
         for process in self._running.values():
-            process.send_signal(signum)
+            for pid in _ranks(process.pid) if self.job.is_mpi else (process.pid,):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
 
     def _follow(self) -> JobEnd:
         while True:
             time.sleep(_POLL_SECONDS)
             self._note_ends()
-            if self.is_stopping and not self._running:
+            if self.stop_at is not None and (not self._running or time.monotonic() > self.stop_at):
                 return JobEnd(EXIT_UNEXPECTED, "stopped from outside")
             decision = decide(self.job, self._ends, self.used)
             if isinstance(decision, JobEnd):
                 return decision
-            if decision is not None and not self.is_stopping:
+            if decision is not None and self.stop_at is None:
                 self._restart(decision)
 
     def _note_ends(self) -> None:
@@ -119,7 +127,7 @@ class ProcessJob:
         time.sleep(restart.after_seconds)
         self.used = dict(restart.used)
         self._ends = [end for end in self._ends if end.replica not in restart.replicas]
-        if not self.is_stopping:
+        if self.stop_at is None:
             self._start(restart.replicas)
 
     def _start(self, replicas: tuple[Replica, ...]) -> None:
@@ -133,10 +141,11 @@ class ProcessJob:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=self.job.is_mpi,
             )
             self._running[replica] = process
             name = "" if self.job.is_alone else str(replica)
-            reader = threading.Thread(target=_copy, args=(process, name), daemon=True)
+            reader = threading.Thread(target=self._copy, args=(process, name), daemon=True)
             reader.start()
             self._readers.append(reader)
 
@@ -148,16 +157,36 @@ class ProcessJob:
             "TF_CONFIG": tf_config(self.job, replica, self._addresses.__getitem__),
         }
 
+    def _copy(self, process: "subprocess.Popen[bytes]", name: str) -> None:
+        """Copy a replica's output; kill who hangs by the chief's words: its end is then noted."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            _write(prefixed(text, name) if name else text)
+            if name == str(self.job.chief) and (hung := hanging(text)):
+                for replica, one in list(self._running.items()):
+                    if str(replica) == hung:
+                        one.kill()
+
     def _stop(self, replicas: tuple[Replica, ...]) -> None:
         processes = [self._running.pop(replica) for replica in replicas]
         for process in processes:
             process.terminate()
-        until = time.monotonic() + _GRACE_SECONDS
+        until = time.monotonic() + _END_SECONDS
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+
+def _ranks(mpirun: int) -> list[int]:
+    """Return the processes that `mpirun` has started, else itself.
+
+    It would pass SIGTERM on too, but only after a second, and a second before SIGKILL.
+    """
+    children = Path(f"/proc/{mpirun}/task/{mpirun}/children").read_text().split()
+    return [int(pid) for pid in children] or [mpirun]
 
 
 def free_ports(count: int) -> list[int]:
@@ -167,13 +196,6 @@ def free_ports(count: int) -> list[int]:
         for listener in listeners:
             listener.bind(("127.0.0.1", 0))
         return [int(listener.getsockname()[1]) for listener in listeners]
-
-
-def _copy(process: "subprocess.Popen[bytes]", name: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        text = line.decode(errors="replace").rstrip()
-        _write(prefixed(text, name) if name else text)
 
 
 def _say(level: str, text: str) -> None:

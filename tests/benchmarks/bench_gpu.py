@@ -1,12 +1,12 @@
 """Step times by precision and XLA on one accelerator, and the share of what it can do at most.
 
-Run as `python tests/benchmarks/bench_gpu.py [--rounds N] [--small] [--table FILE]` on a machine
-with a GPU and TensorFlow's GPU wheel. Three models learn from TFRecord shards by the product's own
-step: a convnet, ResNet50 and a large dense net; in float32, TF32, bfloat16 and float16, with XLA
-and without. The ceiling is a large matrix product in the same precision and the same run; the
-share compares floating-point operations a second (of the forward pass as TensorFlow's profiler
-counts them, times three). Without a GPU it runs on the CPU, small, and says so: that shows that it
-works, and is no figure.
+Run as `python tests/benchmarks/bench_gpu.py [--rounds N] [--small] [--only MODEL ...]
+[--table FILE]` on a machine with a GPU and TensorFlow's GPU wheel. Three models learn from TFRecord
+shards, streamed, by the product's own step: a convnet, ResNet50 and a large dense net; in float32,
+TF32, bfloat16 and float16, with XLA and without. The ceiling is a large matrix product in the same
+precision and the same run; the share compares floating-point operations a second (of the forward
+pass as TensorFlow's profiler counts them, times three). Without a GPU it runs on the CPU, small,
+and says so: that shows that it works, is no figure, and no table is written.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from support import training_runs  # noqa: E402
 from components.examples import example_source  # noqa: E402
 from components.models import head_outputs  # noqa: E402
 from components.train.collectives import Alone  # noqa: E402
-from components.train.feeding import Order, open_feed  # noqa: E402
+from components.train.feeding import Order, open_feed, plan_lanes  # noqa: E402
 from components.train.learner import Learner, make_learner, step_function  # noqa: E402
 from components.train.strategies import open_strategy  # noqa: E402
 
@@ -91,6 +91,14 @@ class Size:
     steps: int
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One way to train a model."""
+
+    precision: str
+    is_compiled: bool
+
+
 LARGE = {
     "convnet": Size(CONVNET, 64, 512, 2048, 40),
     "resnet50": Size(RESNET, 224, 128, 512, 30),
@@ -115,6 +123,7 @@ PRECISIONS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=LARGE, default=list(LARGE), metavar="MODEL")
     parser.add_argument("--small", action="store_true", help="to see that it works")
     parser.add_argument("--table", type=Path, help="write a Markdown table there")
     arguments = parser.parse_args()
@@ -123,22 +132,26 @@ def main() -> None:
     if not gpus:
         note = "no GPU: run on the CPU, small; this shows that it works and is no figure"
         print(json.dumps({"name": "note", "text": note}), flush=True)
-    sizes = LARGE if gpus and not arguments.small else SMALL
+    is_small = arguments.small or not gpus
+    sizes = {name: (SMALL if is_small else LARGE)[name] for name in arguments.only}
     rounds = arguments.rounds if gpus else 1
     with tempfile.TemporaryDirectory() as folder:
-        found = list(measure_all(Path(folder), sizes, rounds))
-    if arguments.table is not None:
+        found = list(measure_all(Path(folder), sizes, rounds, is_small))
+    if arguments.table is not None and gpus:
         arguments.table.write_text(table(device, found))
 
 
-def measure_all(folder: Path, sizes: dict[str, Size], rounds: int) -> Iterator[dict[str, Any]]:
+def measure_all(
+    folder: Path, sizes: dict[str, Size], rounds: int, is_small: bool
+) -> Iterator[dict[str, Any]]:
     """Yield a line for each model, precision and XLA on or off; print it too."""
     make_run = training_runs(folder)
-    ceilings = {name: ceiling(name, small=sizes is SMALL) for name in PRECISIONS}
+    ceilings = {name: ceiling(name, is_small) for name in PRECISIONS}
     for model, size in sizes.items():
+        made = data_set(make_run, size)
         for precision in PRECISIONS:
             for is_compiled in (False, True):
-                line = measure(make_run, size, precision, is_compiled, rounds)
+                line = measure(made, size, Trial(precision, is_compiled), rounds)
                 line["ceiling_tflops"] = round(ceilings[precision] / 1e12, 3)
                 line["ceiling_ratio"] = round(line.pop("flops_per_second") / ceilings[precision], 4)
                 line = {"name": f"{model}_{precision}{'_xla' if is_compiled else ''}", **line}
@@ -146,29 +159,30 @@ def measure_all(folder: Path, sizes: dict[str, Size], rounds: int) -> Iterator[d
                 yield line
 
 
-def measure(
-    make_run: Callable[..., Any], size: Size, precision: str, is_compiled: bool, rounds: int
-) -> dict[str, Any]:
-    """Return medians of a step's milliseconds, examples/s and the share that waits for input."""
-    policy, uses_tf32, _ = PRECISIONS[precision]
-    tf.config.experimental.enable_tensor_float_32_execution(uses_tf32)
-    overrides = {
-        "train.batch_size": size.batch,
-        "train.precision": policy,
-        "train.jit_compile": is_compiled,
-    }
-    made = make_run(
+def data_set(make_run: Callable[..., Any], size: Size) -> Any:
+    """Write the shards of one model's trials, and its code."""
+    return make_run(
         model=MODEL + size.code,
-        overrides=overrides,
+        overrides={"train.batch_size": size.batch},
         pipeline=PIPELINE.format(side=size.side),
         spec={"image": tf.io.FixedLenFeature([size.side, size.side, 3], tf.float32)},
         rows=lambda split: _rows(size, split),
     )
-    source = example_source(made.run, made.config, made.record, "train")
-    strategy = open_strategy(made.config.train, Alone())
-    learner = make_learner(made.config, made.run.frozen_pipeline, made.graph, strategy)
+
+
+def measure(made: Any, size: Size, trial: Trial, rounds: int) -> dict[str, Any]:
+    """Return medians of a step's milliseconds, examples/s and the share that waits for input."""
+    policy, uses_tf32, _ = PRECISIONS[trial.precision]
+    tf.config.experimental.enable_tensor_float_32_execution(uses_tf32)
+    changes = {"precision": policy, "jit_compile": trial.is_compiled}
+    train = made.config.train.model_copy(update=changes)
+    config = made.config.model_copy(update={"train": train})
+    source = example_source(made.run, config, made.record, "train")
+    strategy = open_strategy(train, Alone())
+    learner = make_learner(config, made.run.frozen_pipeline, made.graph, strategy)
     step = step_function(learner, size.batch)
-    batches = iter(open_feed(source, Order(size.batch, seed=1)).batches())
+    order = Order(size.batch, seed=1, lanes=plan_lanes(size.batch, len(source.shards), 1))
+    batches = iter(open_feed(source, order).batches())
     for _ in range(WARM_STEPS):
         float(step(batches)["loss"])
     times, waits = [], []
@@ -188,10 +202,10 @@ def measure(
     }
 
 
-def ceiling(precision: str, small: bool) -> float:
+def ceiling(precision: str, is_small: bool) -> float:
     """Return floating-point operations a second of a large square matrix product."""
     tf.config.experimental.enable_tensor_float_32_execution(PRECISIONS[precision][1])
-    side = 512 if small else 8192
+    side = 512 if is_small else 8192
     left = tf.cast(tf.random.normal([side, side]), PRECISIONS[precision][2])
 
     @tf.function

@@ -1,12 +1,14 @@
 """What training costs: several processes, reading, checkpoints, tracking, a kill.
 
-Run as `python tests/benchmarks/bench_training.py [--rounds N] [--only NAME]`. Each figure has its
-peer in the same run:
+Run as `python tests/benchmarks/bench_training.py [--rounds N] [--only NAME ...]`. Each figure has
+its peer in the same run:
 
 scaling     examples/s of two processes that train together, over two that train side by side, each
             its own model: on a small convnet and on 25 million parameters, by each strategy. The
             peer is TensorFlow's own MultiWorkerMirroredStrategy, in the same loop.
-input       parsed examples/s of the convnet's data, and the share of a step that waits for input.
+input       parsed examples/s of the convnet's data; the peer is tf.data's usual pipeline on the
+            same shards, the limit reads them and does not parse: what disk and gzip allow. And the
+            share of a step that waits for input.
 checkpoint  how long training stands still for a checkpoint, by step time; the peer writes it first.
 tracking    milliseconds a step; the peers track not at all, or wait for MLflow's answer.
 resume      what a kill -9 costs; the peer starts again from nothing.
@@ -40,7 +42,7 @@ from mlflow.entities import Metric  # noqa: E402
 from support import emit, training_runs  # noqa: E402
 
 from components import checkpoints  # noqa: E402
-from components.examples import example_source  # noqa: E402
+from components.examples import ExampleSource, example_source, parser  # noqa: E402
 from components.tracking import Tracker, open_tracker  # noqa: E402
 from components.train.collectives import Alone  # noqa: E402
 from components.train.engines import InStep  # noqa: E402
@@ -94,11 +96,11 @@ def main() -> None:
         "tracking": bench_tracking,
         "resume": bench_resume,
     }
-    parser.add_argument("--only", choices=benches)
+    parser.add_argument("--only", nargs="+", choices=benches, default=list(benches))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, bench in benches.items():
-            if arguments.only in (None, name):
+            if name in arguments.only:
                 bench(Path(folder) / name, arguments.rounds)
 
 
@@ -145,6 +147,7 @@ def build_model(features, hyperparameters):  # 25.0 million parameters
 MODELS = {"convnet": (CONVNET, 120, 0.85), "dense_25m": (DENSE, 24, 0.4)}
 ROWS = 4096
 BATCH = 64  # of one process
+READ = 512  # examples a batch, where reading alone is measured
 
 TWO = ("chief-0", "worker-0")
 TOGETHER = {"train.strategy": "multi_worker", "train.batch_size": 2 * BATCH}
@@ -282,23 +285,48 @@ def bench_input(folder: Path, rounds: int) -> None:
     make_run = training_runs(folder)
     made = make_run(model=CONVNET, pipeline=IMAGES, spec=SPEC, rows=_images)
     source = example_source(made.run, made.config, made.record, "train")
-    for name, lanes in (("streamed", 2), ("memory", 0)):
-        rates = []
-        for _ in range(rounds):
-            batches = open_feed(source, Order(512, seed=1, lanes=lanes)).batches()
-            iterator, cpu = iter(batches), time.process_time()
-            next(iterator)
-            started, steps = time.perf_counter(), 8 * 6
-            for _ in range(steps):
-                next(iterator)
-            wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-            rates.append((512 * steps / wall, 512 * steps / cpu))
-        for position, kind in enumerate(("wall", "cpu")):
-            rate = statistics.median(found[position] for found in rates)
-            emit(f"parsed_examples_{name}_{kind}", rate, PARSED_GOAL, PARSED_GOAL, "1/s")
+    readers: dict[str, Callable[[], tf.data.Dataset]] = {
+        "streamed": lambda: open_feed(source, Order(READ, seed=1, lanes=2)).batches(),
+        "memory": lambda: open_feed(source, Order(READ, seed=1)).batches(),
+        "peer": lambda: _usual(source),
+        "limit": lambda: _records(source).repeat().batch(READ).prefetch(tf.data.AUTOTUNE),
+    }
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+    for _ in range(rounds):
+        for name, open_reader in readers.items():
+            rates[name].append(_examples_read(open_reader()))
+    for position, kind in enumerate(("wall", "cpu")):
+        rate = {n: statistics.median(r[position] for r in found) for n, found in rates.items()}
+        for name in ("streamed", "memory"):
+            figure = f"parsed_examples_{name}_{kind}"
+            emit(figure, rate[name], rate["peer"], rate["limit"], "1/s", goal=PARSED_GOAL)
     figures = _figures_of(make_run, {"train.steps": 80, "train.log_every_steps": 10})
     waits = [f["input_wait_ratio"] for f in figures][2:]
     emit("convnet_input_wait", statistics.median(waits), 0.0, 0.05, "ratio of step")
+
+
+def _examples_read(batches: tf.data.Dataset) -> tuple[float, float]:
+    """Return examples a second, and a CPU second, after the first batch."""
+    iterator, steps = iter(batches), 6 * ROWS // READ
+    next(iterator)
+    started, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        next(iterator)
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return READ * steps / wall, READ * steps / cpu
+
+
+def _usual(source: ExampleSource) -> tf.data.Dataset:
+    """The peer: tf.data as its guides have it, shuffled across the shards."""
+    whole = _records(source).shuffle(20_000, seed=1).repeat().batch(READ)
+    parse = parser(source.spec)
+    return whole.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _records(source: ExampleSource) -> tf.data.Dataset:
+    """The limit, but for its batches: serialized examples, of all shards beside each other."""
+    names = [str(shard) for shard in source.shards]
+    return tf.data.TFRecordDataset(names, "GZIP", num_parallel_reads=len(names))
 
 
 def bench_checkpoint(folder: Path, rounds: int) -> None:

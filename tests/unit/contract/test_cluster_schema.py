@@ -7,7 +7,7 @@ import yaml
 
 from contract.errors import ConfigError
 from contract.loader import load_runtime, validate
-from contract.schema.cluster import KubernetesConfig, PodConfig
+from contract.schema.cluster import JobConfig, KubernetesConfig, PodConfig
 from contract.schema.runtime import RuntimeConfig
 
 
@@ -98,6 +98,15 @@ def test_a_root_that_pods_cannot_share_is_refused() -> None:
     raw = {"kind": "kubernetes", "root": "", "kubernetes": kubernetes().model_dump(mode="json")}
     with pytest.raises(ConfigError, match="expected an absolute path on a shared volume"):
         validate(RuntimeConfig, raw, "kubernetes.yaml")
+
+
+def test_a_local_runtime_has_a_job_section_and_pods_have_their_own() -> None:
+    local = validate(RuntimeConfig, {"job": {"grace_seconds": 40}}, "local.yaml")
+    assert local.job.grace_seconds == 40
+    assert RuntimeConfig().job.grace_seconds == JobConfig().grace_seconds
+    raw = {"kind": "kubernetes", "root": "/a", "kubernetes": kubernetes().model_dump(mode="json")}
+    with pytest.raises(ConfigError, match="belongs to kind 'local'; expected kubernetes.job"):
+        validate(RuntimeConfig, raw | {"job": {"grace_seconds": 40}}, "kubernetes.yaml")
 
 
 def test_the_section_and_the_kind_belong_together() -> None:

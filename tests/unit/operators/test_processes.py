@@ -11,8 +11,9 @@ import pytest
 from operators.processes import StepProcess
 
 
-def start(script: str, folder: Path, lock: str = "lock") -> StepProcess:
-    return StepProcess([sys.executable, "-c", script], os.environ, folder, folder / lock)
+def start(script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0) -> StepProcess:
+    command = [sys.executable, "-c", script]
+    return StepProcess(command, os.environ, folder, folder / lock, grace_seconds)
 
 
 def nothing() -> None:
@@ -99,11 +100,32 @@ def family(folder: Path) -> list[int]:
 
 
 def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(tmp_path: Path) -> None:
-    process = start(STUBBORN_FAMILY, tmp_path)
+    process = start(STUBBORN_FAMILY, tmp_path, grace_seconds=0.2)
     pids = family(tmp_path)
     process.stop()
     wait_for(lambda: not any(map(is_alive, pids)))
     assert process.wait() != 0
+
+
+@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(5.0, True), (0.1, False)])
+def test_what_a_command_does_on_sigterm_has_the_jobs_grace(
+    tmp_path: Path, grace_seconds: float, is_saved: bool
+) -> None:
+    script = """
+import pathlib, signal, time
+def save(*_):
+    time.sleep(0.5)
+    pathlib.Path("saved").touch()
+    raise SystemExit(1)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("ready").touch()
+time.sleep(600)
+"""
+    process = start(script, tmp_path, grace_seconds=grace_seconds)
+    wait_for((tmp_path / "ready").exists)
+    process.stop()
+    assert process.wait() != 0
+    assert (tmp_path / "saved").exists() == is_saved
 
 
 def test_the_group_ends_when_its_starter_is_killed(tmp_path: Path) -> None:

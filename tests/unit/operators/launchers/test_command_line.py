@@ -10,6 +10,7 @@ from contract.command import StepCommand
 from contract.errors import ConfigError
 from contract.layout import RunLayout
 from contract.loader import find_pipeline, freeze_pipeline
+from contract.schema.cluster import ProcessJobConfig
 from operators.job_spec import JobSpec
 from operators.launchers.processes import command_line
 
@@ -49,9 +50,20 @@ def test_ranks_run_under_mpirun_and_die_with_it(
     job = job_of(command_of(tmp_path / "root", strategy="mpi", workers=4))
     assert job.replicas == {"chief": 1}
     words = list(job.command)
-    assert words[0] == str(mpirun)
+    assert words[:4] == ["setpriv", "--pdeathsig", "KILL", str(mpirun)]
     at = words.index("-n")
     assert words[at : at + 5] == ["-n", "4", "setpriv", "--pdeathsig", "KILL"]
+
+
+def test_the_runtimes_job_settings_are_the_launchers(tmp_path: Path) -> None:
+    run = RunLayout(tmp_path, "digits", "r1")
+    freeze_pipeline(find_pipeline("digits"), run, {"train.strategy": "multi_worker"})
+    settings = ProcessJobConfig(grace_seconds=40, max_restarts=7)
+    command = command_line(StepCommand("train", "digits", "r1", str(tmp_path)), run, settings)
+    assert (job_of(command).settings.grace_seconds, job_of(command).settings.max_restarts) == (
+        40,
+        7,
+    )
 
 
 def test_mpi_without_mpirun_is_refused_with_the_remedy(

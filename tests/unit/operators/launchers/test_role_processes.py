@@ -1,13 +1,18 @@
 """Several roles on one machine: real processes, small scripts in the trainer's place."""
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from contract.roles import hangs
 from contract.schema.cluster import JobConfig
 from operators.job_spec import JobSpec
+from operators.launchers.processes import under_mpirun
 from operators.processes import StepProcess
 
 PROJECT = Path(__file__).parents[4]
@@ -24,9 +29,12 @@ def start(script: str, folder: Path, **changes: Any) -> StepProcess:
         "settings": JobConfig(max_restarts=1, restart_backoff_seconds=0.1),
     }
     job = JobSpec(**{**given, **changes})
+    if job.is_mpi:
+        job = under_mpirun(job)
     command = [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
-    return StepProcess(command, environment, folder, folder / "lock")
+    grace = job.settings.grace_seconds
+    return StepProcess(command, environment, folder, folder / "lock", grace)
 
 
 def run(script: str, folder: Path, **changes: Any) -> tuple[int, str]:
@@ -94,6 +102,20 @@ def test_a_replaceable_worker_comes_back_alone_at_its_address(tmp_path: Path) ->
     assert len(set((tmp_path / "at-worker-0").read_text().split())) == 1
 
 
+def test_a_replica_that_hangs_by_the_chiefs_words_is_killed_and_replaced(tmp_path: Path) -> None:
+    hang = hangs("worker-0", "not heard of for 8 s, its last step was 5")
+    script = COUNT + (
+        "if role == 'chief':\n"
+        "    while not os.path.exists('worker-0'): time.sleep(0.05)\n"
+        f"    print('train: {hang}; training goes on without it', flush=True)\n"
+        "    while len(open('worker-0').read()) < 2: time.sleep(0.05)\n"
+        "else: os.kill(os.getpid(), 19)\n"
+    )
+    code, said = run(script, tmp_path, replaceable=frozenset({"worker"}))
+    assert code == 0, said
+    assert [starts(tmp_path, n) for n in ("chief-0", "worker-0", "worker-1")] == [1, 2, 1]
+
+
 def test_restarts_are_bounded_and_a_users_mistake_has_none(tmp_path: Path) -> None:
     code, said = run(COUNT + "sys.exit(3 if role == 'chief' else time.sleep(600))", tmp_path)
     assert (code, starts(tmp_path, "chief-0")) == (1, 2)
@@ -109,12 +131,9 @@ def test_stopping_the_step_leaves_no_role_alive(tmp_path: Path) -> None:
         "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "open(f'pid-{role}-{index}', 'w').write(str(os.getpid())); time.sleep(600)"
     )
-    process = start(script, tmp_path)
-    until = time.monotonic() + 20
+    process = start(script, tmp_path, settings=JobConfig(grace_seconds=1))
     names = [tmp_path / f"pid-{n}" for n in ("chief-0", "worker-0", "worker-1")]
-    while not all(n.exists() and n.read_text() for n in names):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(*names)
     pids = [int(n.read_text()) for n in names]
     process.stop()
     assert process.wait() != 0
@@ -122,6 +141,48 @@ def test_stopping_the_step_leaves_no_role_alive(tmp_path: Path) -> None:
     while any(map(is_alive, pids)):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+SAVE = """
+import signal
+def save(*_):
+    time.sleep({seconds})
+    open('saved', 'w').write('x')
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save if is_chief else {other})
+open(f'ready-{{name}}', 'w').write('x')
+time.sleep(600)
+"""
+
+
+def test_sigterm_gives_the_chief_the_jobs_grace_whoever_ends_before(tmp_path: Path) -> None:
+    naming = "is_chief, name = role == 'chief', f'{role}-{index}'\n"
+    process = start(naming + SAVE.format(seconds=1.0, other="lambda *_: sys.exit(1)"), tmp_path)
+    wait_for(*(tmp_path / f"ready-{name}" for name in ("chief-0", "worker-0", "worker-1")))
+    process.stop()
+    assert process.wait() == 1
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun: apt install openmpi-bin")
+def test_mpirun_does_not_cut_the_grace_of_its_ranks_short(tmp_path: Path) -> None:
+    naming = (
+        "import os, sys, time\nname = os.environ['OMPI_COMM_WORLD_RANK']; is_chief = name == '0'\n"
+    )
+    script = naming + SAVE.format(seconds=2.5, other="lambda *_: None")  # it ends with the chief
+    command = (sys.executable, "-c", script)
+    process = start("", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True)
+    wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+    process.stop()
+    assert process.wait() == 1
+    assert (tmp_path / "saved").exists()
+
+
+def wait_for(*files: Path) -> None:
+    until = time.monotonic() + 20
+    while not all(file.exists() and file.read_text() for file in files):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:
