@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from cli.preflight import Finding
+from cli.findings import Finding
 from contract.errors import SlipwayError
 from contract.schema.pipeline import PipelineConfig
 from operators.environment import current_runtime

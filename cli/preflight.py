@@ -4,10 +4,11 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cli.cluster_check import check_runtime
+from cli.findings import Finding
 from cli.output import quietly
 from contract.errors import ConfigError, SlipwayError, UserCodeError
 from contract.loader import load_pipeline
@@ -25,23 +26,8 @@ HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    state: Literal["ok", "warning", "error"]
-    message: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return it as JSON."""
-        return asdict(self)
-
-
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
     """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
-    from cli.cluster_check import check_runtime  # it needs this module's Finding
-
     try:
         config = load_pipeline(folder, overrides)
     except SlipwayError as error:

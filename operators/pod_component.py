@@ -66,14 +66,8 @@ class ComponentPodOperator(KubernetesPodOperator):
     # --- building ---
 
     def command(self, run_id: str, request: RunRequest) -> StepCommand:
-        """Return what to run. The run is frozen, so its overrides are in it already."""
-        return StepCommand(
-            step=self.task_id,
-            pipeline=self.pipeline.name,
-            run_id=run_id,
-            root=self.pipeline.root,
-            redeploy_version=request.redeploy_version,
-        )
+        """Return what to run."""
+        return self.pipeline.command(self.task_id, run_id, request)
 
     def manifest(self, identity: TaskIdentity, command: StepCommand) -> Manifest:
         """Return the step's pod."""

@@ -145,9 +145,6 @@ class KubernetesConfig(ClusterSection):
     )
     job: JobConfig = JobConfig()
     serving: ServingConfig = ServingConfig()
-    poll_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        10.0, description="Between two looks at a component's pod; a training job is watched."
-    )
     start_timeout_seconds: Annotated[int, Field(ge=1)] = Field(
         600, description="Longest that a component's pod may take to start."
     )
