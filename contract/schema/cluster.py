@@ -23,6 +23,9 @@ class ClusterConfig(ClusterSection):
     context: str = Field("", description="Empty: the service account of the pod Airflow runs in.")
     kubeconfig: str = Field("", description="A path; empty: KUBECONFIG, then ~/.kube/config.")
     namespace: DnsLabel = "slipway"
+    is_autoscaled: bool = Field(
+        False, description="Nodes are added on demand: a pod that none can take yet is not refused."
+    )
 
 
 class VolumeConfig(ClusterSection):
@@ -107,6 +110,11 @@ class JobConfig(ClusterSection):
         5, description="Between SIGTERM and SIGKILL; a freed GPU waits for it."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 2222
+    command: tuple[str, ...] = Field(
+        (),
+        description="Trains in place of `python -m components.train`, with the same arguments; it "
+        "must leave the same result.json. The image is `steps.train.image`.",
+    )
 
 
 class ServingConfig(ClusterSection):
@@ -147,6 +155,9 @@ class KubernetesConfig(ClusterSection):
     serving: ServingConfig = ServingConfig()
     start_timeout_seconds: Annotated[int, Field(ge=1)] = Field(
         600, description="Longest that a component's pod may take to start."
+    )
+    pull_retry_seconds: Annotated[float, Field(gt=0.0)] = Field(
+        60.0, description="An image that cannot be pulled is tried again for so long."
     )
 
     @model_validator(mode="after")

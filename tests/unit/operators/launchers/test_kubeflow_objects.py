@@ -80,6 +80,7 @@ def test_an_mpijobs_launcher_starts_the_ranks_that_its_workers_are() -> None:
         ),
         ("tfjob", "mpi", "needs job.kind 'mpijob'"),
         ("mpijob", "multi_worker", "mpijob: expected train.strategy mpi"),
+        ("pytorchjob", "parameter_server", "pytorchjob: has no role ps; use 'tfjob'"),
     ],
 )
 def test_a_kind_that_cannot_carry_the_strategy_is_refused(
