@@ -6,6 +6,8 @@ from contract.pods import CONTAINER
 
 Manifest = dict[str, Any]
 
+A_NODE = "a node"  # what a pod waits for that the scheduler has not looked at
+
 # Kubeflow's operators look at containers of their own names.
 _OURS = frozenset({CONTAINER, "tensorflow", "pytorch", "mpi"})
 
@@ -53,7 +55,7 @@ def waits_for(pod: Manifest) -> str:
         for condition in pod.get("status", {}).get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return str(condition.get("message") or condition.get("reason"))
-        return "a node"
+        return A_NODE
     waiting = _waiting(pod)
     reason, message = waiting.get("reason", "its container"), waiting.get("message", "")
     return f"{reason}: {message}" if message else reason

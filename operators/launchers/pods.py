@@ -29,7 +29,7 @@ from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 from operators.launchers.waiting import Say
 from operators.manifests import JOB, headless_service, replica_pod
-from operators.pod_status import ended, has_node, has_started, waits_for
+from operators.pod_status import ended, has_node, has_started
 
 SERVICES = "services"
 _LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
@@ -203,12 +203,12 @@ class PodJob(JobDriver):
         while True:
             pods = {str(replica): pod for replica, pod in self._found(replicas).items()}
             self._never_starts = await self.waiting.look(pods)
-            waiting = {name: waits_for(pod) for name, pod in pods.items() if not is_so(pod)}
+            waiting = [name for name, pod in pods.items() if not is_so(pod)]
             for pod in pods.values():
                 if has_started(pod):
                     self.logs.follow(pod)
             if not waiting or self._never_starts or time.monotonic() >= until:
-                return "; ".join(f"{name} waits for {what}" for name, what in waiting.items())
+                return "; ".join(f"{name} waits for {self.waiting.told[name]}" for name in waiting)
             await self._pods.changed(min(_LOOK_SECONDS, max(0.1, until - time.monotonic())))
 
     # --- pods ---

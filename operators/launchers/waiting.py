@@ -12,6 +12,7 @@ from operators.launchers.cluster import Cluster, ForbiddenError, Manifest
 from operators.launchers.nodes import no_node_for, read_nodes
 from operators.launchers.watching import Watch
 from operators.pod_status import (
+    A_NODE,
     has_no_image,
     has_started,
     image,
@@ -27,14 +28,18 @@ _QUIET = frozenset({"Scheduled", "Pulled", "Created", "Started", "FailedScheduli
 
 
 class Waiting:
-    """Looks after the pods of one job that have not started; calls the API only while some wait."""
+    """Looks after the pods of one job that have not started; calls the API only while some wait.
+
+    Attributes:
+        told: What each last waited for, by what the log calls it.
+    """
 
     def __init__(self, cluster: Cluster, kubernetes: KubernetesConfig, say: Say) -> None:
         self._cluster, self._say = cluster, say
         self._pull_seconds = kubernetes.pull_retry_seconds
         self._events = Watch(cluster, {}, "events", {"involvedObject.kind": "Pod"})
         self._watching: asyncio.Task[None] | None = None
-        self._told: dict[str, str] = {}
+        self.told: dict[str, str] = {}
         self._told_events: set[tuple[str, str, str]] = set()
         self._pulls: dict[str, tuple[float, str]] = {}  # by uid: since when, what was first said
         self._compared: set[str] = set()
@@ -69,8 +74,9 @@ class Waiting:
     def _tell_states(self, waiting: Mapping[str, Manifest]) -> None:
         for name, pod in waiting.items():
             what = waits_for(pod)
-            if self._told.get(name) != what:
-                self._told[name] = what
+            # of a pod made anew the scheduler has nothing to say yet: what it said before holds
+            if what != self.told.get(name) and not (what == A_NODE and name in self.told):
+                self.told[name] = what
                 self._say(logging.INFO, f"{_prefix(name)}waits for {what}")
 
     def _tell_events(self, waiting: Mapping[str, Manifest]) -> None:

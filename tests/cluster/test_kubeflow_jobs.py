@@ -145,20 +145,6 @@ def test_an_mpijobs_ranks_reduce_among_themselves(
     assert "rank 1 of 2 sum 3" in said
 
 
-def test_a_pytorchjob_is_accepted_and_its_status_followed(
-    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
-) -> None:
-    one = job(
-        "pytorchjob", "torch", "", settings=JobConfig(kind="pytorchjob", start_deadline_seconds=5)
-    )
-    made = kubeflow_job(one, host_pods(clusters, folder))
-    assert set(made["spec"]["pytorchReplicaSpecs"]) == {"Master", "Worker"}
-    end, _ = drive(one, kubeflow, host_pods(clusters, folder))
-    assert end.exit_code == 1
-    assert "no pods; does the cluster run Kubeflow's operator?" in end.reason
-    assert not kubeflow.get("pytorchjobs.v1.kubeflow.org")
-
-
 def is_said(said: list[str], text: str) -> bool:
     return any(text in line for line in list(said))
 

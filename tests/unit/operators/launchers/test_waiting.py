@@ -157,3 +157,12 @@ def test_nodes_that_may_not_be_listed_are_told_of_and_asked_for_once(
     assert verdict == ""
     assert said[1].startswith("WARNING the account may not list nodes")
     assert len(api.asked("GET", "nodes")) == 1
+
+
+def test_a_pod_made_anew_still_waits_for_what_the_scheduler_said_before(
+    api: StubApi, look_at: Any
+) -> None:
+    room = {"allocatable": {"cpu": "8"}, "capacity": {}}
+    api.say("GET", "nodes", listed({**SMALL_NODE, "status": room}))
+    _, said = look_at(pod(), PENDING, pod(), PENDING)
+    assert said == ["INFO [chief-0] waits for a node", "INFO [chief-0] waits for 0/1 nodes"]
