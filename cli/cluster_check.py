@@ -18,11 +18,12 @@ def check_runtime(config: PipelineConfig) -> Iterator[Finding]:
         return
     if runtime.kubernetes is None:
         return
-    from operators.launchers.preflight import cluster_problems  # imports the Kubernetes client
+    from operators.launchers.preflight import cluster_reports  # imports the Kubernetes client
 
-    for name, problems in asyncio.run(cluster_problems(runtime.kubernetes, config.train)).items():
-        yield from (Finding("clusters", "error", f"{name}: {problem}") for problem in problems)
-        if not problems:
+    for name, report in asyncio.run(cluster_reports(runtime.kubernetes, config.train)).items():
+        yield from (Finding("clusters", "warning", f"{name}: {text}") for text in report.warnings)
+        yield from (Finding("clusters", "error", f"{name}: {text}") for text in report.problems)
+        if not report.problems:
             settings = runtime.kubernetes.clusters[name]
             place = f"context '{settings.context or 'in-cluster'}', namespace {settings.namespace}"
             yield Finding("clusters", "ok", f"{name}: {place}: takes the pods of every step")

@@ -23,10 +23,10 @@ class StepCommand:
     redeploy_version: int | None = None
     replica: int = 0
 
-    def arguments(self, python: str = sys.executable) -> list[str]:
-        """Return the command line that runs the step."""
+    def arguments(self, python: str = sys.executable, program: Sequence[str] = ()) -> list[str]:
+        """Return the command line that runs the step; `program` is one in our component's place."""
         component = COMPONENT_OF[self.step]
-        command = [python, "-m", f"components.{component}"]
+        command = [*program] or [python, "-m", f"components.{component}"]
         command += ["--pipeline", self.pipeline, "--run-id", self.run_id, "--root", self.root]
         if component != self.step:
             command += ["--stage", self.step]

@@ -38,6 +38,16 @@ class PipelineRef:
         """Return where a run of it lies."""
         return RunLayout(local_path(self.root), self.name, run_id)
 
+    def command(self, step: str, run_id: str, request: RunRequest) -> StepCommand:
+        """Return what to run. The run is frozen, so its overrides are in it already."""
+        return StepCommand(
+            step=step,
+            pipeline=self.name,
+            run_id=run_id,
+            root=self.root,
+            redeploy_version=request.redeploy_version,
+        )
+
 
 class ComponentOperator(BaseOperator):
     """Runs one step of a run as `python -m components.<name>`; the task id is the step's name.
@@ -58,14 +68,8 @@ class ComponentOperator(BaseOperator):
         self._process: StepProcess | None = None
 
     def build(self, run_id: str, request: RunRequest) -> StepCommand:
-        """Return what to run. The run is frozen, so its overrides are in it already."""
-        return StepCommand(
-            step=self.task_id,
-            pipeline=self.pipeline.name,
-            run_id=run_id,
-            root=self.pipeline.root,
-            redeploy_version=request.redeploy_version,
-        )
+        """Return what to run."""
+        return self.pipeline.command(self.task_id, run_id, request)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the step and return its metrics and reasons, and the seconds of its process."""

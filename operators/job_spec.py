@@ -84,11 +84,11 @@ def job_name(dag_id: str, run_id: str, task_id: str, generation: int) -> str:
 def training_job(
     name: str, command: StepCommand, train: TrainConfig, settings: JobConfig, python: str
 ) -> JobSpec:
-    """Return the job that trains with the config's strategy."""
+    """Return the job that trains with the config's strategy, by our trainer or the user's own."""
     return JobSpec(
         name=name,
         step=command.step,
-        command=tuple(command.arguments(python)),
+        command=tuple(command.arguments(python, settings.command)),
         replicas=_replicas(train),
         replaceable=_REPLACEABLE.get(train.strategy, frozenset()),
         is_mpi=train.strategy == "mpi",

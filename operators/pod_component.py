@@ -1,22 +1,25 @@
 """The operator that runs a component as one pod, on top of the provider's KubernetesPodOperator."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
 from contract.command import StepCommand
-from contract.errors import ConflictError
+from contract.errors import ConfigError, ConflictError, NotFoundError, SlipwayError
 from contract.pods import CONTAINER, Inside, Manifest, pod
 from contract.records.record import Result
-from contract.schema.cluster import KubernetesConfig
+from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from contract.storage import Attempt
 from operators.component import PipelineRef, airflow_errors
-from operators.launchers.cluster import error_of
+from operators.launchers.cluster import client_problem, error_of
 from operators.manifests import ATTEMPT, GENERATION, TASK
 from operators.own_result import Ending, own_result
 from operators.pod_environment import with_packages
@@ -26,6 +29,11 @@ from operators.triggers import PodTrigger
 
 _REMOVAL_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
+_NOT_FOUND, _CONFLICT = 404, 409
+
+
+class _OvertakenError(SlipwayError):
+    """A later attempt holds the pod."""
 
 
 class ComponentPodOperator(KubernetesPodOperator):
@@ -66,14 +74,8 @@ class ComponentPodOperator(KubernetesPodOperator):
     # --- building ---
 
     def command(self, run_id: str, request: RunRequest) -> StepCommand:
-        """Return what to run. The run is frozen, so its overrides are in it already."""
-        return StepCommand(
-            step=self.task_id,
-            pipeline=self.pipeline.name,
-            run_id=run_id,
-            root=self.pipeline.root,
-            redeploy_version=request.redeploy_version,
-        )
+        """Return what to run."""
+        return self.pipeline.command(self.task_id, run_id, request)
 
     def manifest(self, identity: TaskIdentity, command: StepCommand) -> Manifest:
         """Return the step's pod."""
@@ -106,14 +108,16 @@ class ComponentPodOperator(KubernetesPodOperator):
         """Create the pod; one of that name is adopted if it lives, and replaced if it has ended."""
         del context
         with airflow_errors():
-            self._remove_earlier_generations(int(pod_request_obj.metadata.labels[GENERATION]))
+            with self._our_errors():
+                self._remove_earlier_generations(int(pod_request_obj.metadata.labels[GENERATION]))
             until = time.monotonic() + _REMOVAL_SECONDS
             while True:
                 try:
-                    return self.client.create_namespaced_pod(self.namespace, pod_request_obj)
-                except ApiException as error:
-                    if error.status != 409 or time.monotonic() > until:
-                        raise self._our_error(error) from error
+                    with self._our_errors():
+                        return self.client.create_namespaced_pod(self.namespace, pod_request_obj)
+                except ConflictError:
+                    if time.monotonic() > until:
+                        raise
                 if (found := self._adopted(pod_request_obj.metadata.name)) is not None:
                     return found
                 time.sleep(_LOOK_SECONDS)
@@ -136,9 +140,10 @@ class ComponentPodOperator(KubernetesPodOperator):
         """Clean up, and judge the end of the pod by the record that its step left."""
         run_id = str(context["run_id"])
         run = self.pipeline.run(run_id)
+        self._attempt = event["attempt"]
         try:
             super().trigger_reentry(context, event)
-        except (AirflowException, ApiException, HTTPError) as error:
+        except (AirflowException, ApiException, ConfigException, HTTPError) as error:
             self.log.info("The provider: %s (the step's record decides)", str(error)[:300])
         ending = Ending(event["exit_code"], event["complaints"])
         with airflow_errors():
@@ -158,41 +163,70 @@ class ComponentPodOperator(KubernetesPodOperator):
 
     def on_kill(self) -> None:
         """Delete the pod, if it is still this attempt's: a late kill of an orphan is not."""
-        if self.pod is None or not self._attempt:
-            return
-        name = self.pod.metadata.name
-        found = self.client.read_namespaced_pod(name, self.namespace)
-        if _attempt_of(found) == self._attempt:
-            self.client.delete_namespaced_pod(
-                name, self.namespace, body=_exactly(found, self.kubernetes.job.grace_seconds)
-            )
+        if self.pod is not None:
+            self._delete_own(self.pod)
+
+    def process_pod_deletion(self, pod: Any, *, reraise: bool = True) -> bool:
+        """Delete the pod when its end was judged; the provider's own deletes by name alone."""
+        try:
+            return self._delete_own(pod)
+        except (ApiException, HTTPError) as error:
+            if reraise:
+                raise
+            self.log.warning("Pod %s is left to the reaper: %s", pod.metadata.name, error)
+            return False
+
+    @cached_property
+    def client(self) -> Any:
+        """The provider's client; a context that is not there is the runtime file's mistake.
+
+        Raises:
+            ConfigError: If there is no such context, or no kubeconfig.
+        """
+        try:
+            return super().client
+        except (ConfigException, OSError) as error:
+            raise ConfigError([client_problem(self._cluster, error)]) from error
 
     # --- inside ---
 
     def _adopted(self, name: str) -> Any:
-        try:
+        """Adopt what lives, remove what has ended; None: look again."""
+        with contextlib.suppress(NotFoundError, ConflictError), self._our_errors():
             found = self.client.read_namespaced_pod(name, self.namespace)
-        except ApiException as error:
-            if error.status == 404:
+            if found.metadata.deletion_timestamp is not None:
                 return None
-            raise self._our_error(error) from error
-        if found.metadata.deletion_timestamp is not None:
-            return None
-        if _attempt_of(found) > self._attempt:
-            raise ConflictError(f"pod {name}: attempt {self._attempt} was overtaken; left alone")
-        if found.status.phase in ("Succeeded", "Failed"):
-            self.client.delete_namespaced_pod(name, self.namespace, body=_exactly(found, 0))
-            return None
-        version = found.metadata.resource_version
-        mark = {"resourceVersion": version, "annotations": {ATTEMPT: str(self._attempt)}}
-        try:
+            if _attempt_of(found) > self._attempt:
+                raise _OvertakenError(
+                    f"pod {name}: attempt {self._attempt} was overtaken; left alone"
+                )
+            if found.status.phase in ("Succeeded", "Failed"):
+                self.client.delete_namespaced_pod(name, self.namespace, body=_exactly(found, 0))
+                return None
+            version = found.metadata.resource_version
+            mark = {"resourceVersion": version, "annotations": {ATTEMPT: str(self._attempt)}}
             adopted = self.client.patch_namespaced_pod(name, self.namespace, {"metadata": mark})
-        except ApiException as error:
-            if error.status == 409:
-                return None  # somebody was faster: look again
-            raise self._our_error(error) from error
-        self.log.info("Adopted pod %s, which runs already", name)
-        return adopted
+            self.log.info("Adopted pod %s, which runs already", name)
+            return adopted
+        return None
+
+    def _delete_own(self, pod: Any) -> bool:
+        """Delete exactly this pod; return False if it, or its name, is another attempt's by now."""
+        name, grace_seconds = pod.metadata.name, self.kubernetes.job.grace_seconds
+        while True:
+            try:
+                found = self.client.read_namespaced_pod(name, self.namespace)
+                if found.metadata.uid != pod.metadata.uid or _attempt_of(found) != self._attempt:
+                    self.log.warning("Pod %s is another attempt's: left alone", name)
+                    return False
+                exactly = _exactly(found, grace_seconds)
+                self.client.delete_namespaced_pod(name, self.namespace, body=exactly)
+                return True
+            except ApiException as error:
+                if error.status == _NOT_FOUND:
+                    return True
+                if error.status != _CONFLICT:  # else: changed since it was looked at
+                    raise
 
     def _remove_earlier_generations(self, generation: int) -> None:
         selector = f"{TASK}={self._labels[TASK]}"
@@ -201,10 +235,19 @@ class ComponentPodOperator(KubernetesPodOperator):
             if int(found.metadata.labels.get(GENERATION, 0)) < generation:
                 self.client.delete_namespaced_pod(found.metadata.name, self.namespace)
 
-    def _our_error(self, error: ApiException) -> Exception:
-        cluster = self.kubernetes.cluster(self.task_id)
+    @contextlib.contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        cluster = self._cluster
         where = f"cluster '{cluster.context or 'in-cluster'}', namespace '{cluster.namespace}'"
-        return error_of(error.status or 0, _body_of(error), where, f"pod {self.name}")
+        try:
+            yield
+        except ApiException as error:
+            said = str(error.body or error.reason)
+            raise error_of(error.status or 0, said, where, f"pod {self.name}") from error
+
+    @property
+    def _cluster(self) -> ClusterConfig:
+        return self.kubernetes.cluster(self.task_id)
 
 
 def _attempt_of(found: Any) -> int:
@@ -215,7 +258,3 @@ def _exactly(found: Any, grace_seconds: int) -> Mapping[str, Any]:
     metadata = found.metadata
     condition = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
     return {"gracePeriodSeconds": grace_seconds, "preconditions": condition}
-
-
-def _body_of(error: ApiException) -> str:
-    return str(error.body or error.reason)

@@ -6,10 +6,17 @@ from contract.pods import CONTAINER
 
 Manifest = dict[str, Any]
 
+A_NODE = "a node"  # what a pod waits for that the scheduler has not looked at
+
+# Kubeflow's operators look at containers of their own names.
+_OURS = frozenset({CONTAINER, "tensorflow", "pytorch", "mpi"})
+
 # Of these a pod does not recover by waiting: somebody has to change the config or the image.
 _HOPELESS = frozenset(
     {"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"}
 )
+# A registry may be back soon, or never have had the image.
+_FAILED_PULLS = frozenset({"ErrImagePull", "ImagePullBackOff"})
 
 
 def ended(pod: Manifest) -> tuple[int | None, str] | None:
@@ -48,17 +55,38 @@ def waits_for(pod: Manifest) -> str:
         for condition in pod.get("status", {}).get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return str(condition.get("message") or condition.get("reason"))
-        return "a node"
-    waiting = _container(pod).get("state", {}).get("waiting", {})
+        return A_NODE
+    waiting = _waiting(pod)
     reason, message = waiting.get("reason", "its container"), waiting.get("message", "")
     return f"{reason}: {message}" if message else reason
 
 
+def is_unschedulable(pod: Manifest) -> bool:
+    """Tell whether the scheduler has looked at the pod and found no node."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(c["type"] == "PodScheduled" and c["status"] == "False" for c in conditions)
+
+
 def is_hopeless(pod: Manifest) -> bool:
     """Tell whether waiting cannot help: a wrong image name, a missing secret."""
-    return _container(pod).get("state", {}).get("waiting", {}).get("reason") in _HOPELESS
+    return _waiting(pod).get("reason") in _HOPELESS
+
+
+def has_no_image(pod: Manifest) -> bool:
+    """Tell whether the pod's image could not be pulled, so far."""
+    return _waiting(pod).get("reason") in _FAILED_PULLS
+
+
+def image(pod: Manifest) -> str:
+    """Return the image of the pod's container."""
+    containers = pod["spec"]["containers"]
+    return str(next((c["image"] for c in containers if c["name"] in _OURS), "none"))
+
+
+def _waiting(pod: Manifest) -> Manifest:
+    return dict(_container(pod).get("state", {}).get("waiting") or {})
 
 
 def _container(pod: Manifest) -> Manifest:
     statuses = pod.get("status", {}).get("containerStatuses") or ()
-    return next((status for status in statuses if status["name"] == CONTAINER), {})
+    return next((status for status in statuses if status["name"] in _OURS), {})

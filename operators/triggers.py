@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from contract.errors import EXIT_UNEXPECTED, SlipwayError, UserError
+from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
 from contract.records.training import TrainingEnded
 from contract.schema.cluster import KubernetesConfig
 from operators.job_spec import JobSpec
@@ -25,9 +24,10 @@ from operators.launchers.pod_logs import PodLogs
 from operators.launchers.reaper import reap
 from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import JobEnd
+from operators.launchers.waiting import Waiting
 from operators.launchers.watching import Watch
 from operators.manifests import ATTEMPT, REPLICA
-from operators.pod_status import ended, has_started, is_hopeless, waits_for
+from operators.pod_status import ended, has_started, waits_for
 
 _PATIENCE_SECONDS = 600.0  # an API server may be away for so long; the pods run on
 _LOOK_SECONDS = 5.0
@@ -165,21 +165,22 @@ class PodTrigger(_ClusterTrigger):
         super().__init__(**arguments)
         self.pod: str = arguments["pod"]
         self._logs: PodLogs | None = None
-        self._said = ""
         self._has_ended = False
 
     async def follow(self) -> JobEnd:
         async with self.cluster() as cluster:
             self._logs = PodLogs(cluster, self.say)
+            waiting = Waiting(cluster, self.kubernetes, self.say)
             watch = Watch(cluster, self.arguments["labels"])
             watching = asyncio.create_task(watch.run())
             try:
                 await watch.changed(_LOOK_SECONDS)
-                end = await self._wait(watch, self._logs)
+                end = await self._wait(watch, waiting, self._logs)
                 await self._logs.finish()
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
+                await waiting.close()
                 await self._logs.close()
             return end
 
@@ -187,12 +188,11 @@ class PodTrigger(_ClusterTrigger):
         """Delete the pod, if it is still this attempt's."""
         async with self.cluster() as cluster:
             with contextlib.suppress(SlipwayError):
-                pod = await cluster.get("pods", self.pod)
-                if owner_attempt(pod) != self.attempt:
+                if not self._is_own(await cluster.get("pods", self.pod)):
                     self.log.warning("Pod %s is another attempt's: left alone", self.pod)
                     return
                 grace = self.kubernetes.job.grace_seconds
-                await remove_pods(cluster, self.arguments["labels"], grace, [self.pod])
+                await remove_pods(cluster, self.arguments["labels"], grace, self._is_own)
                 self.log.info("Removed pod %s", self.pod)
 
     def event(self, end: JobEnd) -> dict[str, Any]:
@@ -204,12 +204,17 @@ class PodTrigger(_ClusterTrigger):
             "name": self.pod,
             "namespace": self.kubernetes.clusters[self.arguments["cluster"]].namespace,
             "message": end.reason,
+            "attempt": self.attempt,
         }
 
     def complaints(self) -> str:
         return str(self._logs.complaints) if self._logs else ""
 
-    async def _wait(self, watch: Watch, logs: PodLogs) -> JobEnd:
+    def _is_own(self, pod: Manifest) -> bool:
+        token = int(pod["metadata"].get("annotations", {}).get(ATTEMPT, 0))
+        return bool(pod["metadata"]["name"] == self.pod and token == self.attempt)
+
+    async def _wait(self, watch: Watch, waiting: Waiting, logs: PodLogs) -> JobEnd:
         start_by = time.monotonic() + self.kubernetes.start_timeout_seconds
         while True:
             pod = watch.found.get(self.pod)
@@ -220,18 +225,11 @@ class PodTrigger(_ClusterTrigger):
             if (how := ended(pod)) is not None:
                 self._has_ended = True
                 return JobEnd(EXIT_UNEXPECTED if how[0] is None else how[0], how[1])
-            waiting = waits_for(pod)
-            if waiting and waiting != self._said:
-                self.say(logging.INFO, f"waits for {waiting}")
-                self._said = waiting
-            if waiting and (is_hopeless(pod) or time.monotonic() > start_by):
-                return JobEnd(2 if is_hopeless(pod) else 1, f"cannot start: waits for {waiting}")
+            if why := await waiting.look({"": pod}):
+                return JobEnd(EXIT_USER_ERROR, why)
+            if not has_started(pod) and time.monotonic() > start_by:
+                return JobEnd(EXIT_UNEXPECTED, f"cannot start: waits for {waits_for(pod)}")
             await watch.changed(_LOOK_SECONDS)
-
-
-def owner_attempt(pod: Manifest) -> int:
-    """Return the fencing token of the attempt that holds a pod."""
-    return int(pod["metadata"].get("annotations", {}).get(ATTEMPT, 0))
 
 
 def _without_replica(pod: Manifest) -> Manifest:

@@ -23,6 +23,9 @@ class ClusterConfig(ClusterSection):
     context: str = Field("", description="Empty: the service account of the pod Airflow runs in.")
     kubeconfig: str = Field("", description="A path; empty: KUBECONFIG, then ~/.kube/config.")
     namespace: DnsLabel = "slipway"
+    is_autoscaled: bool = Field(
+        False, description="Nodes are added on demand: a pod that none can take yet is not refused."
+    )
 
 
 class VolumeConfig(ClusterSection):
@@ -114,6 +117,11 @@ class JobConfig(ProcessJobConfig):
         3600, description="What nobody looks after for so long is removed by the reaper."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 2222
+    command: tuple[str, ...] = Field(
+        (),
+        description="Trains in place of `python -m components.train`, with the same arguments; it "
+        "must leave the same result.json. The image is `steps.train.image`.",
+    )
 
 
 class ServingConfig(ClusterSection):
@@ -152,11 +160,11 @@ class KubernetesConfig(ClusterSection):
     )
     job: JobConfig = JobConfig()
     serving: ServingConfig = ServingConfig()
-    poll_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        10.0, description="Between two looks at a component's pod; a training job is watched."
-    )
     start_timeout_seconds: Annotated[int, Field(ge=1)] = Field(
         600, description="Longest that a component's pod may take to start."
+    )
+    pull_retry_seconds: Annotated[float, Field(gt=0.0)] = Field(
+        60.0, description="An image that cannot be pulled is tried again for so long."
     )
 
     @model_validator(mode="after")

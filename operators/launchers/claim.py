@@ -14,6 +14,7 @@ from typing import Any
 
 from contract.errors import ConflictError, NotFoundError
 from operators.launchers.cluster import Cluster, Manifest
+from operators.launchers.removal import delete_exactly
 from operators.manifests import ATTEMPT, GENERATION, TASK
 
 SEEN, STATE = "slipway/seen", "slipway/state"
@@ -76,10 +77,9 @@ class Claim:
             metadata = found["metadata"]
             if metadata["uid"] != self.held["metadata"]["uid"] or _attempt(found) != self.attempt:
                 return False
-            condition = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-            options = {"preconditions": condition, "propagationPolicy": "Background"}
             try:
-                await self.cluster.delete(self.resource, name, options)
+                background = {"propagationPolicy": "Background"}
+                await delete_exactly(self.cluster, self.resource, found, **background)
                 return True
             except ConflictError:  # changed since: perhaps taken over
                 continue

@@ -39,6 +39,10 @@ class QuotaError(SlipwayError):
     """The namespace's quota has no room now; others may leave some."""
 
 
+class ForbiddenError(ConfigError):
+    """The account lacks a right."""
+
+
 class Cluster:
     """One namespace of one cluster. Use as an async context manager.
 
@@ -74,8 +78,10 @@ class Cluster:
         """Read any path of the API, such as `/api/v1/nodes`."""
         return await self._json("GET", path)
 
-    async def list(self, resource: str, labels: Mapping[str, str]) -> Manifest:
-        return await self._json("GET", self.path(resource), query=_selector(labels))
+    async def list(
+        self, resource: str, labels: Mapping[str, str], fields: Mapping[str, str] | None = None
+    ) -> Manifest:
+        return await self._json("GET", self.path(resource), query=_selection(labels, fields))
 
     async def create(self, resource: str, body: Manifest, *, is_trial: bool = False) -> Manifest:
         """Create an object; with `is_trial` only ask whether the API server would take it."""
@@ -98,10 +104,15 @@ class Cluster:
             await self._json("DELETE", self.path(resource, name), body=options)
 
     async def watch(
-        self, resource: str, labels: Mapping[str, str], version: str
+        self,
+        resource: str,
+        labels: Mapping[str, str],
+        version: str,
+        fields: Mapping[str, str] | None = None,
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield (ADDED, MODIFIED or DELETED, object) since a list's version, for some minutes."""
-        query = {**_selector(labels), "watch": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        query = {"watch": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        query |= _selection(labels, fields)
         if version:
             query["resourceVersion"] = version
         async for line in self._lines(self.path(resource), query):
@@ -201,7 +212,7 @@ def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
     if status == 403 and "exceeded quota" in reason:
         return QuotaError(said)
     if status == 403 and "is forbidden: unable to create new content" not in reason:
-        return ConfigError([f"{said}. Give the service account the verbs of docker/kubernetes/"])
+        return ForbiddenError([f"{said}. Give the service account the verbs of docker/kubernetes/"])
     if status == 404:
         return NotFoundError(said)
     if status == 409:
@@ -221,8 +232,15 @@ def _message(text: str) -> str:
     return text
 
 
-def _selector(labels: Mapping[str, str]) -> dict[str, str]:
-    return {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+def _selection(
+    labels: Mapping[str, str], fields: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    selectors = {"labelSelector": labels, "fieldSelector": fields or {}}
+    return {
+        key: ",".join(f"{k}={v}" for k, v in selector.items())
+        for key, selector in selectors.items()
+        if selector
+    }
 
 
 async def _api_client(settings: ClusterConfig) -> Any:
@@ -231,17 +249,14 @@ async def _api_client(settings: ClusterConfig) -> Any:
             configuration = client.Configuration()
             config.load_incluster_config(client_configuration=configuration)
         except ConfigException as error:
-            raise ConfigError(
-                ["clusters: no context, and this is not a pod of a cluster: name a context"]
-            ) from error
+            raise ConfigError([client_problem(settings, error)]) from error
         return client.ApiClient(configuration)
-    path = kubeconfig_path(settings)
     try:
         return await config.new_client_from_config(
-            path, context=settings.context or None, persist_config=False
+            kubeconfig_path(settings), context=settings.context or None, persist_config=False
         )
     except (ConfigException, OSError) as error:
-        raise ConfigError([_context_problem(settings, path, error)]) from error
+        raise ConfigError([client_problem(settings, error)]) from error
 
 
 def kubeconfig_path(settings: ClusterConfig) -> str:
@@ -250,7 +265,11 @@ def kubeconfig_path(settings: ClusterConfig) -> str:
     return os.path.expanduser(found)  # noqa: PTH111 (KUBECONFIG may hold several paths)
 
 
-def _context_problem(settings: ClusterConfig, path: str, error: Exception) -> str:
+def client_problem(settings: ClusterConfig, error: Exception) -> str:
+    """Say why there is no way to a cluster, and what to write instead."""
+    if not settings.context and not settings.kubeconfig:
+        return "clusters: no context, and this is not a pod of a cluster: name a context"
+    path = kubeconfig_path(settings)
     try:
         contexts, _ = config.list_kube_config_contexts(path)
         known = [str(context["name"]) for context in contexts]

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 from contract.errors import SlipwayError
 from contract.schema.cluster import KubernetesConfig
@@ -14,12 +13,11 @@ from operators.launchers.cluster import Cluster, Manifest
 from operators.launchers.pod_logs import PodLogs
 from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import JobEnd
+from operators.launchers.waiting import Say, Waiting
 from operators.launchers.watching import Watch
 from operators.manifests import JOB
 
 _HEARTBEAT_SECONDS = 60.0
-
-Say = Callable[[int, str], None]  # logging level and text
 
 
 class JobDriver(ABC):
@@ -33,6 +31,7 @@ class JobDriver(ABC):
         self.cluster, self.job, self.kubernetes = cluster, job, kubernetes
         self.claim, self.say = claim, say
         self.logs = PodLogs(cluster, say)
+        self.waiting = Waiting(cluster, kubernetes, say)
         self._pods = Watch(cluster, {JOB: job.name})
         self._watches = [self._pods]
 
@@ -60,6 +59,7 @@ class JobDriver(ABC):
             end = await self._drive(beating)
         finally:
             await _cancelled(*watching, beating)
+            await self.waiting.close()
             await self.logs.close()
         await self.kill()
         return end
@@ -72,8 +72,17 @@ class JobDriver(ABC):
             self.say(logging.WARNING, f"job {self.job.name} is another attempt's: left alone")
             return False
         grace = self.job.settings.grace_seconds
-        await remove_pods(self.cluster, {JOB: self.job.name}, grace)
+        await remove_pods(self.cluster, {JOB: self.job.name}, grace, self.owns)
         return True
+
+    def owns(self, pod: Manifest) -> bool:
+        """Tell whether a pod of the job's name is of this object, and not of its successor's.
+
+        One that another kind of object owns (a Job of the mpi-operator) counts as ours.
+        """
+        held, references = self.claim.held, pod["metadata"].get("ownerReferences") or ()
+        owners = [owner["uid"] for owner in references if owner["kind"] == held["kind"]]
+        return not owners or held["metadata"]["uid"] in owners
 
     async def _heartbeat(self) -> None:
         while True:

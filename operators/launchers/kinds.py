@@ -7,11 +7,11 @@ from contract.schema.cluster import JobKind, KubernetesConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
-from operators.launchers.job_driver import Say
-from operators.launchers.kubeflow import KubeflowJob
+from operators.launchers.kubeflow import KubeflowJob, roles_unknown_to
 from operators.launchers.pod_logs import PodLogs
 from operators.launchers.pods import SERVICES, PodJob
 from operators.launchers.restarts import JobEnd
+from operators.launchers.waiting import Say
 
 RESOURCES: dict[JobKind, str] = {
     "pods": SERVICES,
@@ -43,6 +43,8 @@ def check_kind(job: JobSpec) -> None:
         )
     if kind == "mpijob" and not job.is_mpi:
         raise ConfigError(["job.kind: mpijob: expected train.strategy mpi"])
+    if unknown := roles_unknown_to(kind, job.replicas):
+        raise ConfigError([f"job.kind: {kind}: has no role {', '.join(unknown)}; use 'tfjob'"])
 
 
 def open_job(

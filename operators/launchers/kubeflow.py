@@ -7,7 +7,7 @@ restarting and cleaning up are that operator's.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
@@ -16,8 +16,10 @@ from contract.schema.cluster import JobKind, KubernetesConfig, Role
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest
-from operators.launchers.job_driver import JobDriver, Say
+from operators.launchers.job_driver import JobDriver
+from operators.launchers.pod_logs import replica_name
 from operators.launchers.restarts import JobEnd
+from operators.launchers.waiting import Say
 from operators.launchers.watching import Watch
 from operators.manifests import JOB
 from operators.pod_status import ended, has_started, waits_for
@@ -60,6 +62,11 @@ _KINDS: dict[JobKind, _Kind] = {
         "mpi",
     ),
 }
+
+
+def roles_unknown_to(kind: JobKind, roles: Iterable[Role]) -> list[Role]:
+    """Return which of the roles a kind of job has no place for."""
+    return [role for role in roles if kind in _KINDS and role not in _KINDS[kind].roles]
 
 
 def kubeflow_job(job: JobSpec, kubernetes: KubernetesConfig) -> Manifest:
@@ -129,7 +136,7 @@ class KubeflowJob(JobDriver):
         self.kind = job.settings.kind
         self._object = Watch(cluster, {JOB: job.name}, claim.resource)
         self._watches.append(self._object)
-        self._said: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
         self._has_run = False
 
     def manifest(self) -> Manifest:
@@ -152,7 +159,10 @@ class KubeflowJob(JobDriver):
             missing_looks = 0 if found else missing_looks + 1
             if missing_looks > 2:
                 return JobEnd(EXIT_UNEXPECTED, f"{self.claim.resource} {self.job.name} was deleted")
-            end = self._end_of(found or {}) or self._wrong_input() or self._late(deadline)
+            why = await self.waiting.look({replica_name(p): p for p in self._pods.found.values()})
+            refused = JobEnd(EXIT_USER_ERROR, why) if why else None
+            end = self._end_of(found or {}) or self._wrong_input() or refused
+            end = end or self._late(deadline)
             for item in self._pods.found.values():
                 if has_started(item):
                     self.logs.follow(item)
@@ -166,9 +176,9 @@ class KubeflowJob(JobDriver):
             if condition["status"] != "True":
                 continue
             kind, why = condition["type"], condition.get("message") or condition.get("reason", "")
-            text = f"{kind.lower()}: {why}"
-            if text not in self._said:
-                self._said.add(text)
+            text, since = f"{kind.lower()}: {why}", condition.get("lastTransitionTime", "")
+            if (text, since) not in self._said:
+                self._said.add((text, since))
                 self.say(logging.WARNING if kind == "Restarting" else logging.INFO, text)
             self._has_run = self._has_run or kind == "Running"
             if kind == "Succeeded":

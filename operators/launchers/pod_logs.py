@@ -40,7 +40,7 @@ class PodLogs:
         if ended(pod) is not None:
             self._ended.add(name)
         if name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(self._stream(name, _replica(pod)))
+            self._tasks[name] = asyncio.create_task(self._stream(name, replica_name(pod)))
 
     async def finish(self) -> None:
         """Wait for the last lines of the pods that have ended."""
@@ -86,7 +86,7 @@ class PodLogs:
         self._say(logging.INFO if level < logging.INFO else level, f"[{replica}] {text}")
 
 
-def _replica(pod: Manifest) -> str:
+def replica_name(pod: Manifest) -> str:
     """Return what the log calls a pod: by our label, by Kubeflow's, or its name."""
     labels = pod["metadata"].get("labels", {})
     if f"{_KUBEFLOW}type" in labels:

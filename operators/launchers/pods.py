@@ -24,11 +24,12 @@ from contract.schema.cluster import KubernetesConfig, Role
 from operators.job_spec import JobSpec, Replica
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster, Manifest, QuotaError
-from operators.launchers.job_driver import JobDriver, Say
+from operators.launchers.job_driver import JobDriver
 from operators.launchers.removal import remove_pods
 from operators.launchers.restarts import End, JobEnd, Restart, decide
+from operators.launchers.waiting import Say
 from operators.manifests import JOB, headless_service, replica_pod
-from operators.pod_status import ended, has_node, has_started, is_hopeless, waits_for
+from operators.pod_status import ended, has_node, has_started
 
 SERVICES = "services"
 _LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
@@ -60,7 +61,7 @@ class PodJob(JobDriver):
         super().__init__(cluster, job, kubernetes, claim, say)
         self._rounds = _Rounds({}, {})
         self._ends: dict[Replica, End] = {}
-        self._said: dict[str, str] = {}
+        self._never_starts = ""
 
     def manifest(self) -> Manifest:
         return headless_service(self.job)
@@ -75,7 +76,9 @@ class PodJob(JobDriver):
         return end
 
     async def _follow(self, beating: "asyncio.Task[None]") -> JobEnd:
-        end = None if self._current() else await self._gather()
+        current = self._current()
+        starting = [replica for replica, pod in current.items() if not has_started(pod)]
+        end = await self._gather(starting) if starting or not current else None
         while end is None:
             if beating.done():
                 beating.result()  # overtaken: says so
@@ -143,21 +146,21 @@ class PodJob(JobDriver):
                 problem = await self._wait_until(wanted, has_node, until)
             if not problem:
                 break
-            if time.monotonic() >= deadline:
-                return self._late(problem)
+            if self._never_starts or time.monotonic() >= deadline:
+                return self._not_started(problem)
             self.say(logging.INFO, f"not all can start now, so none does: {problem}")
             await self._remove([self._name(replica) for replica in wanted])
             # Chance, so that two jobs which stood in each other's way do not meet again.
             await asyncio.sleep(settings.gang_seconds * random.uniform(0.2, 1.2))
         problem = await self._wait_until(wanted, has_started, deadline)
-        if any(map(is_hopeless, self._found(wanted))):
-            return JobEnd(EXIT_USER_ERROR, f"cannot start: {problem}")
         if problem:
-            return self._late(problem)
+            return self._not_started(problem)
         self.say(logging.INFO, f"started: {', '.join(map(str, wanted))}")
         return None
 
-    def _late(self, problem: str) -> JobEnd:
+    def _not_started(self, problem: str) -> JobEnd:
+        if self._never_starts:
+            return JobEnd(EXIT_USER_ERROR, self._never_starts)
         seconds = self.job.settings.start_deadline_seconds
         return JobEnd(EXIT_UNEXPECTED, f"not started within {seconds:g} s: {problem}")
 
@@ -198,35 +201,27 @@ class PodJob(JobDriver):
     ) -> str:
         """Wait until it is so of all their pods; return what the others wait for, if it is not."""
         while True:
-            pods = {replica: self._pods.found.get(self._name(replica)) for replica in replicas}
-            open_ = {r: pod for r, pod in pods.items() if pod is not None and not is_so(pod)}
-            waiting = {str(replica): waits_for(pod) for replica, pod in open_.items()}
-            self._say_waiting(waiting)
-            for pod in filter(None, pods.values()):
+            pods = {str(replica): pod for replica, pod in self._found(replicas).items()}
+            self._never_starts = await self.waiting.look(pods)
+            waiting = [name for name, pod in pods.items() if not is_so(pod)]
+            for pod in pods.values():
                 if has_started(pod):
                     self.logs.follow(pod)
-            hopeless = any(map(is_hopeless, open_.values()))
-            if not waiting or hopeless or time.monotonic() >= until:
-                return "; ".join(f"{name} waits for {what}" for name, what in waiting.items())
+            if not waiting or self._never_starts or time.monotonic() >= until:
+                return "; ".join(f"{name} waits for {self.waiting.told[name]}" for name in waiting)
             await self._pods.changed(min(_LOOK_SECONDS, max(0.1, until - time.monotonic())))
-
-    def _say_waiting(self, waiting: dict[str, str]) -> None:
-        for name, what in waiting.items():
-            if self._said.get(name) != what:
-                self._said[name] = what
-                self.say(logging.INFO, f"[{name}] waits for {what}")
 
     # --- pods ---
 
     def _name(self, replica: Replica) -> str:
         return f"{self.job.name}-{replica}-{self._rounds.of.get(str(replica), 0)}"
 
-    def _current(self) -> list[Manifest]:
+    def _current(self) -> dict[Replica, Manifest]:
         return self._found(self.job.members())
 
-    def _found(self, replicas: Iterable[Replica]) -> list[Manifest]:
-        pods = (self._pods.found.get(self._name(replica)) for replica in replicas)
-        return [pod for pod in pods if pod is not None]
+    def _found(self, replicas: Iterable[Replica]) -> dict[Replica, Manifest]:
+        pods = ((replica, self._pods.found.get(self._name(replica))) for replica in replicas)
+        return {replica: pod for replica, pod in pods if pod is not None}
 
     def _stale(self) -> list[str]:
         current = {self._name(replica) for replica in self.job.members()}
@@ -237,7 +232,12 @@ class PodJob(JobDriver):
         names = [name for name in names if name in self._pods.found]
         if names:
             grace = self.job.settings.grace_seconds
-            await remove_pods(self.cluster, {JOB: self.job.name}, grace, names)
+            await remove_pods(
+                self.cluster,
+                {JOB: self.job.name},
+                grace,
+                lambda pod: pod["metadata"]["name"] in names and self.owns(pod),
+            )
         until = time.monotonic() + _LOOK_SECONDS
         while any(name in self._pods.found for name in names) and time.monotonic() < until:
             await self._pods.changed(1.0)

@@ -6,10 +6,10 @@ namespace, a missing right, an invalid template and a used-up quota apart, and l
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kubernetes.client import models
-from kubernetes.utils.quantity import parse_quantity
 
 from contract.command import StepCommand
 from contract.errors import ConfigError, NotFoundError, SlipwayError
@@ -18,41 +18,62 @@ from contract.pods import Inside, pod
 from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.schema.training import TrainConfig
 from operators.job_spec import training_job
-from operators.launchers.cluster import Cluster, Manifest
+from operators.launchers.cluster import Cluster
 from operators.launchers.kinds import RESOURCES, check_kind
+from operators.launchers.nodes import no_node_for, read_nodes
 
 _NAME = "slipway-check"
+_SERVE = "serve"  # no step of a run: what the agent's model servers get
 
 
-async def cluster_problems(
+@dataclass(frozen=True)
+class ClusterReport:
+    """What is wrong with a cluster for this runtime file; without problems it will do."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+async def cluster_reports(
     kubernetes: KubernetesConfig, train: TrainConfig
-) -> dict[str, list[str]]:
-    """Return everything that is wrong, by cluster; an empty list is a cluster that will do."""
-    problems: dict[str, list[str]] = {}
+) -> dict[str, ClusterReport]:
+    """Return everything that is wrong, by cluster."""
+    reports = {name: ClusterReport() for name in kubernetes.clusters}
     for name, settings in kubernetes.clusters.items():
-        steps = [step for step in STEPS if kubernetes.cluster(step) == settings]
+        steps = [step for step in (*STEPS, _SERVE) if kubernetes.cluster(step) == settings]
         try:
             async with Cluster(settings) as cluster:
-                problems[name] = [p async for p in _of_cluster(cluster, kubernetes, steps, train)]
+                await _look(cluster, kubernetes, _pods(kubernetes, steps, train), reports[name])
+                if "train" in steps:
+                    missing = await _missing_kind(cluster, kubernetes, train)
+                    reports[name].problems.extend(missing)
         except SlipwayError as error:
-            problems[name] = str(error).splitlines()
-    return problems
+            reports[name].problems.extend(str(error).splitlines())
+    return reports
 
 
-async def _of_cluster(
-    cluster: Cluster, kubernetes: KubernetesConfig, steps: list[str], train: TrainConfig
-) -> Any:
-    nodes = await _nodes(cluster)
-    for place, config in _pods(kubernetes, steps, train).items():
+async def _look(
+    cluster: Cluster,
+    kubernetes: KubernetesConfig,
+    pods: Mapping[str, PodConfig],
+    report: ClusterReport,
+) -> None:
+    """Send each pod as a dry run, and compare what it asks for with what the nodes have."""
+    nodes, unreadable = await read_nodes(cluster)
+    report.warnings.extend(filter(None, [unreadable]))
+    for place, config in pods.items():
         wrong = list(unknown_keys(config.template, "V1Pod", f"{place}.template"))
-        for problem in wrong:
-            yield problem
-        if not wrong and (problem := await _refused(cluster, kubernetes, config, place)):
-            yield problem
-        if nodes is not None and (problem := too_big(config, nodes)):
-            yield f"{place}: {problem}"
-    if "train" in steps and (problem := await _missing_kind(cluster, kubernetes, train)):
-        yield problem
+        report.problems.extend(wrong)
+        if wrong:
+            continue
+        body = pod(config, kubernetes.volumes, Inside(_NAME, ("true",)))
+        try:
+            await cluster.create("pods", body, is_trial=True)
+        except SlipwayError as error:
+            report.problems.append(f"{place}: {error}")
+        if nodes is not None and (problem := no_node_for(body, nodes)):
+            is_passing = cluster.settings.is_autoscaled
+            (report.warnings if is_passing else report.problems).append(f"{place}: {problem}")
 
 
 def _pods(
@@ -94,84 +115,28 @@ def unknown_keys(value: Any, kind: str, place: str) -> Iterator[str]:
         yield f"{place}.{key}: unknown key of {kind.removeprefix('V1')}{hint}"
 
 
-def too_big(config: PodConfig, nodes: list[Manifest]) -> str:
-    """Say what no node can ever give to a pod, whatever else runs; empty if one can."""
-    wanted = {"cpu": config.cpu, "memory": config.memory}
-    if config.gpus:
-        wanted[config.gpu_resource] = str(config.gpus)
-    selected = [node for node in nodes if _is_selected(node, config.node_selector)]
-    if not selected:
-        return f"node_selector {config.node_selector}: no node of the cluster has these labels"
-    if any(_has_all(node, wanted) for node in selected):
-        return ""
-    lacking = [
-        f"{name}: asked for {amount}, the largest node offers {_most(selected, name)}"
-        for name, amount in wanted.items()
-        if not _offers(selected, name, amount)
-    ]
-    return "no node can ever give this: " + "; ".join(lacking or ["not all of it on one node"])
-
-
-async def _refused(
-    cluster: Cluster, kubernetes: KubernetesConfig, config: PodConfig, place: str
-) -> str:
-    body = pod(config, kubernetes.volumes, Inside(_NAME, ("true",)))
-    try:
-        await cluster.create("pods", body, is_trial=True)
-    except SlipwayError as error:
-        return f"{place}: {error}"
-    return ""
-
-
-async def _nodes(cluster: Cluster) -> list[Manifest] | None:
-    """Return the cluster's nodes, or None where the account may not see them."""
-    try:
-        return list((await cluster.read("/api/v1/nodes"))["items"])
-    except ConfigError as error:
-        if "(401)" in str(error):
-            raise
-        return None
-
-
-async def _missing_kind(cluster: Cluster, kubernetes: KubernetesConfig, train: TrainConfig) -> str:
+async def _missing_kind(
+    cluster: Cluster, kubernetes: KubernetesConfig, train: TrainConfig
+) -> list[str]:
     kind = kubernetes.job.kind
     try:
         check_kind(training_job(_NAME, _command(), train, kubernetes.job, "python"))
     except ConfigError as error:
-        return str(error)
+        return list(error.problems)
     if kind == "pods":
-        return ""
+        return []
     *group, plural = RESOURCES[kind].split("/")
     try:
         served = await cluster.read(f"/apis/{'/'.join(group)}")
         if any(resource["name"] == plural for resource in served["resources"]):
-            return ""
+            return []
     except NotFoundError:
         pass
-    return (
+    return [
         f"job.kind: {kind}: cluster '{cluster.settings.context}' has no {plural}.{group[0]}; "
         "install Kubeflow's operator, or use kind 'pods', which needs none"
-    )
+    ]
 
 
 def _command() -> StepCommand:
     return StepCommand("train", _NAME, _NAME, "/")
-
-
-def _is_selected(node: Manifest, selector: Mapping[str, str]) -> bool:
-    labels = node["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in selector.items())
-
-
-def _has_all(node: Manifest, wanted: Mapping[str, str]) -> bool:
-    return all(_offers([node], name, amount) for name, amount in wanted.items())
-
-
-def _offers(nodes: list[Manifest], resource: str, amount: str) -> bool:
-    return bool(parse_quantity(_most(nodes, resource)) >= parse_quantity(amount))
-
-
-def _most(nodes: list[Manifest], resource: str) -> str:
-    """Return the largest amount that one of the nodes offers, as it says so."""
-    offered = (node["status"].get("allocatable", {}).get(resource, "0") for node in nodes)
-    return str(max(offered, key=parse_quantity))

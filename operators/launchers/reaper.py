@@ -1,11 +1,15 @@
 """Removes what nobody looks after any more: the remains of a crash that nobody came back from."""
 
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
+from contract.errors import ConflictError, NotFoundError
 from contract.pods import MANAGED
 from operators.launchers.claim import SEEN
-from operators.launchers.cluster import Cluster, Manifest
+from operators.launchers.cluster import Cluster, ForbiddenError, Manifest
+from operators.launchers.kinds import RESOURCES
+from operators.launchers.removal import delete_exactly
 from operators.manifests import JOB
 from operators.pod_status import ended
 
@@ -15,32 +19,46 @@ log = logging.getLogger(__name__)
 async def reap(cluster: Cluster, ttl_seconds: int) -> list[str]:
     """Remove jobs whose driver was last seen too long ago, and component pods that ended so.
 
+    Of every kind: who left it may have used another than whoever comes by.
+
     Returns:
         The names of what was removed.
     """
     oldest = datetime.now(UTC) - timedelta(seconds=ttl_seconds)
+    left = [
+        (resource, item)
+        for resource in RESOURCES.values()
+        for item in await _listed(cluster, resource)
+        if _was_seen_before(item, oldest)
+    ]
+    left += [("pods", pod) for pod in await _listed(cluster, "pods") if _ended_before(pod, oldest)]
     removed = []
-    for service in (await cluster.list("services", MANAGED))["items"]:
-        seen = service["metadata"].get("annotations", {}).get(SEEN)
-        if seen and datetime.fromisoformat(seen) < oldest:
-            removed.append(service["metadata"]["name"])
-            await _delete(cluster, "services", service)
-    for pod in (await cluster.list("pods", MANAGED))["items"]:
-        is_component = JOB not in pod["metadata"].get("labels", {})
-        if is_component and ended(pod) is not None and _finished(pod) < oldest:
-            removed.append(pod["metadata"]["name"])
-            await _delete(cluster, "pods", pod)
+    for resource, item in left:
+        with contextlib.suppress(ConflictError):  # somebody has adopted it meanwhile
+            await delete_exactly(cluster, resource, item, propagationPolicy="Background")
+            removed.append(item["metadata"]["name"])
     for name in removed:
         log.warning("%s: nobody has looked after it for %d s: removed", name, ttl_seconds)
     return removed
 
 
-async def _delete(cluster: Cluster, resource: str, found: Manifest) -> None:
-    """Delete exactly what was looked at: whoever adopted it meanwhile has changed its version."""
-    metadata = found["metadata"]
-    condition = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    options = {"preconditions": condition, "propagationPolicy": "Background"}
-    await cluster.delete(resource, metadata["name"], options)
+async def _listed(cluster: Cluster, resource: str) -> list[Manifest]:
+    """Return our objects of a kind; none of one that is not installed, or not for this account."""
+    try:
+        return list((await cluster.list(resource, MANAGED))["items"])
+    except (NotFoundError, ForbiddenError):
+        return []
+
+
+def _was_seen_before(job: Manifest, oldest: datetime) -> bool:
+    seen = job["metadata"].get("annotations", {}).get(SEEN)
+    return bool(seen) and datetime.fromisoformat(seen) < oldest
+
+
+def _ended_before(pod: Manifest, oldest: datetime) -> bool:
+    """Tell whether it is a component's pod that ended so long ago; a job's go with the job."""
+    is_component = JOB not in pod["metadata"].get("labels", {})
+    return is_component and ended(pod) is not None and _finished(pod) < oldest
 
 
 def _finished(pod: Manifest) -> datetime:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from contract.errors import SlipwayError
-from operators.launchers.cluster import Cluster, Manifest
+from operators.launchers.cluster import Cluster, ForbiddenError, Manifest
 
 log = logging.getLogger(__name__)
 
@@ -16,23 +16,36 @@ _LONGEST_WAIT_SECONDS = 15.0
 class Watch:
     """Keeps `found` up to date while `run` runs, through any silence of the API server."""
 
-    def __init__(self, cluster: Cluster, labels: Mapping[str, str], resource: str = "pods") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        labels: Mapping[str, str],
+        resource: str = "pods",
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
         self.found: dict[str, Manifest] = {}
         self._cluster, self._labels, self._resource = cluster, labels, resource
+        self._fields = fields
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled.
+
+        Raises:
+            ForbiddenError: If the account may not; anything else passes.
+        """
         wait = 1.0
         while True:
             try:
-                listed = await self._cluster.list(self._resource, self._labels)
+                listed = await self._cluster.list(self._resource, self._labels, self._fields)
                 self._replace(listed)
                 wait = 1.0
                 version = listed["metadata"]["resourceVersion"]
-                news = self._cluster.watch(self._resource, self._labels, version)
+                news = self._cluster.watch(self._resource, self._labels, version, self._fields)
                 async for kind, item in news:
                     self._take(kind, item)
+            except ForbiddenError:
+                raise
             except SlipwayError as error:
                 log.warning(
                     "%s are not seen now; looking again in %g s: %s", self._resource, wait, error

@@ -2,130 +2,139 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from clusters import ROOT, TestCluster, host_pods
+from clusters import TestCluster, host_pods
+from typer.testing import CliRunner
 
+from cli.main import app
+from contract.schema.cluster import PodConfig
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.training import TrainConfig
-from operators.launchers.preflight import cluster_problems
+from operators.launchers.preflight import ClusterReport, cluster_reports
+
+Up = dict[str, TestCluster]
 
 
-def check(
-    up: dict[str, TestCluster], folder: Path, train: str = "single", **changes: Any
-) -> tuple[int, list[str]]:
-    """Run the command and return its exit code and what it says of runtime and clusters."""
-    runtime = RuntimeConfig(
-        kind="kubernetes", root=str(folder), kubernetes=host_pods(up, folder, **changes)
-    )
-    path = folder / "runtime.yaml"
-    path.write_text(yaml.safe_dump(runtime.model_dump(mode="json", exclude_unset=True)))
-    environment = {**os.environ, "SLIPWAY_RUNTIME": str(path), "SLIPWAY_HOME": str(folder)}
-    command = [sys.executable, "-m", "cli.main", "check", "digits", "--json"]
-    command += ["--set", f"train.strategy={train}"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
-    findings = json.loads(done.stdout)
-    said = [f["message"] for f in findings if f["subject"] in ("runtime", "clusters")]
-    return done.returncode, said
-
-
-def problems(up: dict[str, TestCluster], folder: Path, **changes: Any) -> str:
-    """Ask the same of the cluster `train` alone, without a process of its own."""
-    train = TrainConfig(strategy=changes.pop("train", "single"))
+def report(up: Up, folder: Path, train: str = "single", **changes: Any) -> ClusterReport:
+    """Ask about the cluster `train` alone."""
     kubernetes = host_pods(up, folder, **changes)
-    (found,) = [
-        problems
-        for name, problems in asyncio.run(cluster_problems(kubernetes, train)).items()
-        if name == "train"
-    ]
-    return "\n".join(found)
+    return asyncio.run(cluster_reports(kubernetes, TrainConfig(strategy=train)))["train"]
 
 
-def changed(clusters: dict[str, TestCluster], **changes: Any) -> dict[str, Any]:
+def problems(up: Up, folder: Path, **changes: Any) -> str:
+    return "\n".join(report(up, folder, **changes).problems)
+
+
+def changed(clusters: Up, **changes: Any) -> dict[str, Any]:
     settings = clusters["train"].settings.model_copy(update=changes)
     return {"clusters": {"train": settings}}
 
 
-def pod_with(clusters: dict[str, TestCluster], folder: Path, **changes: Any) -> dict[str, Any]:
+def pod_with(clusters: Up, folder: Path, **changes: Any) -> dict[str, Any]:
     return {"pod": host_pods(clusters, folder).pod.model_copy(update=changes)}
 
 
-def test_good_clusters_take_the_pods_of_every_step(
-    clusters: dict[str, TestCluster], tmp_path: Path
-) -> None:
+def test_good_clusters_take_the_pods_of_every_step(clusters: Up, tmp_path: Path) -> None:
     kubernetes = host_pods(clusters, tmp_path, cluster_of={"evaluate": "eval"})
-    assert asyncio.run(cluster_problems(kubernetes, TrainConfig())) == {"train": [], "eval": []}
+    good = ClusterReport(problems=[], warnings=[])
+    found = asyncio.run(cluster_reports(kubernetes, TrainConfig()))
+    assert found == {"train": good, "eval": good}
 
 
-def test_a_wrong_context_is_named_with_those_there_are(
-    clusters: dict[str, TestCluster], tmp_path: Path
-) -> None:
-    found = problems(clusters, tmp_path, **changed(clusters, context="trian"))
-    assert "context 'trian': not in" in found
-    assert "did you mean 'train'?" in found
-    code, said = check(clusters, tmp_path, **changed(clusters, context="trian"))
-    assert code == 2
-    assert "did you mean 'train'?" in said[0]
-
-
-def test_an_expired_token_is_told_from_a_missing_right(
-    clusters: dict[str, TestCluster], tmp_path: Path
-) -> None:
+def with_expired_token(clusters: Up, folder: Path) -> dict[str, Any]:
     config = yaml.safe_load(Path(clusters["train"].kubeconfig).read_text())
     for user in config["users"]:
         user["user"] = {"token": "expired"}
-    path = tmp_path / "kubeconfig"
+    path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    found = problems(clusters, tmp_path, **changed(clusters, kubeconfig=str(path)))
-    assert "not let in (401)" in found
-    assert "expired; log in again" in found
+    return changed(clusters, kubeconfig=str(path))
 
 
-def test_an_unknown_namespace_is_named(clusters: dict[str, TestCluster], tmp_path: Path) -> None:
-    found = problems(clusters, tmp_path, **changed(clusters, namespace="nowhere"))
-    assert 'namespaces "nowhere" not found' in found
+def with_a_kind_that_is_not_installed(clusters: Up, folder: Path) -> dict[str, Any]:
+    kind = host_pods(clusters, folder).job.model_copy(update={"kind": "pytorchjob"})
+    # where no test installs Kubeflow's definitions
+    return {"job": kind, "clusters": {"train": clusters["eval"].settings}}
 
 
-def test_what_no_node_can_ever_give_is_refused(
-    clusters: dict[str, TestCluster], tmp_path: Path
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda clusters, _: changed(clusters, context="trian"),
+            "context 'trian': not in .*; did you mean 'train'",
+        ),
+        (with_expired_token, r"not let in \(401\): .* has expired; log in again"),
+        (
+            lambda clusters, _: changed(clusters, namespace="nowhere"),
+            'namespaces "nowhere" not found',
+        ),
+        (
+            lambda clusters, folder: pod_with(clusters, folder, gpus=8),
+            "no node can ever give this: nvidia.com/gpu: asked for 8, the largest node offers",
+        ),
+        (
+            lambda clusters, folder: pod_with(
+                clusters, folder, template={"spec": {"contaners": 1}}
+            ),
+            "pod.template.spec.contaners: unknown key of PodSpec; did you mean 'containers'",
+        ),
+        (
+            with_a_kind_that_is_not_installed,
+            "cluster 'eval' has no pytorchjobs.kubeflow.org; install Kubeflow's",
+        ),
+    ],
+    ids=["context", "token", "namespace", "node", "template", "kind"],
+)
+def test_the_command_ends_in_exit_code_2_and_names_the_object_and_the_fix(
+    wrong: Callable[[Up, Path], dict[str, Any]],
+    message: str,
+    clusters: Up,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = problems(clusters, tmp_path, **pod_with(clusters, tmp_path, gpus=8))
-    assert "no node can ever give this: nvidia.com/gpu: asked for 8, the largest" in found
+    kubernetes = host_pods(clusters, tmp_path, **wrong(clusters, tmp_path))
+    runtime = RuntimeConfig(kind="kubernetes", root=str(tmp_path), kubernetes=kubernetes)
+    path = tmp_path / "runtime.yaml"
+    path.write_text(yaml.safe_dump(runtime.model_dump(mode="json", exclude_unset=True)))
+    monkeypatch.setenv("SLIPWAY_RUNTIME", str(path))
+    command = ["check", "digits", "--json", "--set", "train.strategy=single"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    errors = [f for f in json.loads(done.stdout) if f["state"] == "error"]
+    assert {f["subject"] for f in errors} == {"clusters"}
+    assert any(re.search(message, f["message"]) for f in errors), errors
+
+
+def test_where_no_node_can_ever_give_it_is_told(clusters: Up, tmp_path: Path) -> None:
     nowhere = pod_with(clusters, tmp_path, node_selector={"pool": "x"})
     assert "no node of the cluster has these labels" in problems(clusters, tmp_path, **nowhere)
+    serving = {"steps": {"serve": PodConfig(gpus=8)}}
+    assert problems(clusters, tmp_path, **serving).startswith("steps.serve: no node can ever")
+    growing = changed(clusters, is_autoscaled=True)
+    found = report(clusters, tmp_path, **growing, **nowhere)
+    assert not found.problems
+    assert "no node of the cluster has these labels" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (
-            {"spec": {"contaners": []}},
-            "pod.template.spec.contaners: unknown key of PodSpec; did you mean 'containers'?",
-        ),
         ({"spec": {"containers": [{"name": "main", "tty": "maybe"}]}}, "tty"),
         ({"spec": {"dnsPolicy": "Sometimes"}}, "spec.dnsPolicy: Unsupported value"),
     ],
 )
-def test_an_invalid_template_is_refused(
-    template: Any, message: str, clusters: dict[str, TestCluster], tmp_path: Path
+def test_what_the_api_server_does_not_take_is_refused(
+    template: Any, message: str, clusters: Up, tmp_path: Path
 ) -> None:
     found = problems(clusters, tmp_path, **pod_with(clusters, tmp_path, template=template))
     assert message in found
 
 
-def test_a_kind_whose_definition_is_not_installed_is_refused(
-    clusters: dict[str, TestCluster], tmp_path: Path
-) -> None:
-    kind = {"job": host_pods(clusters, tmp_path).job.model_copy(update={"kind": "pytorchjob"})}
-    without = {"train": clusters["eval"]}  # where no test installs Kubeflow's definitions
-    found = problems(without, tmp_path, **kind)
-    assert "cluster 'eval' has no pytorchjobs.kubeflow.org; install Kubeflow's" in found
+def test_a_strategy_that_needs_another_kind_of_job_is_refused(clusters: Up, tmp_path: Path) -> None:
     assert "mpi on Kubernetes needs job.kind 'mpijob'" in problems(clusters, tmp_path, train="mpi")

@@ -1,14 +1,18 @@
 """Kubeflow's kinds on a real API server; a stand-in plays the operators that are not to be had."""
 
 import asyncio
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import TestCluster, host_pods
+from clusters import TestCluster, host_pods, wait_for
 from kubeflow_stand_in import KubeflowStandIn
 
 from contract.schema.cluster import JobConfig, KubernetesConfig
@@ -17,6 +21,7 @@ from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
 from operators.launchers.kinds import RESOURCES, open_job
 from operators.launchers.kubeflow import kubeflow_job
+from operators.launchers.reaper import reap
 from operators.launchers.restarts import JobEnd
 from operators.manifests import TASK
 
@@ -41,8 +46,16 @@ def job(kind: str, name: str, script: str, **changes: Any) -> JobSpec:
     return JobSpec(**{**given, **changes})
 
 
-def drive(one: JobSpec, cluster: TestCluster, kubernetes: KubernetesConfig) -> tuple[JobEnd, str]:
+def drive(
+    one: JobSpec,
+    cluster: TestCluster,
+    kubernetes: KubernetesConfig,
+    beside: Callable[[list[str]], None] | None = None,
+) -> tuple[JobEnd, str]:
+    """Drive a job to its end; `beside` runs in a thread and sees what is said."""
     said: list[str] = []
+    if beside is not None:
+        threading.Thread(target=beside, args=(said,), daemon=True).start()
 
     def say(level: int, text: str) -> None:
         said.append(f"{logging.getLevelName(level)} {text}")
@@ -132,15 +145,76 @@ def test_an_mpijobs_ranks_reduce_among_themselves(
     assert "rank 1 of 2 sum 3" in said
 
 
-def test_a_pytorchjob_is_accepted_and_its_status_followed(
+def is_said(said: list[str], text: str) -> bool:
+    return any(text in line for line in list(said))
+
+
+def set_status(cluster: TestCluster, name: str, kind: str, message: str) -> bool:
+    """Write a condition into a PyTorchJob's status, as Kubeflow's operator does."""
+    path = f"/apis/kubeflow.org/v1/namespaces/{cluster.namespace}/pytorchjobs/{name}"
+    text = cluster.kubectl("get", "--raw", path, is_checked=False)
+    if not text:
+        return False
+    found = json.loads(text)
+    conditions = found.get("status", {}).get("conditions", [])
+    earlier = [{**c, "status": "False"} for c in conditions if c["type"] != kind]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    times = {"lastTransitionTime": now, "lastUpdateTime": now}
+    condition = {"type": kind, "status": "True", "reason": kind, "message": message, **times}
+    found["status"] = {"conditions": [*earlier, condition], "replicaStatuses": {}}
+    cluster.kubectl("replace", "--raw", f"{path}/status", "-f", "-", text=json.dumps(found))
+    return True
+
+
+@pytest.mark.parametrize(("last", "exit_code"), [("Succeeded", 0), ("Failed", 1)])
+def test_a_pytorchjobs_status_is_followed_through_all_its_states(
+    last: str, exit_code: int, kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    """The test plays Kubeflow's operator, as far as the status goes."""
+    one = job("pytorchjob", f"torch-{last.lower()}", "")
+
+    def play(said: list[str]) -> None:
+        for number, state in enumerate(["Created", "Running", "Restarting", "Running", last]):
+            message = f"reason {number}"
+            wait_for(partial(set_status, kubeflow, one.name, state, message), 30)
+            wait_for(partial(is_said, said, message), 30, message)
+
+    end, said = drive(one, kubeflow, host_pods(clusters, folder), play)
+    states = [line for line in said.splitlines() if "reason" in line]
+    assert states == [
+        "INFO created: reason 0",
+        "INFO running: reason 1",
+        "WARNING restarting: reason 2",
+        "INFO running: reason 3",
+        f"INFO {last.lower()}: reason 4",
+    ]
+    assert end == JobEnd(exit_code, f"{last.lower()}: reason 4")
+    assert not kubeflow.get("pytorchjobs.v1.kubeflow.org")
+
+
+def test_a_kubeflow_jobs_missing_image_ends_it(
     kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
 ) -> None:
-    one = job(
-        "pytorchjob", "torch", "", settings=JobConfig(kind="pytorchjob", start_deadline_seconds=5)
-    )
-    made = kubeflow_job(one, host_pods(clusters, folder))
-    assert set(made["spec"]["pytorchReplicaSpecs"]) == {"Master", "Worker"}
-    end, _ = drive(one, kubeflow, host_pods(clusters, folder))
-    assert end.exit_code == 1
-    assert "no pods; does the cluster run Kubeflow's operator?" in end.reason
+    kubernetes = host_pods(clusters, folder)
+    pod = kubernetes.pod.model_copy(update={"image": "localhost/no:1"})
+    with KubeflowStandIn(kubeflow, "TFJob", folder):
+        one = job("tfjob", "tf-no-image", "")
+        end, _ = drive(one, kubeflow, kubernetes.model_copy(update={"pod": pod}))
+    assert end.exit_code == 2
+    assert "can never start: image localhost/no:1: ErrImageNeverPull" in end.reason
+    assert not kubeflow.get("tfjobs.v1.kubeflow.org")
+
+
+def test_the_reaper_removes_a_kubeflow_job_that_nobody_came_back_for(
+    kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
+) -> None:
+    one = job("pytorchjob", "torch-orphan", "")
+
+    async def orphan_and_reap() -> list[str]:
+        async with Cluster(kubeflow.settings) as api:
+            claim = Claim(api, RESOURCES["pytorchjob"], one.labels, 0, 1)
+            await claim.take(kubeflow_job(one, host_pods(clusters, folder)))
+            return [*await reap(api, 3600), *await reap(api, 0)]
+
+    assert asyncio.run(orphan_and_reap()) == ["torch-orphan"]
     assert not kubeflow.get("pytorchjobs.v1.kubeflow.org")

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from clusters import TestCluster, host_pods, wait_for
 
-from contract.schema.cluster import JobConfig, KubernetesConfig
+from contract.schema.cluster import JobConfig, KubernetesConfig, PodConfig
 from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
 from operators.launchers.pods import SERVICES, PodJob
 from operators.launchers.reaper import reap
 from operators.launchers.restarts import JobEnd
-from operators.manifests import JOB, TASK
+from operators.manifests import JOB, REPLICA, TASK
 
 TASK_LINES = (
     "import json, os, sys, time, socket\n"
@@ -267,24 +267,82 @@ def test_of_two_gangs_one_runs_whole_and_the_other_waits_whole(scene: Scene) -> 
 
 
 def test_a_node_without_room_ends_in_a_deadline_that_names_what_is_missing(scene: Scene) -> None:
-    big = host_pods(scene.clusters, scene.folder).pod.model_copy(update={"gpus": 3})
+    both = {"roles": {"chief": PodConfig(gpus=2), "worker": PodConfig(gpus=1)}}
     settings = {"start_deadline_seconds": 8.0, "gang_seconds": 3.0}
-    one = scene.job("pass", kubernetes={"pod": big}, settings=settings)
+    one = scene.job("time.sleep(600)", kubernetes=both, settings=settings)
     end = one.wait()
     assert end.exit_code == 1
     assert "not started within 8 s" in end.reason
-    assert "chief-0 waits for 0/1 nodes are available: 1 Insufficient nvidia.com/gpu" in end.reason
+    assert "-0 waits for 0/1 nodes are available: 1 Insufficient nvidia.com/gpu" in end.reason
     assert not one.pods()
 
 
-def test_a_missing_image_is_named_at_once(scene: Scene) -> None:
-    none = host_pods(scene.clusters, scene.folder).pod
-    one = scene.job("pass", kubernetes={"pod": none.model_copy(update={"image": "localhost/no:1"})})
+def test_what_no_node_can_ever_give_ends_the_job_at_once(scene: Scene) -> None:
+    one = scene.job("pass", kubernetes={"roles": {"chief": PodConfig(gpus=3)}})
     began = time.monotonic()
     end = one.wait()
     assert end.exit_code == 2
-    assert "ErrImageNeverPull" in end.reason
-    assert time.monotonic() - began < 15
+    assert "chief-0-0 can never start: no node can ever give this: nvidia.com/gpu" in end.reason
+    assert time.monotonic() - began < 10
+    assert not one.pods()
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"), [("Never", "ErrImageNeverPull"), ("IfNotPresent", "ErrImagePull")]
+)
+def test_a_missing_image_ends_the_job_after_the_while_it_is_given(
+    policy: str, message: str, scene: Scene
+) -> None:
+    none = {"image": "localhost/no:1", "image_pull_policy": policy}
+    pod = host_pods(scene.clusters, scene.folder).pod.model_copy(update=none)
+    one = scene.job("pass", kubernetes={"pod": pod, "pull_retry_seconds": 3.0})
+    began = time.monotonic()
+    end = one.wait()
+    assert end.exit_code == 2
+    assert f"-0-0 can never start: image localhost/no:1: {message}: " in end.reason
+    assert time.monotonic() - began < 20
+    assert not one.pods()
+
+
+def test_what_the_kubelet_lacks_is_told_while_it_lacks_it(scene: Scene) -> None:
+    mount = {"name": "config", "mountPath": "/config"}
+    volume = {"name": "config", "configMap": {"name": "missing"}}
+    pod = host_pods(scene.clusters, scene.folder).pod
+    spec = pod.template["spec"]
+    (container,) = spec["containers"]
+    own = {**container, "volumeMounts": [*container["volumeMounts"], mount]}
+    template = {"spec": {"containers": [own], "volumes": [*spec["volumes"], volume]}}
+    one = scene.job("pass", kubernetes={"pod": pod.model_copy(update={"template": template})})
+
+    def is_told() -> bool:
+        lines = [line for line in one.said if "FailedMount" in line]
+        return any(
+            "[chief-0]" in line and 'configmap "missing" not found' in line for line in lines
+        )
+
+    wait_for(is_told, 30, "an event in the log")
+    one.crash()
+
+
+def test_parameter_servers_may_have_nodes_of_their_own(scene: Scene) -> None:
+    pool, cluster = f"slipway-{uuid.uuid4().hex[:8]}", scene.clusters["train"]
+    (node,) = cluster.get("nodes")
+    cluster.kubectl("label", "node", node["metadata"]["name"], f"pool={pool}")
+    try:
+        one = scene.job(
+            "time.sleep(600)",
+            replicas={"chief": 1, "ps": 1},
+            kubernetes={"roles": {"ps": PodConfig(node_selector={"pool": pool})}},
+        )
+        wait_for(lambda: any("started: chief-0, ps-0" in line for line in one.said), 60)
+        selectors = {
+            pod["metadata"]["labels"][REPLICA]: pod["spec"].get("nodeSelector")
+            for pod in one.pods().values()
+        }
+        one.crash()
+    finally:
+        cluster.kubectl("label", "node", node["metadata"]["name"], "pool-")
+    assert selectors == {"chief-0": None, "ps-0": {"pool": pool}}
 
 
 def test_an_exceeded_quota_keeps_no_pod_and_is_named(scene: Scene) -> None:

@@ -95,3 +95,14 @@ def test_a_name_is_a_dns_label_with_room_for_a_pods_suffix() -> None:
     assert len(name) + len("-worker-123-99") <= 63
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert name[0].isalnum()
+
+
+def test_a_trainer_of_the_users_own_gets_the_same_arguments() -> None:
+    settings = JobConfig(kind="pytorchjob", command=("python", "-m", "ours.train"))
+    made = training_job("digits-train", COMMAND, TrainConfig(), settings, "python3")
+    assert made.command == (
+        *("python", "-m", "ours.train"),
+        *("--pipeline", "digits", "--run-id", "r1", "--root", "/data"),
+    )
+    judging = evaluation_job("digits-evaluate", COMMAND, 1, settings, "python3")
+    assert judging.command[:3] == ("python3", "-m", "components.train")

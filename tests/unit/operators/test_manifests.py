@@ -187,3 +187,14 @@ def test_labels_carry_the_task_and_are_valid_whatever_the_names() -> None:
         assert len(value) <= 63
         assert value == "" or (value[0].isalnum() and value[-1].isalnum())
     assert label_value("a+b") != label_value("a-b") != label_value("a*b")
+
+
+def test_a_role_may_have_nodes_of_its_own() -> None:
+    one = JOB.model_copy(update={"replicas": {"chief": 1, "worker": 1, "ps": 1}})
+    given = kubernetes(roles={"ps": PodConfig(node_selector={"pool": "parameter-servers"})})
+    selectors = {
+        str(replica): replica_pod(one, given, replica, 0, "team")["spec"].get("nodeSelector")
+        for replica in one.members()
+    }
+    own = {"pool": "parameter-servers"}
+    assert selectors == {"chief-0": None, "worker-0": None, "ps-0": own}

@@ -1,17 +1,16 @@
 """What a component's pod is; and the step's record decides, whatever becomes of the pod."""
 
-import json
-import threading
-from collections.abc import Iterator
+import asyncio
+import time
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client import V1ObjectMeta, V1Pod
+from stub_api import StubApi, listed, pod
 
 from contract.command import StepCommand
 from contract.records.record import Result
@@ -19,54 +18,24 @@ from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig
 from operators.component import PipelineRef
 from operators.pod_component import ComponentPodOperator
 from operators.task_identity import TaskIdentity
+from operators.triggers import PodTrigger
 
 RUN_ID = "run-1"
 
 
-class EmptyCluster(BaseHTTPRequestHandler):
-    """An API server that has nothing: every pod has vanished."""
-
-    def do_GET(self) -> None:
-        body = json.dumps({"kind": "Status", "code": 404, "message": "not found"}).encode()
-        self.send_response(404)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The way to an API server that answers 404 to everything."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), EmptyCluster)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "one",
-        "clusters": [{"name": "one", "cluster": {"server": url}}],
-        "users": [{"name": "one", "user": {"token": "x"}}],
-        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
-    }
-    path = tmp_path_factory.mktemp("kubeconfig") / "config"
-    path.write_text(yaml.safe_dump(config))
-    yield path
-    server.shutdown()
-
-
 @pytest.fixture
-def operator(kubeconfig: Path, tmp_path: Path) -> ComponentPodOperator:
-    cluster = ClusterConfig(context="one", kubeconfig=str(kubeconfig), namespace="team")
+def operator(api: StubApi, tmp_path: Path) -> ComponentPodOperator:
+    return operator_on(api.cluster(), tmp_path)
+
+
+def operator_on(cluster: ClusterConfig, root: Path) -> ComponentPodOperator:
     kubernetes = KubernetesConfig(
         clusters={"one": cluster},
         default_cluster="one",
         pod=PodConfig(image="slipway:1", python="/opt/python"),
     )
     return ComponentPodOperator(
-        task_id="transform", pipeline=PipelineRef("digits", str(tmp_path)), kubernetes=kubernetes
+        task_id="transform", pipeline=PipelineRef("digits", str(root)), kubernetes=kubernetes
     )
 
 
@@ -101,6 +70,7 @@ def event(status: str, exit_code: int | None, earlier: int = 0) -> dict[str, Any
         "exit_code": exit_code,
         "complaints": "last words",
         "earlier": earlier,
+        "attempt": 1,
     }
 
 
@@ -170,3 +140,87 @@ def test_an_earlier_attempts_record_does_not_excuse_a_vanished_pod(
 def test_exit_code_2_fails_for_good(operator: ComponentPodOperator) -> None:
     with pytest.raises(AirflowFailException, match="exit code 2:\nlast words"):
         operator.trigger_reentry(context({}), event("failed", 2))
+
+
+POD = "digits-transform-1-g0"
+EXACTLY = {"uid": f"uid-{POD}", "resourceVersion": "7"}
+CONTAINER = {"name": "main", "image": "i:1", "imageID": "", "ready": False, "restartCount": 0}
+CONTAINER |= {"state": {"terminated": {"exitCode": 1}}}
+ENDED = {"phase": "Failed", "containerStatuses": [CONTAINER]}
+
+
+def the_pod(attempt: int = 1, **metadata: Any) -> dict[str, Any]:
+    annotations = {"slipway/attempt": str(attempt)}
+    return pod(POD, status=ENDED, metadata={"annotations": annotations, **metadata})
+
+
+def resume(operator: ComponentPodOperator) -> None:
+    with pytest.raises(AirflowException, match="transform: exit code 1"):
+        operator.trigger_reentry(context({}), event("failed", 1))
+
+
+def test_a_judged_pod_is_deleted_exactly_as_it_was_looked_at(
+    api: StubApi, operator: ComponentPodOperator
+) -> None:
+    api.say("GET", "pods", the_pod(), POD)
+    resume(operator)
+    (deletion,) = api.asked("DELETE")
+    assert deletion.body["preconditions"] == EXACTLY
+
+
+def test_a_pod_that_changed_is_looked_at_again_before_it_is_deleted(
+    api: StubApi, operator: ComponentPodOperator
+) -> None:
+    api.say("GET", "pods", [the_pod(), the_pod(), the_pod(resourceVersion="8")], POD)
+    api.say("DELETE", "pods", [{"kind": "Status", "code": 409, "message": "changed"}, {}], POD)
+    resume(operator)
+    versions = [r.body["preconditions"]["resourceVersion"] for r in api.asked("DELETE")]
+    assert versions[-1] == "8"
+
+
+@pytest.mark.parametrize("later", [{}, {"uid": "of another of this name"}])
+def test_a_pod_of_a_later_attempt_is_left_alone_on_resuming(
+    later: Any, api: StubApi, operator: ComponentPodOperator
+) -> None:
+    api.say("GET", "pods", [the_pod(), the_pod(attempt=2, **later)], POD)
+    resume(operator)
+    assert not api.asked("DELETE")
+
+
+def trigger(api: StubApi) -> PodTrigger:
+    kubernetes = KubernetesConfig(
+        clusters={"one": api.cluster()}, default_cluster="one", pod=PodConfig(image="i:1")
+    ).model_dump(mode="json", exclude_unset=True)
+    given = {"pod": POD, "kubernetes": kubernetes, "cluster": "one", "labels": {}, "attempt": 1}
+    return PodTrigger(**given, earlier=0, deadline=time.time() + 60)
+
+
+def test_a_killed_triggers_pod_is_deleted_unless_it_was_adopted_meanwhile(api: StubApi) -> None:
+    api.say("GET", "pods", the_pod(), POD)
+    api.say("GET", "pods", listed(the_pod(attempt=2)))
+    asyncio.run(trigger(api).on_kill())
+    assert not api.asked("DELETE")
+    api.say("GET", "pods", [listed(the_pod()), listed()])
+    asyncio.run(trigger(api).on_kill())
+    (deletion,) = api.asked("DELETE")
+    assert deletion.body["preconditions"] == EXACTLY
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer", "message"),
+    [
+        ({"context": "onn"}, {}, "context 'onn': not in .*; did you mean 'one'"),
+        ({}, {"code": 401, "message": "Unauthorized"}, r"not let in \(401\)"),
+        ({}, {"code": 403, "message": "pods is forbidden"}, "Give the service account the verbs"),
+        ({}, {"code": 404, "message": 'namespaces "x" not found'}, 'namespaces "x" not found'),
+    ],
+)
+def test_a_wrong_cluster_fails_for_good_and_names_the_fix(
+    changes: Any, answer: Any, message: str, api: StubApi, tmp_path: Path
+) -> None:
+    api.say("GET", "pods", {"kind": "Status", **answer})
+    operator = operator_on(api.cluster(**changes), tmp_path)
+    operator._labels = {"slipway/task": "x"}
+    request = V1Pod(metadata=V1ObjectMeta(name=POD, labels={"slipway/generation": "0"}))
+    with pytest.raises(AirflowFailException, match=message):
+        operator.get_or_create_pod(request, {})

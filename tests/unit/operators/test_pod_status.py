@@ -24,6 +24,15 @@ CREATING = make("Pending", {"waiting": {"reason": "ContainerCreating"}})
 RUNNING = make("Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
 DONE = make("Succeeded", {"terminated": {"exitCode": 0, "reason": "Completed"}})
 KILLED = make("Failed", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}})
+TENSORFLOW = {
+    "status": {
+        "phase": "Failed",
+        "containerStatuses": [
+            {"name": "istio-proxy", "state": {"terminated": {"exitCode": 0}}},
+            {"name": "tensorflow", "state": {"terminated": {"exitCode": 2, "reason": "Error"}}},
+        ],
+    }
+}
 FAILED = make("Failed", {"terminated": {"exitCode": 2, "reason": "Error"}})
 EVICTED = make("Failed", reason="Evicted", message="The node was low on resource: memory.")
 
@@ -36,6 +45,7 @@ EVICTED = make("Failed", reason="Evicted", message="The node was low on resource
         (DONE, (0, "")),
         (KILLED, (137, "OOMKilled")),
         (FAILED, (2, "")),
+        (TENSORFLOW, (2, "")),
         (EVICTED, (None, "Evicted: The node was low on resource: memory.")),
     ],
 )

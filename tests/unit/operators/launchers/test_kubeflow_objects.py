@@ -70,6 +70,28 @@ def test_an_mpijobs_launcher_starts_the_ranks_that_its_workers_are() -> None:
     assert container(replicas["Worker"])["command"] == ["/usr/sbin/sshd", "-De"]
 
 
+def test_a_pytorchjobs_chief_is_its_master_and_may_run_a_command_of_the_users_own() -> None:
+    settings = JobConfig(kind="pytorchjob", command=("python", "-m", "ours.train"))
+    command = StepCommand("train", "digits", "r1", "/data")
+    train = TrainConfig(strategy="multi_worker", workers=3)
+    one = training_job("digits-train", command, train, settings, "python")
+    own = {"train": PodConfig(image="ours:1")}
+    made = kubeflow_job(one, KUBERNETES.model_copy(update={"steps": own}))
+    assert (made["apiVersion"], made["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
+    replicas = made["spec"]["pytorchReplicaSpecs"]
+    assert {name: spec["replicas"] for name, spec in replicas.items()} == {"Master": 1, "Worker": 2}
+    for spec in replicas.values():
+        assert container(spec)["name"] == "pytorch"
+        assert container(spec)["image"] == "ours:1"
+        assert container(spec)["command"][:5] == [
+            "python",
+            "-m",
+            "ours.train",
+            "--pipeline",
+            "digits",
+        ]
+
+
 @pytest.mark.parametrize(
     ("kind", "strategy", "message"),
     [
@@ -80,6 +102,7 @@ def test_an_mpijobs_launcher_starts_the_ranks_that_its_workers_are() -> None:
         ),
         ("tfjob", "mpi", "needs job.kind 'mpijob'"),
         ("mpijob", "multi_worker", "mpijob: expected train.strategy mpi"),
+        ("pytorchjob", "parameter_server", "pytorchjob: has no role ps; use 'tfjob'"),
     ],
 )
 def test_a_kind_that_cannot_carry_the_strategy_is_refused(
