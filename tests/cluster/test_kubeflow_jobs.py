@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import TestCluster, host_pods
+from clusters import PYTHON, TestCluster, host_pods, let_pods_in
 from kubeflow_stand_in import KubeflowStandIn
 
 from contract.schema.cluster import JobConfig, KubernetesConfig
@@ -22,17 +21,16 @@ from operators.manifests import TASK
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    yield tmp_path
+def folder(tmp_path: Path) -> Path:
+    let_pods_in(tmp_path)
+    return tmp_path
 
 
 def job(kind: str, name: str, script: str, **changes: Any) -> JobSpec:
     given: dict[str, Any] = {
         "name": name,
         "step": "train",
-        "command": ("/usr/bin/python3", "-c", script),
+        "command": (PYTHON, "-c", script),
         "replicas": {"chief": 1, "worker": 1},
         "labels": {TASK: name},
         "is_mpi": kind == "mpijob",

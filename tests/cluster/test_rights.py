@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clusters import ROOT, TestCluster, host_pods, wait_for
+from clusters import PYTHON, ROOT, TestCluster, host_pods, wait_for
 
 from contract.errors import ConfigError
 from contract.schema.cluster import ClusterConfig, JobConfig
@@ -65,7 +65,7 @@ def test_a_job_runs_from_beginning_to_end_with_the_launchers_rights(
     job = JobSpec(
         name="rights",
         step="train",
-        command=("/usr/bin/python3", "-c", "print('done')"),
+        command=(PYTHON, "-c", "print('done')"),
         replicas={"chief": 1, "worker": 1},
         labels={TASK: "rights"},
         settings=JobConfig(grace_seconds=0),
