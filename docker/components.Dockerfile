@@ -37,5 +37,9 @@ FROM components AS local
 COPY operators ./operators
 COPY dags ./dags
 COPY cli ./cli
+# A new volume that is mounted here belongs to whoever owns the folder in the image.
+USER root
+RUN install -d -o slipway -g slipway /state
+USER 10001:10001
 
 FROM components

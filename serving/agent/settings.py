@@ -30,11 +30,7 @@ class AgentSettings:
     timeout_seconds: float = 30.0
     drain_seconds: float = 2.0
     listen_host: str = "127.0.0.1"
-
-    @property
-    def host(self) -> str:
-        """The address that the control API listens on."""
-        return "127.0.0.1"
+    host: str = "127.0.0.1"
 
     @property
     def state_folder(self) -> Path:
@@ -113,10 +109,7 @@ class ClusterSettings(AgentSettings):
     runtime: Path
     envoy_token_file: Path
     listen_host: str = "0.0.0.0"
-
-    @property
-    def host(self) -> str:
-        return "0.0.0.0"
+    host: str = "0.0.0.0"
 
 
 def kubernetes_of(settings: ClusterSettings) -> KubernetesConfig:
@@ -139,6 +132,7 @@ _HELP = {
     "timeout_seconds": "longest that a prediction may take",
     "drain_seconds": "least time between a server's last traffic and its end",
     "listen_host": "address that the data plane listens on",
+    "host": "address that the control API listens on",
     "envoy_admin_port": "loopback port of Envoy's admin interface",
     "supervisor_socket": "unix socket of the supervisord that owns the processes",
     "server_ports": "ports for model servers; below the ephemeral ones",

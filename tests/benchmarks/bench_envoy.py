@@ -14,12 +14,14 @@ import socket
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(1, str(Path(__file__).parents[1]))
+
+from callers import Callers
 from support import emit
 
 from components.agent_client import AgentClient
@@ -39,7 +41,8 @@ REQUESTS_PER_ROUND = 1000
 CALLERS = 4
 MAX_ADDED_MS = 1.0
 MAX_ROLL_BACK_SECONDS = 2.0
-BODY = json.dumps({"instances": [{"x": 1.0}]})
+INSTANCES = {"instances": [{"x": 1.0}]}
+BODY = json.dumps(INSTANCES)
 PATH = f"/v1/models/{PIPELINE}:predict"
 
 
@@ -122,38 +125,8 @@ def latencies_ms(port: int, requests: int = REQUESTS_PER_ROUND) -> list[float]:
     return times
 
 
-class Callers:
-    """Threads that send predictions without pause; notes who answered when."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._is_stopping = False
-        self.answers: list[tuple[float, str]] = []
-        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
-
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_stopping = True
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        while not self._is_stopping:
-            sent = time.monotonic()
-            try:
-                connection.request("POST", PATH, BODY)
-                answer = connection.getresponse()
-                answer.read()
-                who = answer.getheader("x-slipway-version") if answer.status == 200 else None
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                who = None
-            self.answers.append((sent, who or "failed"))
+def calling(settings: MachineSettings) -> Callers:
+    return Callers(("127.0.0.1", settings.envoy_port), PIPELINE, INSTANCES, CALLERS)
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -180,12 +153,12 @@ def bench_added_latency(settings: MachineSettings) -> None:
 
 
 def bench_weight_changes(settings: MachineSettings, client: AgentClient, changes: int) -> None:
-    with Callers(settings.envoy_port) as callers:
+    with calling(settings) as callers:
         seconds = [
             propose(client, {1: 100 - weight, 2: weight})
             for weight in (7 * change % 99 + 1 for change in range(changes))
         ]
-    failed = sum(who == "failed" for _, who in callers.answers)
+    failed = callers.failures().total()
     emit(f"failed of {len(callers.answers)} requests over {changes} changes", failed, None, 0, "")
     emit("plan stored to traffic following, p50", statistics.median(seconds), None, 1.0, "s")
     emit("plan stored to traffic following, slowest", max(seconds), None, 1.0, "s")
@@ -195,12 +168,12 @@ def bench_roll_back(settings: MachineSettings, client: AgentClient) -> None:
     last = []
     for _ in range(ROUNDS):
         propose(client, {1: 50, 2: 50})
-        with Callers(settings.envoy_port) as callers:
+        with calling(settings) as callers:
             time.sleep(0.5)
             decided = time.monotonic()
             propose(client, {1: 100}, standby=(2,))
             time.sleep(0.5)
-        last.append(max(sent for sent, who in callers.answers if who == "2") - decided)
+        last.append(callers.last(2) - decided)
     emit(
         "decision to last canary request",
         statistics.median(last),

@@ -1,9 +1,10 @@
 """Parameter servers, all-reduce and MPI side by side: one model, one cluster, two workers.
 
-Needs a cluster (see tests/cluster/clusters.py), and Open MPI on this machine for MPI. Prints JSON
-lines; Kubernetes' version is in the first. `start_seconds` is from the start of the job to its
-first step, `lost_worker_seconds` what a killed worker adds to the whole. CPU and network are sums
-over the job's pods, the network counted once at each end.
+And the jobs of plain pods as processes of this machine. Needs a cluster (see
+tests/cluster/clusters.py), and Open MPI on this machine for MPI. Prints JSON lines; Kubernetes'
+version is in the first. `start_seconds` is from the start of the job to its first step,
+`lost_worker_seconds` (or `lost_ps_seconds`) what the death of one adds to the whole. CPU and
+network are sums over the job's pods, the network counted once at each end.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 import pytest
-from clusters import SHARED, TestCluster, clusters_up, wait_for
+from clusters import ROOT, SHARED, TestCluster, clusters_up, wait_for
 from conftest import CRDS
 from kubeflow_stand_in import GROUP, KubeflowStandIn
 from training_scene import SETTINGS, TrainingScene, training_scene
@@ -73,7 +74,7 @@ class Case:
 
     kind: JobKind
     strategy: str
-    victim: str
+    victims: tuple[str, ...]
     controlled: str = ""  # the kind of Kubeflow's object, if any
 
     @property
@@ -82,10 +83,10 @@ class Case:
 
 
 CASES = (
-    Case("pods", "parameter_server", "worker-0-0"),
-    Case("pods", "multi_worker", "worker-0-0"),
-    Case("tfjob", "multi_worker", "worker-0", "TFJob"),
-    Case("mpijob", "mpi", "worker-1", "MPIJob"),
+    Case("pods", "parameter_server", ("worker-0-0", "ps-0-0")),
+    Case("pods", "multi_worker", ("worker-0-0",)),
+    Case("tfjob", "multi_worker", ("worker-0",), "TFJob"),
+    Case("mpijob", "mpi", ("worker-1",), "MPIJob"),
 )
 
 
@@ -99,8 +100,8 @@ def overrides(case: Case) -> dict[str, Any]:
     }
 
 
-def run(scene: TrainingScene, case: Case, name: str, kill: bool) -> dict[str, float]:
-    """Train once and return the figures."""
+def run(scene: TrainingScene, case: Case, name: str, victim: str = "") -> dict[str, float]:
+    """Train once, with the death of one pod on the way if it is named; return the figures."""
     layout = scene.run_of(name, **overrides(case))
     cluster = scene.clusters["train"]
     label = TASK if case.kind == "pods" else f"{GROUP}/job-name"
@@ -109,41 +110,62 @@ def run(scene: TrainingScene, case: Case, name: str, kill: bool) -> dict[str, fl
     sampling.start()
     began = time.time()
     settings = SETTINGS.model_copy(update={"kind": case.kind, "grace_seconds": 1})
-    end, said = scene.train(layout, _killer(layout, cluster, case) if kill else None, settings)
+    killer = _killer(layout, cluster, victim) if victim else None
+    end, said = scene.train(layout, killer, settings)
     seconds = time.time() - began
     usage.is_over = True
     sampling.join()
     if not end.is_good:
         raise RuntimeError(f"{name}: {end}: {said[-2000:]}")
-    first, last = (_written(layout, step) for step in (EVERY, STEPS))
-    step_seconds = (last - first) / (STEPS - EVERY)
-    return {
-        "seconds": seconds,
-        "step_ms": 1000 * step_seconds,
-        "start_seconds": first - EVERY * step_seconds - began,
+    return _times(layout, began, seconds) | {
         "cpu_ms_a_step": 1000 * sum(usage.cpu_seconds.values()) / STEPS,
         "network_kb_a_step": sum(usage.network_bytes.values()) / 2 / STEPS / 1000,
     }
+
+
+def in_processes(scene: TrainingScene, case: Case) -> dict[str, float]:
+    """Train the same as processes of this machine, and return the figures."""
+    layout = scene.run_of(f"{case.name}-processes", **overrides(case))
+    job = scene.job(layout, SETTINGS, sys.executable)
+    command = [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
+    began = time.time()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return _times(layout, began, time.time() - began)
+
+
+def _times(layout: RunLayout, began: float, seconds: float) -> dict[str, float]:
+    first, last = (_written(layout, step) for step in (EVERY, STEPS))
+    step_seconds = (last - first) / (STEPS - EVERY)
+    start = first - EVERY * step_seconds - began
+    return {"seconds": seconds, "step_ms": 1000 * step_seconds, "start_seconds": start}
 
 
 def _written(layout: RunLayout, step: int) -> float:
     return CheckpointManifest.read(layout.checkpoint_manifest(step)).written_at.timestamp()
 
 
-def _killer(layout: RunLayout, cluster: TestCluster, case: Case) -> Callable[[JobSpec], None]:
+def _killer(layout: RunLayout, cluster: TestCluster, victim: str) -> Callable[[JobSpec], None]:
     def kill(job: JobSpec) -> None:
         wait_for(lambda: layout.checkpoint_manifest(2 * EVERY).exists(), 300)
-        cluster.kill_container(f"{job.name}-{case.victim}")
+        cluster.kill_container(f"{job.name}-{victim}")
 
     return kill
 
 
 def measure(scene: TrainingScene, case: Case) -> None:
-    calm = run(scene, case, f"{case.name}-calm", kill=False)
-    hurt = run(scene, case, f"{case.name}-hurt", kill=True)
-    figures = {**calm, "lost_worker_seconds": hurt["seconds"] - calm["seconds"]}
+    figures = run(scene, case, f"{case.name}-calm")
+    calm = figures["seconds"]
+    for victim in case.victims:
+        hurt = run(scene, case, f"{case.name}-{victim}", victim)
+        figures[f"lost_{victim.split('-')[0]}_seconds"] = hurt["seconds"] - calm
+    emit_all(case.name, figures)
+    if not case.controlled:
+        emit_all(f"{case.strategy}-in-processes", in_processes(scene, case))
+
+
+def emit_all(name: str, figures: dict[str, float]) -> None:
     rounded = {key: round(value, 2) for key, value in figures.items()}
-    print(json.dumps({"name": case.name, **rounded}), flush=True)
+    print(json.dumps({"name": name, **rounded}), flush=True)
 
 
 def main() -> None:

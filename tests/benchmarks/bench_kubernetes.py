@@ -1,7 +1,8 @@
-"""What pods cost beside processes: start, run, loss of a worker, removal, calls of the API.
+"""What pods cost beside processes: start, run, loss of a worker; of jobs that do nothing.
 
 Needs a cluster (see tests/cluster/clusters.py). Prints JSON lines; the peers are the same jobs as
-processes of this machine. Kubernetes' version is in the first line.
+processes of this machine. Kubernetes' version is in the first line. What Airflow makes of it is
+measured by bench_airflow_on_kubernetes.py, real training by bench_jobs_on_kubernetes.py.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 import pytest
-from clusters import ROOT, TestCluster, clusters_up, host_pods, wait_for
+from clusters import ROOT, TestCluster, clusters_up, host_pods, let_pods_in, wait_for
 from support import emit
 
 from contract.schema.cluster import JobConfig
@@ -27,11 +28,10 @@ from operators.job_spec import JobSpec
 from operators.launchers.claim import Claim
 from operators.launchers.cluster import Cluster
 from operators.launchers.pods import SERVICES, PodJob
-from operators.manifests import JOB, TASK
+from operators.manifests import TASK
 from operators.processes import StepProcess
 
 SETTINGS = JobConfig(grace_seconds=1, restart_backoff_seconds=0.5)
-STEADY_SECONDS = 90.0
 
 # Notes when each replica started; the chief works for a while and ends.
 SCRIPT = """
@@ -61,21 +61,20 @@ def starts(folder: Path) -> dict[str, list[float]]:
 
 def in_pods(
     up: dict[str, TestCluster], one: JobSpec, folder: Path, beside: Callable[[], None] | None = None
-) -> tuple[float, int]:
-    """Run a job in pods; return its seconds and the calls that it cost."""
+) -> float:
+    """Run a job in pods; return its seconds."""
     if beside is not None:
         threading.Thread(target=beside, daemon=True).start()
 
-    async def drive() -> int:
+    async def drive() -> None:
         async with Cluster(up["train"].settings, patience_seconds=30) as cluster:
             claim = Claim(cluster, SERVICES, one.labels, 0, 1)
             kubernetes = host_pods(up, folder)
             await PodJob(cluster, one, kubernetes, claim, lambda *_: None).run()
-            return cluster.calls
 
     began = time.monotonic()
-    calls = asyncio.run(drive())
-    return time.monotonic() - began, calls
+    asyncio.run(drive())
+    return time.monotonic() - began
 
 
 def in_processes(one: JobSpec, folder: Path) -> float:
@@ -97,7 +96,7 @@ def fresh(base: Path, name: str) -> Path:
 def start_and_cost(up: dict[str, TestCluster], base: Path) -> None:
     """From nothing to the last replica's first line, and the whole of a ten-second job."""
     folder, began = fresh(base, "pods"), time.time()
-    seconds, _ = in_pods(up, job("bench-start", folder, 10, "/usr/bin/python3"), folder)
+    seconds = in_pods(up, job("bench-start", folder, 10, "/usr/bin/python3"), folder)
     started = max(times[0] for times in starts(folder).values()) - began
     folder, began = fresh(base, "processes"), time.time()
     peer = in_processes(job("bench-start", folder, 10, "/usr/bin/python3"), folder)
@@ -106,16 +105,6 @@ def start_and_cost(up: dict[str, TestCluster], base: Path) -> None:
     peer_started = max(times[0] for times in names.values()) - began
     emit("start_of_three_roles", started, peer_started, None, "s")
     emit("ten_second_job", seconds, peer, None, "s")
-
-
-def calls_a_minute(up: dict[str, TestCluster], base: Path) -> None:
-    """Calls of a job that does nothing but run, beyond those of a short one."""
-    folder = fresh(base, "short")
-    _, few = in_pods(up, job("bench-short", folder, 1, "/usr/bin/python3"), folder)
-    folder = fresh(base, "long")
-    one = job("bench-long", folder, 1 + STEADY_SECONDS, "/usr/bin/python3")
-    _, calls = in_pods(up, one, folder)
-    emit("api_calls_while_running", 60 * (calls - few) / STEADY_SECONDS, None, 10, "calls/min")
 
 
 def recovery(up: dict[str, TestCluster], base: Path) -> None:
@@ -136,37 +125,14 @@ def recovery(up: dict[str, TestCluster], base: Path) -> None:
         emit(f"recovery_after_kill_of_{role}", again - killed, None, None, "s")
 
 
-def removal(up: dict[str, TestCluster], base: Path) -> None:
-    """From the kill of a job to the last of its pods gone, with GPUs (simulated) free again."""
-    folder = fresh(base, "removal")
-    one = job("bench-removal", folder, 600, "/usr/bin/python3")
-
-    async def run_and_kill() -> float:
-        async with Cluster(up["train"].settings, patience_seconds=30) as cluster:
-            claim = Claim(cluster, SERVICES, one.labels, 0, 1)
-            driver = PodJob(cluster, one, host_pods(up, folder), claim, lambda *_: None)
-            task = asyncio.create_task(driver.run())
-            while len(starts(folder)) < 3:
-                await asyncio.sleep(0.1)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            began = time.monotonic()
-            await driver.kill()
-            return time.monotonic() - began
-
-    seconds = asyncio.run(run_and_kill())
-    assert not up["train"].pods(f"{JOB}={one.name}")
-    emit("removal_of_three_pods", seconds, None, 10, "s")
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, clusters_up(("train",)) as up:
         base = Path(folder)
-        base.chmod(0o755)
+        let_pods_in(base)
         version: dict[str, Any] = json.loads(up["train"].kubectl("version", "-o", "json"))
         server = version["serverVersion"]["gitVersion"]
         print(json.dumps({"name": "kubernetes", "version": server}), flush=True)
-        for measure in (start_and_cost, calls_a_minute, recovery, removal):
+        for measure in (start_and_cost, recovery):
             measure(up, base)
 
 

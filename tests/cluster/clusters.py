@@ -22,6 +22,9 @@ from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "k8s"
 HOST_IMAGE = "localhost/host:1"
+# Elsewhere pods cannot run this machine's Python. Read before tests hide it.
+TEST_IMAGE = os.environ.get("SLIPWAY_TEST_IMAGE", "")
+PYTHON = "/usr/bin/python3" if SHARED.is_dir() else "python3"  # in pods, for scripts of a few lines
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,28 @@ class TestCluster:
         finally:
             os.kill(pids[0], signal.SIGCONT)
 
-    def kill_container(self, pod: str, signal: str = "KILL") -> None:
+    def kill_container(self, pod: str) -> None:
         """Kill -9 what a pod runs, from outside, as the kernel's memory killer would."""
+        if not SHARED.is_dir():  # all but itself and the pause process, whose namespace they share
+            kill = "import os; os.kill(-1, 9)"
+            self.kubectl("exec", pod, "--", PYTHON, "-c", kill)
+            return
         uid = self.pods()[pod]["metadata"]["uid"]
         for cgroup in Path("/sys/fs/cgroup/pids").glob(f"**/pod{uid}/*/cgroup.procs"):
             for pid in cgroup.read_text().split():
                 if b"pause" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    subprocess.run(["kill", f"-{signal}", pid], check=True)
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def evict(cluster: TestCluster, pod: str) -> None:
+    """Evict a pod as `kubectl drain` does; clusters before 1.22 know the older version only."""
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
+    for version in ("v1", "v1beta1"):
+        body = {"apiVersion": f"policy/{version}", "kind": "Eviction", "metadata": {"name": pod}}
+        words = ("create", "--raw", path, "-f", "-")
+        if cluster.kubectl(*words, text=json.dumps(body), is_checked=False):
+            return
+    raise RuntimeError("not evicted")
 
 
 def kustomized(name: str) -> list[dict[str, Any]]:
@@ -103,6 +121,12 @@ def _command_line(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def let_pods_in(folder: Path) -> None:
+    """Let users who are not root come to a folder, whose parents pytest keeps to itself."""
+    for one in (folder, *folder.parents[:3]):
+        one.chmod(one.stat().st_mode | 0o055)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str = "it") -> Any:
@@ -160,33 +184,53 @@ def _is_up(name: str) -> bool:
 
 def _users_clusters(names: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Return kubeconfig and contexts of kind, or of KUBECONFIG; two roles may share one cluster."""
-    if shutil.which("kind") and shutil.which("docker"):
-        kubeconfig = str(Path.home() / ".kube" / "slipway-kind")
-        for name in names:
-            command = ["kind", "create", "cluster", "--name", name, "--kubeconfig", kubeconfig]
-            subprocess.run(command, check=False, capture_output=True)
-        return kubeconfig, {name: f"kind-{name}" for name in names}
+    has_kind = bool(shutil.which("kind") and shutil.which("docker"))
     kubeconfig = os.environ.get("KUBECONFIG", "")
-    if not kubeconfig:
+    if not has_kind and not kubeconfig:
         pytest.skip(
             f"no cluster: {SHARED} is not there, kind and docker are not installed, and KUBECONFIG "
             "is not set"
         )
+    if TEST_IMAGE in ("", "build"):
+        pytest.skip(
+            "no image: SLIPWAY_TEST_IMAGE must name one of the components (docs/kubernetes)"
+        )
+    if has_kind:
+        return _kind_clusters(names)
     command = ["kubectl", "--kubeconfig", kubeconfig, "config", "current-context"]
     context = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return kubeconfig, dict.fromkeys(names, context)
 
 
+def _kind_clusters(names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Start or find a kind cluster for each, with the image and this machine's /tmp in it."""
+    kubeconfig = str(Path.home() / ".kube" / "slipway-kind")
+    node = {"role": "control-plane", "extraMounts": [{"hostPath": "/tmp", "containerPath": "/tmp"}]}
+    config = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": [node]}
+    for name in names:
+        create = ["kind", "create", "cluster", "--name", name, "--kubeconfig", kubeconfig]
+        text = yaml.safe_dump(config)
+        subprocess.run([*create, "--config=-"], input=text, text=True, check=False)
+        load = ["kind", "load", "docker-image", TEST_IMAGE, "--name", name]
+        subprocess.run(load, check=True, capture_output=True)
+    return kubeconfig, {name: f"kind-{name}" for name in names}
+
+
 def host_pods(up: dict[str, TestCluster], storage: Path, **changes: Any) -> KubernetesConfig:
-    """Return a config whose pods run this machine's own Python through host paths: no image."""
+    """Return a config whose pods run this machine's own Python through host paths: no image.
+
+    Where clusters are not of this machine, they run SLIPWAY_TEST_IMAGE.
+    """
+    is_here = SHARED.is_dir()
+    shared = VolumeConfig(name="storage", mount_path=str(storage), host_path=str(storage))
     given: dict[str, Any] = {
         "clusters": {name: cluster.settings for name, cluster in up.items()},
         "default_cluster": next(iter(up)),
-        "volumes": tuple(_host_volumes(storage)),
+        "volumes": (*_host_volumes(), shared) if is_here else (shared,),
         "pod": PodConfig(
-            image=HOST_IMAGE,
-            image_pull_policy="Never",
-            python=sys.executable,
+            image=HOST_IMAGE if is_here else TEST_IMAGE,
+            image_pull_policy="Never" if is_here else "IfNotPresent",
+            python=sys.executable if is_here else "python",
             cpu="200m",  # with less, whatever else runs on the machine would starve them
             memory="64Mi",
             memory_limit="3Gi",
@@ -197,23 +241,30 @@ def host_pods(up: dict[str, TestCluster], storage: Path, **changes: Any) -> Kube
                 "CUDA_VISIBLE_DEVICES": "-1",
                 "TF_CPP_MIN_LOG_LEVEL": "2",
             },
-            template={
-                "spec": {
-                    "containers": [
-                        {
-                            "workingDir": str(ROOT),
-                            "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
-                        }
-                    ],
-                    "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
-                }
-            },
+            template=_template(is_here),
         ),
     }
     return KubernetesConfig(**{**given, **changes})
 
 
-def _host_volumes(storage: Path) -> Iterator[VolumeConfig]:
+def _template(is_here: bool) -> dict[str, Any]:
+    container: dict[str, Any] = {"volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}
+    if is_here:
+        container["workingDir"] = str(ROOT)
+    memory = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    spec: dict[str, Any] = {"containers": [container], "volumes": [memory]}
+    return {"spec": spec | process_namespace()}
+
+
+def process_namespace() -> dict[str, bool]:
+    """Return what a pod's spec needs more, for `kill_container` to kill what runs in it.
+
+    Where that comes in by `exec` it cannot kill a process 1.
+    """
+    return {} if SHARED.is_dir() else {"shareProcessNamespace": True}
+
+
+def _host_volumes() -> Iterator[VolumeConfig]:
     interpreter = Path(sys.base_prefix).resolve()
     read_only = {"usr": "/usr", "ssl": "/etc/ssl", "alternatives": "/etc/alternatives"}
     read_only |= {"ld-cache": "/etc/ld.so.cache", "venv": sys.prefix, "project": str(ROOT)}
@@ -221,4 +272,3 @@ def _host_volumes(storage: Path) -> Iterator[VolumeConfig]:
         read_only["python"] = str(interpreter)
     for name, path in read_only.items():
         yield VolumeConfig(name=name, mount_path=path, host_path=path, is_read_only=True)
-    yield VolumeConfig(name="storage", mount_path=str(storage), host_path=str(storage))

@@ -11,6 +11,7 @@ import pytest
 # tests are no package; their support is found so
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[1] / "e2e"))
+sys.path.insert(2, str(Path(__file__).parents[1] / "benchmarks"))
 
 from clusters import SHARED, TestCluster, clusters_up
 from images import loaded_image

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clusters import TestCluster
+from clusters import PYTHON, TestCluster
 
 PLURALS = {"TFJob": "tfjobs.v1.kubeflow.org", "MPIJob": "mpijobs.v2beta1.kubeflow.org"}
 GROUP = "training.kubeflow.org"
@@ -35,7 +35,7 @@ while True:
         os.rename(f'{box}/{name}.code.new', f'{box}/{name}.code')
     time.sleep(0.05)
 """
-AGENT = """#!/usr/bin/python3
+AGENT = """#!/usr/bin/env python3
 import os, sys, time, uuid
 host, command = sys.argv[1], ' '.join(sys.argv[2:])
 box = '{boxes}/' + host.split('.')[0]
@@ -178,7 +178,7 @@ class KubeflowStandIn:
             pod = _pod(job, replicas["Worker"], "worker", index)
             main = pod["spec"]["containers"][0]
             assert main["command"] == ["/usr/sbin/sshd", "-De"]
-            main["command"] = ["/usr/bin/python3", "-c", WORKER, str(boxes)]
+            main["command"] = [PYTHON, "-c", WORKER, str(boxes)]
             pod["spec"] |= {"hostname": pod["metadata"]["name"], "subdomain": name}
             hosts.append(f"{pod['metadata']['name']}.{name}.{self.cluster.namespace}.svc slots=1")
             made.append(pod)

@@ -1,22 +1,24 @@
 """The serving side of a cluster, from docker/kubernetes/serving, as the tests deploy it."""
 
-import http.client
 import json
+import os
+import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from clusters import ROOT, TestCluster, kustomized, wait_for
+from callers import Callers
+from clusters import ROOT, TestCluster, kustomized, process_namespace, wait_for
 
 from components.agent_client import AgentClient
-from contract.layout import PipelineLayout
+from contract.command import StepCommand
+from contract.layout import PipelineLayout, RunLayout
 from contract.pods import merged
 from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.record import Result
 from contract.records.traffic import Arm, Observation, TrafficPlan
 from contract.schema.cluster import KubernetesConfig
 from contract.schema.data import HeadConfig
@@ -49,7 +51,8 @@ class ServingSide:
 
     def connect(self) -> None:
         """Wait until the agent is there."""
-        self.client = AgentClient(f"http://{self._address('slipway-agent')}:8600", TOKENS["token"])
+        self.agent_url = f"http://{self._address('slipway-agent')}:8600"
+        self.client = AgentClient(self.agent_url, TOKENS["token"])
         wait_for(lambda: self.ready("slipway-agent") == 1, 90, "the agent")
 
     def _give(self, kind: str, name: str, content: dict[str, str]) -> None:
@@ -96,7 +99,7 @@ class ServingSide:
             ],
             "volumes": [{"name": v.name, "hostPath": {"path": v.host_path}} for v in volumes],
         }
-        body["spec"]["template"]["spec"] = merged(spec, more)
+        body["spec"]["template"]["spec"] = merged(spec, more) | process_namespace()
         return body
 
     def _address(self, service: str) -> str:
@@ -124,20 +127,52 @@ class ServingSide:
 
     # --- what one does ---
 
-    def add_package(self, version: int, scores: tuple[float, float]) -> None:
-        """Put a package on the storage whose model always answers these scores."""
+    def called(self, row: Any = ROW, pause: float = 0.005) -> Callers:
+        """Return callers who send a row to the Envoys' Service, to be used in a `with`."""
+        address, pipeline = (self.data_plane, 80), self.layout.pipeline
+        return Callers(address, pipeline, {"instances": [row]}, pause=pause)
+
+    def add_package(
+        self,
+        version: int,
+        scores: tuple[float, float],
+        fault_ratio: float = 0.0,
+        compared_with: int | None = None,
+    ) -> str:
+        """Put a package on the storage whose model always answers these scores; return its digest.
+
+        A share of its requests may fail, and it may have been compared with a version in service.
+        """
         folder = self.layout.version(version)
         _save_model(folder / "model", scores)
+        digest = digest_directory(folder / "model")
         PackageManifest(
             pipeline=self.layout.pipeline,
             version=version,
             created_at=datetime.now(UTC),
-            digest=digest_directory(folder / "model"),
+            digest=digest,
             inputs={"x": InputSpec(dtype="float32")},
             heads={"digit": HeadConfig(task="multiclass_classification", classes=("a", "b"))},
-            serve=ServeConfig(drain_seconds=5.0),
+            serve=ServeConfig(drain_seconds=5.0, fault_ratio=fault_ratio),
+            compared_with_version=compared_with,
             provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
         ).write(folder / "package.json")
+        return digest
+
+    def canary(self, run: RunLayout) -> Result:
+        """Run the deployment's first stage as a process of this machine, and return its result."""
+        token_file = self.layout.root.parent / "token"
+        token_file.write_text(TOKENS["token"])
+        environment = os.environ | {
+            "SLIPWAY_AGENT_URL": self.agent_url,
+            "SLIPWAY_AGENT_TOKEN_FILE": str(token_file),
+        }
+        command = StepCommand("canary", run.pipeline, run.run_id, str(run.root)).arguments()
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Result.read(run.result("canary"))
 
     def propose(self, weights: dict[int, int], **more: Any) -> TrafficPlan:
         """Store a plan: the first version is stable, the second the canary."""
@@ -170,51 +205,3 @@ def _save_model(folder: Path, scores: tuple[float, float]) -> None:
 
     module.serving_default = serving_default
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_default})
-
-
-class Callers:
-    """Callers that send predictions through the Envoys' Service without pause."""
-
-    def __init__(self, side: ServingSide, row: Any = ROW, count: int = 4) -> None:
-        self._host = side.data_plane
-        self._path = f"/v1/models/{side.layout.pipeline}:predict"
-        self._body = json.dumps({"instances": [row]})
-        self._is_stopping = False
-        self.answers: list[tuple[float, str]] = []  # when sent, version or error
-        self._threads = [threading.Thread(target=self._call) for _ in range(count)]
-
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_stopping = True
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        connection = http.client.HTTPConnection(self._host, 80, timeout=20)
-        while not self._is_stopping:
-            sent = time.monotonic()
-            try:
-                connection.request("POST", self._path, self._body)
-                answer = connection.getresponse()
-                said = answer.read()
-                who = answer.getheader("x-slipway-version", "") if answer.status == 200 else ""
-                result = who or f"{answer.status} {said[:200]!r}"
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                result = type(error).__name__
-            self.answers.append((sent, result))
-            time.sleep(0.005)
-
-    def counted(self) -> Counter[str]:
-        return Counter(result for _, result in self.answers)
-
-    def failures(self) -> Counter[str]:
-        return Counter({k: n for k, n in self.counted().items() if not k.isdecimal()})
-
-    def last(self, version: int) -> float:
-        """Return when the last request was sent that a version answered."""
-        return max(sent for sent, result in self.answers if result == str(version))

@@ -1,16 +1,14 @@
 """Whole runs in real Airflow, their components as pods of two real clusters."""
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from airflow_stack import AirflowStack, running_airflow
-from clusters import ROOT, TestCluster, host_pods, wait_for
-from serving_side import Callers, ServingSide
+from airflow_side import add_slow, airflow_on, pods_of
+from airflow_stack import AirflowStack
+from clusters import TestCluster, host_pods, wait_for
+from serving_side import ServingSide
 
 from contract.layout import STEPS, PipelineLayout, RunLayout
 from contract.records.evaluation import EvaluateRecord
@@ -19,12 +17,11 @@ from contract.records.traffic import DeployRecord
 from contract.records.training import TrainRecord
 from operators.manifests import JOB, REPLICA
 
-SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
 ROW = [[0.0] * 8] * 8  # an image
-# The goal, ten seconds, is for a machine that has time: bench_kubernetes.py measures it. Here two
-# clusters, Airflow and two runs share two cores.
+# The goal, ten seconds, is for a machine that has time: bench_airflow_on_kubernetes.py measures it.
+# Here two clusters and Airflow share two cores.
 REMOVAL_SECONDS = 45
-LONG = {"train.steps": 1_000_000, "train.checkpoint_every_steps": 3000}
+LONG = {"train.steps": 1_000_000, "train.checkpoint_every_steps": 200}
 LONG |= {"evaluate.evaluators": 2}
 
 
@@ -34,52 +31,8 @@ def stack(
     components_image: str | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AirflowStack]:
-    """One Airflow that runs pods, with storage that both clusters mount.
-
-    Its runtime file is the shipped one, but for what only a user can know.
-    """
-    folder = tmp_path_factory.mktemp("airflow-clusters")
-    for parent in (folder, *folder.parents[:3]):
-        parent.chmod(0o755)
-    root = folder / "home" / "artifacts"
-    before = os.umask(0)  # the pods are not root: what this Airflow makes must be theirs to fill
-    root.mkdir(parents=True)
-    path = folder / "runtime.yaml"
-    shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
-    shipped["root"] = str(root)
-    shipped["kubernetes"] |= _kubernetes(clusters, components_image, root, shipped["kubernetes"])
-    path.write_text(yaml.safe_dump(shipped))
-    try:
-        with running_airflow(folder, SLIPWAY_RUNTIME=str(path)) as started:
-            yield started
-    finally:
-        os.umask(before)
-
-
-def _kubernetes(
-    clusters: dict[str, TestCluster], image: str | None, root: Path, shipped: dict[str, Any]
-) -> dict[str, Any]:
-    """Return what differs from the shipped file; without an image, pods run this Python."""
-    host = host_pods(clusters, root).model_dump(mode="json", exclude_unset=True)
-    agent = f"http://slipway-agent.{clusters['eval'].namespace}.svc:8600"
-    environment = shipped["pod"]["environment"] | {"SLIPWAY_AGENT_URL": agent}
-    del environment["MLFLOW_TRACKING_URI"]
-    pod = shipped["pod"] | {"service_account": "", "environment": environment}
-    pod |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
-    volumes = [{"name": "storage", "mount_path": str(root), "host_path": str(root)}]
-    if image is not None:
-        pod |= {"image": image, "image_pull_policy": "Never"}
-    else:
-        pod |= {key: host["pod"][key] for key in ("image", "image_pull_policy", "python")}
-        pod["environment"] = environment | host["pod"]["environment"]
-        spec = pod["template"]["spec"]
-        del spec["securityContext"]  # this Python is not everybody's
-        spec["containers"][0]["workingDir"] = str(ROOT)
-        volumes = host["volumes"]
-    # the long training must leave the two cores to the rest of the test
-    roles = shipped["roles"] | {"chief": {"cpu_limit": "700m"}}
-    clusters_of_test = {"clusters": host["clusters"], "volumes": volumes}
-    return {**clusters_of_test, "pod": pod, "steps": {}, "roles": roles}
+    with airflow_on(clusters, tmp_path_factory.mktemp("airflow"), components_image) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +49,10 @@ def two_runs(stack: AirflowStack, side: ServingSide) -> AirflowStack:
     """Two DAG runs at once: one into service, and a long one for the faults."""
     quick = {"passes": ["freeze_graph", "grappler"], "runtimes": {"candidates": ["tensorflow"]}}
     stack.add("digits_pods", bless={"thresholds": {"accuracy": 0.3}}, optimize=quick)
-    stack.add("digits_faults", schedule={"retries": 1, "retry_delay_seconds": 1.0})
+    add_slow(stack, "digits_faults", schedule={"retries": 1, "retry_delay_seconds": 1.0})
     stack.trigger("digits_pods", "run-1", {}).raise_for_status()
     stack.trigger("digits_faults", "run-2", {"overrides": LONG}).raise_for_status()
     return stack
-
-
-def pods_of(clusters: dict[str, TestCluster], run_id: str) -> dict[str, str]:
-    """Return the step and cluster of every pod of a run: `{"train@train": "Running", ...}`."""
-    return {
-        f"{pod['metadata']['labels']['task_id']}@{name}": pod["status"]["phase"]
-        for name, cluster in clusters.items()
-        for pod in cluster.pods(f"run_id={run_id}").values()
-    }
 
 
 @pytest.mark.timeout(1500, func_only=True)
@@ -118,6 +62,7 @@ def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
     stack, seen = two_runs, set[str]()
 
     def is_over() -> bool:
+        time.sleep(1)  # each look takes time from what it looks at
         running = {n for n, phase in pods_of(clusters, "run-1").items() if phase == "Running"}
         seen.update(running)
         if {"train@train", "evaluate@eval"} <= running:
@@ -136,7 +81,7 @@ def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
     assert judged == trained.checkpoints
     assert "[chief-0]" in stack.log("digits_pods", "run-1", "train")
     wait_for(lambda: not pods_of(clusters, "run-1"), 30, "removal of all pods")
-    with Callers(side, ROW) as callers:
+    with side.called(ROW) as callers:
         wait_for(lambda: callers.counted()["1"] > 10, 30, "answers of version 1")
     assert callers.failures() == {}
 
@@ -148,7 +93,7 @@ def test_a_second_version_walks_the_ladder_in_pods_while_callers_lose_nothing(
     """The first version once more: packaged on the cluster, tried on its traffic, promoted."""
     overrides = {"deploy.ladder_percent": [25, 100], "deploy.shadow_requests": 50}
     conf = {"redeploy_version": 1, "overrides": overrides}
-    with Callers(side, ROW) as callers:
+    with side.called(ROW, pause=0.05) as callers:
         two_runs.trigger("digits_pods", "run-3", conf).raise_for_status()
         assert two_runs.await_end("digits_pods", "run-3", 900) == "success"
         decided = Result.read(two_runs.layout("digits_pods", "run-3").result("promote"))
@@ -171,13 +116,14 @@ def training(two_runs: AirflowStack) -> RunLayout:
     return run
 
 
-def test_a_killed_triggerer_and_a_silent_api_server_disturb_nothing(
+def test_airflows_crash_and_a_silent_api_server_disturb_nothing(
     two_runs: AirflowStack, training: RunLayout, clusters: dict[str, TestCluster]
 ) -> None:
     stack, cluster = two_runs, clusters["train"]
     (before,) = pods_of_task(cluster, "train").values()
-    stack.kill("airflow-triggerer")
-    stack.start("airflow-triggerer")
+    for name in ("airflow-scheduler", "airflow-triggerer"):
+        stack.kill(name)
+        stack.start(name)
     stack.wait(lambda: "adopted" in stack.log("digits_faults", "run-2", "train"), 120)
     newest = max(training.checkpoints.iterdir())
     with cluster.api_server_down():
@@ -241,3 +187,15 @@ def test_marking_a_task_as_failed_removes_its_pods_and_ends_the_evaluation(
     assert stack.await_end("digits_faults", "run-2") == "failed"
     states = stack.states("digits_faults", "run-2")
     assert (states["evaluate"], states["bless"]) == ("success", "upstream_failed")
+
+
+def test_failing_a_run_removes_the_pod_of_its_component(
+    two_runs: AirflowStack, clusters: dict[str, TestCluster]
+) -> None:
+    stack, path = two_runs, "/dags/digits_faults/dagRuns/run-4"
+    stack.trigger("digits_faults", "run-4", {}).raise_for_status()
+    wait_for(lambda: "Running" in pods_of(clusters, "run-4").values(), 120, "the first component")
+    wait_for(lambda: "deferred" in stack.states("digits_faults", "run-4").values(), 60)
+    stack.call("PATCH", path, json={"state": "failed"}).raise_for_status()
+    wait_for(lambda: not pods_of(clusters, "run-4"), REMOVAL_SECONDS, "removal with the run")
+    assert stack.get(path)["state"] == "failed"

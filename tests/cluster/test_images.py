@@ -13,7 +13,7 @@ import pytest
 import yaml
 from clusters import ROOT, TestCluster, kustomized, wait_for
 from images import loaded_image
-from serving_side import TOKENS, Callers, ServingSide
+from serving_side import TOKENS, ServingSide
 
 from contract.layout import PipelineLayout
 
@@ -126,7 +126,7 @@ def test_the_digits_go_from_raw_data_into_service_on_our_images_alone(
     logs = "tail -n 40 $(ls -t /airflow/logs/dag_id=digits/run_id=run-1/*/*.log | head -3)"
     assert state() == "success", in_airflow("sh", "-c", logs)
     assert side.client.plan("digits").champion == 1
-    with Callers(side, ROW) as callers:
+    with side.called(ROW) as callers:
         wait_for(lambda: callers.counted()["1"] > 50, 60, "answers of version 1")
     assert callers.failures() == {}
     for app in ("slipway-agent", "slipway-envoy", "airflow"):

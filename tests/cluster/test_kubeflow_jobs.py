@@ -5,14 +5,14 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import TestCluster, host_pods, wait_for
+from clusters import PYTHON, TestCluster, host_pods, let_pods_in, wait_for
 from kubeflow_stand_in import KubeflowStandIn
 
 from contract.schema.cluster import JobConfig, KubernetesConfig
@@ -27,17 +27,16 @@ from operators.manifests import TASK
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    yield tmp_path
+def folder(tmp_path: Path) -> Path:
+    let_pods_in(tmp_path)
+    return tmp_path
 
 
 def job(kind: str, name: str, script: str, **changes: Any) -> JobSpec:
     given: dict[str, Any] = {
         "name": name,
         "step": "train",
-        "command": ("/usr/bin/python3", "-c", script),
+        "command": (PYTHON, "-c", script),
         "replicas": {"chief": 1, "worker": 1},
         "labels": {TASK: name},
         "is_mpi": kind == "mpijob",

@@ -1,7 +1,6 @@
 """Jobs of plain pods on a real cluster; small scripts in the trainer's place."""
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import TestCluster, host_pods, wait_for
+from clusters import PYTHON, TestCluster, evict, host_pods, let_pods_in, wait_for
 
 from contract.schema.cluster import JobConfig, KubernetesConfig, PodConfig
 from operators.job_spec import JobSpec
@@ -111,7 +110,7 @@ class Scene:
             "labels": {TASK: name},
             "step": "train",
             "command": (
-                "/usr/bin/python3",
+                PYTHON,
                 "-c",
                 TASK_LINES + f"D={str(self.folder)!r}\n" + script,
             ),
@@ -130,8 +129,7 @@ class Scene:
 
 @pytest.fixture
 def scene(clusters: dict[str, TestCluster], tmp_path: Path) -> Iterator[Scene]:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    let_pods_in(tmp_path)
     made = Scene(clusters, tmp_path)
     yield made
     for name in {one.job.name for one in made.running}:
@@ -189,17 +187,6 @@ def delete(cluster: TestCluster, pod: str) -> None:
     cluster.kubectl("delete", "pod", pod, "--wait=false")
 
 
-def evict(cluster: TestCluster, pod: str) -> None:
-    """Evict a pod as `kubectl drain` does; clusters before 1.22 know the older version only."""
-    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
-    for version in ("v1", "v1beta1"):
-        body = {"apiVersion": f"policy/{version}", "kind": "Eviction", "metadata": {"name": pod}}
-        words = ("create", "--raw", path, "-f", "-")
-        if cluster.kubectl(*words, text=json.dumps(body), is_checked=False):
-            return
-    raise RuntimeError("not evicted")
-
-
 @pytest.mark.parametrize("end_it", [delete, evict])
 def test_a_pod_that_was_taken_away_is_replaced_alone_where_that_is_possible(
     end_it: Callable[[TestCluster, str], None], scene: Scene
@@ -251,19 +238,21 @@ def test_a_killed_job_is_gone_within_ten_seconds(scene: Scene) -> None:
 
 def test_of_two_gangs_one_runs_whole_and_the_other_waits_whole(scene: Scene) -> None:
     gpus = {"pod": host_pods(scene.clusters, scene.folder).pod.model_copy(update={"gpus": 1})}
-    script = "time.sleep(12 if role == 'chief' else 600)"
-    both = [scene.job(script, kubernetes=gpus) for _ in range(2)]
-    most = 0
-    while any(one.end is None and one.error is None for one in both):
-        running = [
-            sum(p["status"]["phase"] == "Running" for p in one.pods().values()) for one in both
-        ]
-        most = max(most, *running)
-        time.sleep(0.5)
+    script = "while role == 'worker' or not os.path.exists(D + '/go'): time.sleep(0.1)\n"
+    settings = {"gang_seconds": 3.0}
+    both = [scene.job(script, kubernetes=gpus, settings=settings) for _ in range(2)]
+
+    def running() -> list[int]:
+        pods = [one.pods().values() for one in both]
+        return sorted(sum(p["status"]["phase"] == "Running" for p in own) for own in pods)
+
+    def waiting() -> list[str]:
+        return [line for one in both for line in one.said if "so none does" in line]
+
+    wait_for(lambda: running() == [0, 2] and waiting(), 60, "one running, the other waiting")
+    assert any("Insufficient nvidia.com/gpu" in line for line in waiting())
+    (scene.folder / "go").touch()
     assert all(one.wait().is_good for one in both)
-    assert most == 2
-    waited = [line for one in both for line in one.said if "so none does" in line]
-    assert any("Insufficient nvidia.com/gpu" in line for line in waited)
 
 
 def test_a_node_without_room_ends_in_a_deadline_that_names_what_is_missing(scene: Scene) -> None:

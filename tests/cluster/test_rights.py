@@ -17,7 +17,7 @@ import kubernetes_asyncio
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
-from clusters import TestCluster, host_pods, kustomized, wait_for
+from clusters import PYTHON, TestCluster, host_pods, kustomized, wait_for
 
 from contract.command import StepCommand
 from contract.errors import ConfigError
@@ -155,7 +155,7 @@ class Sleep(StepCommand):
     """A command of ours in the component's place."""
 
     def arguments(self, *_: Any) -> list[str]:
-        return ["/usr/bin/python3", "-c", "import time; time.sleep(600)"]
+        return [PYTHON, "-c", "import time; time.sleep(600)"]
 
 
 class SleepingOperator(ComponentPodOperator):
@@ -217,7 +217,7 @@ async def _adopted(
     one = JobSpec(
         name=name or f"rights-{kind}",
         step="train",
-        command=("/usr/bin/python3", "-c", "print('done')"),
+        command=(PYTHON, "-c", "print('done')"),
         replicas={"worker": 1} if is_mpi else {"chief": 1, "worker": 1},
         labels={TASK: name or f"rights-{kind}"},
         is_mpi=is_mpi,

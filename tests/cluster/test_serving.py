@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from clusters import TestCluster, host_pods, wait_for
-from serving_side import Callers, ServingSide
+from releases import leave_package
+from serving_side import ServingSide
 
 from contract.layout import PipelineLayout
-from contract.records.traffic import Shadow
+from contract.loader import find_pipeline, freeze_pipeline
+from contract.records.traffic import DeployRecord, Shadow
 from contract.schema.cluster import ServingConfig
 
 
@@ -17,11 +19,11 @@ from contract.schema.cluster import ServingConfig
 def side(
     clusters: dict[str, TestCluster], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServingSide]:
-    """The serving side on cluster `eval`, with version 1 of two replicas in service."""
+    """The serving side on cluster `eval`, with version 1 in service, scaled to two replicas."""
     folder = tmp_path_factory.mktemp("serving")
     root = folder / "artifacts"
     root.mkdir()
-    serving = ServingConfig(min_replicas=2, max_replicas=2)
+    serving = ServingConfig(min_replicas=2, max_replicas=3)
     kubernetes = host_pods({"eval": clusters["eval"]}, folder, serving=serving)
     made = ServingSide(clusters["eval"], PipelineLayout(root, "digits"))
     made.add_package(1, (0.7, 0.3))
@@ -29,13 +31,14 @@ def side(
     made.deploy(kubernetes)
     made.serve({1: 100})
     wait_for(lambda: made.ready("slipway-envoy") == 2, 60, "both Envoys")
+    wait_for(lambda: made.ready("slipway-digits-1") == 2, 90, "what the autoscaler wants at least")
     yield made
     for kind in ("deployment", "service"):
         clusters["eval"].kubectl("delete", kind, "--all", "--wait=false")
 
 
 def test_shadow_canary_and_roll_back_lose_no_request(side: ServingSide) -> None:
-    with Callers(side) as callers:
+    with side.called() as callers:
         side.serve({1: 100}, shadow=Shadow(version=2, percent=100))
         wait_for(lambda: (arm := side.observation().of(2)) and arm.compared > 20, 60, "pairs")
         arm = side.observation().of(2)
@@ -57,7 +60,7 @@ def test_shadow_canary_and_roll_back_lose_no_request(side: ServingSide) -> None:
 
 def test_what_runs_does_not_need_the_agent_nor_the_api_server(side: ServingSide) -> None:
     (agent,) = side.pods("slipway-agent")
-    with Callers(side) as callers:
+    with side.called() as callers:
         side.cluster.kill_container(agent)
         time.sleep(2)
         wait_for(lambda: side.ready("slipway-agent") == 1, 60, "the agent again")
@@ -75,13 +78,13 @@ def test_what_runs_does_not_need_the_agent_nor_the_api_server(side: ServingSide)
 
 def test_a_killed_server_and_a_deleted_envoy_cost_little(side: ServingSide) -> None:
     servers = list(side.cluster.pods("slipway/version=1"))
-    with Callers(side) as callers:
+    with side.called() as callers:
         time.sleep(1)
         side.cluster.kill_container(servers[0])
         wait_for(lambda: side.ready("slipway-digits-1") == 2, 90, "the killed server again")
     # what was under way in it, and per caller one more before the other end knew of the death
-    assert sum(callers.failures().values()) <= 2 * 4, callers.failures()
-    with Callers(side) as callers:
+    assert callers.failures().total() <= 2 * 4, callers.failures()
+    with side.called() as callers:
         side.cluster.kubectl("delete", "pod", servers[1], "--wait=false")
         wait_for(lambda: servers[1] not in side.cluster.pods(), 60, "removal of the deleted server")
         wait_for(lambda: side.ready("slipway-digits-1") == 2, 90, "its successor")
@@ -91,17 +94,40 @@ def test_a_killed_server_and_a_deleted_envoy_cost_little(side: ServingSide) -> N
 def test_a_version_nobody_needs_goes_and_a_deleted_deployment_comes_back(side: ServingSide) -> None:
     side.serve({1: 100}, standby=())
     wait_for(lambda: not side.cluster.pods("slipway/version=2"), 60, "removal of version 2")
-    assert not side.cluster.get("services", "slipway/version=2")
+    for kind in ("services", "horizontalpodautoscalers"):
+        assert not side.cluster.get(kind, "slipway/version=2")
+    (scaler,) = side.cluster.get("horizontalpodautoscalers", "slipway/version=1")
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 3)
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "slipway-digits-1"
     side.cluster.kubectl("delete", "deployment", "slipway-digits-1", "--wait=false")
     wait_for(lambda: side.ready("slipway-digits-1") == 2, 120, "version 1 again")
+
+
+def test_the_judge_takes_a_faulty_version_back_within_two_seconds(side: ServingSide) -> None:
+    run, faulty = side.layout.run("faulty"), 3
+    digest = side.add_package(faulty, (0.7, 0.3), fault_ratio=0.5, compared_with=1)
+    rungs = {"deploy.shadow_requests": 0, "deploy.ladder_percent": [25, 100]}
+    freeze_pipeline(find_pipeline("digits"), run, rungs)
+    leave_package(run, faulty, digest, compared_with=1)
+    with side.called() as callers:
+        result = side.canary(run)
+        ended = time.monotonic()
+        time.sleep(1)
+    record = result.detail_as(DeployRecord)
+    assert record.outcome == "rolled_back", record.reasons
+    assert result.metrics["rollback_seconds"] <= 2.0
+    assert callers.last(faulty) <= ended
+    assert callers.failures().keys() == {"500"}  # what it was made to answer, and nothing else
+    plan = side.client.plan("digits")
+    assert (plan.champion, plan.canary) == (1, None)
 
 
 def test_a_package_that_cannot_be_served_is_told_in_words(
     side: ServingSide, tmp_path: Path
 ) -> None:
-    side.add_package(3, (0.5, 0.5))
-    (side.layout.version(3) / "model" / "saved_model.pb").write_bytes(b"torn")
-    plan = side.propose({1: 100}, standby=(3,))
+    side.add_package(4, (0.5, 0.5))
+    (side.layout.version(4) / "model" / "saved_model.pb").write_bytes(b"torn")
+    plan = side.propose({1: 100}, standby=(4,))
     wait_for(
         lambda: any("CrashLoopBackOff" in problem for problem in side.observation().problems),
         120,

@@ -10,7 +10,7 @@ from training_scene import SETTINGS, TrainingScene, trained, training_scene
 from contract.schema.cluster import JobKind
 from operators.job_spec import JobSpec
 
-SHORT = {"train.steps": 60, "train.checkpoint_every_steps": 20}
+SHORT = {"train.steps": 20, "train.checkpoint_every_steps": 20}
 
 
 @pytest.fixture(scope="module")
@@ -21,46 +21,46 @@ def scene(
 
 
 def test_workers_train_in_step_and_go_on_after_one_was_killed(scene: TrainingScene) -> None:
-    long = {"train.steps": 300, "train.checkpoint_every_steps": 50}
+    long = {"train.steps": 150, "train.checkpoint_every_steps": 25}
     run = scene.run_of("mw", **{**long, "train.strategy": "multi_worker", "train.workers": 2})
 
     def kill_worker(job: JobSpec) -> None:
-        wait_for(lambda: run.checkpoint_manifest(50).exists(), 300)
+        wait_for(lambda: run.checkpoint_manifest(25).exists(), 300)
         scene.clusters["train"].kill_container(f"{job.name}-worker-0-0")
 
     end, said = scene.train(run, kill_worker)
     assert end.is_good, said
-    assert trained(run).last_step == 300
-    assert trained(run).resumed_from_step >= 50, "the kill came too late to disturb"
+    assert trained(run).last_step == 150
+    assert trained(run).resumed_from_step >= 25, "the kill came too late to disturb"
     assert "worker-0: exit code 137" in said
 
 
 def test_parameter_servers_train_and_go_on_after_one_was_killed(scene: TrainingScene) -> None:
     strategy = {"train.strategy": "parameter_server", "train.workers": 1}
-    long = {"train.steps": 400, "train.checkpoint_every_steps": 50}
+    long = {"train.steps": 150, "train.checkpoint_every_steps": 25}
     run = scene.run_of("ps", **{**long, **strategy})
 
     def kill_server(job: JobSpec) -> None:
-        wait_for(lambda: run.checkpoint_manifest(50).exists(), 300)
+        wait_for(lambda: run.checkpoint_manifest(25).exists(), 300)
         scene.clusters["train"].kill_container(f"{job.name}-ps-0-0")
 
     end, said = scene.train(run, kill_server)
     assert end.is_good, said
-    assert trained(run).last_step == 400
+    assert trained(run).last_step == 150
     assert "ps-0: exit code 137" in said
 
 
 def test_a_killed_chief_goes_on_from_its_last_checkpoint(scene: TrainingScene) -> None:
-    long = {"train.steps": 3000, "train.checkpoint_every_steps": 500}
+    long = {"train.steps": 1000, "train.checkpoint_every_steps": 100}
     run = scene.run_of("chief", **long)
 
     def kill_chief(job: JobSpec) -> None:
-        wait_for(lambda: run.checkpoint_manifest(500).exists(), 300)
+        wait_for(lambda: run.checkpoint_manifest(100).exists(), 300)
         scene.clusters["train"].kill_container(f"{job.name}-chief-0-0")
 
     end, said = scene.train(run, kill_chief)
     assert end.is_good, said
-    assert trained(run).resumed_from_step >= 500
+    assert trained(run).resumed_from_step >= 100
     assert "chief-0: exit code 137" in said
 
 
@@ -85,4 +85,4 @@ def test_kubeflows_kinds_really_train(
     with KubeflowStandIn(kubeflow, controlled, scene.root):
         end, said = scene.train(run, settings=SETTINGS.model_copy(update={"kind": kind}))
     assert end.is_good, said
-    assert trained(run).last_step == 60
+    assert trained(run).last_step == 20

@@ -3,19 +3,18 @@
 import asyncio
 import logging
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clusters import ROOT, TestCluster, host_pods
+from clusters import TestCluster, host_pods, let_pods_in
+from support import handmade_runs
 
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.loader import load_frozen
+from contract.loader import find_pipeline, freeze_pipeline, load_frozen
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 from contract.schema.cluster import JobConfig
@@ -38,14 +37,17 @@ class TrainingScene:
 
     def run_of(self, run_id: str, **overrides: Any) -> RunLayout:
         """Return a run of its own, frozen with overrides, on the shared examples."""
-        base = RunLayout(self.root, "digits", "base")
         run = RunLayout(self.root, "digits", run_id)
-        arguments = StepCommand("ingest", "digits", run_id, str(self.root), overrides).arguments()
-        subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
-        for step in ("ingest", "validate", "transform"):
-            shutil.rmtree(run.step(step), ignore_errors=True)
-            shutil.copytree(base.step(step), run.step(step))
+        freeze_pipeline(find_pipeline("digits"), run, overrides)
+        base = RunLayout(self.root, "digits", "base")
+        shutil.copytree(base.step("transform"), run.step("transform"))
         return run
+
+    def job(self, run: RunLayout, settings: JobConfig, python: str) -> JobSpec:
+        command = StepCommand("train", "digits", run.run_id, str(self.root))
+        config = load_frozen(run).train
+        job = training_job(f"digits-{run.run_id}", command, config, settings, python)
+        return job.model_copy(update={"labels": {TASK: run.run_id}})
 
     def train(
         self,
@@ -55,10 +57,7 @@ class TrainingScene:
     ) -> tuple[JobEnd, str]:
         """Train a run in pods, disturb it meanwhile, and return its end and its log."""
         kubernetes = host_pods(self.clusters, self.root)
-        command = StepCommand("train", "digits", run.run_id, str(self.root))
-        job = training_job(
-            f"digits-{run.run_id}", command, load_frozen(run).train, settings, sys.executable
-        ).model_copy(update={"labels": {TASK: run.run_id}})
+        job = self.job(run, settings, kubernetes.pod.python)
         said: list[str] = []
 
         def say(level: int, text: str) -> None:
@@ -76,13 +75,26 @@ class TrainingScene:
 
 
 def training_scene(clusters: dict[str, TestCluster], root: Path) -> TrainingScene:
-    """Make the examples in an empty folder that pods can read."""
-    for folder in (root, *root.parents[:3]):
-        folder.chmod(0o755)
-    for step in ("ingest", "validate", "transform"):
-        command = StepCommand(step, "digits", "base", str(root)).arguments()
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    """Write the examples, as `transform` would, in an empty folder that pods can read."""
+    import tensorflow as tf
+
+    let_pods_in(root)
+    spec = {"image": tf.io.FixedLenFeature([8, 8], tf.float32)}
+    base = RunLayout(root, "digits", "base")
+    handmade_runs("training").write_transformed(base, spec, _digits)
     return TrainingScene(clusters, root)
+
+
+def _digits(split: str) -> list[dict[str, Any]]:
+    """Return rows of scikit-learn's digits: seven tenths to train on, the rest for both others."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return [
+        {"image": [float(x) for x in image.flat], "label:digit": int(target), "example_id": str(i)}
+        for i, (image, target) in enumerate(zip(data.images / 16.0, data.target, strict=True))
+        if (i % 10 < 7) == (split == "train")
+    ]
 
 
 def trained(run: RunLayout) -> TrainRecord:

@@ -1,12 +1,10 @@
 """A serving stack of its own for each test: supervisord, Envoy, agent, stand-in servers."""
 
-import http.client
 import json
 import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from callers import Callers
 
 from components.agent_client import AgentClient
 from contract.layout import PipelineLayout
@@ -141,48 +140,6 @@ class Stack:
         return int(json.loads(text)["ports"][self.server(version)])
 
 
-class Load:
-    """Callers that send predictions without pause, each on a connection of its own."""
-
-    def __init__(self, stack: Stack, callers: int = 4, body: object = None) -> None:
-        self._port = stack.settings.envoy_port
-        self._body = json.dumps(body)
-        self._is_stopping = False
-        self.answers: list[tuple[float, str, float]] = []  # sent at, version or error, seconds
-        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_stopping = True
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        while not self._is_stopping:
-            sent = time.monotonic()
-            try:
-                connection.request("POST", f"/v1/models/{PIPELINE}:predict", self._body)
-                answer = connection.getresponse()
-                answer.read()
-                who = answer.getheader("x-slipway-version", "") if answer.status == 200 else ""
-                result = who or str(answer.status)
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                result = type(error).__name__
-            self.answers.append((sent, result, time.monotonic() - sent))
-
-    def counted(self) -> Counter[str]:
-        return Counter(result for _, result, _ in self.answers)
-
-    def failures(self) -> Counter[str]:
-        return Counter({k: n for k, n in self.counted().items() if len(k) > 2})
-
-
 def manifest(version: int, serve: ServeConfig) -> PackageManifest:
     return PackageManifest(
         pipeline=PIPELINE,
@@ -219,9 +176,13 @@ def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 
 @pytest.fixture
-def load_on() -> Callable[[Stack], Load]:
-    """Return a function that makes a Load, to be used in a `with`."""
-    return Load
+def load_on() -> Callable[..., Callers]:
+    """Return a function that makes callers of a stack, to be used in a `with`."""
+
+    def make(stack: Stack, callers: int = 4, body: object = None) -> Callers:
+        return Callers(("127.0.0.1", stack.settings.envoy_port), PIPELINE, body, callers)
+
+    return make
 
 
 @pytest.fixture

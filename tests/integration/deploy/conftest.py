@@ -1,36 +1,27 @@
 """A real serving stack (supervisord, Envoy, agent, model servers) under runs that deploy to it."""
 
-import http.client
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from callers import Callers
+from releases import leave_package
 
 from components.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.layout import PipelineLayout
 from contract.loader import PROJECT, freeze_pipeline
-from contract.records.evaluation import BlessRecord
-from contract.records.package import (
-    InputSpec,
-    LoadReport,
-    PackageManifest,
-    PackageRecord,
-    Provenance,
-)
-from contract.records.record import Record, Result
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.records.record import Result
 from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -135,34 +126,8 @@ class Stack:
         ).write(folder / "package.json")
         changes = {f"deploy.{key}": value for key, value in overrides.items()}
         freeze_pipeline(self._folder / "pipelines" / PIPELINE, run, changes)
-        blessed = BlessRecord(
-            is_blessed=True, candidate="c", step=1, champion_version=compared_with, reasons=()
-        )
-        load = LoadReport(
-            requests=1,
-            errors=0,
-            seconds=1.0,
-            requests_per_second=1.0,
-            p50_ms=1.0,
-            p95_ms=1.0,
-            p99_ms=1.0,
-        )
-        made = PackageRecord(version=version, digest=digest, load=load, max_skew=0.0)
-        for step, record in (("bless", blessed), ("package", made)):
-            self._leave(step, run.run_id, record)
+        leave_package(run, version, digest, compared_with)
         return run.run_id
-
-    def _leave(self, step: str, run_id: str, record: Record) -> None:
-        Result(
-            step=step,
-            pipeline=PIPELINE,
-            run_id=run_id,
-            attempt=1,
-            started_at=datetime.now(UTC),
-            seconds=0.0,
-            inputs={},
-            detail=record.model_dump(mode="json"),
-        ).write(self.layout.run(run_id).result(step))
 
     def start(self, step: str, run_id: str) -> subprocess.Popen[str]:
         """Start one stage as the process that everybody starts."""
@@ -202,49 +167,6 @@ class Stack:
             time.sleep(0.05)
 
 
-class Callers:
-    """Users of the data plane, who ask without pause and note who answered."""
-
-    def __init__(self, stack: Stack, count: int = 4) -> None:
-        self._port = stack.settings.envoy_port
-        self._is_stopping = False
-        self.answers: list[tuple[float, str]] = []  # sent at, version or status or error
-        self._threads = [threading.Thread(target=self._call) for _ in range(count)]
-
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_stopping = True
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        body = json.dumps({"instances": [1.5]})
-        while not self._is_stopping:
-            sent = time.monotonic()
-            try:
-                connection.request("POST", f"/v1/models/{PIPELINE}:predict", body)
-                answer = connection.getresponse()
-                answer.read()
-                version = answer.getheader("x-slipway-version", "")
-                who = f"v{version}" if answer.status == 200 else str(answer.status)
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                who = type(error).__name__
-            self.answers.append((sent, who))
-            time.sleep(0.01)
-
-    def counted(self) -> Counter[str]:
-        return Counter(who for _, who in self.answers)
-
-    def failures(self) -> int:
-        return sum(count for who, count in self.counted().items() if not who.startswith("v"))
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -273,5 +195,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Sta
 
 @pytest.fixture
 def callers(stack: Stack) -> Iterator[Callers]:
-    with Callers(stack) as found:
+    address = ("127.0.0.1", stack.settings.envoy_port)
+    with Callers(address, PIPELINE, {"instances": [1.5]}, pause=0.01) as found:
         yield found

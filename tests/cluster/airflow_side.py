@@ -1,0 +1,94 @@
+"""A real Airflow whose components are pods of the test clusters."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow_stack import AirflowStack, running_airflow
+from clusters import ROOT, TestCluster, host_pods, let_pods_in, process_namespace
+
+SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
+# A long training that leaves the machine's cores to others.
+_SLOW = """
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.05)
+
+
+def callbacks(hyperparameters, steps):
+    return [Slow()]
+"""
+
+
+@contextlib.contextmanager
+def airflow_on(
+    clusters: dict[str, TestCluster], folder: Path, image: str | None = None, **changes: Any
+) -> Iterator[AirflowStack]:
+    """Start an Airflow in an empty folder whose storage both clusters mount.
+
+    Args:
+        clusters: `train` and `eval`.
+        folder: Where everything goes.
+        image: The components' image; without one, pods run this machine's Python.
+        changes: Of the section `kubernetes` of its runtime file, which is the shipped one but for
+            what only a user can know.
+    """
+    let_pods_in(folder)
+    root = folder / "home" / "artifacts"
+    before = os.umask(0)  # the pods are not root: what this Airflow makes must be theirs to fill
+    root.mkdir(parents=True)
+    path = folder / "runtime.yaml"
+    shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
+    shipped["root"] = str(root)
+    shipped["kubernetes"] |= _kubernetes(clusters, image, root, shipped["kubernetes"]) | changes
+    path.write_text(yaml.safe_dump(shipped))
+    try:
+        with running_airflow(folder, SLIPWAY_RUNTIME=str(path)) as started:
+            yield started
+    finally:
+        os.umask(before)
+
+
+def _kubernetes(
+    clusters: dict[str, TestCluster], image: str | None, root: Path, shipped: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what differs from the shipped file."""
+    host = host_pods(clusters, root).model_dump(mode="json", exclude_unset=True)
+    agent = f"http://slipway-agent.{clusters['eval'].namespace}.svc:8600"
+    environment = shipped["pod"]["environment"] | {"SLIPWAY_AGENT_URL": agent}
+    del environment["MLFLOW_TRACKING_URI"]
+    pod = shipped["pod"] | {"service_account": "", "environment": environment}
+    pod |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
+    volumes = [{"name": "storage", "mount_path": str(root), "host_path": str(root)}]
+    if image is not None:
+        pod |= {"image": image, "image_pull_policy": host["pod"]["image_pull_policy"]}
+        pod["template"]["spec"] |= process_namespace()
+    else:
+        pod |= {key: host["pod"][key] for key in ("image", "image_pull_policy", "python")}
+        pod["environment"] = environment | host["pod"]["environment"]
+        spec = pod["template"]["spec"]
+        del spec["securityContext"]  # this Python is not everybody's
+        spec["containers"][0]["workingDir"] = str(ROOT)
+        volumes = host["volumes"]
+    return {"clusters": host["clusters"], "volumes": volumes, "pod": pod, "steps": {}}
+
+
+def add_slow(stack: AirflowStack, name: str, **changes: dict[str, Any]) -> None:
+    """Make a pipeline on the digits whose steps of training take a twentieth of a second."""
+    stack.add(name, **changes)
+    model = stack.pipelines / name / "model.py"
+    code = model.read_text().replace("import keras\n", "import time\n\nimport keras\n", 1)
+    model.write_text(code + _SLOW)
+
+
+def pods_of(clusters: dict[str, TestCluster], run_id: str) -> dict[str, str]:
+    """Return the step and cluster of every pod of a run: `{"train@train": "Running", ...}`."""
+    return {
+        f"{pod['metadata']['labels']['task_id']}@{name}": pod["status"]["phase"]
+        for name, cluster in clusters.items()
+        for pod in cluster.pods(f"run_id={run_id}").values()
+    }

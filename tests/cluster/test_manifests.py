@@ -1,0 +1,19 @@
+"""What docker/kubernetes holds, shown to a real API server."""
+
+import pytest
+import yaml
+from clusters import ROOT, TestCluster, kustomized
+
+FOLDERS = sorted(p.parent.name for p in (ROOT / "docker/kubernetes").glob("*/kustomization.yaml"))
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_api_server_would_take_all_of_it(name: str, clusters: dict[str, TestCluster]) -> None:
+    cluster, bodies = clusters["eval"], kustomized(name)
+    for body in bodies:
+        if body["kind"] != "Namespace":
+            body["metadata"]["namespace"] = cluster.namespace
+    text = yaml.safe_dump_all(bodies)
+    said = cluster.kubectl("apply", "--dry-run=server", "-f", "-", text=text).splitlines()
+    assert len(said) == len(bodies) > 1
+    assert all(line.endswith("(server dry run)") for line in said)
