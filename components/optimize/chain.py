@@ -14,7 +14,8 @@ from components.optimize.judgement import Evaluation, Judge, Judgement
 from components.optimize.measure import compressed_bytes, latencies_ms, latency_ms
 from components.optimize.passes.change import Change, operation_changes
 from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
-from components.optimize.sensitivity import Found, Search
+from components.optimize.sensitivity import Search
+from components.optimize.verdicts import refusal, verdict
 from components.saved_models import LoadedModel, load
 from contract.errors import DataError, DiskFullError
 from contract.records.optimization import LedgerRow
@@ -23,9 +24,6 @@ from contract.schema.passes import LOSSY_PASSES, Pass
 from contract.storage import size_bytes, storage_errors
 
 ORIGINAL, WHOLE = "original", "whole"
-_SHOWN_LAYERS = 5
-# What float32's rounding adds up to over many layers, where a pass changes the order of sums.
-_ROUNDING_RELATIVE, _ROUNDING = 1e-4, "; so little may be the rounding of a deep model"
 _MOST_WORSE = 1.25  # a model kept for its size may be slower by this factor, and the reverse
 
 
@@ -73,6 +71,7 @@ class Chain:
             metric=self._judge.metric,
         )
         self.rows = [self._measured(first, original)]
+        self.paths: dict[int, Path] = {0: source}  # by row, where the model after it lies
         self.states = [State(model, original, 0)]
         self.observed: list[TensorValues] | None = None
 
@@ -102,9 +101,12 @@ class Chain:
         saved = self._saved(name, change.model)
         difference, allowed = self._gate.difference(saved), self._settings.tolerance
         is_kept = difference.relative <= allowed
-        reason = change.note if is_kept else _refusal(difference, allowed)
+        reason = change.note if is_kept else refusal(difference, allowed)
         row = self._row(name, change, before, difference)
         row = self._measured(row.model_copy(update={"is_kept": is_kept, "reason": reason}), saved)
+        if math.isfinite(difference.relative):
+            judgement = self._judge.judge(saved.signature(self._data.evaluation.signature))
+            row = row.model_copy(update=_figures(judgement))
         return row, State(change.model, saved, len(self.rows)) if is_kept else None
 
     def _apply_lossy(self, settings: Pass, before: State) -> tuple[LedgerRow, State | None]:
@@ -121,7 +123,7 @@ class Chain:
         row = self._row(settings.name, change, before, difference).model_copy(
             update={
                 "is_kept": is_kept,
-                "reason": _verdict(found, len(lossy.layers), budget, is_kept),
+                "reason": verdict(found, len(lossy.layers), budget, is_kept),
                 "float_layers": found.float_layers if is_kept else (),
                 **_figures(found.judgement),
             }
@@ -208,13 +210,14 @@ class Chain:
     # --- figures --------------------------------------------------------------------------------
 
     def _saved(self, name: str, model: GraphModel) -> LoadedModel:
-        path = self._workplace / f"{len(self.rows)}-{name}"
+        path = self.paths[len(self.rows)] = self._workplace / f"{len(self.rows)}-{name}"
         with storage_errors(path):
             model.save(path)
         return load(path)
 
     def _no_op(self, name: str, change: Change, before: State) -> LedgerRow:
         """Return the row of a pass that found nothing: the figures are those before it."""
+        self.paths[len(self.rows)] = before.saved.path
         return self.rows[before.row].model_copy(
             update={
                 "name": name,
@@ -275,31 +278,3 @@ def _lifted(source: Path) -> GraphModel:
         raise DataError(
             f"{source}: its signatures cannot be rewritten: {type(error).__name__}: {first_line}"
         ) from error
-
-
-def _refusal(difference: Difference, allowed: float) -> str:
-    if math.isinf(difference.relative):
-        return "undone: a signature changed, or an output is of another shape or not finite"
-    return (
-        f"undone: outputs differ by {difference.relative:.3g} relative, at most {allowed:g} is "
-        f"allowed (tolerance{_ROUNDING if difference.relative < _ROUNDING_RELATIVE else ''})"
-    )
-
-
-def _verdict(found: Found, layers: int, budget: float, is_kept: bool) -> str:
-    cost = found.judgement.in_words
-    if not is_kept:
-        return (
-            f"undone: costs {cost} and may cost {budget:g}; no choice of float layers among "
-            f"{layers} brings it back"
-        )
-    words = f"{found.change.note}; costs {cost} of {budget:g}"
-    if not found.float_layers:
-        return words
-    shown = ", ".join(found.float_layers[:_SHOWN_LAYERS])
-    more = len(found.float_layers) - _SHOWN_LAYERS
-    rest = f" and {more} more" if more > 0 else ""
-    return (
-        f"{words}; over budget at first, so {len(found.float_layers)} of {layers} layers, the most "
-        f"sensitive, stay in float: {shown}{rest}"
-    )

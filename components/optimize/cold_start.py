@@ -25,7 +25,7 @@ from contract.loader import PROJECT
 log = logging.getLogger("slipway")
 
 _ROWS = 32
-_LONGEST_SECONDS = 120.0
+_LONGEST_SECONDS = 60.0  # a model
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Bench:
                 "rows": file.name,
             }
             try:
-                said, _ = self._process.communicate(json.dumps(request) + "\n", _LONGEST_SECONDS)
+                limit = _LONGEST_SECONDS * len(models)
+                said, _ = self._process.communicate(json.dumps(request) + "\n", limit)
                 found = json.loads(said.splitlines()[-1])
             except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
                 log.warning("optimize: cold start was not measured: %s", error)

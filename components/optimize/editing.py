@@ -43,6 +43,20 @@ class GraphEdit:
                     waiting.append(source)
         return readers
 
+    def in_bodies(self, *kinds: str) -> Iterator[str]:
+        """Yield the names of the nodes of some kinds in functions: loops, branches."""
+        for function in self.graph.library.function:
+            nodes = (node for node in function.node_def if node.op in kinds)
+            yield from (f"{function.signature.name}/{node.name}" for node in nodes)
+
+    def last_sizes(self) -> dict[str, int | None]:
+        """Return the length of the last axis of each node's first output, where it is known."""
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(self.graph, name="")
+        shapes = {one.name: one.outputs[0].shape for one in graph.get_operations() if one.outputs}
+        return {name: shape[-1] if shape.rank else None for name, shape in shapes.items()}
+
     def of_kind(self, *kinds: str) -> Iterator[Any]:
         """Yield the nodes of some kinds; new ones may be added meanwhile."""
         yield from [node for node in self.graph.node if node.op in kinds]
@@ -85,6 +99,13 @@ class GraphEdit:
     def add_constant(self, name: str, value: "Array | np.generic[Any]") -> str:
         """Add a constant and return its name."""
         return self.add("Const", name, (), dtype=tf.as_dtype(value.dtype), value=value)
+
+    def copy(self, node: Any, name: str) -> str:
+        """Add the same node once more under another name, and return that."""
+        unique = self.add(node.op, name, node.input)
+        for key in node.attr:
+            self.nodes[unique].attr[key].CopyFrom(node.attr[key])
+        return unique
 
     def turn(self, node: Any, op: str, inputs: Sequence[str], **attributes: Any) -> None:
         """Make another operation of a node; its name, and so its readers, stay."""

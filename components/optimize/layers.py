@@ -96,18 +96,29 @@ class Layer:
     def answer_to(self, offset: Array) -> Array | None:
         """Return what the layer makes of an input that is `offset` everywhere, `[out]`.
 
-        None where that depends on the place: zero padding sees no offset at the rim.
+        None where that depends on the place: zero padding sees no offset at the rim, and not all of
+        a transposed convolution's weights reach each place of its output.
         """
-        if self.node.op not in ("Conv2D", "MatMul"):
-            return None
-        if self.node.op == "Conv2D" and attribute(self.node, "padding").s != b"VALID":
+        if not self._is_alike_everywhere():
             return None
         inputs = self.weight.shape[self.input_axis]
         wide = np.broadcast_to(offset.astype(np.float64).ravel(), (inputs,))
-        moved = np.moveaxis(self.weight.astype(np.float64), self.input_axis, 0)
-        summed = np.tensordot(wide, moved, axes=1)
-        answer: Array = summed.reshape(-1, summed.shape[-1]).sum(axis=0).astype(np.float32)
+        shape = [inputs if axis == self.input_axis else 1 for axis in range(self.weight.ndim)]
+        summed = self.weight.astype(np.float64) * wide.reshape(shape)
+        others = tuple(axis for axis in range(summed.ndim) if axis not in self.output_axes)
+        answer: Array = summed.sum(axis=others).reshape(-1).astype(np.float32)
         return answer
+
+    def _is_alike_everywhere(self) -> bool:
+        """Tell whether each place of the output sees the same weights."""
+        if self.node.op == "MatMul":
+            return True
+        is_transposed = self.node.op == "Conv2DBackpropInput"
+        if all(size == 1 for size in self.weight.shape[:-2]):  # needs no padding
+            padding = attribute(self.node, "padding").s
+            is_dense = set(attribute(self.node, "strides").list.i) == {1}
+            return padding != b"EXPLICIT" and (is_dense or not is_transposed)
+        return not is_transposed and bool(attribute(self.node, "padding").s == b"VALID")
 
 
 def layer_at(edit: GraphEdit, node: Any) -> Layer | None:
@@ -118,6 +129,30 @@ def layer_at(edit: GraphEdit, node: Any) -> Layer | None:
         return None
     weight = edit.float_constant(node.input[_INPUTS[node.op][1]])
     return Layer(node, weight) if weight is not None and weight.ndim > 1 else None
+
+
+def not_layers(edit: GraphEdit) -> Iterator[tuple[str, str]]:
+    """Yield the nodes that compute as layers do and are no `Layer`, with the reason."""
+    for node in edit.of_kind(*KINDS):
+        if reason := _why_not(edit, node):
+            yield node.name, reason
+    for name in edit.in_bodies(*KINDS):
+        yield name, "inside a loop or a branch"
+
+
+def _why_not(edit: GraphEdit, node: Any) -> str:
+    if layer_at(edit, node) is not None or reads_quantized(edit, node):
+        return ""
+    if attribute(node, "transpose_a").b:
+        return "the data is transposed"
+    if attribute(node, "data_format").s not in (b"", b"NHWC", b"NDHWC"):
+        return "channels come first"
+    source = edit.source(node.input[_INPUTS[node.op][1]])
+    if source.op in ("ReadVariableOp", "Placeholder"):
+        return "the weight is a variable: freeze_graph comes first"
+    if source.op == "Const":
+        return "the weight is not float32"
+    return "the weight is computed"
 
 
 def layers_of(edit: GraphEdit) -> Iterator[Layer]:

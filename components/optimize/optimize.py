@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from components.optimize.calibration import TensorValues
 from components.optimize.chain import Chain, Data, State
-from components.optimize.cold_start import Bench, ColdStart
+from components.optimize.cold_start import Bench
 from components.optimize.graphs import GraphModel
 from components.optimize.measure import main_signature
 from contract.records.optimization import LedgerRow, OptimizeRecord, TensorRange
@@ -71,7 +71,7 @@ def optimize(
         for one in settings.passes:
             report(chain.apply(one))
         final = chain.choose()
-        rows = _with_cold_starts([*chain.rows, chain.whole(final)], _starts(chain, final, bench))
+        rows = _with_cold_starts(chain, [*chain.rows, chain.whole(final)], final, bench)
         report(rows[-1])
         with storage_errors(target):
             _write(chain, final, target)
@@ -91,16 +91,17 @@ def _log(row: LedgerRow) -> None:
     log.info("optimize: %s: %s", row.name, row.reason)
 
 
-def _starts(chain: Chain, final: State, bench: Bench) -> list[ColdStart | None]:
+def _with_cold_starts(
+    chain: Chain, rows: list[LedgerRow], final: State, bench: Bench
+) -> list[LedgerRow]:
+    """Return the ledger with cold start and peak memory of each model that was saved."""
     original = chain.states[0].saved
     name = main_signature(original.module.signatures)
-    return bench.measure([original.path, final.saved.path], name, chain.samples[name])
-
-
-def _with_cold_starts(rows: list[LedgerRow], starts: list[ColdStart | None]) -> list[LedgerRow]:
-    """Return the ledger with cold start and peak memory in its first and last row."""
-    for index, start in zip((0, -1), starts, strict=True):
-        if start is not None:
+    paths = list(dict.fromkeys(chain.paths.values()))
+    starts = dict(zip(paths, bench.measure(paths, name, chain.samples[name]), strict=True))
+    of_rows = {**chain.paths, len(rows) - 1: final.saved.path}
+    for index, path in of_rows.items():
+        if (start := starts[path]) is not None:
             figures = {"cold_start_seconds": start.seconds, "peak_memory_bytes": start.peak_bytes}
             rows[index] = rows[index].model_copy(update=figures)
     return rows

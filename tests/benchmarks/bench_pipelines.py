@@ -4,6 +4,7 @@ Run as `python tests/benchmarks/bench_pipelines.py [--only digits|census|mnist] 
 Each pipeline goes through real Airflow from raw files into service. The models' figures are those
 of `bless`, on the test part; their peers learn from the same files in the same run by scikit-learn:
 gradient boosting for the table, three nearest neighbours for the images; the limits are the goals.
+What `optimize` did is checked too: int8 tried, judged with an interval, its cost within the budget.
 `digits` needs no data; its peer is the same run without Airflow. CPU is that of all services and of
 whatever they started. One round each: a training is minutes long.
 """
@@ -38,11 +39,13 @@ from support import emit  # noqa: E402
 
 from contract.layout import PipelineLayout, RunLayout  # noqa: E402
 from contract.records.evaluation import BlessRecord  # noqa: E402
+from contract.records.optimization import OptimizeRecord  # noqa: E402
 from contract.records.record import Result  # noqa: E402
 from contract.records.traffic import DeployRecord  # noqa: E402
 
 SLIPWAY = str(Path(sys.executable).with_name("slipway"))
 MAX_FIRST_RUN_SECONDS = 240
+KIB = 1024
 IDX_HEADER_BYTES = {3: 16, 1: 8}  # by the number of dimensions
 
 
@@ -122,7 +125,25 @@ def in_service(name: str, home: Path, *settings: str) -> RunLayout:
     run = pipeline.run(folder.name)
     outcome = Result.read(run.result("promote")).detail_as(DeployRecord).outcome
     assert outcome == "promoted", f"{name}: {outcome}"
+    report_optimization(name, Result.read(run.result("optimize")).detail_as(OptimizeRecord))
     return run
+
+
+def report_optimization(name: str, done: OptimizeRecord) -> None:
+    """Say what the optimiser won, after a check that int8 was tried and judged by labels."""
+    first, last = done.ledger[0], done.ledger[-1]
+    (int8,) = (row for row in done.ledger if row.name == "quantize_weights")
+    assert int8.metric is not None, f"{name}: {int8.reason}"
+    assert int8.metric_difference is not None, f"{name}: no interval: {int8.reason}"
+    assert first.metric is not None and last.metric is not None, f"{name}: {last.reason}"
+    lost = 100 * (first.metric - last.metric)  # accuracy and AUC: more is better
+    assert lost <= done.budget_percent, f"{name}: {lost:.2f} points lost, {done.budget_percent:g}"
+    emit(f"{name}_optimized_size", last.size_bytes / KIB, first.size_bytes / KIB, None, "KiB")
+    trial, plain = done.runtime.trial, done.runtime.measured[0]
+    assert trial is not None, f"{name}: {done.runtime.reason}"
+    times = (trial.cpu_ms_batch_32, plain.cpu_ms_batch_32)
+    emit(f"{name}_runtime", *times, None, "CPU-ms/32 rows", runtime=done.runtime.name,
+         int8_points=round(lost, 3), int8_was_kept=int8.is_kept)  # fmt: skip
 
 
 def measure_model(name: str, case: Case, data: Path, home: Path) -> None:

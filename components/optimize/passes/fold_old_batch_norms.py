@@ -8,7 +8,7 @@ import tensorflow as tf
 from components.optimize.editing import Array, GraphEdit, attribute
 from components.optimize.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.layers import KINDS, channel_vector, layer_at
-from components.optimize.passes.change import Change, change_of
+from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.fold_batch_norms import fold
 
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -19,22 +19,37 @@ _BETWEEN = ("BiasAdd", "AddV2", "Add", "Identity", "MaxPool")
 def apply(model: GraphModel) -> Change:
     """Fold FusedBatchNorm (V1 to V3, at inference) and BatchNormWithGlobalNormalization.
 
-    One with no linear layer in front stays whole: as one node it is faster than in two.
+    One with no linear layer beside it stays whole: as one node it is faster than in two.
     """
-    return change_of(model, model.rewritten(_fold))
+    findings = Findings()
+    return change_of(model, model.rewritten(lambda one: _fold(one, findings)), findings)
 
 
-def _fold(signature: SignatureGraph) -> SignatureGraph:
+def _fold(signature: SignatureGraph, findings: Findings) -> SignatureGraph:
     edit = GraphEdit(signature)
-    readers = edit.readers()
+    everybody = edit.readers()
+    readers = {name: [r for r in who if r.op != "Shape"] for name, who in everybody.items()}
     is_changed = False
     for node in edit.of_kind(*_FUSED, _GLOBAL):
-        if _reads_layer(edit, node) and (norm := _factor_and_offset(edit, node)) is not None:
-            uses = {ref for r in readers[node.name] for ref in r.input if node_of(ref) == node.name}
-            if uses <= {node.name, f"{node.name}:0"}:  # nobody asks for the batch's statistics
-                _write_out(edit, node, *norm)
-                is_changed = True
-    return fold(edit.result()) if is_changed else signature
+        if reason := _why_not(edit, node, readers):
+            findings.refuse(node.name, reason)
+        elif (norm := _factor_and_offset(edit, node)) is not None:
+            _write_out(edit, node, *norm)
+            is_changed = True
+    return fold(edit.result(), findings) if is_changed else signature
+
+
+def _why_not(edit: GraphEdit, node: Any, readers: dict[str, list[Any]]) -> str:
+    """Say why a norm stays as it is; empty if it can be folded."""
+    if attribute(node, "is_training").b:
+        return "it computes its statistics from each batch"
+    if _factor_and_offset(edit, node) is None:
+        return "its statistics are no constants by channel"
+    uses = {ref for r in readers[node.name] for ref in r.input if node_of(ref) == node.name}
+    if not uses <= {node.name, f"{node.name}:0"}:
+        return "its statistics are answered too"
+    is_beside = _reads_layer(edit, node) or _feeds_layer(edit, node, readers)
+    return "" if is_beside else "no linear layer beside it takes it up"
 
 
 def _reads_layer(edit: GraphEdit, node: Any) -> bool:
@@ -42,6 +57,16 @@ def _reads_layer(edit: GraphEdit, node: Any) -> bool:
     while source.op in _BETWEEN:
         source = edit.nodes[node_of(source.input[0])]
     return source.op in KINDS and layer_at(edit, source) is not None
+
+
+def _feeds_layer(edit: GraphEdit, node: Any, readers: dict[str, list[Any]]) -> bool:
+    """Tell whether its only reader is a layer that sees an offset alike everywhere."""
+    if len(readers[node.name]) != 1 or node.name in edit.outputs:
+        return False
+    (reader,) = readers[node.name]
+    layer = layer_at(edit, reader)
+    is_data = layer is not None and node_of(reader.input[layer.data_index]) == node.name
+    return layer is not None and is_data and layer.answer_to(np.zeros(1, np.float32)) is not None
 
 
 def _factor_and_offset(edit: GraphEdit, node: Any) -> tuple[Array, Array] | None:

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from components.optimize.editing import GraphEdit
 from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.layers import KINDS, layer_at, layers_of, reads_quantized
-from components.optimize.passes.change import Change, change_of
+from components.optimize.layers import KINDS, layer_at, layers_of, not_layers, reads_quantized
+from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.quantize_weights import quantize_layer
 from components.optimize.passes.strip_unused_nodes import strip
 
@@ -29,7 +29,9 @@ def apply(model: GraphModel, float_layers: Collection[str] = ()) -> Change:
     The range of a tensor is computed at each call, from the batch at hand; it always spans 0.
     `freeze_requantization_ranges` puts calibrated constants in its place.
     """
-    return change_of(model, model.rewritten(lambda signature: _quantize(signature, float_layers)))
+    findings = Findings()
+    changed = model.rewritten(lambda one: _quantize(one, float_layers, findings))
+    return change_of(model, changed, findings)
 
 
 def quantizable(model: GraphModel) -> tuple[str, ...]:
@@ -50,14 +52,18 @@ def _layers(edit: GraphEdit) -> list[Any]:
     ]
 
 
-def _quantize(signature: SignatureGraph, float_layers: Collection[str]) -> SignatureGraph:
+def _quantize(
+    signature: SignatureGraph, float_layers: Collection[str], findings: Findings
+) -> SignatureGraph:
     edit = GraphEdit(signature)
+    findings.refused.update(not_layers(edit))
     wanted = [node for node in _layers(edit) if node.name not in float_layers]
     names = {node.name for node in wanted}
     for layer in [one for one in layers_of(edit) if one.node.name in names]:
         quantize_layer(edit, layer)
     quantized: dict[str, str] = {}
     for node in wanted:
+        findings.match(node.name)
         index = 2 if node.op == "Conv2DBackpropInput" else 0
         reference = node.input[index]
         if reference not in quantized:

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from components.optimize.editing import Array, GraphEdit, attribute
 from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.layers import Layer, layers_of
-from components.optimize.passes.change import Change, change_of
+from components.optimize.layers import Layer, layers_of, not_layers
+from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.strip_unused_nodes import strip
 from contract.schema.passes import QuantizeWeights
 
@@ -31,9 +31,9 @@ def apply(
     int8: symmetric, one scale for each output channel (embedding: each column), so that the
     largest weight of a channel becomes 127. float16: rounded to the nearest.
     """
-    return change_of(
-        model, model.rewritten(lambda signature: _quantize(signature, settings, float_layers))
-    )
+    findings = Findings()
+    changed = model.rewritten(lambda one: _quantize(one, settings, float_layers, findings))
+    return change_of(model, changed, findings)
 
 
 def quantizable(model: GraphModel, settings: QuantizeWeights) -> tuple[str, ...]:
@@ -72,13 +72,19 @@ def quantize_layer(edit: GraphEdit, layer: Layer) -> None:
 
 
 def _quantize(
-    signature: SignatureGraph, settings: QuantizeWeights, float_layers: Collection[str]
+    signature: SignatureGraph,
+    settings: QuantizeWeights,
+    float_layers: Collection[str],
+    findings: Findings,
 ) -> SignatureGraph:
     edit = GraphEdit(signature)
+    findings.refused.update(not_layers(edit))
     layers = [one for one in layers_of(edit) if one.node.name not in float_layers]
     for layer in layers:
         if not _is_large(layer.weight, settings):
+            findings.refuse(layer.node.name, f"fewer than {settings.minimum_size} finite weights")
             continue
+        findings.match(layer.node.name)
         if settings.dtype == "int8":
             quantize_layer(edit, layer)
         else:
@@ -86,6 +92,7 @@ def _quantize(
     for node, table in list(_tables(edit, settings)):
         if node.name not in float_layers:
             _quantize_table(edit, node, table, settings)
+            findings.match(node.name)
     return strip(edit.result())
 
 
@@ -120,15 +127,11 @@ def _tables(edit: GraphEdit, settings: QuantizeWeights) -> list[tuple[Any, Array
 
 def _quantize_table(edit: GraphEdit, node: Any, table: Array, settings: QuantizeWeights) -> None:
     """Look rows up in the narrow table; the node's own name stays with the float rows."""
-    name, kind, inputs = node.name, node.op, list(node.input)
-    is_int8 = settings.dtype == "int8"
+    name, is_int8 = node.name, settings.dtype == "int8"
     scale = scale_of(table, (1,))
     narrow = to_int8(table, scale) if is_int8 else table.astype(np.float16)
-    inputs[0] = edit.add_constant(f"{name}/table_{narrow.dtype}", narrow)
-    kept = {key: node.attr[key] for key in node.attr}
-    rows = edit.add(kind, f"{name}/rows", inputs)
-    for key, value in kept.items():
-        edit.nodes[rows].attr[key].CopyFrom(value)
+    rows = edit.copy(node, f"{name}/rows")
+    edit.nodes[rows].input[0] = edit.add_constant(f"{name}/table_{narrow.dtype}", narrow)
     dtype = tf.as_dtype(narrow.dtype)
     edit.nodes[rows].attr["Tparams"].type = dtype.as_datatype_enum
     if not is_int8:

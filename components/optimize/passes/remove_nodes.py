@@ -19,9 +19,16 @@ SIDE_EFFECTS = frozenset(
         "SaveV2",
         "RestoreV2",
         "MergeV2Checkpoints",
+        "SummaryWriter",
+        "CreateSummaryFileWriter",
+        "FlushSummaryWriter",
+        "CloseSummaryWriter",
         "WriteScalarSummary",
         "WriteHistogramSummary",
         "WriteImageSummary",
+        "WriteAudioSummary",
+        "WriteGraphSummary",
+        "WriteRawProtoSummary",
         "WriteSummary",
     }
 )

@@ -1,5 +1,6 @@
 """Saved models that several tests of the optimiser use."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,7 +27,15 @@ def word_model(tmp_path: Path) -> Path:
     return tmp_path / "words"
 
 
+@pytest.fixture(scope="session")
+def saved_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("saved") / "network"
+    save_keras(random_network(3), place)
+    return place
+
+
 @pytest.fixture
-def network(tmp_path: Path) -> Path:
-    save_keras(random_network(3), tmp_path / "network")
+def network(saved_network: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    shutil.copytree(saved_network, tmp_path / "network")
     return tmp_path / "network"

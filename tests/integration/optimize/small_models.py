@@ -11,22 +11,24 @@ import tensorflow as tf
 
 from components.optimize.batches import Samples
 from components.optimize.chain import Chain, Data, State
+from components.optimize.editing import GraphEdit
 from components.optimize.graphs import GraphModel
 from components.optimize.judgement import Evaluation, Truth
+from components.optimize.passes import fold_constants, remove_nodes
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig
+from contract.schema.passes import DEFAULT_PASSES, LOSSY_PASSES
 
 SIGNATURE = "serving_default"
-FLOAT_ONLY = (
-    "freeze_graph",
-    "strip_unused_nodes",
-    "fold_constants",
-    "remove_nodes",
-    "fold_old_batch_norms",
-    "fold_batch_norms",
-    "merge_duplicate_nodes",
-    "grappler",
-    "sort_by_execution_order",
+CLASSES = 10  # of `labelled` models
+FLOAT_ONLY = tuple(name for name in DEFAULT_PASSES if name not in LOSSY_PASSES)
+EVERYTHING = (
+    *FLOAT_ONLY,
+    "fuse",
+    {"round_weights": {"num_steps": 256, "minimum_size": 2}},
+    {"quantize_weights": {"minimum_size": 1}},
+    "quantize_nodes",
+    "freeze_requantization_ranges",
 )
 WORDS: Samples = {
     SIGNATURE: {
@@ -84,6 +86,19 @@ def lifted(path: Path, function: Callable[..., Any], *shape: int | None) -> Grap
     return GraphModel.lift(save_function(path, lambda x: {"y": function(x)}, spec))
 
 
+def plain(path: Path, function: Callable[..., Any], *shape: int | None) -> GraphModel:
+    """Return a frozen model without pass-through nodes."""
+    frozen = fold_constants.apply(lifted(path, function, *shape)).model
+    return remove_nodes.apply(frozen).model
+
+
+def constants(model: GraphModel) -> list[np.ndarray]:
+    """Return the float constants of more than one number."""
+    edit = GraphEdit(model.signatures[SIGNATURE])
+    values = [edit.float_constant(node.name) for node in edit.of_kind("Const")]
+    return [value for value in values if value is not None and value.size > 1]
+
+
 def answer_of(model: GraphModel, value: Any) -> Any:
     """Return the output `y` of a model's graph."""
     call = model.signatures[SIGNATURE].concrete()
@@ -128,7 +143,7 @@ def random_network(seed: int) -> keras.Model:
 
 
 class WordModel(tf.Module):
-    """Words through a vocabulary file, a gathered embedding, checks, a loop and a branch."""
+    """Words through a vocabulary, an embedding and a layer; checks, a loop and a branch."""
 
     def __init__(self, vocabulary: Path) -> None:
         super().__init__()
@@ -138,13 +153,15 @@ class WordModel(tf.Module):
         )
         self.table = tf.lookup.StaticVocabularyTable(initializer, num_oov_buckets=1)
         self.embedding = tf.Variable(tf.reshape(tf.range(12.0), [4, 3]))
+        self.kernel = tf.Variable(tf.eye(3))  # changes nothing
         self.calls = tf.Variable(0.5)
 
     @tf.function
     def __call__(self, word: tf.Tensor, boost: tf.Tensor) -> dict[str, tf.Tensor]:
         tf.debugging.Assert(tf.reduce_all(boost < 100.0), ["too large"])
         tf.debugging.assert_all_finite(boost, "boost")
-        value = tf.gather(self.embedding, self.table.lookup(word)) * boost[:, None]
+        rows = tf.gather(self.embedding, self.table.lookup(word)) @ self.kernel
+        value = tf.nn.relu(tf.nn.bias_add(rows, tf.zeros(3))) * boost[:, None]
         for step in tf.range(3):
             value = value + tf.cast(step, tf.float32) * self.calls
         value = tf.cond(tf.reduce_sum(boost) > 0.0, lambda: value * 2.0, lambda: value)
@@ -153,3 +170,30 @@ class WordModel(tf.Module):
 
 def images(rows: int = 9) -> Samples:
     return {SIGNATURE: {"x": np.random.default_rng(0).normal(size=(rows, 8, 8, 3)).astype("f4")}}
+
+
+def labelled(path: Path, function: Any, labels: np.ndarray, x: np.ndarray) -> tuple[Path, Any]:
+    """Save a function of `x` whose output `scores` has known classes; return rows and truth."""
+    save_function(path, function, tf.TensorSpec([None, x.shape[1]], tf.float32, "x"))
+    weights = np.ones(len(labels), np.float32)
+    truth = Truth("scores", "multiclass_classification", "accuracy", labels, weights)
+    return path, data_of({SIGNATURE: {"x": x.astype(np.float32)}}, truth)
+
+
+def outlier_model(path: Path) -> tuple[Path, Any]:
+    """Save a classifier that int8 spoils: one input is 1,000 times as large as the others.
+
+    `x` holds a class in ten small numbers, and a large one that decides nothing; int8 has one step
+    for it and for the small ones, which all become 0. The second layer is harmless.
+    """
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, CLASSES, 400)
+    x = np.eye(CLASSES + 1)[labels] * 3.0 + rng.normal(0, 0.5, (400, CLASSES + 1))
+    x[:, -1] = 3000.0
+    first = tf.constant(np.eye(CLASSES + 1)[:, :CLASSES] / 10, tf.float32)
+    second = tf.constant(np.eye(CLASSES), tf.float32)
+
+    def function(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.nn.softmax(tf.nn.tanh(x @ first) @ second)}
+
+    return labelled(path, function, labels, x)

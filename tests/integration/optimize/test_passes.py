@@ -5,19 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import SIGNATURE, answer_of, lifted
+from small_models import SIGNATURE, answer_of, lifted, plain, save_keras
 from tensorflow.core.framework import graph_pb2
 
 from components.optimize.calibration import calibrate, observe
 from components.optimize.editing import GraphEdit
 from components.optimize.graphs import GraphModel
 from components.optimize.passes import (
-    fold_batch_norms,
     fold_constants,
-    fold_old_batch_norms,
     freeze_graph,
     freeze_requantization_ranges,
     fuse,
@@ -36,17 +35,8 @@ from contract.schema.passes import LOSSY_PASSES, QuantizeWeights, RoundWeights, 
 INT8 = QuantizeWeights(name="quantize_weights", minimum_size=1)
 
 
-def plain(path: Path, function: Callable[..., Any], *shape: int | None) -> GraphModel:
-    """Return a frozen model without pass-through nodes."""
-    frozen = fold_constants.apply(lifted(path, function, *shape)).model
-    return remove_nodes.apply(frozen).model
-
-
-def constants(model: GraphModel) -> list[np.ndarray]:
-    """Return the float constants of more than one number."""
-    edit = GraphEdit(model.signatures[SIGNATURE])
-    values = [edit.float_constant(node.name) for node in edit.of_kind("Const")]
-    return [value for value in values if value is not None and value.size > 1]
+KERNEL = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)  # [in, out]
+BIAS = np.array([1.0, 5.0], np.float32)
 
 
 def test_every_pass_of_the_config_has_a_function() -> None:
@@ -80,6 +70,23 @@ def test_remove_nodes_takes_out_identities_and_checks(tmp_path: Path) -> None:
     assert kinds["Identity"] <= 1  # the output itself may be one
 
 
+def test_remove_nodes_takes_out_summaries_and_checkpoint_nodes(tmp_path: Path) -> None:
+    def training(x: tf.Tensor) -> tf.Tensor:
+        raw = tf.raw_ops
+        writer = raw.SummaryWriter(shared_name="", container="")
+        raw.WriteScalarSummary(writer=writer, step=tf.constant(1, tf.int64), tag="x", value=x[0])
+        raw.SaveV2(prefix="nowhere", tensor_names=["x"], shape_and_slices=[""], tensors=[x])
+        raw.MergeV2Checkpoints(checkpoint_prefixes=["nowhere"], destination_prefix="there")
+        return x * 2.0
+
+    model = lifted(tmp_path, training)
+    gone = {"SummaryWriter", "WriteScalarSummary", "SaveV2", "MergeV2Checkpoints"}
+    assert gone <= set(model.operations())
+    cleaned = remove_nodes.apply(model).model
+    assert not gone & set(cleaned.operations())
+    assert answer_of(cleaned, [1.5]).tolist() == [3.0]
+
+
 def test_fold_constants_computes_what_is_known(tmp_path: Path) -> None:
     model = lifted(tmp_path, lambda x: x + tf.sqrt(tf.constant(2.0) * tf.constant(8.0)))
     folded = fold_constants.apply(model).model
@@ -102,126 +109,6 @@ def test_a_pass_with_nothing_to_do_says_so_and_changes_nothing(tmp_path: Path) -
         assert change.model is model, name
     assert "no float constant" in round_weights.apply(model, ROUND_3).note
     assert "quantize_nodes" in freeze_requantization_ranges.apply(model, {}).note
-
-
-# --- batch normalisation ------------------------------------------------------------------------
-
-KERNEL = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)  # [in, out]
-FACTOR, OFFSET, BIAS = (np.array(v, np.float32) for v in ([2.0, -3.0], [10.0, 20.0], [1.0, 5.0]))
-
-
-def test_a_norm_behind_a_biased_matmul_goes_into_weights_and_bias(tmp_path: Path) -> None:
-    model = plain(tmp_path, lambda x: tf.nn.bias_add(x @ KERNEL, BIAS) * FACTOR + OFFSET, None, 2)
-    folded = fold_batch_norms.apply(model).model
-    assert folded.operations()["Mul"] == 0
-    weight, offset = sorted(constants(folded), key=lambda value: -value.size)
-    assert weight.tolist() == [[2.0, 6.0], [6.0, -12.0]]  # columns times 2 and -3
-    assert offset.tolist() == [1 * 2 + 10, 5 * -3 + 20]
-    assert answer_of(folded, [[1.0, 1.0]]).tolist() == [[20.0, -1.0]]
-
-
-def test_a_norm_before_a_matmul_goes_into_its_rows_and_becomes_a_bias(tmp_path: Path) -> None:
-    model = plain(tmp_path, lambda x: (x * FACTOR + OFFSET) @ KERNEL, None, 2)
-    folded = fold_batch_norms.apply(model).model
-    kinds = folded.operations()
-    assert (kinds["Mul"], kinds["AddV2"], kinds["BiasAdd"]) == (0, 0, 1)
-    weight, offset = sorted(constants(folded), key=lambda value: -value.size)
-    assert weight.tolist() == [[2.0, -4.0], [-9.0, -12.0]]  # rows times 2 and -3
-    assert offset.tolist() == [10 * 1 + 20 * 3, 10 * -2 + 20 * 4]
-
-
-@pytest.mark.parametrize(
-    ("layer", "weight", "expected"),
-    [
-        (
-            lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"),
-            np.ones((1, 1, 2, 2)),
-            [[[[2, -3], [2, -3]]]],
-        ),
-        (
-            lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], "SAME"),
-            np.ones((1, 1, 2, 1)),
-            [[[[2], [-3]]]],
-        ),
-        (
-            lambda x, w: tf.nn.conv2d_transpose(x, w, [1, 3, 3, 2], 1, "SAME"),
-            np.ones((1, 1, 2, 2)),
-            [[[[2, 2], [-3, -3]]]],
-        ),
-    ],
-    ids=["conv", "depthwise", "transposed"],
-)
-def test_a_factor_behind_a_convolution_scales_its_output_channels(
-    layer: Callable[..., Any], weight: np.ndarray, expected: Any, tmp_path: Path
-) -> None:
-    kernel = weight.astype(np.float32)
-    model = plain(tmp_path, lambda x: layer(x, kernel) * FACTOR, 1, 3, 3, 2)
-    folded = fold_batch_norms.apply(model).model
-    assert folded.operations()["Mul"] == 0
-    assert constants(folded)[-1].tolist() == expected
-    rows = np.random.default_rng(0).normal(size=(1, 3, 3, 2))
-    np.testing.assert_allclose(answer_of(folded, rows), answer_of(model, rows), rtol=1e-6)
-
-
-def test_an_offset_is_not_folded_through_zero_padding(tmp_path: Path) -> None:
-    """At the rim a padded convolution sees zeros and no offset."""
-    kernel = np.ones((3, 3, 2, 2), np.float32)
-
-    def function(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(x * FACTOR + OFFSET, kernel, 1, "SAME")
-
-    model = plain(tmp_path, function, None, 4, 4, 2)
-    rows = np.random.default_rng(0).normal(size=(2, 4, 4, 2))
-    folded = fold_batch_norms.apply(model).model
-    np.testing.assert_allclose(answer_of(folded, rows), answer_of(model, rows), rtol=1e-5)
-    assert folded.operations()["AddV2"] == 1
-
-
-@pytest.mark.parametrize(("factor", "muls"), [([2.0, 3.0], 0), ([2.0, -3.0], 1)])
-def test_a_factor_passes_a_max_pool_only_if_it_is_not_negative(
-    factor: list[float], muls: int, tmp_path: Path
-) -> None:
-    kernel = np.ones((1, 1, 2, 2), np.float32)
-    scale = np.array(factor, np.float32)
-
-    def function(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.max_pool2d(tf.nn.conv2d(x, kernel, 1, "VALID"), 2, 2, "VALID") * scale
-
-    model = plain(tmp_path, function, None, 4, 4, 2)
-    folded = fold_batch_norms.apply(model).model
-    assert folded.operations()["Mul"] == muls
-    rows = np.random.default_rng(0).normal(size=(2, 4, 4, 2))
-    np.testing.assert_allclose(answer_of(folded, rows), answer_of(model, rows), rtol=1e-5)
-
-
-def test_a_layer_that_others_read_too_keeps_its_weights(tmp_path: Path) -> None:
-    def function(x: tf.Tensor) -> tf.Tensor:
-        hidden = x @ KERNEL
-        return tf.concat([hidden * FACTOR, tf.nn.relu(hidden)], 1)
-
-    model = plain(tmp_path, function, None, 2)
-    assert not fold_batch_norms.apply(model).is_change
-
-
-def test_a_fused_norm_is_folded_if_a_layer_is_in_front(tmp_path: Path) -> None:
-    kernel = np.ones((1, 1, 2, 2), np.float32)
-    scale, offset, mean = ([3.0, 1.0], [0.5, 0.0], [1.0, 2.0])
-    variance = [3.0, 8.0]  # plus epsilon 1: roots 2 and 3
-
-    def norm(x: tf.Tensor) -> tf.Tensor:
-        answer = tf.compat.v1.nn.fused_batch_norm(
-            x, scale, offset, mean, variance, epsilon=1.0, is_training=False
-        )
-        return answer[0]
-
-    model = plain(tmp_path / "a", lambda x: norm(tf.nn.conv2d(x, kernel, 1, "VALID")), 1, 1, 1, 2)
-    assert model.operations()["FusedBatchNormV3"] == 1
-    folded = fold_old_batch_norms.apply(model).model
-    assert folded.operations()["FusedBatchNormV3"] == 0
-    # 1 + 1 = 2: (2 - 1) * 3/2 + 0.5 and (2 - 2) * 1/3
-    np.testing.assert_allclose(answer_of(folded, [[[[1.0, 1.0]]]]), [[[[2.0, 0.0]]]], atol=1e-6)
-    alone = plain(tmp_path / "b", lambda x: norm(tf.nn.relu(x)), 1, 1, 1, 2)
-    assert not fold_old_batch_norms.apply(alone).is_change
 
 
 # --- order and duplicates -----------------------------------------------------------------------
@@ -260,6 +147,26 @@ def test_fuse_joins_matmul_bias_and_relu(tmp_path: Path) -> None:
     assert answer_of(GraphModel.lift(tmp_path / "fused"), [[1.0, 1.0]]).tolist() == [[5.0, 7.0]]
 
 
+def test_fuse_joins_conv_bias_and_relu(tmp_path: Path) -> None:
+    def function(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, KERNEL[None, None], 1, "VALID"), -BIAS))
+
+    fused = fuse.apply(plain(tmp_path, function, None, 1, 1, 2)).model
+    assert fused.operations()["_FusedConv2D"] == 1
+    assert fused.operations()["Relu"] == fused.operations()["BiasAdd"] == 0
+    assert answer_of(fused, [[[[1.0, 1.0]]]]).ravel().tolist() == [3.0, 0.0]  # 4 - 1, 2 - 5
+
+
+def test_fuse_says_that_a_keras_layer_norm_stays(tmp_path: Path) -> None:
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.LayerNormalization()(inputs))
+    save_keras(model, tmp_path / "in")
+    frozen = freeze_graph.apply(GraphModel.lift(tmp_path / "in")).model
+    change = fuse.apply(remove_nodes.apply(fold_constants.apply(frozen).model).model)
+    assert not change.is_change
+    assert "left 1 (a layer norm has no fused kernel worth it on CPUs)" in change.note
+
+
 # --- fewer bits ---------------------------------------------------------------------------------
 
 ROUND_3 = RoundWeights(name="round_weights", num_steps=3, minimum_size=2)
@@ -271,17 +178,44 @@ def test_round_weights_takes_the_nearest_of_evenly_spaced_values(tmp_path: Path)
     assert answer_of(rounded, np.ones(5)).tolist() == [0.0, 0.0, 2.0, 2.0, 4.0]
 
 
-def test_int8_weights_have_one_scale_for_each_output_channel(tmp_path: Path) -> None:
-    weight = np.array([[127.0, 0.5], [-1.4, -1.27]], np.float32)  # scales 1 and 0.01
-    model = plain(tmp_path, lambda x: x @ weight, None, 2)
+WEIGHT = np.array([[127.0, 0.5], [-1.4, -1.27]], np.float32)  # by column, scales 1 and 0.01
+STEPS = [[127, 50], [-1, -127]]
+
+
+@pytest.mark.parametrize(
+    ("layer", "weight", "steps"),
+    [
+        (lambda x, w: tf.reshape(x, [-1, 2]) @ w, WEIGHT, STEPS),
+        (lambda x, w: tf.nn.conv2d(x, w, 1, "VALID"), WEIGHT[None, None], [[STEPS]]),
+        # its two places by two channels, one scale a channel
+        (
+            lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], "SAME"),
+            WEIGHT[None, :, :, None],
+            np.array(STEPS)[None, :, :, None].tolist(),
+        ),
+        # [height, width, out, in]
+        (
+            lambda x, w: tf.nn.conv2d_transpose(x, w, [1, 1, 1, 2], 1, "VALID"),
+            WEIGHT.T[None, None],
+            np.array(STEPS).T[None, None].tolist(),
+        ),
+    ],
+    ids=["dense", "conv", "depthwise", "transposed"],
+)
+def test_int8_weights_have_one_scale_for_each_output_channel(
+    layer: Callable[..., tf.Tensor], weight: np.ndarray, steps: Any, tmp_path: Path
+) -> None:
+    model = plain(tmp_path, lambda x: layer(x, weight), 1, 1, 1, 2)
     quantized = quantize_weights.apply(model, INT8).model
     edit = GraphEdit(quantized.signatures[SIGNATURE])
     stored = [edit.constant(n.name) for n in edit.of_kind("Const")]
-    (steps,) = [value for value in stored if value.dtype == np.int8]
-    assert steps.tolist() == [[127, 50], [-1, -127]]
-    np.testing.assert_allclose(
-        answer_of(quantized, np.eye(2)), [[127.0, 0.5], [-1.0, -1.27]], rtol=1e-6
-    )
+    (found,) = [value for value in stored if value is not None and value.dtype == np.int8]
+    assert found.tolist() == steps
+    # what is in the graph is what it answers: 127, 0.5, -1 and -1.27 a weight
+    rows = np.ones((1, 1, 1, 2))
+    rounded = np.where(np.abs(weight) == np.float32(1.4), np.sign(weight), weight)
+    expected = answer_of(plain(tmp_path / "b", lambda x: layer(x, rounded), 1, 1, 1, 2), rows)
+    np.testing.assert_allclose(answer_of(quantized, rows), expected, rtol=1e-5)
 
 
 def test_a_channel_of_zeros_stays_zero(tmp_path: Path) -> None:
@@ -290,11 +224,20 @@ def test_a_channel_of_zeros_stays_zero(tmp_path: Path) -> None:
     assert answer_of(quantized, [[1.0, 1.0]])[0, 0] == 0.0
 
 
-def test_float16_weights_are_the_nearest_halves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [lambda x, w: x[0, 0] @ w, lambda x, w: tf.nn.conv2d(x, w[None, None], 1, "VALID")],
+    ids=["dense", "conv"],
+)
+def test_float16_weights_are_the_nearest_halves(
+    layer: Callable[..., tf.Tensor], tmp_path: Path
+) -> None:
     settings = QuantizeWeights(name="quantize_weights", dtype="float16", minimum_size=1)
     weight = np.array([[1.0, 1.0003]], np.float32)  # float16 has steps of 1/1024 there
-    quantized = quantize_weights.apply(plain(tmp_path, lambda x: x @ weight, None, 1), settings)
-    assert answer_of(quantized.model, [[1.0]]).tolist() == [[1.0, 1.0]]
+    model = plain(tmp_path, lambda x: layer(x, weight), 1, 1, 1, 1)
+    quantized = quantize_weights.apply(model, settings).model
+    assert quantized.operations()["Cast"] == 1
+    assert answer_of(quantized, [[[[1.0]]]]).ravel().tolist() == [1.0, 1.0]
 
 
 def test_an_embedding_is_looked_up_in_int8(tmp_path: Path) -> None:
@@ -311,7 +254,9 @@ def test_small_weights_and_named_layers_stay_float(tmp_path: Path) -> None:
     model = plain(tmp_path, lambda x: tf.nn.relu(x @ KERNEL) @ KERNEL, None, 2)
     layers = quantize_weights.quantizable(model, INT8)
     assert len(layers) == 2
-    assert not quantize_weights.apply(model, QuantizeWeights(name="quantize_weights")).is_change
+    change = quantize_weights.apply(model, QuantizeWeights(name="quantize_weights"))
+    assert not change.is_change
+    assert "left 2 (fewer than 1024 finite weights)" in change.note
     assert quantize_weights.apply(model, INT8, layers[:1]).model.operations()["Cast"] == 1
 
 
@@ -357,6 +302,7 @@ def test_kl_cuts_off_a_rare_outlier_and_minmax_does_not(tmp_path: Path) -> None:
     rows = {SIGNATURE: {"x": values}}
     assert calibrate(model, rows, "minmax")[0].high == 100.0
     assert 3.0 < calibrate(model, rows, "kl")[0].high < 20.0
+    assert calibrate(model, rows, "kl") == calibrate(model, rows, "kl")
 
 
 @pytest.mark.parametrize(
