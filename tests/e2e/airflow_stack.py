@@ -7,9 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import yaml
 
 from contract.layout import RunLayout
 from contract.loader import find_pipeline
+from contract.records.stack import Stack
 from operators.airflow_settings import (
     AirflowHome,
     airflow_environment,
@@ -35,10 +39,11 @@ class AirflowStack:
 
     folder: Path
     home: AirflowHome
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     groups: list[int] = field(default_factory=list)
     token: str = ""
+    heard: list[Any] = field(default_factory=list)
 
     @property
     def pipelines(self) -> Path:
@@ -135,6 +140,19 @@ class AirflowStack:
         assets = self.get("/assets", uri_pattern=uri)["assets"]
         return next(int(asset["id"]) for asset in assets if asset["uri"] == uri)
 
+    def slipway(self, *words: str) -> dict[str, Any]:
+        """Run a command as somebody with this Airflow up would; return its JSON."""
+        home = self.folder / "home"
+        Stack(
+            root=str(home / "artifacts"),
+            airflow_url=self.home.url,
+            airflow_user=self.home.user,
+            airflow_password_file=str(self.home.password_file),
+        ).write(home / "stack.json")
+        command = [sys.executable, "-m", "cli.main", *words]
+        done = subprocess.run(command, env=self.environment, capture_output=True, check=True)
+        return dict(json.loads(done.stdout))
+
     # --- pipelines ---
 
     def add(self, name: str, **changes: dict[str, Any]) -> None:
@@ -150,6 +168,8 @@ class AirflowStack:
         for section, content in changes.items():
             config[section] = {**config.get(section, {}), **content}
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+        (other, *_) = self.get("/dags", limit=1)["dags"]  # all of them are made by one file
+        self.call("PUT", f"/parseDagFile/{other['file_token']}")
         self.wait(lambda: self.call("GET", f"/dags/{name}").is_success, 90)
 
     def pause(self, dag_id: str) -> None:
@@ -179,18 +199,36 @@ def running_airflow(folder: Path, **settings: str) -> Iterator[AirflowStack]:
         folder: Where everything goes that it writes.
         settings: More environment variables.
     """
-    stack = AirflowStack(folder, AirflowHome(folder / "airflow", free_port()), settings)
+    stack = AirflowStack(folder, AirflowHome(folder / "airflow", free_port()), dict(settings))
     stack.pipelines.mkdir()
     stack.home.path.mkdir()
     stack.home.password()
     subprocess.run(migrate_command(), env=stack.environment, check=True, capture_output=True)
     try:
-        for name in airflow_processes():
-            stack.start(name)
-        stack.wait(lambda: _is_healthy(stack.home.url), 180)
-        yield stack
+        with _webhook(stack.heard) as url:
+            stack.settings |= {"AIRFLOW_CONN_SLIPWAY_HOOK": url}
+            for name in airflow_processes():
+                stack.start(name)
+            stack.wait(lambda: _is_healthy(stack.home.url), 180)
+            yield stack
     finally:
         stack.stop()
+
+
+@contextlib.contextmanager
+def _webhook(heard: list[Any]) -> Iterator[str]:
+    """Keep the JSON that is posted to the Airflow connection whose URI is yielded."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/http"
+    server.shutdown()
 
 
 def free_port() -> int:
