@@ -185,8 +185,9 @@ def _ranks(mpirun: int) -> list[int]:
 
     It would pass SIGTERM on too, but only after a second, and a second before SIGKILL.
     """
-    children = Path(f"/proc/{mpirun}/task/{mpirun}/children").read_text().split()
-    return [int(pid) for pid in children] or [mpirun]
+    children = Path(f"/proc/{mpirun}/task/{mpirun}/children")
+    found = children.read_text().split() if children.exists() else ()
+    return [int(pid) for pid in found] or [mpirun]
 
 
 def free_ports(count: int) -> list[int]:
