@@ -1,5 +1,6 @@
 """An optimised SavedModel in its two parts on disk, with rows to calibrate and check by."""
 
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -98,8 +99,10 @@ def is_one_of(name: str, layers: Collection[str]) -> bool:
     Engines put the name of the calling function in front, join those of fused nodes by `;` and
     number equal ones.
     """
-    parts = {part.rstrip("0123456789") for part in name.split(";")} | set(name.split(";"))
-    return any(part == layer or part.endswith(f"/{layer}") for part in parts for layer in layers)
+    parts = name.split(";")
+    return any(
+        re.fullmatch(rf"(.*/)?{re.escape(one)}\d?", part) for part in parts for one in layers
+    )
 
 
 def _typed(rows: Mapping[str, Array], signature: SignatureGraph) -> dict[str, Array]:
