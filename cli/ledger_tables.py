@@ -66,6 +66,7 @@ def runtimes_table(runtime: "ServedRuntime") -> Table:
     for name in ("KiB", "start s", "MB", "p50 ms b1", "p99 ms b1", "CPU-ms b1", "CPU-ms b32"):
         table.add_column(name, justify="right")
     table.add_column("max diff", justify="right")
+    table.add_column("points lost", justify="right")
     table.add_column("why not")
     for row in runtime.measured:
         mark = KEPT if row.name == runtime.name else UNDONE
@@ -75,7 +76,7 @@ def runtimes_table(runtime: "ServedRuntime") -> Table:
 
 def _runtime_cells(row: "RuntimeMeasurement") -> list[str]:
     if not row.cpu_ms_batch_1:
-        return [""] * 8
+        return [""] * 9
     return [
         f"{row.size_bytes / 1024:,.1f}",
         f"{row.start_seconds:.2f}",
@@ -85,4 +86,5 @@ def _runtime_cells(row: "RuntimeMeasurement") -> list[str]:
         f"{row.cpu_ms_batch_1:.3f}",
         f"{row.cpu_ms_batch_32:.3f}",
         f"{row.max_difference:.2g}",
+        _number(row.cost_points, ".2f"),
     ]

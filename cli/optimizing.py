@@ -160,7 +160,7 @@ def _run(
     with publish_directory(out.absolute()) as folder:
         optimized = optimize_model(saved_model, rows, settings, folder, show)
         say_what("Trying runtimes")
-        record = add_runtimes(optimized.record, rows.samples, settings.runtimes, folder)
+        record = add_runtimes(optimized.record, rows, settings.runtimes, folder)
         record.write(folder / LEDGER)
         _draw(optimized, record.runtime, folder)
     return record

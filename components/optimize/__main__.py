@@ -5,15 +5,14 @@ from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
 
-LEDGER = "ledger.json"
-
 
 def work(step: Step) -> Outcome:
     """Optimise the candidate of `bless`, held to its answers on raw rows of the eval part."""
-    from components.optimize.ledger import as_table
+    from components.optimize.ledger import LEDGER, log_ledger
     from components.optimize.optimize import optimize
     from components.optimize.pictures import pictures_of
-    from components.optimize.runtimes.runtimes import add_runtimes, log_trials
+    from components.optimize.runtimes.figures import log_trials
+    from components.optimize.runtimes.runtimes import add_runtimes
     from components.optimize.samples import read_data
 
     blessed = step.upstream("bless", BlessRecord)
@@ -22,14 +21,10 @@ def work(step: Step) -> Outcome:
     data = read_data(shards, step.config)
     candidate = step.run.step("bless") / blessed.candidate
     optimized = optimize(candidate, data, step.config.optimize, step.output)
-    record = add_runtimes(
-        optimized.record, data.samples, step.config.optimize.runtimes, step.output
-    )
+    record = add_runtimes(optimized.record, data, step.config.optimize.runtimes, step.output)
     log_trials(record.runtime, step.tracker)
     record.write(step.output / LEDGER)
-    step.tracker.log_table(as_table(record.ledger), LEDGER)
-    for name, figure in pictures_of(optimized):
-        step.tracker.log_figure(figure, name)
+    log_ledger(record.ledger, pictures_of(optimized), step.tracker)
     models = {"model": record.model, "float_model": record.float_model}
     return Outcome(
         record,

@@ -94,7 +94,10 @@ class Judge:
 
     def judge(self, candidate: Call) -> Judgement:
         """Let a candidate's signature answer the evaluation rows, and compare."""
-        found = answer(candidate, self._evaluation.inputs)
+        return self.judge_answers(answer(candidate, self._evaluation.inputs))
+
+    def judge_answers(self, found: Mapping[str, Array]) -> Judgement:
+        """Compare what a candidate answered to the evaluation rows, by output."""
         known = {truth.output for truth in self._evaluation.truths}
         costs = [self._loss(truth, found) for truth in self._evaluation.truths]
         agreements = []

@@ -1,13 +1,15 @@
 """The ledger of optimisation passes as a table and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from components.tracking import Tracker
 from contract.records.optimization import LedgerRow
 
+LEDGER = "ledger.json"
 _KEPT, _UNDONE = "#2a6f97", "#c9c9c9"
 
 
@@ -20,11 +22,21 @@ def as_table(rows: Sequence[LedgerRow]) -> dict[str, list[Any]]:
     return table
 
 
+def log_ledger(
+    rows: Sequence[LedgerRow], figures: Iterable[tuple[str, Figure]], tracker: Tracker
+) -> None:
+    """Upload the ledger as a table, and pictures under their names."""
+    tracker.log_table(as_table(rows), LEDGER)
+    for name, figure in figures:
+        tracker.log_figure(figure, name)
+
+
 def _changes_in_words(changes: dict[str, int]) -> str:
     return ", ".join(f"{kind} {count:+d}" for kind, count in changes.items())
 
 
-def _interval_in_words(difference: Any) -> str:
+def interval_in_words(difference: Any) -> str:
+    """Return a difference with its interval; empty for None."""
     if difference is None:
         return ""
     return f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
@@ -32,7 +44,7 @@ def _interval_in_words(difference: Any) -> str:
 
 _WIDE = {
     "operation_changes": _changes_in_words,
-    "metric_difference": _interval_in_words,
+    "metric_difference": interval_in_words,
     "float_layers": ", ".join,
 }
 

@@ -1,9 +1,9 @@
 """The fewest layers to leave in float so that a lossy pass stays within its budget."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ log = logging.getLogger("slipway")
 _SENSITIVITY_ROWS = 64
 
 Call = Callable[..., Mapping[str, Any]]
+Tried = TypeVar("Tried")
 
 
 @dataclass(frozen=True)
@@ -43,31 +44,23 @@ class Search:
         """Try the pass on all layers; if that costs too much, leave the most sensitive in float.
 
         Layers are ranked by how far the pass moves the outputs if it changes that layer alone.
-        Then bisection finds the shortest head of that ranking that has to stay in float; it
-        assumes that leaving more layers in float never costs more.
         """
         whole = self._try(())
         if whole.judgement.cost_percent <= self.budget_percent or not self.lossy.layers:
             return whole
-        ranking = self._ranking(model)
-        best = None
-        few, many = 1, len(ranking) - 1  # all in float is no quantisation
-        while few <= many:
-            middle = (few + many) // 2
-            trial = self._try(ranking[:middle])
-            if trial.judgement.cost_percent <= self.budget_percent:
-                best, many = trial, middle - 1
-            else:
-                few = middle + 1
+        ranking = self.ranking(model)
         log.info("optimize: %d layers searched for those to leave in float", len(ranking))
-        return best if best is not None else whole
+        best = fewest(
+            ranking, self._try, lambda one: one.judgement.cost_percent <= self.budget_percent
+        )
+        return whole if best is None else best
 
     def _try(self, float_layers: Collection[str]) -> "Found":
         change = self.lossy.apply(float_layers)
         judgement = self.judge.judge(self._call(change.model))
         return Found(change, tuple(float_layers), judgement)
 
-    def _ranking(self, model: GraphModel) -> list[str]:
+    def ranking(self, model: GraphModel) -> list[str]:
         """Return the layers, the most sensitive first."""
         rows = {name: column[:_SENSITIVITY_ROWS] for name, column in self.inputs.items()}
         expected = answer(self._call(model), rows)
@@ -91,6 +84,28 @@ class Found:
     change: Change
     float_layers: tuple[str, ...]
     judgement: Judgement
+
+
+def fewest(
+    ranking: Sequence[str],
+    attempt: Callable[[Sequence[str]], Tried],
+    is_good: Callable[[Tried], bool],
+) -> Tried | None:
+    """Return the good attempt that leaves the fewest of the first layers in float, or None.
+
+    By bisection over the heads of the ranking, at least one layer and never all of them (that is
+    no quantisation). It assumes that more layers in float never cost more.
+    """
+    best = None
+    few, many = 1, len(ranking) - 1
+    while few <= many:
+        middle = (few + many) // 2
+        tried = attempt(ranking[:middle])
+        if is_good(tried):
+            best, many = tried, middle - 1
+        else:
+            few = middle + 1
+    return best
 
 
 def _moved(expected: Array, found: Array) -> float:

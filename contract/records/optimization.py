@@ -78,6 +78,13 @@ class RuntimeFiles(Record):
     outputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
 
 
+class Machine(Record):
+    """What computes. Figures from one kind say little about another."""
+
+    cpu: str = Field(description="Its model, as the kernel names it.")
+    flags: tuple[str, ...] = Field(description="Its vector and matrix units, of those known.")
+
+
 class RuntimeMeasurement(Record):
     """One runtime tried in a process of its own that loads the model as a server does."""
 
@@ -98,6 +105,13 @@ class RuntimeMeasurement(Record):
         0.0, description="From the float SavedModel's answers: absolute below 1, relative above."
     )
     agreement_ratio: float = Field(1.0, description="Sample rows with the same predicted class.")
+    cost_points: float | None = Field(
+        None, description="bf16 and int8: what they lose on the eval rows, as a lossy pass."
+    )
+    metric: float | None = Field(None, description="`OptimizeRecord.metric` on the eval rows.")
+    metric_difference: Metric | None = Field(None, description="To the float model's, paired.")
+    float_layers: tuple[str, ...] = Field((), description="Left in float to meet the limit.")
+    machine: Machine | None = Field(None, description="Where it was measured.")
 
 
 class ServedRuntime(Record):

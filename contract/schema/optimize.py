@@ -34,7 +34,9 @@ class RuntimesConfig(Section):
         1e-4, description="Largest difference of answers, float32 runtimes: relative above 1."
     )
     max_accuracy_loss_points: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
-        1.0, description="bf16 and int8: sample rows in a hundred whose class may change."
+        1.0,
+        description="bf16 and int8: what they may cost on the eval part, as `budget_percent`; "
+        "above it int8 leaves its most sensitive layers in float.",
     )
     min_speedup: Annotated[float, Field(ge=1.0)] = Field(
         1.2, description="bf16 and int8 are taken only if so many times as fast as float32."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.records.optimization import RuntimeFiles
-from serving.server.engine import indexes, threads_per_call
+from serving.server.cores import indexes, threads_per_call
 from serving.server.runtime import Columns, Outputs
 
 

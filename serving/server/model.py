@@ -11,6 +11,7 @@ from contract.errors import DataError
 from contract.records.package import InputSpec, PackageManifest
 from contract.storage import digest_directory
 from serving.server.instances import InputReader, filler
+from serving.server.machine import differs_from, this_machine
 from serving.server.opening import open_runtime
 from serving.server.predictions import output_names
 from serving.server.runtime import (
@@ -57,6 +58,7 @@ def load_model(folder: Path, manifest: PackageManifest) -> Runtime:
     runtime = open_runtime(model, other, manifest.inputs, manifest.serve.num_batch_threads)
     _check_signature(other or model, runtime.signatures.get(DEFAULT_SIGNATURE), manifest)
     loaded = time.monotonic()
+    _warn_of_another_machine(manifest)
     _warm_up(runtime, manifest)
     log.info(
         "%s version %d: loaded for %s in %.1f s, warm after %.1f s more",
@@ -86,6 +88,19 @@ def readers(specs: Mapping[str, Mapping[str, InputSpec]]) -> dict[str, InputRead
 def fillers(manifest: PackageManifest) -> dict[str, object]:
     """Return what pads the shorter rows of each variable-length input."""
     return {n: filler(spec) for n, spec in manifest.inputs.items() if spec.is_variable_length}
+
+
+def _warn_of_another_machine(manifest: PackageManifest) -> None:
+    """Say so where the runtime was chosen by figures from another kind of CPU."""
+    trial = manifest.runtime.trial
+    if trial is None or trial.machine is None:
+        return
+    if difference := differs_from(trial.machine, this_machine()):
+        log.warning(
+                "%s version %d: runtime %s may not be the best one here: %s; run 'optimize' where "
+                "it will serve",
+                manifest.pipeline, manifest.version, manifest.runtime.name, difference,
+            )  # fmt: skip
 
 
 def _check_digest(path: Path, expected: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import DataError
-from serving.server.engine import threads_per_call
+from serving.server.cores import threads_per_call
 from serving.server.runtime import Columns, Outputs, RefusedInputError, Signature, TensorInfo
 
 

@@ -7,6 +7,7 @@ writes what it answered and measured.
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import psutil
 
 from contract.errors import EXIT_DONE, SlipwayError
+from serving.server.machine import this_machine
 from serving.server.opening import open_runtime
 from serving.server.runtime import DEFAULT_SIGNATURE, Columns, Outputs, Runtime
 
@@ -46,8 +48,13 @@ def main(arguments: Sequence[str]) -> int:
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
     figures = started | _figures(runtime, rows)
-    np.savez(options.answers, **_answers(runtime, rows))  # type: ignore[arg-type]
-    options.report.write_text(json.dumps(figures))
+    answers = _answers(runtime, rows, _LONGEST_ANSWERING_SECONDS)
+    np.savez(options.answers, **answers)  # type: ignore[arg-type]
+    if options.judged_rows is not None:
+        judged = _answers(runtime, _rows(options.judged_rows, runtime), math.inf)
+        np.savez(options.judged, **judged)  # type: ignore[arg-type]
+    machine = {"machine": this_machine().model_dump(mode="json")}
+    options.report.write_text(json.dumps(figures | machine))
     return EXIT_DONE
 
 
@@ -57,6 +64,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runtime", type=Path, help="folder with runtime.json; else TensorFlow")
     parser.add_argument("--rows", type=Path, required=True, help=".npz: an array for each input")
     parser.add_argument("--answers", type=Path, required=True, help=".npz to write")
+    parser.add_argument("--judged-rows", type=Path, help="more rows, all of them answered")
+    parser.add_argument("--judged", type=Path, help=".npz to write the answers to those")
     parser.add_argument("--report", type=Path, required=True, help="JSON to write")
     parser.add_argument("--concurrent-calls", type=int, default=1)
     return parser.parse_args(arguments)
@@ -108,10 +117,10 @@ def _timed(runtime: Runtime, batch: Columns) -> tuple[list[float], float]:
     return seconds, (time.process_time() - cpu_started) * 1000 / len(seconds)
 
 
-def _answers(runtime: Runtime, rows: Columns) -> Outputs:
+def _answers(runtime: Runtime, rows: Columns, longest_seconds: float) -> Outputs:
     """Answer the rows, of a slow model only the first ones."""
     count, parts = len(next(iter(rows.values()))), list[Outputs]()
-    ends = time.perf_counter() + _LONGEST_ANSWERING_SECONDS
+    ends = time.perf_counter() + longest_seconds
     for start in range(0, count, _ANSWERED_ROWS):
         batch = {name: array[start : start + _ANSWERED_ROWS] for name, array in rows.items()}
         parts.append(runtime.call(DEFAULT_SIGNATURE, batch))

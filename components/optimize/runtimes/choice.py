@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from components.optimize.judgement import Judgement
 from components.optimize.runtimes.comparison import Answers, agreement_ratio, max_difference
-from contract.records.optimization import RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import Machine, RuntimeMeasurement, ServedRuntime
 from contract.schema.optimize import RuntimesConfig
 
 TENSORFLOW = "tensorflow"
@@ -26,6 +28,10 @@ class Tried:
         size_bytes: Of all its files.
         figures: By the field of `RuntimeMeasurement`.
         answers: To the sample rows, or the first of them, by output.
+        judgement: What it costs on the evaluation rows; of one that computes in less than float32.
+        float_layers: Left in float so that it costs less.
+        no_rescue: Why float layers did not bring one back that costs too much.
+        machine: Where it was measured.
         failure: Why it could not be tried; then there are no figures.
     """
 
@@ -34,7 +40,18 @@ class Tried:
     size_bytes: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     answers: Answers = field(default_factory=dict)
+    judgement: Judgement | None = None
+    float_layers: tuple[str, ...] = ()
+    no_rescue: str = ""
+    machine: Machine | None = None
     failure: str = ""
+
+    @property
+    def cost_points(self) -> float:
+        """Points that it loses: infinite if it failed, or answers what is no number."""
+        if self.failure:
+            return math.inf
+        return self.judgement.cost_percent if self.judgement is not None else 0.0
 
 
 def choose(tried: Sequence[Tried], expected: Answers, settings: RuntimesConfig) -> ServedRuntime:
@@ -82,20 +99,33 @@ def _measured(one: Tried, expected: Answers, settings: RuntimesConfig) -> Runtim
         size_bytes=one.size_bytes,
         max_difference=max_difference(wanted, one.answers),
         agreement_ratio=agreement_ratio(wanted, one.answers),
+        float_layers=one.float_layers,
+        machine=one.machine,
+        **_judged(one.judgement),
         **one.figures,
     )
-    problems = [*_differences(row, one.is_reduced, settings), *_beyond(row, settings)]
+    problems = [*_differences(row, one, settings), *_beyond(row, settings)]
     return row.model_copy(update={"is_eligible": not problems, "reason": "; ".join(problems)})
 
 
-def _differences(row: RuntimeMeasurement, is_reduced: bool, settings: RuntimesConfig) -> list[str]:
-    lost = 100 * (1 - row.agreement_ratio)
-    if is_reduced and lost > settings.max_accuracy_loss_points:
+def _judged(judgement: Judgement | None) -> dict[str, Any]:
+    if judgement is None:
+        return {}
+    return {
+        "cost_points": judgement.cost_percent,
+        "metric": judgement.metric,
+        "metric_difference": judgement.metric_difference,
+    }
+
+
+def _differences(row: RuntimeMeasurement, one: Tried, settings: RuntimesConfig) -> list[str]:
+    if one.judgement is not None and one.cost_points > settings.max_accuracy_loss_points:
         return [
-            f"left out: predicts {lost:.2f} rows in a hundred otherwise, at most "
-            f"{settings.max_accuracy_loss_points:g} may (max_accuracy_loss_points)"
+            f"left out: costs {one.judgement.in_words}, at most "
+            f"{settings.max_accuracy_loss_points:g} are allowed (max_accuracy_loss_points)"
+            + (f"; {one.no_rescue}" if one.no_rescue else "")
         ]
-    if is_reduced and math.isfinite(row.max_difference):
+    if one.is_reduced and math.isfinite(row.max_difference):
         return []
     if row.max_difference > settings.tolerance:
         return [

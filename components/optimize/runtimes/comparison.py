@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from components.optimize.judgement import agreement, spread
 from components.raw_examples import Array
 
 Answers = Mapping[str, Array]
@@ -21,11 +22,10 @@ def max_difference(expected: Answers, found: Answers) -> float:
 def agreement_ratio(expected: Answers, found: Answers) -> float:
     """Return the share of rows that are predicted alike, of the output where it is least.
 
-    A row of several numbers predicts the class of the greatest. Of two ways to sort rows into
-    classes, the accuracies differ by at most the share of rows on which they differ: so this bounds
-    the loss of accuracy without knowing any label. One number a row is a regression: there the mean
-    difference as a share of the standard deviation of the expected values takes the place of
-    disagreement. Other things must be equal.
+    Classes are those of `judgement.agreement`. Of two ways to sort rows into classes, the
+    accuracies differ by at most the share of rows on which they differ: so this bounds the loss of
+    accuracy without knowing any label. Where an output is no class, `judgement.spread` takes the
+    place of disagreement.
     """
     return min(_agreement(value, found[name]) for name, value in expected.items())
 
@@ -45,12 +45,8 @@ def _difference(expected: Array, found: Array) -> float:
 def _agreement(expected: Array, found: Array) -> float:
     if expected.shape != found.shape:
         return 0.0
-    rows = len(expected)
-    if not np.issubdtype(expected.dtype, np.floating):
-        return float(np.mean((expected == found).reshape(rows, -1).all(axis=1)))
-    if expected.ndim > 1 and expected.shape[-1] > 1:
-        return float(np.mean(expected.argmax(axis=-1) == found.argmax(axis=-1)))
-    spread, error = float(np.std(expected)), float(np.mean(np.abs(found - expected)))
-    if error == 0.0:
-        return 1.0
-    return max(0.0, 1.0 - error / spread) if spread > 0 and math.isfinite(error) else 0.0
+    same = agreement(expected, found)
+    if same is not None:
+        return same
+    lost = spread(expected, found)
+    return max(0.0, 1.0 - lost) if math.isfinite(lost) else 0.0

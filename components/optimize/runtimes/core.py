@@ -1,7 +1,8 @@
 """An optimised SavedModel in its two parts on disk, with rows to calibrate and check by."""
 
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,6 +91,18 @@ class Core:
             inputs=_described(self.signature.inputs),
             outputs=_described(self.signature.outputs),
         )
+
+
+def is_one_of(name: str, layers: Collection[str]) -> bool:
+    """Tell whether an engine's name for a node is that of one of a graph's layers.
+
+    Engines put the name of the calling function in front, join those of fused nodes by `;` and
+    number equal ones.
+    """
+    parts = name.split(";")
+    return any(
+        re.fullmatch(rf"(.*/)?{re.escape(one)}\d?", part) for part in parts for one in layers
+    )
 
 
 def _typed(rows: Mapping[str, Array], signature: SignatureGraph) -> dict[str, Array]:

@@ -1,11 +1,13 @@
 """The trials of runtimes as a table and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from components.optimize.ledger import interval_in_words
+from components.tracking import Tracker
 from contract.records.optimization import RuntimeMeasurement, ServedRuntime
 
 _CHOSEN, _ELIGIBLE, _LEFT_OUT = "#2a6f97", "#8fb8cf", "#c9c9c9"
@@ -15,9 +17,28 @@ def as_table(runtime: ServedRuntime) -> dict[str, list[Any]]:
     """Return the trials by column, for MLflow; the one chosen says so."""
     columns = [name for name in RuntimeMeasurement.model_fields if name != "record_version"]
     table: dict[str, list[Any]] = {
-        name: [getattr(row, name) for row in runtime.measured] for name in columns
+        name: [_FORMS.get(name, _as_it_is)(getattr(row, name)) for row in runtime.measured]
+        for name in columns
     }
     return {"is_chosen": [row.name == runtime.name for row in runtime.measured], **table}
+
+
+def log_trials(runtime: ServedRuntime, tracker: Tracker) -> None:
+    """Upload the trials' table and picture, if there were any."""
+    if runtime.measured:
+        tracker.log_table(as_table(runtime), "runtimes.json")
+        tracker.log_figure(as_figure(runtime), "runtimes.png")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_FORMS: dict[str, Callable[[Any], Any]] = {
+    "metric_difference": interval_in_words,
+    "float_layers": ", ".join,
+    "machine": lambda machine: "" if machine is None else machine.cpu,
+}
 
 
 def as_figure(runtime: ServedRuntime) -> Figure:

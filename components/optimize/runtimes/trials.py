@@ -16,9 +16,20 @@ from components.child_process import tied_to_parent
 from components.raw_examples import Array
 from contract.errors import SlipwayError
 from contract.loader import PROJECT
+from contract.records.optimization import Machine
 
 _READY = "ready"
 _LONGEST_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a trial measured: figures by name, and answers by output to sample and judged rows."""
+
+    figures: dict[str, float]
+    machine: Machine
+    answers: dict[str, Array]
+    judged: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,14 @@ class Trial:
     folder: Path
 
     @classmethod
-    def start(cls, model: Path, runtime: Path | None, rows: Path, workplace: Path) -> "Trial":
+    def start(
+        cls,
+        model: Path,
+        runtime: Path | None,
+        rows: Path,
+        workplace: Path,
+        judged_rows: Path | None = None,
+    ) -> "Trial":
         """Start to load a model in the background.
 
         Args:
@@ -37,11 +55,14 @@ class Trial:
             runtime: The folder of the same for another runtime, if that is to be tried.
             rows: What `write_rows` wrote.
             workplace: An existing folder.
+            judged_rows: More such rows to answer, however long that takes.
         """
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=workplace))
         command = [sys.executable, "-m", "serving.server.trial", "--model", str(model)]
         command += ["--runtime", str(runtime)] if runtime is not None else []
         command += ["--rows", str(rows), "--answers", str(folder / "answers.npz")]
+        if judged_rows is not None:
+            command += ["--judged-rows", str(judged_rows), "--judged", str(folder / "judged.npz")]
         command += ["--report", str(folder / "report.json")]
         with (folder / "errors.log").open("w") as errors:
             process = subprocess.Popen(
@@ -54,7 +75,7 @@ class Trial:
             )
         return cls(process, folder)
 
-    def measure(self) -> tuple[dict[str, float], dict[str, Array]]:
+    def measure(self) -> Seen:
         """Wait until it is loaded, let it measure, and return figures and answers.
 
         Raises:
@@ -73,14 +94,20 @@ class Trial:
         if said != _READY or self.process.returncode:
             lines = log.read_text(errors="replace").strip().splitlines()
             raise SlipwayError(said if said not in ("", _READY) else " | ".join(lines[-2:]))
-        with np.load(self.folder / "answers.npz", allow_pickle=True) as arrays:
-            answers = {name: arrays[name] for name in arrays.files}
-        return json.loads((self.folder / "report.json").read_text()), answers
+        report = json.loads((self.folder / "report.json").read_text())
+        machine = Machine.model_validate_json(json.dumps(report.pop("machine")))
+        return Seen(report, machine, self._arrays("answers.npz"), self._arrays("judged.npz"))
 
     def stop(self) -> None:
         """End it, whatever it is doing."""
         self.process.kill()
         self.process.communicate()
+
+    def _arrays(self, name: str) -> dict[str, Array]:
+        if not (self.folder / name).exists():
+            return {}
+        with np.load(self.folder / name, allow_pickle=True) as arrays:
+            return {output: arrays[output] for output in arrays.files}
 
     def _wait(self) -> str:
         """Return the first line that it says; a library may print others before."""

@@ -23,6 +23,7 @@ from components.saved_models import RAW_SIGNATURE
 from contract.errors import DataError
 
 HEADER, SOURCE, LIBRARY = "slipway_model.h", "slipway_model.cc", "libslipway_model.so"
+CALLER = "caller.c"
 _PREFIX = "model"
 _COMPILERS = ("c++", "g++", "clang++")
 _COMPILE_SECONDS = 1200.0
@@ -45,9 +46,10 @@ _MORE_RUNTIME = {
 
 
 def make_xla_aot(core: Core, batch_sizes: Sequence[int], folder: Path) -> None:
-    """Write `<rows>/` for each number of rows: objects, headers, C source and shared library.
+    """Write `<rows>/` for each number of rows: objects, headers, sources and shared library.
 
-    The library's one function takes and gives the core's arrays; see the header. It needs Abseil at
+    The library's one function takes and gives the core's arrays; see the header, and `caller.c` for
+    a whole program around it. It needs Abseil at
     run time, which `libtensorflow_framework.so.2` holds.
 
     Raises:
@@ -65,7 +67,9 @@ def make_xla_aot(core: Core, batch_sizes: Sequence[int], folder: Path) -> None:
         target.mkdir(parents=True)
         fixed = replace(core.core, inputs=inputs)
         outputs = _compile_objects(fixed, target)
-        _write_interface({n: spec for n, (_, spec) in inputs.items()}, outputs, target)
+        arrays = {n: spec for n, (_, spec) in inputs.items()}
+        _write_interface(arrays, outputs, target)
+        (target / CALLER).write_text(_caller(arrays, outputs))
         _compile_library(compiler, target)
 
 
@@ -120,7 +124,7 @@ def _write_interface(
     )
     (target / HEADER).write_text(
         "/* Runs the model; returns 0, or 1 if it failed. Threads may call it at once.\n"
-        f"{shapes} */\n#include <stdint.h>\n"
+        f"{shapes} */\n#include <stdbool.h>\n#include <stdint.h>\n"
         f'#ifdef __cplusplus\nextern "C"\n#endif\n{declaration};\n'
     )
     copies_in = "".join(
@@ -137,6 +141,30 @@ def _write_interface(
         f'#include <cstring>\n#include "{_PREFIX}.h"\n#include "{HEADER}"\n\n'
         f"{declaration} {{\n  static thread_local slipway::Model model;\n{copies_in}"
         f"  if (!model.Run()) return 1;\n{copies_out}  return 0;\n}}\n"
+    )
+
+
+def _caller(inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.TensorSpec]) -> str:
+    """Return a C program that runs the model once, from standard input to standard output."""
+    arrays = [f"input_{_name(n)}" for n in inputs] + [f"output_{_name(n)}" for n in outputs]
+    specs = [*inputs.values(), *outputs.values()]
+    buffers = "".join(
+        f"static {_TYPES[spec.dtype.name]} {array}[{spec.shape.num_elements()}];\n"
+        for array, spec in zip(arrays, specs, strict=True)
+    )
+    reads = "".join(
+        f"  if (fread({array}, sizeof {array}, 1, stdin) != 1) return 2;\n"
+        for array in arrays[: len(inputs)]
+    )
+    writes = "".join(
+        f"  if (fwrite({array}, sizeof {array}, 1, stdout) != 1) return 3;\n"
+        for array in arrays[len(inputs) :]
+    )
+    return (
+        "/* Reads the inputs as raw numbers, runs the model once and writes the outputs likewise.\n"
+        "   cc caller.c -L. -lslipway_model -Wl,-rpath,$PWD -o caller && ./caller < in > out */\n"
+        f'#include <stdio.h>\n#include "{HEADER}"\n\n{buffers}\nint main(void) {{\n{reads}'
+        f"  if (slipway_model_run({', '.join(arrays)})) return 1;\n{writes}  return 0;\n}}\n"
     )
 
 

@@ -1,6 +1,7 @@
 """`slipway optimize` on SavedModels from elsewhere: what it writes, and what it refuses."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def rows(tmp_path: Path) -> Path:
 
 def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
-    passes = "freeze_graph, fold_constants, remove_nodes, {round_weights: {num_steps: 64}}"
+    passes = "freeze_graph, {round_weights: {num_steps: 64}}"
     code, said, noted = optimize(
         network,
         "--data",
@@ -64,6 +65,10 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
         passes,
         "--budget",
         100,
+        "--runtimes",
+        "litert",
+        "--exports",
+        "litert_int8",
         "--json",
     )
     assert code == 0, noted
@@ -72,12 +77,18 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
     assert record.metric == "accuracy of y"
     assert set(load(out / record.model).module.signatures) == {SIGNATURE}
     assert (out / "ledger.png").stat().st_size > 0
+    assert [row.name for row in record.runtime.measured] == ["tensorflow", "litert"]
+    assert record.runtime.exports == {"litert_int8": "exports/litert_int8"}
+    interpreter = tf.lite.Interpreter(str(out / "exports" / "litert_int8" / "core.tflite"))
+    assert np.int8 in {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{tmp}", "--data", "{rows}"], "not a SavedModel"),
+        (["{tmp}/unknown", "--data", "{rows}"], "Sofdmax"),
+        (["{tmp}/bare", "--data", "{rows}"], "without signatures"),
         (["{model}", "--data", "{tmp}/absent"], "no such file"),
         (["{model}", "--data", "{model}/saved_model.pb"], "not a whole TFRecord file"),
         (["{model}", "--data", "{tmp}/empty"], "holds no examples"),
@@ -104,13 +115,23 @@ def test_wrong_input_is_refused_with_exit_code_2_and_the_source_untouched(
     write(tmp_path / "ints", [{"x": 1}])
     (tmp_path / "torn").write_bytes(write(tmp_path / "whole", [{"x": [1.0]}]).read_bytes()[:-1])
     places = {"tmp": tmp_path, "model": network, "rows": rows}
-    before = digest_directory(network)
+    make_broken_models(network, tmp_path)
     filled = [argument.format(**places) for argument in arguments]
+    source = Path(filled[0])
+    before = digest_directory(source)
     code, _, noted = optimize(*filled, "--out", tmp_path / "out")
     assert code == 2, noted
     assert message in " ".join(noted.split())
     assert not (tmp_path / "out").exists()
-    assert digest_directory(network) == before
+    assert digest_directory(source) == before
+
+
+def make_broken_models(network: Path, folder: Path) -> None:
+    """Write a model with an operation that TensorFlow does not know, and one of no signature."""
+    shutil.copytree(network, folder / "unknown")
+    content = (network / "saved_model.pb").read_bytes()
+    (folder / "unknown" / "saved_model.pb").write_bytes(content.replace(b"Softmax", b"Sofdmax"))
+    tf.saved_model.save(tf.Module(), str(folder / "bare"))
 
 
 def test_a_folder_that_is_there_already_is_not_overwritten(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from components.optimize.runtimes.core import Core
-from components.optimize.runtimes.runtimes import KINDS, make
+from components.optimize.runtimes.kinds import KINDS, make
 from contract.loader import PROJECT
 from contract.records.optimization import ServedRuntime
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -184,13 +185,19 @@ def cores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Model], Core]:
 def packaged(
     cores: Callable[[Model], Core], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Packages a model for a runtime, without a trial."""
+    """Packages a model for a runtime, without a trial; the runtime's files are made once."""
+    made: dict[tuple[Path, str], Path] = {}
+
+    def runtime_of(model: Model, runtime: str) -> Path:
+        if (model.path, runtime) not in made:
+            folder = made[model.path, runtime] = tmp_path_factory.mktemp("runtime")
+            make(cores(model), KINDS[runtime], folder)
+        return made[model.path, runtime]
 
     def pack(model: Model, runtime: str, **serve: Any) -> Path:
         folder = tmp_path_factory.mktemp("package")
         (folder / "model").symlink_to(model.path)
-        (folder / "runtime").mkdir()
-        make(cores(model), KINDS[runtime], folder / "runtime")
+        shutil.copytree(runtime_of(model, runtime), folder / "runtime")
         digest = digest_directory(folder / "runtime")
         PackageManifest(
             pipeline="tried",

@@ -1,8 +1,8 @@
 """Files for elsewhere: they are made, loaded by something that is not ours, and answer alike."""
 
-import ctypes
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.optimize.chain import Data
+from components.optimize.judgement import Evaluation
 from components.optimize.runtimes.core import Core
 from components.optimize.runtimes.runtimes import add_runtimes
-from components.optimize.runtimes.xla_aot import LIBRARY, make_xla_aot
+from components.optimize.runtimes.xla_aot import CALLER, LIBRARY, make_xla_aot
 from contract.errors import DataError
 from contract.records.optimization import OptimizeRecord
 from contract.schema.optimize import RuntimesConfig
@@ -28,15 +30,18 @@ def test_the_compiled_library_answers_like_tensorflow(
     make_xla_aot(cores(digits), [4], tmp_path / "aot")
     folder = tmp_path / "aot" / "4"
     files = {"model.h", "model.o", "model_constants.o", "slipway_model.h", "slipway_model.cc"}
+    files |= {LIBRARY, CALLER}
     assert files <= {p.name for p in folder.iterdir()}
     assert "image: float32 [4, 8, 8]" in (folder / "slipway_model.h").read_text()
-    library = ctypes.CDLL(str(folder / LIBRARY))
     rows = np.ascontiguousarray(digits.rows["image"][8:12])
-    scores = np.zeros((4, 10), np.float32)
-    pointer = ctypes.POINTER(ctypes.c_float)
-    failed = library.slipway_model_run(rows.ctypes.data_as(pointer), scores.ctypes.data_as(pointer))
-    assert failed == 0
+    link = ["-L.", "-lslipway_model", f"-Wl,-rpath,{folder}", "-o", "caller"]
+    subprocess.run(["c++", "-x", "c", CALLER, "-x", "none", *link], cwd=folder, check=True)
+    answered = subprocess.run([folder / "caller"], input=rows.tobytes(), stdout=subprocess.PIPE)
+    assert answered.returncode == 0
+    scores = np.frombuffer(answered.stdout, np.float32).reshape(4, 10)
     np.testing.assert_allclose(scores, digits.answers()["scores"][8:12], atol=1e-5)
+    short = subprocess.run([folder / "caller"], input=rows.tobytes()[:-1], check=False)
+    assert short.returncode == 2
 
 
 def test_without_a_compiler_the_reason_is_given(
@@ -61,9 +66,8 @@ def test_exports_are_kept_beside_the_model(
     monkeypatch.setenv("PATH", os.devnull)  # so that xla_aot cannot be made
     settings = RuntimesConfig(candidates=("tensorflow",), exports=("litert", "xla_aot"))
     rows = {"image": digits.rows["image"][:8]}
-    record = add_runtimes(
-        OptimizeRecord(model="model", ledger=()), {"serving_default": rows}, settings, tmp_path
-    )
+    data = Data({"serving_default": rows}, Evaluation("serving_default", rows))
+    record = add_runtimes(OptimizeRecord(model="model", ledger=()), data, settings, tmp_path)
     assert record.runtime.exports == {"litert": "exports/litert"}
     assert "no C++ compiler" in record.runtime.exports_left_out["xla_aot"]
     from ai_edge_litert.interpreter import Interpreter

@@ -13,8 +13,10 @@ import pytest
 import tensorflow as tf
 
 from contract.errors import DataError
+from contract.records.optimization import Machine, RuntimeMeasurement
 from contract.records.package import PackageManifest
 from serving.server.examples import ExamplesParser
+from serving.server.machine import this_machine
 from serving.server.model import load_model, read_package
 
 Packaged = Callable[..., Path]
@@ -119,6 +121,27 @@ def test_a_changed_runtime_file_is_refused(digits: Any, packaged: Packaged) -> N
         file.write(b"more")
     with pytest.raises(DataError, match=r"runtime: corrupt: its digest is"):
         load_model(folder, PackageManifest.read(folder / "package.json"))
+
+
+def test_bf16_is_refused_where_the_cpu_has_none(digits: Any, packaged: Packaged) -> None:
+    folder = packaged(digits, "openvino_bf16")
+    if any("bf16" in flag for flag in this_machine().flags):
+        load_model(folder, read_package(folder))
+        return
+    with pytest.raises(DataError, match="this CPU does not compute in bf16"):
+        load_model(folder, read_package(folder))
+
+
+def test_another_machine_than_the_measured_one_is_named(
+    digits: Any, packaged: Packaged, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = packaged(digits, "litert")
+    manifest = read_package(folder)
+    machine = Machine(cpu="Some CPU", flags=("amx_int8",))
+    trial = RuntimeMeasurement(name="litert", is_eligible=True, machine=machine)
+    runtime = manifest.runtime.model_copy(update={"measured": (trial,)})
+    load_model(folder, manifest.model_copy(update={"runtime": runtime}))
+    assert "may not be the best one here: measured on Some CPU" in caplog.text
 
 
 def test_start_is_cheap_without_tensorflow(digits: Any, packaged: Packaged, launch: Launch) -> None:

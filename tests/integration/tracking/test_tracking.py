@@ -1,5 +1,6 @@
 """One parent run, one child per step, in a real MLflow; retries continue the same child."""
 
+import json
 import os
 import signal
 import socket
@@ -14,8 +15,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from components.optimize.ledger import as_figure, log_ledger
+from components.optimize.runtimes.figures import log_trials
 from components.tracking import open_tracker, point_champion
 from contract.layout import RunLayout
+from contract.records.evaluation import Metric
+from contract.records.optimization import LedgerRow, RuntimeMeasurement, ServedRuntime
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +79,28 @@ def test_a_retry_continues_the_same_child(uri: str, tmp_path: Path) -> None:
     parents = {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None}
     assert len(parents) == 1
     assert other.run_id != tracker.run_id
+
+
+def test_what_the_optimiser_did_is_there_as_tables_and_pictures(uri: str, tmp_path: Path) -> None:
+    difference = Metric(value=-0.01, low=-0.02, high=0.0)
+    rows = [
+        LedgerRow(name="original", is_kept=True, operations=9, size_bytes=2048),
+        LedgerRow(name="quantize_weights", is_kept=True, metric_difference=difference),
+    ]
+    trial = RuntimeMeasurement(name="litert", is_eligible=True, cpu_ms_batch_1=1.0)
+    with open_tracker(uri, RunLayout(tmp_path, "optimized", "r1"), "optimize") as tracker:
+        log_ledger(rows, [("ledger.png", as_figure(rows))], tracker)
+        log_trials(ServedRuntime(name="litert", measured=(trial,)), tracker)
+    client = MlflowClient(uri)
+    names = {file.path for file in client.list_artifacts(tracker.run_id)}
+    assert {"ledger.json", "ledger.png", "runtimes.json", "runtimes.png"} <= names
+    place = client.download_artifacts(tracker.run_id, "ledger.json", str(tmp_path))
+    table = json.loads(Path(place).read_text())
+    by_column = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+    assert by_column["name"] == ("original", "quantize_weights")
+    assert by_column["metric_difference"] == ("", "-0.0100 (-0.0200 to +0.0000)")
+    picture = client.download_artifacts(tracker.run_id, "runtimes.png", str(tmp_path))
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.optimize.judgement import Judgement
 from components.optimize.runtimes.choice import Tried, choose
 from components.optimize.runtimes.comparison import agreement_ratio, max_difference
 from components.optimize.runtimes.figures import as_figure, as_table
+from contract.records.evaluation import Metric
+from contract.records.optimization import Machine
 from contract.schema.optimize import RuntimesConfig
 
 EXPECTED = {"scores": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]], np.float32)}
@@ -28,6 +31,12 @@ def tried(name: str, milliseconds: float, megabytes: float = 100.0, **changes: A
 
 def off_by(difference: float) -> dict[str, np.ndarray]:
     return {"scores": EXPECTED["scores"] + np.float32(difference)}
+
+
+def costs(points: float) -> Judgement:
+    """Return a judgement of so many points of accuracy."""
+    lost = -points / 100
+    return Judgement(points, 0.9, 0.9 + lost, Metric(value=lost, low=lost - 0.01, high=lost + 0.01))
 
 
 def other_class(rows: int) -> dict[str, np.ndarray]:
@@ -82,14 +91,23 @@ def test_a_float_runtime_that_answers_otherwise_is_left_out() -> None:
     assert chosen(wrong) == "tensorflow"
 
 
-def test_int8_is_judged_by_classes_not_by_digits() -> None:
-    close = tried("openvino_int8", 0.1, answers=off_by(0.05))
+def test_int8_is_judged_by_its_metric_not_by_digits() -> None:
+    close = tried("openvino_int8", 0.1, answers=off_by(0.05), judgement=costs(0.9))
     served = choose([TENSORFLOW, close], EXPECTED, RuntimesConfig())
     assert served.name == "openvino_int8"
     assert served.tolerance == pytest.approx(0.1, rel=1e-5)  # twice what the sample rows differ by
-    wrong = tried("openvino_int8", 0.1, answers=other_class(1))
-    assert "predicts 25.00 rows in a hundred otherwise, at most 1" in reason("openvino_int8", wrong)
-    assert chosen(wrong, max_accuracy_loss_points=25.0) == "openvino_int8"
+    row = served.measured[-1]
+    assert (row.cost_points, row.metric) == (0.9, pytest.approx(0.891))
+    # other classes cost nothing if they are as often right
+    assert chosen(tried("openvino_int8", 0.1, answers=other_class(1), judgement=costs(0.0))) == (
+        "openvino_int8"
+    )
+    wrong = tried("openvino_int8", 0.1, judgement=costs(8.8))
+    words = "left out: costs 8.80 points (metric's difference, 95 % interval: -0.0980 to -0.0780)"
+    assert f"{words}, at most 1 are allowed" in reason("openvino_int8", wrong)
+    lost = tried("openvino_int8", 0.1, judgement=costs(8.8), no_rescue="no layer helps")
+    assert reason("openvino_int8", lost).endswith("(max_accuracy_loss_points); no layer helps")
+    assert chosen(wrong, max_accuracy_loss_points=9.0) == "openvino_int8"
 
 
 def test_a_nan_is_never_within_any_budget() -> None:
@@ -151,6 +169,14 @@ def test_a_regression_loses_its_error_as_a_share_of_the_spread() -> None:
     assert agreement_ratio(expected, found) == pytest.approx(0.9)
 
 
+def test_a_probability_of_its_own_predicts_a_class_and_is_no_regression() -> None:
+    expected = {"scores": np.array([0.1, 0.6, 0.9, 0.4])}
+    assert agreement_ratio(expected, {"scores": np.array([0.3, 0.4, 0.8, 0.2])}) == 0.75
+    # of real numbers of all kinds: 0.2 apart, standard deviation 1
+    values = {"value": np.array([1.0, 3.0, 1.0, 3.0])}
+    assert agreement_ratio(values, {"value": values["value"] + 0.2}) == pytest.approx(0.8)
+
+
 def test_the_output_that_agrees_least_counts() -> None:
     expected = {**EXPECTED, "value": np.array([1.0, 3.0, 1.0, 3.0])}
     assert agreement_ratio(expected, {**expected, **other_class(2)}) == 0.5
@@ -161,10 +187,14 @@ def test_the_output_that_agrees_least_counts() -> None:
 
 def test_table_and_picture_show_every_trial_and_the_choice() -> None:
     failed = Tried("litert", False, failure="no kernel for Frobnicate")
-    served = choose([TENSORFLOW, tried("openvino", 0.5), failed], EXPECTED, RuntimesConfig())
+    here = Machine(cpu="Some CPU", flags=("avx2",))
+    quick = tried("openvino", 0.5, float_layers=("first", "second"), machine=here)
+    served = choose([TENSORFLOW, quick, failed], EXPECTED, RuntimesConfig())
     table = as_table(served)
     assert table["name"] == ["tensorflow", "openvino", "litert"]
     assert table["is_chosen"] == [False, True, False]
     assert {len(column) for column in table.values()} == {3}
+    assert table["float_layers"] == ["", "first, second", ""]
+    assert table["machine"] == ["", "Some CPU", ""]
     labels = [label.get_text() for label in as_figure(served).axes[0].get_yticklabels()]
     assert labels == ["tensorflow", "openvino"]  # what could not be tried has nothing to draw

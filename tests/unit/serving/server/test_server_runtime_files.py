@@ -6,7 +6,7 @@ import pytest
 
 from contract.errors import DataError, NotFoundError
 from contract.records.optimization import RuntimeFiles
-from serving.server.engine import indexes
+from serving.server.cores import indexes
 from serving.server.opening import open_runtime
 
 
