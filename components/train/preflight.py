@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from contract.schema.pipeline import PipelineConfig
 
@@ -18,11 +18,19 @@ def training_problems(config: PipelineConfig) -> Iterator[str]:
         yield from _mpi_problems()
 
 
-def training_warnings(config: PipelineConfig) -> Iterator[str]:
+def _has_gpus() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def training_warnings(
+    config: PipelineConfig, has_gpus: Callable[[], bool] = _has_gpus
+) -> Iterator[str]:
     """Yield a sentence for what cannot be here, but can be where the workers have GPUs."""
-    if config.train.all_reduce == "nccl" and not _has_gpus():
+    if config.train.all_reduce == "nccl" and not has_gpus():
         yield "train.all_reduce: nccl works between GPUs, and this machine has none: see 'ring'"
-    if config.train.precision == "mixed_float16" and not _has_gpus():
+    if config.train.precision == "mixed_float16" and not has_gpus():
         yield (
             "train.precision: mixed_float16 is slower than float32 on CPUs, and this machine has "
             "no GPU: see mixed_bfloat16"
@@ -50,12 +58,6 @@ def _mpi_problems() -> Iterator[str]:
         from mpi4py import MPI  # noqa: F401 (loading it is the question)
     except (ImportError, RuntimeError) as error:
         yield f"train.strategy: mpi: mpi4py does not load MPI's library: {error}"
-
-
-def _has_gpus() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _installed() -> dict[str, str]:
