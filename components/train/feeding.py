@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from components.examples import (
@@ -33,11 +32,11 @@ from components.examples import (
     serialized_records,
 )
 from components.shards import broken_shard
+from components.train.free_memory import free_bytes
 from contract.errors import DataError, UserError
 from contract.schema.training import TrainConfig
 
 MOST_LANES = 64  # each is an open file and a shuffle buffer
-_CGROUP_LIMIT, _CGROUP_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
 log = logging.getLogger("slipway")
 
@@ -136,7 +135,7 @@ def fits_memory(source: ExampleSource, memory_ratio: float) -> bool:
         return True  # loading says what is wrong
     flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample.values()]
     needed = sum(map(_bytes, flat)) / number_of_rows(sample) * source.examples
-    return bool(needed <= _free_bytes() * memory_ratio)
+    return bool(needed <= free_bytes() * memory_ratio)
 
 
 def plan_lanes(batch_size: int, shards: int, workers: int) -> int:
@@ -310,15 +309,6 @@ def _permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 def _without_slices(source: ExampleSource) -> ExampleSource:
     return replace(source, spec={n: one for n, one in source.spec.items() if not is_slice(n)})
-
-
-def _free_bytes() -> int:
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (Path(p).read_text().strip() for p in (_CGROUP_LIMIT, _CGROUP_USED))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
 
 
 def _bytes(column: tf.Tensor) -> int:
