@@ -93,6 +93,19 @@ def loss(labels, outputs, weights):
     assert state["optimizer:0"] == 40 - sum(skipped)  # iterations
 
 
+def test_float16_diverges_where_no_loss_scale_is_small_enough(make_run):
+    hook = """
+def loss(labels, outputs, weights):
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels["kind"], outputs["kind"])
+    return weights * each * float("nan")
+"""
+    made = make_run(model=BUILD + hook, overrides={"train.precision": "mixed_float16"})
+    # 2**15 is halved in each of 15 steps: the sixteenth is the first that nothing excuses
+    with pytest.raises(DataError, match=r"loss is nan at step 16; .*began in step 16: the loss"):
+        made.train()
+    assert made.published == [10]
+
+
 def test_ids_that_come_twice_in_a_batch_count_as_their_sum(make_run):
     model = """
 import keras
