@@ -10,7 +10,8 @@ build_model(features, hyperparameters) -> keras.Model
 loss(labels, outputs, weights) -> Tensor
     `labels` and `outputs` by head; `weights` float32 `[batch]`. Return the loss of each example,
     `[batch]`, weights already applied; the trainer divides its sum over all replicas by the sum
-    of all weights. Replaces the heads' default losses.
+    of all weights. Replaces the heads' default losses, and with them `loss_weight` and
+    `train.class_weights`, which are refused beside it.
 metrics() -> {head: {name: function}}
     More figures for `evaluate` and `bless`: each `function(labels, scores, weights) -> float`
     takes NumPy arrays (`labels` `[examples]`; `scores` `[examples, classes]`, or `[examples]`
