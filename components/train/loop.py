@@ -118,10 +118,10 @@ class Loop:
         return self._callbacks.have_stopped or bool(self._early_stop.reason)
 
     def _one_step(self) -> None:
-        self._callbacks.before(self.step)
+        self._callbacks.before(self.step, self._engine.position.epoch)
         with self._monitor.timeline(self.step + 1):
             figures = self._engine.learn(self.step)
-        self._callbacks.after(self.step, figures["loss"])
+        self._callbacks.after(self.step, figures["loss"], self._engine.position.epoch)
         self.step += 1
         self._unread.append(figures)
         self._monitor.stepped(self.step)
