@@ -10,7 +10,8 @@ build_model(features, hyperparameters) -> keras.Model
 loss(labels, outputs, weights) -> Tensor
     `labels` and `outputs` by head; `weights` float32 `[batch]`. Return the loss of each example,
     `[batch]`, weights already applied; the trainer divides its sum over all replicas by the sum
-    of all weights. Replaces the heads' default losses.
+    of all weights. Replaces the heads' default losses, and with them `loss_weight` and
+    `train.class_weights`, which are refused beside it.
 metrics() -> {head: {name: function}}
     More figures for `evaluate` and `bless`: each `function(labels, scores, weights) -> float`
     takes NumPy arrays (`labels` `[examples]`; `scores` `[examples, classes]`, or `[examples]`
@@ -23,11 +24,14 @@ train_step(model, features, labels, weights, compute_loss) -> (loss, gradients)
     `model.trainable_variables` (None where there is none). The trainer sums over replicas,
     clips and applies: do none of these here.
 callbacks(hyperparameters, steps) -> list of keras.callbacks.Callback
-    Called at `on_train_begin`, `on_train_batch_begin`, `on_train_batch_end` (with `loss`) and
-    `on_train_end`; `self.model.stop_training = True` ends the training well. Batches are
-    counted through all epochs. Reading the loss each step costs time on an accelerator. They run
-    in the chief alone; a learning rate they set (`self.model.optimizer.learning_rate`) is every
-    process's. Under parameter servers the chief's weights are those of the last checkpoint.
+    Called at `on_train_begin`, `on_train_batch_begin`, `on_train_batch_end` (with `loss`),
+    `on_epoch_begin`, `on_epoch_end` (with the mean `loss`) and `on_train_end`;
+    `self.model.stop_training = True` ends the training well. Batches are counted through all
+    epochs; one that reaches into the next belongs to the epoch in which it begins. Keras's
+    EarlyStopping, ModelCheckpoint and the like are refused: they would forget in a restart.
+    Reading the loss each step costs time on an accelerator. They run in the chief alone; a
+    learning rate they set (`self.model.optimizer.learning_rate`) is every process's. Under
+    parameter servers the chief's weights are those of the last checkpoint.
 """
 
 from collections.abc import Callable, Mapping

@@ -170,6 +170,11 @@ class RunLayout:
         return self.step("train") / "tensorboard"
 
     @property
+    def verdict_summaries(self) -> Path:
+        """The same of what evaluation measures."""
+        return self.step("evaluate") / "tensorboard"
+
+    @property
     def evaluation_queue(self) -> Path:
         """Leases and verdicts, where they are not in an object store."""
         return self.step("evaluate")

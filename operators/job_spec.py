@@ -19,10 +19,6 @@ from contract.schema.training import TrainConfig
 
 _NAME_CHARACTERS = 20
 
-# Where one lost replica can be replaced alone. An all-reduce has no place for a newcomer, and what
-# a lost parameter server held is gone: there everything starts again from the last checkpoint.
-_REPLACEABLE = {"parameter_server": frozenset({"worker"})}
-
 
 @dataclass(frozen=True)
 class Replica:
@@ -90,7 +86,7 @@ def training_job(
         step=command.step,
         command=tuple(command.arguments(python, settings.command)),
         replicas=_replicas(train),
-        replaceable=_REPLACEABLE.get(train.strategy, frozenset()),
+        replaceable=train.replaceable_kinds,
         is_mpi=train.strategy == "mpi",
         settings=settings,
     )

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from components import checkpoints
-from components.evaluate.figures import Figures
+from components.evaluate.figures import Figures, flat
 from components.evaluate.judge import Judge
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
 from components.examples import example_source
 from components.metrics import check_metrics
+from components.summaries import Summaries
 from components.tracking import Tracker
 from components.verdicts import best_step, read_verdicts
 from contract.errors import DataError
@@ -71,6 +72,8 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
         ended = worker.work_off()
         while duties.idle():
             evaluation.attempt.check()
+        if announcer is not None:
+            announcer.close()
     verdicts = read_verdicts(run)
     judged = {verdict.step for verdict in verdicts}
     broken = sorted({one.step for one in worker.state.broken} - judged)
@@ -115,11 +118,13 @@ def _judging(evaluation: Evaluation) -> Callable[[int], Verdict]:
 
 
 class _Announcer:
-    """Makes verdicts known: to MLflow, and below the root to the trainer and `bless`."""
+    """Makes verdicts known: to MLflow, TensorBoard, and below the root to trainer and `bless`."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
         self._figures = Figures(evaluation.tracker, evaluation.config.heads)
+        self._summaries = Summaries(evaluation.run.verdict_summaries)
+        self.close = self._summaries.close
         known = read_verdicts(evaluation.run)
         self._is_drawing = evaluation.config.evaluate.pictures and evaluation.tracker.is_on
         self._to_draw = list(known) if self._is_drawing else []
@@ -131,6 +136,7 @@ class _Announcer:
         if not path.exists():
             write_atomically(path, verdict.model_dump_json(indent=2))
         self._figures.log(verdict)
+        self._summaries.scalars(verdict.step, flat(verdict))
         if self._is_drawing:
             self._to_draw.append(verdict)
         metric = verdict.metrics.get(config.blessing_head, {}).get(config.bless.metric)

@@ -26,7 +26,7 @@ class Figures:
 
     def log(self, verdict: Verdict) -> None:
         """Queue the verdict's figures."""
-        self._tracker.log_metrics(_flat(verdict), step=verdict.step, logged_at=verdict.judged_at)
+        self._tracker.log_metrics(flat(verdict), step=verdict.step, logged_at=verdict.judged_at)
 
     def draw(self, verdict: Verdict) -> None:
         """Draw and upload each head's curves, unless they are in MLflow already."""
@@ -38,7 +38,7 @@ class Figures:
                 self._tracker.log_image(figure, head, verdict.step)
 
 
-def _flat(verdict: Verdict) -> dict[str, float]:
+def flat(verdict: Verdict) -> dict[str, float]:
     """Name each figure `head/metric`, its bounds `..._low` and `..._high`, slices in front."""
     figures = _of_heads("", verdict.metrics)
     for name, metrics in verdict.slices.items():

@@ -31,6 +31,7 @@ from components.train.feeding import (
     plan_lanes,
 )
 from components.train.learner import Learner, apply, make_learner, replica_function
+from components.train.loss_scale import is_forgiven
 from contract.command import StepCommand
 from contract.errors import DataError, NotFoundError
 from contract.layout import RunLayout
@@ -92,7 +93,7 @@ def find_divergence(again: Retraining) -> Divergence | None:
         before = [np.array(variable) for variable in learner.statistics]
         figures, gradients = compute(batch)
         loss = float(figures["loss"])
-        if np.isfinite(loss) and _is_skipped(learner, figures):
+        if learner.loss_scale and is_forgiven(learner.loss_scale.update(figures["is_finite"])):
             continue
         if not np.isfinite(loss) or not all(map(_is_finite, gradients)):
             for variable, value in zip(learner.statistics, before, strict=True):
@@ -220,16 +221,10 @@ def _batches(again: Retraining, learner: Learner) -> Iterator[Batch]:
     if again.good_step:
         position, lanes = state.restore(learner, again.run, again.good_step)
     elif not fits_memory(source, config.memory_ratio):
-        lanes = plan_lanes(min(config.batch_size, source.examples), len(source.shards), 1)
+        size = min(config.batch_size, source.examples)
+        lanes = plan_lanes(size, len(source.shards), config.sharers)
     state.part_random_states(learner.random_states, 0)
     return iter(open_feed(source, continued_order(config, source, position, lanes)).batches())
-
-
-def _is_skipped(learner: Learner, figures: Mapping[str, Any]) -> bool:
-    """Tell whether mixed_float16 leaves this step out: its scaled gradients overflowed."""
-    if learner.loss_scale is None:
-        return False
-    return bool(learner.loss_scale.update(figures["is_finite"])["is_skipped"])
 
 
 def _broken_by_update(learner: Learner) -> Culprit | None:

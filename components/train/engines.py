@@ -29,6 +29,10 @@ class Engine(Protocol):
 
     learner: Learner
 
+    @property
+    def position(self) -> Position:
+        """How far the steps that were made have read."""
+
     def resume(self, run: RunLayout, step: int) -> int:
         """Load the chief's checkpoint; without one (step 0) begin with the fresh weights."""
 
@@ -64,6 +68,11 @@ class InStep:
         config = learner.config.train
         self._batch_size = min(config.batch_size, source.examples)
         self._step = step_function(learner, self._batch_size)
+
+    @property
+    def position(self) -> Position:
+        """How far the steps that were made have read."""
+        return self._position.after(self._done, self._batch_size, self._source.examples)
 
     def resume(self, run: RunLayout, step: int) -> int:
         """Load the chief's checkpoint, take random numbers of one's own; return its step."""
@@ -112,8 +121,7 @@ class InStep:
 
     def snapshot(self) -> Snapshot:
         """Copy weights, optimizer and the position in the examples."""
-        position = self._position.after(self._done, self._batch_size, self._source.examples)
-        return state.snapshot(self.learner, position, self._lanes or 0)
+        return state.snapshot(self.learner, self.position, self._lanes or 0)
 
     def finish(self) -> None:
         """Let the others end."""

@@ -4,6 +4,9 @@ The order of examples depends on the seed and the epoch alone. Every worker take
 global batch; so a training of three workers learns from the same batches as one of a single
 process, and goes on after a death with the very examples that would have come next.
 
+Epochs follow each other without a seam: a batch that begins with the last examples of one is filled
+with the first of the next.
+
 Where all examples fit the memory they are parsed once, and each epoch is one permutation of them.
 Otherwise an epoch is a permutation of the shards, cut into lanes of equal numbers of examples; a
 lane is shuffled through a buffer, and each batch takes the same number from every lane. Lanes are
@@ -16,8 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import psutil
 import tensorflow as tf
 
 from components.examples import (
@@ -33,11 +34,11 @@ from components.examples import (
     serialized_records,
 )
 from components.shards import broken_shard
+from components.train.free_memory import free_bytes
 from contract.errors import DataError, UserError
 from contract.schema.training import TrainConfig
 
 MOST_LANES = 64  # each is an open file and a shuffle buffer
-_CGROUP_LIMIT, _CGROUP_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
 log = logging.getLogger("slipway")
 
@@ -49,14 +50,9 @@ class Position(NamedTuple):
     examples: int = 0
 
     def after(self, steps: int, batch_size: int, examples: int) -> "Position":
-        """Return the position `steps` batches on; an epoch's incomplete last batch is left out."""
-        left = (examples - self.examples) // batch_size
-        if steps <= left:
-            return Position(self.epoch, self.examples + steps * batch_size)
-        epochs, rest = divmod(steps - left, examples // batch_size)
-        if rest == 0:  # the end of an epoch, not the beginning of the next
-            epochs, rest = epochs - 1, examples // batch_size
-        return Position(self.epoch + 1 + epochs, rest * batch_size)
+        """Return the position `steps` batches on, of a training that has so many examples."""
+        epochs, rest = divmod(self.examples + steps * batch_size, examples)
+        return Position(self.epoch + epochs, rest)
 
 
 BEGINNING = Position()
@@ -136,7 +132,7 @@ def fits_memory(source: ExampleSource, memory_ratio: float) -> bool:
         return True  # loading says what is wrong
     flat = [c.flat_values if isinstance(c, tf.RaggedTensor) else c for c in sample.values()]
     needed = sum(map(_bytes, flat)) / number_of_rows(sample) * source.examples
-    return bool(needed <= _free_bytes() * memory_ratio)
+    return bool(needed <= free_bytes() * memory_ratio)
 
 
 def plan_lanes(batch_size: int, shards: int, workers: int) -> int:
@@ -159,9 +155,7 @@ def continued_order(
         UserError: If batch size or number of workers have changed so that it cannot be found.
     """
     size = min(config.batch_size, source.examples)
-    workers = config.workers if config.strategy in ("multi_worker", "mpi") else 1
-    if position.examples + size > source.examples:
-        position = Position(position.epoch + 1)
+    workers = config.sharers
     if lanes and not position.examples and (size % lanes or workers > lanes):
         lanes = plan_lanes(size, len(source.shards), workers)
     elif lanes and (size % lanes or workers > lanes):
@@ -183,8 +177,6 @@ def continued_order(
 def open_feed(source: ExampleSource, order: Order) -> Feed:
     """Return one worker's batches, endless, from the order's position on.
 
-    An epoch's last, incomplete batch is dropped (the next epoch shuffles other examples into it).
-
     Raises:
         DataError: If a shard is truncated or corrupt, or there are not as many examples as
             `transform` counted. A shard that breaks while it is streamed raises TensorFlow's error
@@ -192,18 +184,9 @@ def open_feed(source: ExampleSource, order: Order) -> Feed:
     """
     source = _without_slices(source)
     if order.lanes:
-        one_epoch, read = _from_shards(source, order), _reader(source)
-    else:
-        columns = load_columns(source)
-        one_epoch, read = _from_memory(columns, order), _gatherer(columns)
-    first_epoch, first_example = order.position
-
-    def epoch_from(epoch: tf.Tensor) -> tf.data.Dataset:
-        is_first = tf.equal(epoch, tf.constant(first_epoch, tf.int64))
-        return one_epoch(epoch, tf.where(is_first, tf.constant(first_example, tf.int64), 0))
-
-    handles = tf.data.Dataset.counter(start=first_epoch).flat_map(epoch_from)
-    return Feed(handles, read)
+        return Feed(_from_shards(source, order), _reader(source))
+    columns = load_columns(source)
+    return Feed(_from_memory(columns, order), _gatherer(columns))
 
 
 def count_examples(shards: Sequence[Path]) -> tuple[int, ...]:
@@ -223,21 +206,15 @@ def count_examples(shards: Sequence[Path]) -> tuple[int, ...]:
         raise DataError(broken_shard(shards) or str(error.message)) from error
 
 
-# --- the two ways to read an epoch --------------------------------------------------------------
-
-Epoch = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+# --- the two ways to read epochs ----------------------------------------------------------------
 
 
-def _from_memory(columns: Columns, order: Order) -> Epoch:
-    size, rows = order.batch_size, number_of_rows(columns)
-
-    def one_epoch(epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        shuffled = _permutation(rows, order.seed, epoch)[first:]
-        whole = tf.size(shuffled) // size * size
-        batches = tf.reshape(shuffled[:whole], [-1, size])
-        return tf.data.Dataset.from_tensor_slices(batches[:, order.share])
-
-    return one_epoch
+def _from_memory(columns: Columns, order: Order) -> tf.data.Dataset:
+    rows = number_of_rows(columns)
+    epochs = tf.data.Dataset.counter(start=order.position.epoch)
+    shuffled = epochs.map(lambda e: _permutation(rows, order.seed, e)[_were_read(order, e) :])
+    batches = shuffled.rebatch(order.batch_size, drop_remainder=True)
+    return batches.map(lambda batch: batch[order.share])
 
 
 def _gatherer(columns: Columns) -> Callable[[Any], Batch]:
@@ -248,43 +225,53 @@ def _gatherer(columns: Columns) -> Callable[[Any], Batch]:
     return gather
 
 
-def _from_shards(source: ExampleSource, order: Order) -> Epoch:
+def _from_shards(source: ExampleSource, order: Order) -> tf.data.Dataset:
     names = tf.constant([str(shard) for shard in source.shards])
     counts = tf.constant(_checked_counts(source), tf.int64)
-    sizes = lane_sizes(source.examples, order.lanes)
-    starts = tf.constant(np.cumsum([0, *sizes[:-1]]), tf.int64)
     lanes = range(order.lanes)[order.share]
     rows = order.batch_size // order.lanes
 
-    def one_epoch(epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        steps = (source.examples - first) // order.batch_size
+    def part(epoch: tf.Tensor, lane: tf.Tensor) -> tf.data.Dataset:
+        """Return what a lane reads in one epoch."""
+        sizes = lane_sizes(source.examples, order.lanes, epoch * source.examples)
+        start = tf.reduce_sum(sizes[:lane])
         shards = _permutation(len(source.shards), order.seed, epoch)
         ends = tf.cumsum(tf.gather(counts, shards))
+        shard = tf.searchsorted(ends, [start], side="right")[0]
+        before = tf.where(shard > 0, tf.gather(ends, tf.maximum(shard - 1, 0)), 0)
+        whole = serialized_records(tf.gather(names, shards)[shard:]).skip(start - before)
+        seed = epoch * order.lanes + lane + order.seed
+        buffer = max(1, order.shuffle_examples // order.lanes)
+        shuffled = whole.take(sizes[lane]).shuffle(buffer, seed=seed)
+        were_read = lane_sizes(_were_read(order, epoch), order.lanes, epoch * source.examples)
+        return shuffled.skip(were_read[lane])
 
-        def lane(number: tf.Tensor) -> tf.data.Dataset:
-            start = tf.gather(starts, number)
-            shard = tf.searchsorted(ends, [start], side="right")[0]
-            before = tf.where(shard > 0, tf.gather(ends, tf.maximum(shard - 1, 0)), 0)
-            files = tf.gather(names, shards)[shard:]
-            whole = serialized_records(files).skip(start - before)
-            mine = whole.take(tf.gather(tf.constant(sizes, tf.int64), number))
-            seed = epoch * order.lanes + number + order.seed
-            buffer = max(1, order.shuffle_examples // order.lanes)
-            shuffled = mine.shuffle(buffer, seed=seed).skip(first // order.lanes)
-            return shuffled.batch(rows, drop_remainder=True)  # here: each element's way is dear
+    def batches(lane: tf.Tensor) -> tf.data.Dataset:
+        epochs = tf.data.Dataset.counter(start=order.position.epoch)
+        examples = epochs.flat_map(lambda epoch: part(epoch, lane))
+        return examples.batch(rows, drop_remainder=True)  # here: each element's way is dear
 
-        numbers = tf.data.Dataset.range(lanes.start, lanes.stop)
-        mixed = numbers.interleave(
-            lane, cycle_length=len(lanes), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return mixed.batch(len(lanes), drop_remainder=True).take(steps)
-
-    return one_epoch
+    numbers = tf.data.Dataset.range(lanes.start, lanes.stop)
+    mixed = numbers.interleave(
+        batches, cycle_length=len(lanes), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return mixed.batch(len(lanes), drop_remainder=True)
 
 
-def lane_sizes(examples: int, lanes: int) -> list[int]:
-    """Return how many examples each lane has: those whose number leaves its own as remainder."""
-    return [(examples - lane + lanes - 1) // lanes for lane in range(lanes)]
+def lane_sizes(examples: Any, lanes: int, before: Any = 0) -> tf.Tensor:
+    """Return how many of some examples in a row each lane has, int64 `[lanes]`.
+
+    All examples of a training are dealt out to the lanes in turn, epoch after epoch, so that a lane
+    has the same number in every batch, wherever epochs end; `before` were dealt out already.
+    """
+    turn = (tf.range(lanes, dtype=tf.int64) - before) % lanes
+    return (examples - turn + lanes - 1) // lanes
+
+
+def _were_read(order: Order, epoch: tf.Tensor) -> tf.Tensor:
+    """Return how many examples of an epoch lie before the order's position."""
+    is_first = epoch == order.position.epoch
+    return tf.where(is_first, tf.constant(order.position.examples, tf.int64), 0)
 
 
 def _reader(source: ExampleSource) -> Callable[[Any], Batch]:
@@ -310,15 +297,6 @@ def _permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 def _without_slices(source: ExampleSource) -> ExampleSource:
     return replace(source, spec={n: one for n, one in source.spec.items() if not is_slice(n)})
-
-
-def _free_bytes() -> int:
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (Path(p).read_text().strip() for p in (_CGROUP_LIMIT, _CGROUP_USED))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
 
 
 def _bytes(column: tf.Tensor) -> int:

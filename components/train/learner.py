@@ -18,6 +18,7 @@ from components.model_hooks import MODEL_FILE, ModelHooks, load_hooks
 from components.models import build_model
 from components.train.gradients import Gradients, gradient_function
 from components.train.loss_scale import LossScale
+from components.train.strategies import PeerStrategy
 from components.user_code import user_code
 from contract.errors import UserCodeError
 from contract.schema.pipeline import PipelineConfig
@@ -82,6 +83,10 @@ def make_learner(
         if not model.trainable_variables:
             raise UserCodeError(f"{MODEL_FILE}: build_model: the model has nothing to train")
         is_alone = not config.train.is_distributed and strategy.num_replicas_in_sync == 1
+        if config.train.jit_compile and isinstance(strategy, PeerStrategy):
+            refuse_synchronized(
+                model, "what XLA compiles cannot wait for others; set train.jit_compile: false"
+            )
         optimizer = _optimizer(config, hooks, is_alone)
         optimizer.build(model.trainable_variables)
         is_scaled = config.train.precision == "mixed_float16"
@@ -165,6 +170,20 @@ def apply(learner: Learner, gradients: Gradients) -> None:
     variables = learner.model.trainable_variables
     pairs = [(_once(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     learner.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+
+
+def refuse_synchronized(model: keras.Model, reason: str) -> None:
+    """Refuse layers that want all processes' examples, where they would not get them.
+
+    Raises:
+        UserCodeError: That names the layer, and says the reason and what to do instead.
+    """
+    for layer in model._flatten_layers():
+        if getattr(layer, "synchronized", False):
+            raise UserCodeError(
+                f"{MODEL_FILE}: layer '{layer.name}' is synchronized, but {reason}, or "
+                "synchronized=False"
+            )
 
 
 def make_optimizer(config: PipelineConfig, frozen_folder: Path) -> keras.optimizers.Optimizer:

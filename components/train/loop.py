@@ -18,6 +18,7 @@ from components.train.callbacks import Callbacks
 from components.train.divergence import DivergedError
 from components.train.engines import Engine
 from components.train.failures import explain, is_of_another_process
+from components.train.loss_scale import is_forgiven
 from components.train.monitor import Monitor
 from components.train.team import Team
 from components.verdicts import EarlyStop, Verdicts, best_step
@@ -117,10 +118,10 @@ class Loop:
         return self._callbacks.have_stopped or bool(self._early_stop.reason)
 
     def _one_step(self) -> None:
-        self._callbacks.before(self.step)
+        self._callbacks.before(self.step, self._engine.position.epoch)
         with self._monitor.timeline(self.step + 1):
             figures = self._engine.learn(self.step)
-        self._callbacks.after(self.step, figures["loss"])
+        self._callbacks.after(self.step, figures["loss"], self._engine.position.epoch)
         self.step += 1
         self._unread.append(figures)
         self._monitor.stepped(self.step)
@@ -138,8 +139,8 @@ class Loop:
         read = [{n: float(value) for n, value in figures.items()} for figures in self._unread]
         self._unread.clear()
         for step, figures in enumerate(read, start=first):
-            if not math.isfinite(figures["loss"]) and not figures.get("is_skipped"):
-                raise self._diverged(f"the loss is {figures['loss']} at step {step}", step)
+            if not is_forgiven(figures) and (what := _not_finite(figures)):
+                raise self._diverged(f"{what} at step {step}", step)
             self._monitor.note(figures)
 
     def _publish(self) -> None:
@@ -196,3 +197,10 @@ class Loop:
         if team is not None and is_of_another_process(error):
             error = team.reason_of(error)
         return explain(error, source, self._config.batch_size, self.step)
+
+
+def _not_finite(figures: Mapping[str, float]) -> str:
+    """Say what of a step is not finite; nothing if all is."""
+    if not math.isfinite(figures["loss"]):
+        return f"the loss is {figures['loss']}"
+    return "a gradient is not finite" if figures.get("is_skipped") else ""

@@ -1,16 +1,16 @@
 """Loss scaling for mixed_float16: gradients too small for 16 bits are made larger and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-_INITIAL = 2.0**15
+_INITIAL, _LEAST = 2.0**15, 1.0
 _GROWTH_STEPS = 2000
 
 
 class LossScale:
-    """A factor that doubles after 2,000 good steps and halves after one that overflowed.
+    """A factor that doubles after 2,000 good steps and halves after one that overflowed, down to 1.
 
     A step whose gradients overflowed is skipped, in all processes alike: they look at the same sum.
     Keras's LossScaleOptimizer does the same, but decides inside the optimizer, where a mirrored
@@ -41,7 +41,7 @@ class LossScale:
         good = tf.where(is_finite, self._good_steps + 1, tf.zeros([], tf.int64))
         has_grown = good >= _GROWTH_STEPS
         with tf.control_dependencies([before]):
-            scale = tf.where(is_finite, before, tf.maximum(before / 2.0, 1.0))
+            scale = tf.where(is_finite, before, tf.maximum(before / 2.0, _LEAST))
             self._scale.assign(tf.where(has_grown, scale * 2.0, scale))
             self._good_steps.assign(tf.where(has_grown, tf.zeros([], tf.int64), good))
         return {"loss_scale": before, "is_skipped": tf.logical_not(is_finite)}
@@ -54,3 +54,8 @@ class LossScale:
         """Go on from a checkpoint's state."""
         self._scale.assign(state[0])
         self._good_steps.assign(int(state[1]))
+
+
+def is_forgiven(figures: Mapping[str, Any]) -> bool:
+    """Tell whether a step was skipped for a scale that was too large, as a smaller one may mend."""
+    return bool(figures.get("is_skipped")) and float(figures["loss_scale"]) > _LEAST

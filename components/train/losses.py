@@ -19,8 +19,12 @@ def example_losses(config: PipelineConfig, hooks: ModelHooks) -> ExampleLosses:
     It is the user's `loss` where there is one; otherwise, by head and times its `loss_weight`:
     cross-entropy from logits (sigmoid for binary, softmax for multiclass), squared error for
     regression. Class weights (`train.class_weights`) multiply a head's loss; example weights all.
+
+    Raises:
+        UserCodeError: If there is a `loss` beside factors of the losses that it replaces.
     """
     if hooks.loss is not None:
+        _refuse_factors(config)
         return _checked(hooks.loss)
     class_weights = {
         name: tf.constant([by_class.get(c, 1.0) for c in config.heads[name].classes], tf.float32)
@@ -38,6 +42,16 @@ def example_losses(config: PipelineConfig, hooks: ModelHooks) -> ExampleLosses:
         return tf.add_n([of_head(n, labels[n], outputs[n]) for n in config.heads]) * weights
 
     return losses
+
+
+def _refuse_factors(config: PipelineConfig) -> None:
+    found = [f"train.class_weights.{name}" for name in config.train.class_weights]
+    found += [f"heads.{n}.loss_weight" for n, head in config.heads.items() if head.loss_weight != 1]
+    if found:
+        raise UserCodeError(
+            f"{MODEL_FILE}: loss: it replaces the losses of the heads, so {', '.join(found)} would "
+            "do nothing; multiply by them in it and take them from the config, or remove it"
+        )
 
 
 def _checked(hook: ExampleLosses) -> ExampleLosses:

@@ -1,18 +1,17 @@
 """What looks on while a training runs: meter, MLflow, TensorBoard, profiler, watchdog."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
-import tensorflow as tf
 
+from components.summaries import Summaries
 from components.tracking import Tracker
 from components.train.meter import Meter
 from components.train.progress import Progress
-from components.train.summaries import Summaries
 from components.train.team import ChiefTeam, leave
+from components.train.timeline import Timeline
 from components.train.watchdog import Watchdog
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
@@ -43,6 +42,10 @@ class Monitor:
         self.note = self._meter.note
         self._progress = Progress(watched.config, watched.tracker)
         self._summaries = Summaries(watched.run.summaries)
+        self._timeline = Timeline(
+            watched.config.profile_steps, watched.run.summaries, watched.tracker
+        )
+        self.timeline = self._timeline.step
         self._stalled_seconds = 0.0
         team = watched.team
         self._watchdog = (
@@ -80,25 +83,9 @@ class Monitor:
         self._progress.report(step, figures)
         self._summaries.scalars(step, figures)
 
-    @contextlib.contextmanager
-    def timeline(self, step: int) -> Iterator[None]:
-        """Have TensorFlow's profiler record the steps of `train.profile_steps`."""
-        steps = self._config.profile_steps
-        if not steps or not steps[0] <= step <= steps[1]:
-            yield
-            return
-        if step == steps[0]:
-            tf.profiler.experimental.start(str(self._watched.run.summaries))
-        with tf.profiler.experimental.Trace("train", step_num=step, _r=1):
-            yield
-        if step == steps[1]:
-            tf.profiler.experimental.stop()
-            profile = self._watched.run.summaries / "plugins"
-            self._watched.tracker.log_artifact(profile, "timeline")
-            log.info("train: timeline of steps %d to %d: slipway tensorboard", *steps)
-
     def close(self) -> None:
         """Write what is buffered."""
+        self._timeline.close()
         self._summaries.close()
         self._watchdog.stop()
 

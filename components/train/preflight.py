@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
@@ -19,17 +19,23 @@ def training_problems(config: PipelineConfig) -> Iterator[str]:
         yield from _mpi_problems()
 
 
-def training_warnings(config: PipelineConfig) -> Iterator[str]:
+def _gpus() -> int:
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def training_warnings(config: PipelineConfig, gpus: Callable[[], int] = _gpus) -> Iterator[str]:
     """Yield a sentence for what cannot be here, but can be where the workers have GPUs."""
-    if config.train.all_reduce == "nccl" and not _has_gpus():
+    if config.train.all_reduce == "nccl" and not gpus():
         yield "train.all_reduce: nccl works between GPUs, and this machine has none: see 'ring'"
-    if _drives_one_device(config.train) and (gpus := _gpus()) > 1:
+    if _drives_one_device(config.train) and gpus() > 1:
         yield (
             f"train.strategy: {config.train.strategy} drives one GPU in each process, and this "
-            f"machine has {gpus}: start a process for each (CUDA_VISIBLE_DEVICES), or see "
+            f"machine has {gpus()}: start a process for each (CUDA_VISIBLE_DEVICES), or see "
             "'mirrored', and train.all_reduce: nccl"
         )
-    if config.train.precision == "mixed_float16" and not _has_gpus():
+    if config.train.precision == "mixed_float16" and not gpus():
         yield (
             "train.precision: mixed_float16 is slower than float32 on CPUs, and this machine has "
             "no GPU: see mixed_bfloat16"
@@ -63,16 +69,6 @@ def _drives_one_device(train: TrainConfig) -> bool:
     return train.strategy != "mirrored" and (
         train.strategy != "multi_worker" or train.all_reduce == "ring"
     )
-
-
-def _has_gpus() -> bool:
-    return _gpus() > 0
-
-
-def _gpus() -> int:
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU"))
 
 
 def _installed() -> dict[str, str]:

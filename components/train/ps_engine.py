@@ -9,6 +9,7 @@ import logging
 import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +19,19 @@ import numpy as np
 from components.checkpoints import Snapshot
 from components.examples import ExampleSource
 from components.train import state
-from components.train.feeding import BEGINNING, continued_order, fits_memory, plan_lanes
-from components.train.learner import Learner, set_rate
+from components.train.feeding import (
+    BEGINNING,
+    Position,
+    continued_order,
+    fits_memory,
+    plan_lanes,
+)
+from components.train.learner import Learner, refuse_synchronized, set_rate
 from components.train.partition import joined, partition
 from components.train.ps_slots import mark, plan_slots, restore_slots
 from components.train.session import Session
 from components.train.team import ChiefTeam
 from components.train.wire import Array, Connection, Message, PeerError
-from contract.errors import UserCodeError
 from contract.layout import RunLayout
 
 _WHOLE = ("Adafactor", "Lamb", "Muon")  # look at a whole variable: they cannot work on its parts
@@ -64,6 +70,7 @@ class ParameterServers:
         self._finished: deque[dict[str, float]] = deque()
         self._handed = 0  # batches handed out since `open`
         self._done = 0
+        self._waited_seconds = 0.0
         self._first_step = 0
         self._rate = set_rate(learner)
         self._servers = [
@@ -78,10 +85,19 @@ class ParameterServers:
         self._slots = plan_slots(learner, self._slices, len(self._servers))
         self._answers: list[queue.Queue[Message | None]] = [queue.Queue() for _ in self._servers]
         self._learner_peers = learner.peers
-        _refuse_synchronized(learner)
+        if learner.peers > 1:
+            refuse_synchronized(
+                learner.model,
+                "workers of parameter servers do not meet within a step; use strategy multi_worker",
+            )
         session.team.wake_on_failure(self._wake)
 
     # --- the engine's interface -----------------------------------------------------------------
+
+    @property
+    def position(self) -> Position:
+        """How far the steps that were made have read."""
+        return self._position.after(self._done, self._batch_size, self._source.examples)
 
     def resume(self, run: RunLayout, step: int) -> int:
         """Load a checkpoint; the servers get it when training opens."""
@@ -96,7 +112,8 @@ class ParameterServers:
         if self._lanes < 0:
             is_in_memory = fits_memory(self._source, config.memory_ratio)
             shards = len(self._source.shards)
-            self._lanes = 0 if is_in_memory else plan_lanes(self._batch_size, shards, 1)
+            lanes = plan_lanes(self._batch_size, shards, config.sharers)
+            self._lanes = 0 if is_in_memory else lanes
         order = continued_order(config, self._source, self._position, self._lanes)
         self._position, self._lanes = order.position, order.lanes
         for number, server in enumerate(self._servers):
@@ -112,8 +129,7 @@ class ParameterServers:
         with self._changed:
             while not self._finished:
                 self._hand_out(self._limit(step))
-                self._team.check()
-                self._changed.wait(0.2)
+                self._wait()
             self._done += 1
             self.learner.optimizer.iterations.assign_add(1)
             return self._finished.popleft()
@@ -123,8 +139,7 @@ class ParameterServers:
         with self._changed:
             while self._done + len(self._finished) < self._handed:
                 self._hand_out(self._handed)  # what a lost worker had is another's now
-                self._team.check()
-                self._changed.wait(0.2)
+                self._wait()
             figures = list(self._finished)
             self._finished.clear()
             self._done += len(figures)
@@ -143,15 +158,21 @@ class ParameterServers:
         for variable, value in joined(self._slices, values).items():
             self._variables[variable].assign(value)
         restore_slots(self.learner.optimizer, self._slots, self._slices)
-        position = self._position.after(self._done, self._batch_size, self._source.examples)
-        return state.snapshot(self.learner, position, self._lanes)
+        return state.snapshot(self.learner, self.position, self._lanes)
+
+    def _wait(self) -> None:
+        """Wait for news, with the lock held."""
+        self._team.check()
+        started = time.monotonic()
+        self._changed.wait(0.2)
+        self._waited_seconds += time.monotonic() - started
 
     def finish(self) -> None:
         """Nothing: the members end when the team does."""
 
     def waited_seconds(self) -> float:
-        """Return 0: waiting is what this chief does."""
-        return 0.0
+        """Return the seconds in which there was nothing to hand out and no update had come."""
+        return self._waited_seconds
 
     # --- servers --------------------------------------------------------------------------------
 
@@ -316,19 +337,3 @@ class ParameterServers:
             answers.put(None)
         with self._changed:
             self._changed.notify_all()
-
-
-def _refuse_synchronized(learner: Learner) -> None:
-    """Refuse a layer that would silently see its own worker's examples only.
-
-    Raises:
-        UserCodeError: That names the layer.
-    """
-    if learner.peers == 1:
-        return
-    for layer in learner.model._flatten_layers():
-        if getattr(layer, "synchronized", False):
-            raise UserCodeError(
-                f"model.py: layer '{layer.name}' is synchronized, but workers of parameter servers "
-                "do not meet within a step; use strategy multi_worker, or synchronized=False"
-            )

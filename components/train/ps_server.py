@@ -9,9 +9,11 @@ they are applied. So nobody waits for somebody who waits.
     together        update n waits for every worker's share (synchronous)
 """
 
+import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ import tensorflow as tf
 
 from components.train.learner import make_optimizer
 from components.train.listener import Listener
+from components.train.meter import Meter
 from components.train.ps_slots import server_variable
 from components.train.session import Session
 from components.train.team import MemberTeam
@@ -60,6 +63,8 @@ class ParameterServer:
         self._complete: dict[int, tuple[int, list[Array]]] = {}  # with their oldest version
         self._factors: dict[int, float] = {}  # by which to clip
         self._chief: Connection | None = None
+        self._busy_seconds = 0.0
+        self._meter = Meter(lambda: time.monotonic() - self._busy_seconds)
 
     def open(self, listener: Listener) -> None:
         """Answer chief and workers."""
@@ -78,10 +83,18 @@ class ParameterServer:
             self._team.report(error)
             self._team.fail(SlipwayError(f"{type(error).__name__}: {error}"))
 
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Have the variables to oneself; the rest of the time is waiting."""
+        with self._lock:
+            started = time.monotonic()
+            yield
+            self._busy_seconds += time.monotonic() - started
+
     # --- the chief's commands -------------------------------------------------------------------
 
     def _obey(self, connection: Connection, message: Message) -> None:
-        with self._lock:
+        with self._at_work():
             if message.kind == "load":
                 self._chief = connection
                 self._load(message)
@@ -119,11 +132,11 @@ class ParameterServer:
 
     def _answer(self, connection: Connection, message: Message) -> None:
         if message.kind == "pull":
-            with self._lock:
+            with self._at_work():
                 values, version = [np.array(v) for v in self._variables], self._version
             connection.send("weights", {"version": version}, values)
             return
-        with self._lock:
+        with self._at_work():
             self._take(message)
             self._advance()
         connection.send("taken")
@@ -159,6 +172,14 @@ class ParameterServer:
                 self._is_applied.discard(self._next)
                 self._next += 1
             self._tell("applied", {"number": number, "staleness": staleness})
+            self._measure()
+
+    def _measure(self) -> None:
+        """Let the next beat take along what this server has done."""
+        figures = dict(self._team.figures)
+        if self._version % self._config.train.log_every_steps == 0:
+            figures = self._meter.read(self._version, self._config.train.batch_size)
+        self._team.figures = {**figures, "step": self._version}
 
     def _ready(self) -> int | None:
         for number in sorted(self._complete):

@@ -16,7 +16,6 @@ from contract.schema.training import TrainConfig
 
 _SILENCE_SECONDS = 60.0  # without a beat, which comes each second
 _JOIN_SECONDS = 600.0  # a member does not know the config before the chief has frozen it
-_REPLACEABLE = {"parameter_server": frozenset({"worker"})}
 
 
 @dataclass
@@ -74,11 +73,9 @@ def chief_session(config: TrainConfig, role: Role, run: RunLayout) -> Iterator[S
     listener = Listener(role.address if mpi is None else _own_address(), _job(run))
     if mpi is not None:
         mpi.broadcast(f"{_own_address(listener.port)}")
-    replaceable = frozenset[str]()
-    if not config.is_synchronous:
-        replaceable = _REPLACEABLE.get(config.strategy, replaceable)
     silence = min(_SILENCE_SECONDS, config.step_timeout_seconds / 2)  # before the step is too long
-    settings = TeamSettings(_job(run), config.start_timeout_seconds, silence, replaceable)
+    patience = config.start_timeout_seconds
+    settings = TeamSettings(_job(run), patience, silence, config.replaceable_kinds)
     team = ChiefTeam(role, settings, listener)
     code, reason = 1, "it failed"
     session: Session | None = None

@@ -65,9 +65,12 @@ def train(job: TrainingJob) -> TrainRecord:
         SlipwayError: After SIGTERM, once a checkpoint is published.
     """
     job.run.training_ended.unlink(missing_ok=True)
-    with _ended_on_failure(job), _divergence_explained(job), termination() as stop:
+    with _ended_on_failure(job), termination() as stop:
         source = example_source(job.run, job.config, job.transformed, "train")
-        with chief_session(job.config.train, job.role, job.run) as session:
+        with (
+            chief_session(job.config.train, job.role, job.run) as session,
+            _divergence_explained(job),
+        ):
             engine = open_engine(job.config, job.run, job.transformed, session)
             # Makes metrics; TensorFlow wants its strategy made before anything.
             check_metrics(job.config, custom_metrics(job.run.frozen_pipeline, job.config))
@@ -148,14 +151,11 @@ def _ended_on_failure(job: TrainingJob) -> Iterator[None]:
 def _divergence_explained(job: TrainingJob) -> Iterator[None]:
     """Find what made the numbers infinite: which step, layer and batch, kept to look at again.
 
-    Only for a training in one process: of several the others have ended, and who started them may
-    not wait.
+    This process does it alone; the others wait for its word, and end with what it has found.
     """
     try:
         yield
     except DivergedError as error:
-        if job.config.train.is_distributed:
-            raise
         source = example_source(job.run, job.config, job.transformed, "train")
         graph = job.run.step("transform") / job.transformed.transform_graph
         steps = (error.good_step, error.noticed_step)

@@ -87,6 +87,25 @@ class TrainConfig(Section):
         """Whether several processes train together."""
         return self.strategy in ("multi_worker", "parameter_server", "mpi")
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether each worker learns from batches of its own."""
+        return self.strategy == "parameter_server" and not self.is_synchronous
+
+    @property
+    def sharers(self) -> int:
+        """Among how many processes each batch is divided."""
+        return self.workers if self.is_distributed and not self.is_asynchronous else 1
+
+    @property
+    def replaceable_kinds(self) -> frozenset[Literal["worker"]]:
+        """Kinds of processes of which a lost one is replaced alone, while the others go on.
+
+        What makes its steps together has no place for a newcomer, and what a lost parameter server
+        held is gone: there everything starts again from the last checkpoint.
+        """
+        return frozenset({"worker"}) if self.is_asynchronous else frozenset()
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         problems = []
@@ -100,12 +119,9 @@ class TrainConfig(Section):
             problems.append("all_reduce: only of strategy multi_worker")
         if self.is_synchronous and self.strategy != "parameter_server":
             problems.append("is_synchronous: only of strategy parameter_server")
-        if self.max_staleness is not None and (
-            self.strategy != "parameter_server" or self.is_synchronous
-        ):
+        if self.max_staleness is not None and not self.is_asynchronous:
             problems.append("max_staleness: only of asynchronous parameter servers")
-        is_asynchronous = self.strategy == "parameter_server" and not self.is_synchronous
-        if self.is_deterministic and is_asynchronous and self.max_staleness != 0:
+        if self.is_deterministic and self.is_asynchronous and self.max_staleness != 0:
             problems.append(
                 "is_deterministic: asynchronous parameter servers apply gradients as they come; "
                 "set is_synchronous, or max_staleness: 0"

@@ -221,6 +221,21 @@ def _feature(value: Any) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
+@pytest.fixture
+def summary_steps() -> Callable[[Path], dict[str, set[int]]]:
+    """Read a folder of TensorBoard's event files: the steps of each tag."""
+
+    def read(folder: Path) -> dict[str, set[int]]:
+        tags: dict[str, set[int]] = {}
+        for path in folder.glob("events*"):
+            for event in tf.compat.v1.train.summary_iterator(str(path)):
+                for value in event.summary.value:
+                    tags.setdefault(value.tag, set()).add(event.step)
+        return tags
+
+    return read
+
+
 @pytest.fixture(scope="module")
 def module_make_run(tmp_path_factory: pytest.TempPathFactory) -> RunMaker:
     """`make_run` for runs that a whole module shares; nothing looks its pipeline up by name."""

@@ -2,21 +2,26 @@
 
 The plan is a list of `{"root", "run_id", "kind", "index", "addresses"}`; an empty kind is one in
 which this process has no part. Under `mpirun` the rank decides. What the chief reports at each
-step goes to `history.json` in the run's folder. Starting TensorFlow costs more than what is tried.
+step goes to `history.json` in the run's folder, and why a process failed to `ROLE.txt`; with
+`"resumes"` it goes on from checkpoint 5 of that run. Starting TensorFlow costs more than what is
+tried.
 """
 
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from components.tracking import Tracker
 from components.train.collectives import leave_mpi
 from components.train.member import take_part
 from components.train.train import TrainingJob, train
+from contract.errors import UserError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord
@@ -47,10 +52,13 @@ def main() -> None:
             addresses = {kind: tuple(found) for kind, found in part["addresses"].items()}
             role = Role(part["kind"], part["index"], addresses)
         run = RunLayout(Path(part["root"]), "tiny", part["run_id"])
-        if role.is_chief:
-            lead(run, role)
-        else:
-            take_part(role, run)
+        if role.is_chief and (other := part.get("resumes")):
+            step = replace(run, run_id=other).checkpoint(5)
+            shutil.copytree(step, run.checkpoint(5))
+        try:
+            lead(run, role) if role.is_chief else take_part(role, run)
+        except UserError as error:
+            (run.path / f"{role.name}.txt").write_text(str(error))
     leave_mpi()
     sys.stdout.flush()
     os._exit(0)

@@ -27,7 +27,7 @@ def tracked(store: str, made, step: str) -> AbstractContextManager[Tracker]:
 
 
 def test_training_logs_each_interval_once_though_it_is_retried(make_run, store):
-    made = make_run()
+    made = make_run(overrides={"train.profile_steps": [25, 35]})  # the retry begins among them
     with tracked(store, made, "train") as tracker:
         made.train(tracker)
     first = history(store, made, "train", "loss")
@@ -37,9 +37,12 @@ def test_training_logs_each_interval_once_though_it_is_retried(make_run, store):
         assert made.train(tracker).resumed_from_step == 30
     assert history(store, made, "train", "loss") == first
     assert len(history(store, made, "train", "examples_per_second")) == 8
+    timelines = "timeline/profile"
+    run_id = made.run.tracking("train").read_text()
+    assert len(MlflowClient(store).list_artifacts(run_id, timelines)) == 2
 
 
-def test_verdicts_are_logged_at_their_step_with_bounds_and_slices(make_run, store):
+def test_verdicts_are_logged_at_their_step_with_bounds_and_slices(make_run, store, summary_steps):
     made = make_run()
     made.train()
     with tracked(store, made, "evaluate") as tracker:
@@ -50,6 +53,7 @@ def test_verdicts_are_logged_at_their_step_with_bounds_and_slices(make_run, stor
         assert dict(history(store, made, "evaluate", f"kind/accuracy{suffix}")) == pytest.approx(
             {step: getattr(metric, field) for step, metric in by_step.items()}
         )
+    assert summary_steps(made.run.verdict_summaries)["kind/accuracy"] == {10, 20, 30, 40}
     assert len(history(store, made, "evaluate", "colour_red/kind/log_loss")) == 4
     assert all(lag >= 0 for _, lag in history(store, made, "evaluate", "lag_seconds"))
 

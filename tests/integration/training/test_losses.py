@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from components.model_hooks import ModelHooks
 from components.train.losses import example_losses
+from contract.errors import UserCodeError
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
@@ -17,6 +18,7 @@ NO_HOOKS = ModelHooks(build_model=print)
 BINARY = HeadConfig(task="binary_classification", classes=("no", "yes"))
 MULTICLASS = HeadConfig(task="multiclass_classification", classes=("a", "b", "c"))
 REGRESSION = HeadConfig(task="regression")
+TWICE = REGRESSION.model_copy(update={"loss_weight": 2.0})
 
 
 def losses_of(heads, labels, outputs, weights=(1.0, 1.0), **train: object) -> np.ndarray:
@@ -51,6 +53,20 @@ def test_heads_add_up_by_loss_weight_and_examples_by_their_weight():
     outputs = {"size": [[1.0], [2.0]], "age": [[2.0], [4.0]]}
     # 2 * 1 + 0.5 * 4 = 4, and (2 * 4 + 0.5 * 16) * 3 = 48
     assert losses_of(heads, labels, outputs, (1.0, 3.0)) == pytest.approx([4.0, 48.0])
+
+
+@pytest.mark.parametrize(
+    ("heads", "train", "named"),
+    [
+        ({"h": MULTICLASS}, {"class_weights": {"h": {"a": 3.0}}}, "train.class_weights.h would"),
+        ({"h": BINARY, "k": TWICE}, {}, "heads.k.loss_weight would"),
+    ],
+)
+def test_an_own_loss_that_would_drop_factors_is_refused(heads, train, named):
+    config = PipelineConfig.model_construct(heads=heads, train=TrainConfig(**train))
+    message = f"loss: it replaces the losses of the heads, so {named}"
+    with pytest.raises(UserCodeError, match=message):
+        example_losses(config, ModelHooks(build_model=print, loss=print))
 
 
 def test_class_weights_multiply_the_loss_of_their_class():

@@ -259,11 +259,15 @@ class Diary(keras.callbacks.Callback):
         self.lines = []
     def on_train_begin(self, logs=None):
         self.lines.append("begin")
+    def on_epoch_begin(self, epoch, logs=None):
+        self.lines.append(f"epoch {epoch}")
+    def on_epoch_end(self, epoch, logs=None):
+        self.lines.append(f"epoch {epoch} ended {logs['loss'] > 0}")
     def on_train_batch_begin(self, batch, logs=None):
         self.lines.append(f"before {batch}")
     def on_train_batch_end(self, batch, logs=None):
         self.lines.append(f"after {batch} {logs['loss'] > 0}")
-        self.model.stop_training = batch == 2
+        self.model.stop_training = batch == 3
     def on_train_end(self, logs=None):
         self.path.write_text("\\n".join([*self.lines, "end"]))
 
@@ -271,12 +275,15 @@ def callbacks(hyperparameters, steps):
     return [Diary(hyperparameters["diary"])]
 """
     diary = tmp_path / "diary"
-    made = make_run(model=BUILD + hook, overrides={"train.hyperparameters.diary": str(diary)})
+    overrides = {"train.hyperparameters.diary": str(diary), "train.batch_size": 80}
+    made = make_run(model=BUILD + hook, overrides=overrides)
     record = made.train()
-    assert record.last_step == 3
-    assert record.checkpoints == (3,)
-    steps = [line for n in range(3) for line in (f"before {n}", f"after {n} True")]
-    assert diary.read_text().splitlines() == ["begin", *steps, "end"]
+    assert record.last_step == 4
+    assert record.checkpoints == (4,)
+    steps = [line for n in range(4) for line in (f"before {n}", f"after {n} True")]
+    # of 200 examples the third batch of 80 goes into the second epoch
+    expected = ["begin", "epoch 0", *steps[:6], "epoch 0 ended True", "epoch 1", *steps[6:], "end"]
+    assert diary.read_text().splitlines() == expected
 
 
 def test_own_metrics_are_measured_by_head(make_run):
@@ -332,6 +339,10 @@ def metrics():
             "        raise ValueError('bad day')\n"
             "def callbacks(hyperparameters, steps):\n    return [Bad()]",
             "model.py: callbacks: ValueError at model.py:11: bad day",
+        ),
+        (
+            "def callbacks(hyperparameters, steps):\n    return [keras.callbacks.EarlyStopping()]",
+            "callbacks: EarlyStopping is written for model.fit.* use evaluate.early_stop",
         ),
         ("def metrics():\n    return [1]", r"metrics\(\): returned list; expected {head: {name:"),
         (

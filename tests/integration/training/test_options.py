@@ -9,6 +9,10 @@ import tensorflow as tf
 
 from components import checkpoints
 from components.tracking import Tracker
+from components.train.collectives import Alone
+from components.train.learner import make_learner
+from components.train.strategies import PeerStrategy
+from components.train.timeline import Timeline
 from contract.errors import DataError, UserCodeError
 
 BUILD = """
@@ -93,6 +97,19 @@ def loss(labels, outputs, weights):
     assert state["optimizer:0"] == 40 - sum(skipped)  # iterations
 
 
+def test_float16_diverges_where_no_loss_scale_is_small_enough(make_run):
+    hook = """
+def loss(labels, outputs, weights):
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels["kind"], outputs["kind"])
+    return weights * each * float("nan")
+"""
+    made = make_run(model=BUILD + hook, overrides={"train.precision": "mixed_float16"})
+    # 2**15 is halved in each of 15 steps: the sixteenth is the first that nothing excuses
+    with pytest.raises(DataError, match=r"loss is nan at step 16; .*began in step 16: the loss"):
+        made.train()
+    assert made.published == [10]
+
+
 def test_ids_that_come_twice_in_a_batch_count_as_their_sum(make_run):
     model = """
 import keras
@@ -136,7 +153,7 @@ def checkpoints_weights(made, step: int) -> list[np.ndarray]:
     return list(np.load(made.run.checkpoint(step) / "weights.npz").values())
 
 
-def test_summaries_histograms_and_a_timeline_are_left_for_tensorboard(make_run):
+def test_summaries_histograms_and_a_timeline_are_left_for_tensorboard(make_run, summary_steps):
     overrides = {
         "train.steps": 10,
         "train.histogram_every_steps": 5,
@@ -145,15 +162,38 @@ def test_summaries_histograms_and_a_timeline_are_left_for_tensorboard(make_run):
     made = make_run(model=BUILD, overrides=overrides)
     made.train()
     folder = made.run.summaries
-    tags: dict[str, set[int]] = {}
-    for path in folder.glob("events*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                tags.setdefault(value.tag, set()).add(event.step)
+    tags = summary_steps(folder)
     assert {"loss", "learning_rate", "examples_per_second", "input_wait_ratio"} <= tags.keys()
     assert tags["loss"] == {5, 10}
     assert any(steps == {5, 10} for tag, steps in tags.items() if "kernel" in tag)
     assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+
+
+def test_a_timeline_is_written_though_its_last_step_never_comes(tmp_path):
+    for folder in (tmp_path / "ended", tmp_path / "passed"):
+        timeline = Timeline((3, 9), folder, Tracker())
+        with timeline.step(3):
+            tf.zeros([2]) + 1
+        if folder.name == "ended":
+            timeline.close()
+        else:
+            with timeline.step(10):
+                pass
+        assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
+
+
+def test_xla_is_refused_where_a_layer_waits_for_other_processes(make_run):
+    model = """
+import keras
+
+def build_model(features, hyperparameters):
+    hidden = keras.layers.BatchNormalization(synchronized=True, name="norm")(features["x"])
+    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(hidden))
+"""
+    made = make_run(model=model, overrides={"train.jit_compile": True})
+    strategy = PeerStrategy(Alone(), "CPU:0")
+    with pytest.raises(UserCodeError, match="'norm' is synchronized, but what XLA compiles cannot"):
+        make_learner(made.config, made.run.frozen_pipeline, made.graph, strategy)
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_difference(make_run):

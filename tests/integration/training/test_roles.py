@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,14 @@ PLAIN = """
 def build_model(features, hyperparameters):
     hidden = layers.Dense(8, activation="relu")(features["x"])
     return keras.Model(inputs=features, outputs=layers.Dense(3)(hidden))
+"""
+
+TWO_HEADED = """
+def build_model(features, hyperparameters):
+    hidden = layers.Dense(8, activation="relu")(features["x"])
+    return keras.Model(
+        inputs=features, outputs={"kind": layers.Dense(3)(hidden), "size": layers.Dense(1)(hidden)}
+    )
 """
 
 PENALISED = PLAIN.replace('activation="relu"', 'kernel_regularizer="l2"')
@@ -68,15 +77,44 @@ def optimizer(hyperparameters, steps):
     )
 """
 
+BREAKING = """
+class RateThatBreaks(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return keras.ops.where(step < 8, 0.01, float("nan"))
+
+def optimizer(hyperparameters, steps):
+    return keras.optimizers.SGD(RateThatBreaks())
+"""
+
+# What members measure comes with a beat each second.
+PAUSE = """
+import time
+
+class Pause(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(1.5 if batch == 10 else 0.0)
+
+def callbacks(hyperparameters, steps):
+    return [Pause()]
+"""
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "scheduled": (PLAIN + SCHEDULED, {}),
+    "combined": (
+        TWO_HEADED + SCHEDULED,
+        {
+            "heads.size": {"task": "regression", "loss_weight": 0.5},
+            "train.class_weights": {"kind": {"a": 2.0}},
+            "train.clip_norm": 0.05,
+        },
+    ),
     "weighted_penalised_odd_clipped": (
         PENALISED + MOMENTUM,
         {"weight": "importance", "train.batch_size": 15, "train.clip_norm": 0.05},
     ),
     "statistics": (NORMALISED_APART + MOMENTUM, {}),
     "embedding": (EMBEDDED, {}),
-    "streamed": (PLAIN + MOMENTUM, {"train.memory_ratio": 0.0}),
+    # of 100 examples: checkpoint 5 is in mid-epoch
+    "streamed": (PLAIN + MOMENTUM, {"train.memory_ratio": 0.0, "train.batch_size": 30}),
     "synchronised_normalisation": (NORMALISED + MOMENTUM, {}),
 }
 
@@ -84,14 +122,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 SHARED = {case: "moving_variance" if case == "statistics" else "" for case in CASES}
 
 SERVERS = {"train.strategy": "parameter_server"}
-SERVED = ("scheduled", "weighted_penalised_odd_clipped", "statistics", "embedding")
-# By name: overrides, and which of four processes plays which role.
-JOBS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "single": ({}, ("chief-0",)),
-    "multi_worker": ({"train.strategy": "multi_worker"}, ("chief-0", "worker-0")),
+PEERS = {"train.strategy": "multi_worker"}
+SERVED = ("combined", "weighted_penalised_odd_clipped", "statistics", "embedding")
+# By name: overrides, which of four processes plays which role, and what they train.
+JOBS: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
+    "single": ({}, ("chief-0",), tuple(CASES)),
+    "multi_worker": (PEERS, ("chief-0", "worker-0"), (*CASES, "breaking")),
+    "multi_worker_goes_on": (PEERS, ("chief-0", "worker-0"), ("streamed",)),
     "servers_together": (
         {**SERVERS, "train.is_synchronous": True},
         ("chief-0", "worker-0", "worker-1", "ps-0"),
+        SERVED,
+    ),
+    "servers_apart": (SERVERS, ("chief-0", "worker-0", "worker-1", "ps-0"), ("combined",)),
+    "servers_bounded": (
+        {**SERVERS, "train.max_staleness": 1},
+        ("chief-0", "worker-0", "worker-1", "ps-0"),
+        ("embedding",),
     ),
     "servers_in_turn": (
         {
@@ -102,9 +149,12 @@ JOBS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             "train.partition_mb": 1e-4,  # 105 bytes: most variables are divided
         },
         ("chief-0", "worker-0", "ps-0", "ps-1"),
+        SERVED,
     ),
 }
+PAUSING = (("multi_worker", "streamed"), ("servers_apart", "combined"))
 MPI = {"train.strategy": "mpi", "train.workers": 2}
+MPI_CASES = ("combined", "statistics", "synchronised_normalisation")
 
 
 def weighted_rows(split: str) -> list[dict[str, Any]]:
@@ -113,6 +163,7 @@ def weighted_rows(split: str) -> list[dict[str, Any]]:
         {
             "x": [float(v) for v in random.normal(size=4) + 2 * np.eye(4)[number % 3]],
             "label:kind": number % 3,
+            "label:size": number / 50,
             "weight": float(random.uniform(0.1, 3)),
             "example_id": str(number),
             "slice:colour": "red",
@@ -189,30 +240,39 @@ def run_all(commands: list[list[str]], folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(module_make_run, tmp_path_factory) -> dict[str, dict[str, Trained]]:
+def runs(module_make_run, tmp_path_factory) -> dict[str, dict[str, Any]]:
     folder, ports = tmp_path_factory.mktemp("roles"), iter(free_ports(100))
     plans: list[list[dict[str, Any]]] = [[], [], [], []]
     made: dict[str, dict[str, Any]] = {name: {} for name in JOBS}
-    for job, (overrides, members) in JOBS.items():
-        for case, (model, more) in CASES.items():
-            if "servers" in job and case not in SERVED:
-                continue
-            one = make(module_make_run, model, overrides, more)
-            made[job][case] = one
+    for job, (overrides, members, cases) in JOBS.items():
+        for case in cases:
+            model, more = (CASES | {"breaking": (PLAIN + BREAKING, {})})[case]
+            model += PAUSE * ((job, case) in PAUSING)
+            one = made[job][case] = make(module_make_run, model, overrides, more)
             addresses = addresses_of(members, ports) if len(members) > 1 else {}
             for number, plan in enumerate(plans):
                 name = members[number] if number < len(members) else "-0"
                 plan.append(part_of(one, name, addresses))
+            if job == "multi_worker_goes_on":
+                plans[0][-1]["resumes"] = made["single"][case].run.run_id
     paths = [folder / f"plan{number}.json" for number in range(len(plans))]
     for path, plan in zip(paths, plans, strict=True):
         path.write_text(json.dumps(plan))
     run_all([[sys.executable, str(SCRIPT), str(path)] for path in paths], folder)
-    return {job: {c: trained(one) for c, one in by_case.items()} for job, by_case in made.items()}
+    return made
 
 
-def compare(found: Trained, expected: Trained, apart: str = "") -> None:
-    assert len(found.history) == len(expected.history) == STEPS
-    for ours, theirs in zip(found.history, expected.history, strict=True):
+@pytest.fixture(scope="module")
+def results(runs) -> dict[str, dict[str, Trained]]:
+    return {
+        job: {case: trained(one) for case, one in made.items() if case != "breaking"}
+        for job, made in runs.items()
+    }
+
+
+def compare(found: Trained, expected: Trained, apart: str = "", after: int = 0) -> None:
+    assert len(found.history) == STEPS - after
+    for ours, theirs in zip(found.history, expected.history[after:], strict=True):
         figures = ("step", "loss", "learning_rate", "gradient_norm")
         assert [name in ours for name in figures] == [name in theirs for name in figures]
         for name in (name for name in figures if name in theirs):
@@ -231,7 +291,7 @@ def test_multi_worker_is_single_number_by_number(results, case):
     compare(results["multi_worker"][case], results["single"][case], apart=SHARED[case])
 
 
-@pytest.mark.parametrize("case", ["scheduled", "statistics"])
+@pytest.mark.parametrize("case", ["combined", "statistics"])
 def test_tensorflows_own_all_reduce_is_single_number_by_number(
     results, module_make_run, tmp_path, case
 ):
@@ -263,12 +323,54 @@ def test_clipping_was_needed(results):
     assert min(norms) > 0.05
 
 
-def test_every_process_reports_what_it_measures(results):
-    last = results["multi_worker"]["scheduled"].history[-1]
-    assert {"step_ms", "examples_per_second", "input_wait_ratio", "idle_ratio"} <= last.keys()
+def test_a_training_goes_on_in_mid_epoch_with_another_number_of_workers(results):
+    expected = results["single"]["streamed"]
+    compare(results["multi_worker_goes_on"]["streamed"], expected, after=5)
 
 
-@pytest.mark.parametrize("case", ["embedding", "statistics", "synchronised_normalisation"])
+def test_every_process_is_told_which_layer_broke(runs):
+    folder = runs["multi_worker"]["breaking"].run.path
+    for role in ("chief-0", "worker-0"):
+        said = (folder / f"{role}.txt").read_text()
+        assert "the last good checkpoint is step" in said
+        assert re.search(r"began in step 9: after the update .* the weight of 'dense.*/", said)
+
+
+@pytest.mark.parametrize(
+    ("job", "case", "members"),
+    [
+        ("multi_worker", "streamed", ["worker-0"]),
+        ("servers_apart", "combined", ["worker-0", "worker-1", "ps-0"]),
+    ],
+)
+def test_every_process_reports_what_it_measures(results, job, case, members):
+    last = results[job][case].history[-1]
+    for prefix in ("", *(f"{member}/" for member in members)):
+        for name in ("step_ms", "examples_per_second", "input_wait_ratio", "idle_ratio"):
+            assert f"{prefix}{name}" in last
+    waited = [figures["peer_wait_ratio"] for figures in results[job][case].history]
+    assert max(waited) > 0
+
+
+def test_two_unbounded_workers_apply_each_batch_once_and_their_gradients_come_late(results):
+    found = results["servers_apart"]["combined"]
+    assert [figures["step"] for figures in found.history] == [*range(1, STEPS + 1)]
+    assert found.training["optimizer:0"] == STEPS  # iterations
+    staleness = [figures["staleness"] for figures in found.history]
+    # both begin with the same weights; in between no more can come than there are
+    assert 1 <= max(staleness) < STEPS
+    assert found.history[-1]["learning_rate"] == pytest.approx(
+        results["single"]["combined"].history[-1]["learning_rate"]
+    )
+
+
+def test_two_bounded_workers_are_never_later_than_that(results):
+    found = results["servers_bounded"]["embedding"]
+    assert [figures["step"] for figures in found.history] == [*range(1, STEPS + 1)]
+    assert {figures["staleness"] for figures in found.history} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("case", MPI_CASES)
 def test_mpi_is_single_number_by_number(mpi_results, results, case):
     compare(mpi_results[case], results["single"][case], apart=SHARED[case])
 
@@ -279,8 +381,7 @@ def mpi_results(module_make_run, tmp_path_factory) -> dict[str, Trained]:
     if mpirun is None:
         pytest.skip("no mpirun here: install openmpi-bin")
     folder = tmp_path_factory.mktemp("mpi")
-    names = ("embedding", "statistics", "synchronised_normalisation")
-    made = {n: make(module_make_run, CASES[n][0], MPI, CASES[n][1]) for n in names}
+    made = {n: make(module_make_run, CASES[n][0], MPI, CASES[n][1]) for n in MPI_CASES}
     plan = [{"root": str(one.run.root), "run_id": one.run.run_id} for one in made.values()]
     (folder / "plan.json").write_text(json.dumps(plan))
     options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]

@@ -162,6 +162,12 @@ def test_mirrored_is_single_number_by_number(both, case):
         np.testing.assert_allclose(mirrored[name], expected, rtol=rtol, atol=atol, err_msg=name)
 
 
+def test_a_batch_in_parts_is_the_whole_batch(both):
+    for name, expected in both["momentum"]["single"].items():
+        found = both["in_parts"]["single"][name]
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
 def test_moving_statistics_are_the_mean_of_the_replicas(both):
     """Of halves of equal size the mean of means is the whole's mean; the script compares copies."""
     single, mirrored = both["statistics"]["single"], both["statistics"]["mirrored"]

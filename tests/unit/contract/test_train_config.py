@@ -3,7 +3,6 @@
 import pytest
 from pydantic import ValidationError
 
-from components.train.preflight import version_problems
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
@@ -70,14 +69,3 @@ def test_class_weights_of_what_is_not_there_are_refused(weights, message):
                 "train": {"class_weights": weights},
             }
         )
-
-
-def test_horovod_beside_a_new_tensorflow_is_named():
-    (problem,) = version_problems({"tensorflow": "2.21.0", "keras": "3.15.1", "horovod": "0.28.1"})
-    assert "horovod 0.28.1 does not work with TensorFlow 2.21.0" in problem
-    assert not list(version_problems({"tensorflow": "2.15.1", "keras": "3.0", "horovod": "0.28"}))
-
-
-def test_keras_2_is_named():
-    (problem,) = version_problems({"tensorflow": "2.21.0", "keras": "2.15.0"})
-    assert "keras 2.15.0: training is written for Keras 3" in problem

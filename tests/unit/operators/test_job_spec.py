@@ -36,6 +36,11 @@ def job(**train: Any) -> JobSpec:
             {"chief": 1, "worker": 3, "ps": 2},
             {"worker"},
         ),
+        (
+            {"strategy": "parameter_server", "is_synchronous": True},
+            {"chief": 1, "worker": 2, "ps": 1},
+            set(),
+        ),
         ({"strategy": "mpi", "workers": 4}, {"worker": 4}, set()),
     ],
 )

@@ -1,4 +1,4 @@
-"""Summaries for TensorBoard: figures at each report, histograms of the weights if asked for."""
+"""Summaries for TensorBoard: figures at their steps, histograms of the weights if asked for."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
