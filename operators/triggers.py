@@ -94,7 +94,7 @@ class JobTrigger(_ClusterTrigger):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.job = JobSpec.model_validate(arguments["job"])
+        self.job = JobSpec.model_validate(arguments["job"], strict=False)
         self._driver: JobDriver | None = None
 
     async def follow(self) -> JobEnd:

@@ -187,3 +187,16 @@ def test_marking_a_task_as_failed_removes_its_pods_and_ends_the_evaluation(
     assert stack.await_end("digits_faults", "run-2") == "failed"
     states = stack.states("digits_faults", "run-2")
     assert (states["evaluate"], states["bless"]) == ("success", "upstream_failed")
+
+
+def test_failing_a_run_removes_the_pod_of_its_component(
+    two_runs: AirflowStack, clusters: dict[str, TestCluster]
+) -> None:
+    stack, run = two_runs, two_runs.layout("digits_faults", "run-4")
+    stack.trigger("digits_faults", "run-4", {}).raise_for_status()
+    wait_for(lambda: "Running" in pods_of(clusters, "run-4").values(), 120, "the first component")
+    path = "/dags/digits_faults/dagRuns/run-4"
+    stack.call("PATCH", path, json={"state": "failed"}).raise_for_status()
+    wait_for(lambda: not pods_of(clusters, "run-4"), REMOVAL_SECONDS, "removal with the run")
+    assert not run.result("ingest").exists(), "it was killed, and did not just end"
+    assert stack.states("digits_faults", "run-4")["ingest"] == "failed"

@@ -83,7 +83,7 @@ def build_model(features, hyperparameters):
     picture = layers.Reshape((6, 6, 1))(features["picture"])
     picture = layers.RandomTranslation(0.1, 0.1)(picture)  # has a random seed to look after
     picture = layers.Conv2D(4, 3)(picture)
-    picture = layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(picture)))
+    picture = layers.Flatten()(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(picture)))
     weight = layers.Reshape((1,))(features["mass"])
     parts = [weight, colour, crossed, stamps, picture]
     joined = layers.Dense(16, "relu")(layers.Concatenate()(parts))
