@@ -39,7 +39,7 @@ down: setup ## stop them all
 test: test-unit test-integration test-e2e ## unit, integration and e2e tests
 
 test-unit: setup ## fast and offline
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest --numprocesses 2 tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/integration

@@ -196,6 +196,10 @@ def walk(
         _deferred(kubernetes, pipeline, attempt=1)
         trigger = _deferred(kubernetes, pipeline, attempt=2)
         event = asyncio.run(_deleted_under(trigger, clusters["train"]))
+        killed = _deferred(kubernetes, pipeline, attempt=3)
+        assert killed.pod in clusters["train"].pods()
+        asyncio.run(killed.on_kill())
+        assert killed.pod not in clusters["train"].pods()
     return Walk(kubernetes, clusters["train"], pipeline, used, report, ends, event)
 
 
