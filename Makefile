@@ -80,7 +80,7 @@ bench-train: setup ## the figures of training: strategies, input, checkpoints, r
 	@for name in training recovery evaluation; do $(BENCH)/bench_$$name.py || exit 1; done
 
 bench-all: bench bench-train ## these, and the optimiser's and Kubernetes' (hours)
-	@for name in optimize kubernetes jobs_on_kubernetes; do $(BENCH)/bench_$$name.py || exit 1; done
+	@for name in optimize kubernetes jobs_on_kubernetes airflow_on_kubernetes; do $(BENCH)/bench_$$name.py || exit 1; done
 
 bench-gpu: setup ## step times by precision and XLA; on a GPU, into docs/gpu.md
 	@$(BENCH)/bench_gpu.py --table docs/gpu.md
