@@ -58,8 +58,8 @@ def serve(stack: Stack, pipeline: str, request: Path) -> None:
     url = data_plane.predict_url(stack, pipeline)
     data.print(f"curl -s {url} -d @{shlex.quote(str(request))}")
     if sys.stdin.isatty() and sys.stdout.isatty():
-        say("Try it from another terminal. [bold]Ctrl-C[/] stops everything and cleans up.")
         with suppress(KeyboardInterrupt):
+            say("Try it from another terminal. [bold]Ctrl-C[/] stops everything and cleans up.")
             while True:
                 time.sleep(1)
         return
