@@ -26,7 +26,7 @@ def callbacks(hyperparameters, steps):
 
 @contextlib.contextmanager
 def airflow_on(
-    clusters: dict[str, TestCluster], folder: Path, image: str | None = None, **changes: Any
+    clusters: dict[str, TestCluster], folder: Path, image: str | None = None, /, **changes: Any
 ) -> Iterator[AirflowStack]:
     """Start an Airflow in an empty folder whose storage both clusters mount.
 
