@@ -27,6 +27,8 @@ from operators.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from operators.launchers.restarts import End, JobEnd, Restart, decide
 from operators.log_lines import prefixed
 
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's: of one operation; by default all cores
+
 _POLL_SECONDS = 0.05
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _END_SECONDS = 2.0  # for what is left of a job that is over, or starts again: nothing to save
@@ -64,7 +66,8 @@ def under_mpirun(job: JobSpec) -> JobSpec:
         options.append("--allow-run-as-root")
     # The ranks leave mpirun's process group, and it leaves ours; so they are made to die in turn.
     ranks = ["-n", str(job.replicas["worker"]), *_DIE_WITH_PARENT, *job.command]
-    command = (*_DIE_WITH_PARENT, mpirun, *options, *ranks)
+    threads = ["-x", f"{THREADS}={threads_each(job)}"]
+    command = (*_DIE_WITH_PARENT, mpirun, *options, *threads, *ranks)
     return job.model_copy(update={"command": command, "replicas": {"chief": 1}})
 
 
@@ -155,6 +158,7 @@ class ProcessJob:
         return {
             **os.environ,
             "TF_CONFIG": tf_config(self.job, replica, self._addresses.__getitem__),
+            THREADS: threads_each(self.job),
         }
 
     def _copy(self, process: "subprocess.Popen[bytes]", name: str) -> None:
@@ -178,6 +182,16 @@ class ProcessJob:
                 process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+
+def threads_each(job: JobSpec) -> str:
+    """Return how many threads TensorFlow may use in each process, unless the user has said it.
+
+    Processes of one machine that compute in step would take its cores from each other. Beside
+    parameter servers only the workers compute.
+    """
+    computing = job.replicas["worker"] if "ps" in job.replicas else sum(job.replicas.values())
+    return os.environ.get(THREADS, str(max(1, len(os.sched_getaffinity(0)) // computing)))
 
 
 def _ranks(mpirun: int) -> list[int]:

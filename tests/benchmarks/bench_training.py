@@ -52,6 +52,8 @@ from components.train.loop import Loop, Place  # noqa: E402
 from components.train.monitor import Monitor, Watched  # noqa: E402
 from components.train.strategies import open_strategy  # noqa: E402
 from contract.storage import Attempt  # noqa: E402
+from operators.job_spec import JobSpec  # noqa: E402
+from operators.launchers.processes import THREADS, threads_each  # noqa: E402
 
 STEPS = 2000
 WARM_STEPS = 200  # tracing, and MLflow's first use of its database
@@ -149,6 +151,9 @@ ROWS = 4096
 BATCH = 64  # of one process
 READ = 512  # examples a batch, where reading alone is measured
 
+# What the launcher gives each of two processes that compute in step; two alone get what TensorFlow
+# takes by default.
+TOGETHER_JOB = JobSpec(name="two", step="train", command=(), replicas={"chief": 1, "worker": 1})
 TWO = ("chief-0", "worker-0")
 TOGETHER = {"train.strategy": "multi_worker", "train.batch_size": 2 * BATCH}
 # By name: overrides, and who plays which role; two alone are two trainings.
@@ -221,7 +226,8 @@ def _examples_per_second(
         made = [new_run()]
         addresses = _addresses(members)
         plans = [[_part(made[0], name, addresses)] for name in members]
-    _run_plans(folder, plans, is_mpi=job == "mpi")
+    environment = {} if job == "independent" else {THREADS: threads_each(TOGETHER_JOB)}
+    _run_plans(folder, plans, is_mpi=job == "mpi", environment=environment)
     rates, cpus = [], []
     for one in made:
         history = json.loads((one.run.path / "history.json").read_text())
@@ -248,7 +254,12 @@ def _addresses(members: tuple[str, ...]) -> dict[str, list[str]]:
     return found
 
 
-def _run_plans(folder: Path, plans: list[list[dict[str, object]]], is_mpi: bool) -> None:
+def _run_plans(
+    folder: Path,
+    plans: list[list[dict[str, object]]],
+    is_mpi: bool,
+    environment: dict[str, str],
+) -> None:
     script = ROOT / "tests/integration/training/roles_script.py"
     processes = []
     for number, plan in enumerate(plans):
@@ -259,7 +270,13 @@ def _run_plans(folder: Path, plans: list[list[dict[str, object]]], is_mpi: bool)
             options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]
             command = ["mpirun", *options, *command]
         processes.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         )
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):

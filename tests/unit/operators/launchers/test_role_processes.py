@@ -74,6 +74,24 @@ print('2026-01-01 10:00:00,000 WARNING heard', *heard)
     assert "2026-01-01 10:00:00,000 WARNING [chief-0] heard worker-0 worker-1" in said
 
 
+def test_processes_that_compute_divide_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "TF_NUM_INTRAOP_THREADS"
+    monkeypatch.delenv(name, raising=False)
+    cores = len(os.sched_getaffinity(0))
+    script = f"open(f'{{role}}-{{index}}', 'w').write(os.environ['{name}'])\n"
+    script += "while not os.path.exists('chief-0'): time.sleep(0.05)\n"
+    assert run(script, tmp_path)[0] == 0
+    assert (tmp_path / "chief-0").read_text() == str(max(1, cores // 3))
+    with_servers = {"chief": 1, "worker": 1, "ps": 1}
+    assert run(script, tmp_path, replicas=with_servers)[0] == 0
+    assert (tmp_path / "chief-0").read_text() == str(cores)
+    monkeypatch.setenv(name, "7")
+    assert run(script, tmp_path)[0] == 0
+    assert (tmp_path / "chief-0").read_text() == "7"
+
+
 def test_a_killed_worker_restarts_the_whole_job_once(tmp_path: Path) -> None:
     script = COUNT + (
         "first = len(open(f'{role}-{index}').read()) == 1\n"
@@ -162,6 +180,16 @@ def test_sigterm_gives_the_chief_the_jobs_grace_whoever_ends_before(tmp_path: Pa
     process.stop()
     assert process.wait() == 1
     assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun: apt install openmpi-bin")
+def test_ranks_divide_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    script = "import os; print('threads ' + os.environ['TF_NUM_INTRAOP_THREADS'])"
+    command = (sys.executable, "-c", script)
+    code, said = run("", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True)
+    assert code == 0, said
+    assert said.count(f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}") == 2, said
 
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun: apt install openmpi-bin")
