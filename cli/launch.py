@@ -31,6 +31,7 @@ POLL_SECONDS = 0.5
 PROBE_SECONDS = 5.0
 DATABASE = "airflow-database"
 GIVEN_UP = frozenset({"FATAL", "EXITED"})
+MAX_STARTS = 2  # supervisord starts what ends again and again; whoever waits wants to know why
 
 Probe = Callable[[httpx.Client], bool]
 
@@ -108,6 +109,7 @@ def _migrate(plan: Plan, board: Board) -> None:
 def _wait_until_healthy(plan: Plan, supervisor: Supervisor, board: Board) -> None:
     probes = _probes(plan)
     deadline = time.monotonic() + HEALTHY_SECONDS
+    processes: dict[str, set[int]] = {name: set() for name in probes}
     for name in probes:
         board.update(name, RUNNING)
     with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
@@ -117,13 +119,18 @@ def _wait_until_healthy(plan: Plan, supervisor: Supervisor, board: Board) -> Non
                 del probes[name]
             states = supervisor.states()
             for name in probes:
-                log = plan.logs / f"{name}.log"
-                if name not in states or states[name].state in GIVEN_UP:
-                    board.update(name, "failed")
-                    raise _trouble(name, "it ended", log)
-                if time.monotonic() > deadline:
-                    board.update(name, "failed")
-                    raise _trouble(name, f"not healthy after {HEALTHY_SECONDS:.0f} s", log)
+                state = states.get(name)
+                processes[name] |= {state.pid} - {0} if state else set()
+                if state is None or state.state in GIVEN_UP:
+                    what = "it ended"
+                elif len(processes[name]) > MAX_STARTS:
+                    what = f"it ended {MAX_STARTS} times"
+                elif time.monotonic() > deadline:
+                    what = f"not healthy after {HEALTHY_SECONDS:.0f} s"
+                else:
+                    continue
+                board.update(name, "failed")
+                raise _trouble(name, what, plan.logs / f"{name}.log")
             time.sleep(POLL_SECONDS)
 
 
