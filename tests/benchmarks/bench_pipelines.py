@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["digits", *CASES])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     chosen = parser.parse_args()
+    chosen.data = chosen.data.resolve()
     if chosen.only != "digits" and not chosen.data.is_dir():
         parser.error(f"{chosen.data}: no data there; name its folder with --data")
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
