@@ -235,7 +235,7 @@ def _reduced(
     """Sum loss and gradients over the replicas, and average the moving statistics.
 
     Statistics count by a replica's share of the batch: of means this gives the mean of the whole.
-    Variables that the loss does not touch stay None. All goes in one reduction.
+    Variables that the loss does not touch stay None.
     """
     touched = [gradient for gradient in gradients if gradient is not None]
     if not touched:
@@ -247,13 +247,20 @@ def _reduced(
     replicas = tf.distribute.get_replica_context()
     statistics = learner.statistics
     parts = [tf.convert_to_tensor(v) * tf.cast(share, v.dtype) for v in statistics]
-    # two calls: embeddings' gradients stay sparse where a strategy can sum them so
-    touched = replicas.all_reduce(_SUM, touched)
-    loss, *means = replicas.all_reduce(_SUM, [loss, *parts])
+    few = [loss, *parts]
+    if isinstance(learner.strategy, PeerStrategy) and not learner.strategy.collective.is_compressed:
+        # one call: the others are waited for once
+        summed = replicas.all_reduce(_SUM, [*few, *touched])
+        few, touched = summed[: len(few)], summed[len(few) :]
+    else:
+        # two: what is few stays exact, and embeddings' gradients sparse where a strategy can
+        touched = replicas.all_reduce(_SUM, touched)
+        few = replicas.all_reduce(_SUM, few)
+    loss, *means = few
     for variable, mean in zip(statistics, means, strict=True):
         variable.assign(mean)
-    summed = iter(touched)
-    return loss, [None if gradient is None else next(summed) for gradient in gradients]
+    sums = iter(touched)
+    return loss, [None if gradient is None else next(sums) for gradient in gradients]
 
 
 def clipped(gradients: Gradients, learner: Learner) -> tuple[Gradients, tf.Tensor]:
