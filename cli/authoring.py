@@ -47,7 +47,12 @@ def new(
         raise UserError(
             f"pipeline '{name}': already there: {known.get(name, folder)}; choose another name"
         )
-    _scaffold(folder)
+    try:
+        _scaffold(folder)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"--into {parent}: no folder can be made there: {error.strerror}; choose another"
+        ) from error
     config = load_pipeline(folder)
     say(f"Made [bold]{escape(str(folder))}[/] ({config.ingest.source.kind} data, to begin with).")
     if into is not None and name not in pipeline_folders():

@@ -23,6 +23,7 @@ HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
     "model.py": {"build_model": ("features", "hyperparameters")},
 }
 _SHOWN_LINES = 5
+_SAID = "findings: "  # without it the user's code has ended the process, whatever its exit code
 
 
 def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
@@ -45,8 +46,8 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         text=True,
         check=False,
     )
-    if done.returncode == 0:
-        yield from (Finding(**found) for found in json.loads(done.stdout.splitlines()[-1]))
+    if done.stdout.startswith(_SAID):
+        yield from (Finding(**found) for found in json.loads(done.stdout.removeprefix(_SAID)))
         return
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
     message = f"the process that imports it ended with exit code {done.returncode}: {said}"
@@ -58,7 +59,9 @@ def look(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     code = list(_functions(folder))
     yield from code
     if all(finding.state == "ok" for finding in code):
-        yield from _metric_names(folder, load_pipeline(folder, overrides))
+        config = load_pipeline(folder, overrides)
+        yield _preprocessing(folder, config)
+        yield from _metric_names(folder, config)
 
 
 def _functions(folder: Path) -> Iterator[Finding]:
@@ -73,6 +76,22 @@ def _functions(folder: Path) -> Iterator[Finding]:
             yield Finding("code", "error", str(error))
         else:
             yield Finding("code", "ok", f"{filename} imports and has {', '.join(functions)}")
+
+
+def _preprocessing(folder: Path, config: PipelineConfig) -> Finding:
+    """Trace the user's function on placeholders, as `transform` will before it reads a row."""
+    import tensorflow_transform as tft
+    from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
+
+    from components.transform.preprocessing import load_preprocessing
+    from components.transform.transform import feature_tensors
+
+    specs = TensorAdapter(feature_tensors(config)).OriginalTypeSpecs()
+    try:
+        tft.get_analyze_input_columns(load_preprocessing(folder), specs)
+    except SlipwayError as error:
+        return Finding("code", "error", str(error))
+    return Finding("code", "ok", f"preprocessing_fn takes the {len(specs)} features")
 
 
 def _metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
@@ -95,7 +114,7 @@ def main() -> None:
     overrides = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):  # users' files may print
         found = [finding.as_dict() for finding in look(Path(sys.argv[1]), overrides)]
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(_SAID + json.dumps(found) + "\n")
     sys.stdout.flush()
     os._exit(0)  # TensorFlow was seen to crash in its own tear-down
 

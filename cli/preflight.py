@@ -73,7 +73,7 @@ def check_sources(config: PipelineConfig) -> Iterator[Finding]:
             yield Finding("sources", "ok", f"{key}: {source.kind}, needs no file")
         found = [_check_pattern(key, pattern) for pattern in patterns]
         yield from found
-        if source.kind in ("csv", "parquet") and all(one.state == "ok" for one in found):
+        if all(one.state == "ok" for one in found):
             yield _check_columns(key, config, source)
 
 

@@ -20,12 +20,13 @@ def rows_from_file(path: Path) -> list[Any]:
         DataError: If it is not JSON, or holds no rows.
     """
     try:
-        raw = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        raw = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(
-            f'{path}: not JSON: {error}; expected a list of rows, as in [{{"image": [...]}}]'
+            f'{path}: not JSON: {error}; expected a list of rows, as in [{{"feature": 1.5}}]'
         ) from error
     if isinstance(raw, dict) and "instances" in raw:
         raw = raw["instances"]
@@ -45,6 +46,11 @@ def rows_of_last_run(pipeline: PipelineLayout) -> list[dict[str, Any]]:
         from components.raw_examples import read_raw, to_rows
 
         return to_rows(read_raw(shards, load_frozen(run), MOST_ROWS))
+
+
+def _refuse(constant: str) -> None:
+    """Refuse what Python's parser takes for a number, and JSON does not know."""
+    raise ValueError(f"found {constant}; numbers are finite")
 
 
 def _last_ingestion(pipeline: PipelineLayout) -> tuple[RunLayout, IngestRecord]:

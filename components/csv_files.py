@@ -32,7 +32,12 @@ def read_header(path: Path, source: CsvSource) -> tuple[str, ...]:
         DataError: If the file is missing, empty or unreadable, or a name repeats.
     """
     with _opened(path) as file:
-        first = next(_reader(file, source), None)
+        try:
+            first = next(_reader(file, source), None)
+        except csv.Error as error:
+            raise DataError(
+                f"{path}: line 1 is not CSV: {error}; expected rows{_header_hint(source)}"
+            ) from error
         if first is None:
             raise DataError(f"{path}: empty; expected rows{_header_hint(source)}")
     names = source.columns or tuple(name.strip() for name in first)

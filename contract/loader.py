@@ -51,7 +51,7 @@ def find_pipeline(name: str) -> Path:
         known = ", ".join(sorted(folders)) or "none"
         raise NotFoundError(
             f"pipeline '{name}': not found{did_you_mean(name, folders)} (known: {known}). "
-            f"Make one with 'slipway new {name}', or name its parent in SLIPWAY_PIPELINES."
+            "'slipway new NAME' makes one; SLIPWAY_PIPELINES names the parents of others."
         )
     return folders[name]
 
@@ -109,7 +109,8 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         try:
             overrides[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError([f"--set {assignment}: not a YAML value: {error}"]) from error
+            message = f"--set {assignment}: not a YAML value: {_in_one_line(error)}"
+            raise ConfigError([message]) from error
     return overrides
 
 
@@ -190,11 +191,26 @@ def _read_yaml(path: Path, label: str) -> dict[str, Any]:
         raw = yaml.load(path.read_text(), Loader=_StrictLoader)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
+    except OSError as error:
+        raise ConfigError([f"{label}: cannot be read: {error.strerror}: {path}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{label}: not readable as YAML: {error}"]) from error
+        raise ConfigError([f"{label}: not readable as YAML: {_in_one_line(error)}"]) from error
+    if raw is None:
+        raise ConfigError([f"{label}: empty; expected keys and values"])
     if not isinstance(raw, dict):
-        raise ConfigError([f"{label}: expected keys and values, found {type(raw).__name__}"])
+        raise ConfigError(
+            [f"{label}: expected keys and values, found {json.dumps(raw, default=str)[:40]}"]
+        )
     return raw
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return what PyYAML says in several lines, without a picture of the place."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = ", ".join(filter(None, (getattr(error, "context", None), error.problem)))  # type: ignore[attr-defined]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _override(raw: dict[str, Any], key: str, value: Any) -> None:

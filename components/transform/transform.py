@@ -121,7 +121,7 @@ def _build(
         batches: PCollection[Any] = paths | f"ReadShard[{label}]" >> beam.ParDo(ReadShard(config))
         return batches
 
-    tensors = _tensors(config)
+    tensors = feature_tensors(config)
     analysed = (read("analyze", ["train"]), tensors) | tft_beam.AnalyzeDataset(preprocessing_fn)
     _ = analysed | "WriteGraph" >> WriteTransformFn(str(output / GRAPH))
     rows, metadata = (
@@ -137,7 +137,7 @@ def _build(
     )
 
 
-def _tensors(config: PipelineConfig) -> TensorAdapterConfig:
+def feature_tensors(config: PipelineConfig) -> TensorAdapterConfig:
     """Return how tf.Transform turns raw record batches into tensors: features only."""
     schema = raw_schema(config)
     decoder = ExamplesToRecordBatchDecoder(schema.SerializeToString())

@@ -54,6 +54,13 @@ class ScheduleConfig(Section):
             raise ValueError(
                 f"expected five fields 'minute hour day month weekday', found {cron!r}"
             )
+        if cron is not None:
+            from croniter import CroniterError, croniter  # only here: few processes need it
+
+            try:
+                croniter(cron)
+            except CroniterError as error:
+                raise ValueError(str(error)) from error
         return cron
 
 

@@ -13,7 +13,7 @@ from pydantic import (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=1 << 63)]  # TensorFlow counts in int64
 Scalar = str | int | float | bool
 
 
@@ -21,7 +21,12 @@ class Section(BaseModel):
     """Base of every config section: frozen, strict, unknown keys refused."""
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", serialize_by_alias=True, validate_by_name=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        serialize_by_alias=True,
+        validate_by_name=True,
+        allow_inf_nan=False,
     )
 
 

@@ -56,6 +56,13 @@ def test_new_refuses_a_folder_that_is_there(parent: Path) -> None:
     assert list((parent / "wine").iterdir()) == []
 
 
+def test_new_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = runner.invoke(app, ["new", "wine", "--into", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "no folder can be made there" in result.stderr
+
+
 def test_new_refuses_a_name_that_another_folder_has(parent: Path) -> None:
     result = runner.invoke(app, ["new", "digits", "--into", str(parent)])
     assert result.exit_code == 2

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "shoes"
     folder.mkdir()
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(CONFIG))
-    (folder / "preprocessing.py").write_text("def preprocessing_fn(inputs): ...")
+    (folder / "preprocessing.py").write_text("def preprocessing_fn(inputs):\n    return inputs\n")
     (folder / "model.py").write_text("def build_model(features, hyperparameters): ...")
     return folder
 
@@ -36,7 +36,7 @@ def test_code_that_needs_the_pipelines_own_package_is_found_good(
     with (folder / "model.py").open("a") as model:
         model.write("\nimport shoelace\nprint(shoelace.VERSION)\n")
     found = [(f.subject, f.state) for f in check_code(folder, {})]
-    assert found == [("packages", "ok"), ("code", "ok"), ("code", "ok"), ("metrics", "ok")]
+    assert found == [("packages", "ok"), *3 * [("code", "ok")], ("metrics", "ok")]
 
 
 def test_requirements_that_cannot_be_met_are_an_error(folder: Path) -> None:
@@ -55,7 +55,17 @@ def test_code_and_metrics_that_are_wrong_are_errors_with_their_place(folder: Pat
     assert "model.py:1" in finding.message
 
 
-def test_code_that_kills_its_process_is_an_error(folder: Path) -> None:
-    (folder / "model.py").write_text("import os\nos._exit(7)")
+@pytest.mark.parametrize("code", [0, 7])
+def test_code_that_kills_its_process_is_an_error(folder: Path, code: int) -> None:
+    (folder / "model.py").write_text(f"import os\nos._exit({code})")
     (finding,) = check_code(folder, {})
-    assert (finding.state, "exit code 7" in finding.message) == ("error", True)
+    assert (finding.state, f"exit code {code}" in finding.message) == ("error", True)
+
+
+def test_preprocessing_is_tried_on_placeholders(folder: Path) -> None:
+    (folder / "preprocessing.py").write_text(
+        "def preprocessing_fn(inputs):\n    return {'x': inputs['nope']}\n"
+    )
+    (finding,) = (f for f in check_code(folder, {}) if f.state == "error")
+    assert "preprocessing_fn" in finding.message
+    assert "nope" in finding.message

@@ -35,7 +35,12 @@ def test_rows_may_be_a_list_a_request_or_one_row(text: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("x: 1", "not JSON"), ("[]", "no rows; expected at least one")]
+    ("text", "message"),
+    [
+        ("x: 1", "not JSON"),
+        ('[{"x": NaN}]', "found NaN; numbers are finite"),
+        ("[]", "no rows; expected at least one"),
+    ],
 )
 def test_rows_that_are_none_are_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(text)

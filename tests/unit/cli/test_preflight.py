@@ -29,8 +29,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_data_set_inside_a_library_needs_no_file(folder: Path) -> None:
-    findings = list(check_sources(config_with(folder, {"kind": "sklearn", "dataset": "wine"})))
-    assert [f.state for f in findings] == ["ok"]
+    config = config_with(folder, {"kind": "sklearn", "dataset": "wine"})
+    needs_none, columns = check_sources(config)
+    assert (needs_none.state, columns.state) == ("ok", "error")
+    assert "missing columns: 'x', 'y'" in columns.message
 
 
 def test_a_missing_file_is_an_error_that_names_it(folder: Path) -> None:

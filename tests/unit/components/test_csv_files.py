@@ -107,6 +107,12 @@ def test_a_missing_file_is_an_error(file: Path) -> None:
         read_header(file, source())
 
 
+def test_a_file_that_is_json_is_an_error(file: Path) -> None:
+    file.write_text('[{"a": 1, "b": "x"}]\n')
+    with pytest.raises(DataError, match="line 1 is not CSV: .*expected rows below a header line"):
+        read_header(file, source())
+
+
 def test_a_header_that_repeats_a_name_is_an_error(file: Path) -> None:
     file.write_text("a,b,a\n1,2,3\n")
     with pytest.raises(DataError, match="column names repeat: a"):

@@ -94,6 +94,30 @@ def test_what_is_no_yaml_mapping_is_refused(folder: Path, text: str) -> None:
         load_pipeline(folder)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "houses/pipeline.yaml: empty; expected keys and values"),
+        ("true", "expected keys and values, found true"),
+        (YAML + "name: flats\n", "line 6, column 1: key 'name' again; it is there on line 2"),
+        ("a: [1", "not readable as YAML: line 1, column 6: while parsing a flow sequence"),
+    ],
+)
+def test_a_file_that_is_no_config_is_said_in_one_line(folder: Path, text: str, said: str) -> None:
+    (folder / "pipeline.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(folder)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_the_configs_place_is_an_error(folder: Path) -> None:
+    (folder / "pipeline.yaml").unlink()
+    (folder / "pipeline.yaml").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_pipeline(folder)
+
+
 def test_an_edit_in_mid_run_changes_nothing(folder: Path, tmp_path: Path) -> None:
     run = RunLayout(tmp_path / "root", "houses", "r1")
     freeze_pipeline(folder, run, {"train.steps": 5})

@@ -46,6 +46,8 @@ def test_a_minimal_config_gets_every_default() -> None:
         ),
         ({"train": {"steps": 0}}, "train.steps: Input should be greater than or equal to 1"),
         ({"schedule": {"cron": "daily"}}, "schedule.cron: expected five fields"),
+        ({"schedule": {"cron": "61 * * * *"}}, "schedule.cron: .*out of range"),
+        ({"train": {"steps": 10**23}}, "train.steps: "),
         ({"weight": "image"}, "weight: column 'image' is also a feature"),
         ({"evaluate": {"slices": ["size"]}}, "evaluate.slices: 'size' is not a feature"),
         ({"evaluate": {"slices": ["image"]}}, "evaluate.slices: 'image' is not a scalar"),
