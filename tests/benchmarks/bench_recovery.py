@@ -160,8 +160,11 @@ def process_of(job: psutil.Process, case: Case) -> psutil.Process:
     """Return the process of a role's last replica."""
     found = []
     for process in job.children(recursive=True):
-        environment = process.environ()
-        is_ours = "-m components." in " ".join(process.cmdline()[:4])
+        try:
+            environment, command = process.environ(), " ".join(process.cmdline()[:4])
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+        is_ours = "-m components." in command
         if case.strategy == "mpi":
             rank = "0" if case.role == "chief" else "1"
             is_ours = is_ours and environment.get("OMPI_COMM_WORLD_RANK") == rank
