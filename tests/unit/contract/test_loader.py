@@ -100,7 +100,7 @@ def test_what_is_no_yaml_mapping_is_refused(folder: Path, text: str) -> None:
         ("", "houses/pipeline.yaml: empty; expected keys and values"),
         ("true", "expected keys and values, found true"),
         (YAML + "name: flats\n", "line 6, column 1: key 'name' again; it is there on line 2"),
-        ("a: [1", "not readable as YAML: line 1, column 6: while parsing a flow sequence"),
+        ("a: [1\n", "not readable as YAML: line 2, column 1: while parsing a flow sequence"),
     ],
 )
 def test_a_file_that_is_no_config_is_said_in_one_line(folder: Path, text: str, said: str) -> None:
