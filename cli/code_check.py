@@ -46,8 +46,9 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         text=True,
         check=False,
     )
-    if done.stdout.startswith(_SAID):
-        yield from (Finding(**found) for found in json.loads(done.stdout.removeprefix(_SAID)))
+    _, mark, findings = done.stdout.rpartition(_SAID)  # behind what native code may have printed
+    if mark:
+        yield from (Finding(**found) for found in json.loads(findings))
         return
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
     message = f"the process that imports it ended with exit code {done.returncode}: {said}"

@@ -247,20 +247,13 @@ def _reduced(
     replicas = tf.distribute.get_replica_context()
     statistics = learner.statistics
     parts = [tf.convert_to_tensor(v) * tf.cast(share, v.dtype) for v in statistics]
-    few = [loss, *parts]
-    if isinstance(learner.strategy, PeerStrategy) and not learner.strategy.collective.is_compressed:
-        # one call: the others are waited for once
-        summed = replicas.all_reduce(_SUM, [*few, *touched])
-        few, touched = summed[: len(few)], summed[len(few) :]
-    else:
-        # two: what is few stays exact, and embeddings' gradients sparse where a strategy can
-        touched = replicas.all_reduce(_SUM, touched)
-        few = replicas.all_reduce(_SUM, few)
-    loss, *means = few
+    # two calls: embeddings' gradients stay sparse where a strategy can sum them so
+    touched = replicas.all_reduce(_SUM, touched)
+    loss, *means = replicas.all_reduce(_SUM, [loss, *parts])
     for variable, mean in zip(statistics, means, strict=True):
         variable.assign(mean)
-    sums = iter(touched)
-    return loss, [None if gradient is None else next(sums) for gradient in gradients]
+    summed = iter(touched)
+    return loss, [None if gradient is None else next(summed) for gradient in gradients]
 
 
 def clipped(gradients: Gradients, learner: Learner) -> tuple[Gradients, tf.Tensor]:

@@ -35,6 +35,7 @@ def test_code_that_needs_the_pipelines_own_package_is_found_good(
     )
     with (folder / "model.py").open("a") as model:
         model.write("\nimport shoelace\nprint(shoelace.VERSION)\n")
+        model.write("import os\nos.write(1, b'as native code prints')\n")
     found = [(f.subject, f.state) for f in check_code(folder, {})]
     assert found == [("packages", "ok"), *3 * [("code", "ok")], ("metrics", "ok")]
 

@@ -48,6 +48,7 @@ def test_a_minimal_config_gets_every_default() -> None:
         ({"schedule": {"cron": "daily"}}, "schedule.cron: expected five fields"),
         ({"schedule": {"cron": "61 * * * *"}}, "schedule.cron: .*out of range"),
         ({"train": {"steps": 10**23}}, "train.steps: "),
+        ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),
         ({"weight": "image"}, "weight: column 'image' is also a feature"),
         ({"evaluate": {"slices": ["size"]}}, "evaluate.slices: 'size' is not a feature"),
         ({"evaluate": {"slices": ["image"]}}, "evaluate.slices: 'image' is not a scalar"),
