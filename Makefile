@@ -77,7 +77,7 @@ bench: setup ## the figures of the chain on one machine: one JSON line each
 	@$(BENCH)/bench_training.py --only tracking resume
 
 bench-train: setup ## the figures of training: strategies, input, checkpoints, recovery, evaluation
-	@for name in training recovery evaluation; do $(BENCH)/bench_$$name.py || exit 1; done
+	@for name in scaling training recovery evaluation; do $(BENCH)/bench_$$name.py || exit 1; done
 
 bench-all: bench bench-train ## these, and the optimiser's and Kubernetes' (hours)
 	@for name in optimize kubernetes jobs_on_kubernetes airflow_on_kubernetes; do $(BENCH)/bench_$$name.py || exit 1; done

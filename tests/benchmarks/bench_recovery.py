@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench_training import SLOW_MODEL
 from support import ROOT, emit, training_runs
+from training_models import SLOW
 
 from components.verdicts import read_verdicts
 from contract.command import StepCommand
@@ -36,7 +36,7 @@ from operators.job_spec import job_of
 from operators.launchers.processes import under_mpirun
 
 CHECKPOINT_STEPS = 10
-STEP_SECONDS = 0.05  # of SLOW_MODEL
+STEP_SECONDS = 0.05  # of SLOW
 SILENCE_SECONDS = 10.0  # after so long a process counts as hanging; a step, after twice that
 LONGEST_SECONDS = 300.0
 
@@ -82,7 +82,7 @@ def measure(case: Case, folder: Path, rounds: int) -> tuple[list[Seconds], Secon
         "train.checkpoint_every_steps": CHECKPOINT_STEPS,
         "train.step_timeout_seconds": 2 * SILENCE_SECONDS,
     }
-    made = training_runs(folder)(model=SLOW_MODEL, overrides=overrides)
+    made = training_runs(folder)(model=SLOW, overrides=overrides)
     with contextlib.ExitStack() as jobs:
         job = jobs.enter_context(running(made, "train"))
         steps, step_seconds = (lambda: made.published), STEP_SECONDS

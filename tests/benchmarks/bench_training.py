@@ -1,11 +1,8 @@
-"""What training costs: several processes, reading, checkpoints, tracking, a kill.
+"""What training costs beside its steps: reading, checkpoints, tracking, a kill.
 
 Run as `python tests/benchmarks/bench_training.py [--rounds N] [--only NAME ...]`. Each figure has
 its peer in the same run:
 
-scaling     examples/s of two processes that train together, over two that train side by side, each
-            its own model: on a small convnet and on 25 million parameters, by each strategy. The
-            peer is TensorFlow's own MultiWorkerMirroredStrategy, in the same loop.
 input       parsed examples/s of the convnet's data; the peer is tf.data's usual pipeline on the
             same shards, the limit reads them and does not parse: what disk and gzip allow. And the
             share of a step that waits for input.
@@ -18,13 +15,9 @@ Medians; wall seconds, and the processes' own CPU seconds.
 
 import argparse
 import contextlib
-import json
 import os
 import resource
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,10 +29,10 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from mlflow.entities import Metric  # noqa: E402
 from support import emit, training_runs  # noqa: E402
+from training_models import CONVNET, PIPELINE, ROWS, SLOW, SPEC, images  # noqa: E402
 
 from components import checkpoints  # noqa: E402
 from components.examples import ExampleSource, example_source, parser  # noqa: E402
@@ -52,8 +45,6 @@ from components.train.loop import Loop, Place  # noqa: E402
 from components.train.monitor import Monitor, Watched  # noqa: E402
 from components.train.strategies import open_strategy  # noqa: E402
 from contract.storage import Attempt  # noqa: E402
-from operators.job_spec import JobSpec  # noqa: E402
-from operators.launchers.processes import THREADS, threads_each  # noqa: E402
 
 STEPS = 2000
 WARM_STEPS = 200  # tracing, and MLflow's first use of its database
@@ -61,22 +52,7 @@ MAX_TRACKING_MS = 0.2
 SLOW_STEPS = 300  # of 0.05 s each
 PARSED_GOAL = 200_000.0
 
-SPEC = {"image": tf.io.FixedLenFeature([28, 28], tf.float32)}
-
-SLOW_MODEL = """
-import time
-import keras
-
-class Slow(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        time.sleep(0.05)
-
-def build_model(features, hyperparameters):
-    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(features["x"]))
-
-def callbacks(hyperparameters, steps):
-    return [Slow()]
-"""
+READ = 512  # examples a batch, where reading alone is measured
 
 
 class WaitingTracker(Tracker):
@@ -92,7 +68,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     benches = {
-        "scaling": bench_scaling,
         "input": bench_input,
         "checkpoint": bench_checkpoint,
         "tracking": bench_tracking,
@@ -106,201 +81,13 @@ def main() -> None:
                 bench(Path(folder) / name, arguments.rounds)
 
 
-# --- scaling ------------------------------------------------------------------------------------
-
-IMAGES = """
-name: tiny
-features:
-  image: {dtype: float32, shape: [28, 28]}
-heads:
-  kind:
-    task: multiclass_classification
-    classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
-ingest:
-  source: {kind: csv, files: [rows.csv]}
-train: {steps: 1, batch_size: 64, learning_rate: 0.001}
-"""
-
-CONVNET = """
-import keras
-from keras import layers
-
-def build_model(features, hyperparameters):
-    hidden = layers.Reshape((28, 28, 1))(features["image"])
-    for filters in (32, 64):
-        hidden = layers.Conv2D(filters, 3, activation="relu")(hidden)
-        hidden = layers.MaxPooling2D()(hidden)
-    hidden = layers.Dense(128, activation="relu")(layers.Flatten()(hidden))
-    return keras.Model(inputs=features, outputs=layers.Dense(10)(hidden))
-"""
-
-DENSE = """
-import keras
-from keras import layers
-
-def build_model(features, hyperparameters):  # 25.0 million parameters
-    hidden = layers.Flatten()(features["image"])
-    for units in (4096, 4096, 1200):
-        hidden = layers.Dense(units, activation="relu")(hidden)
-    return keras.Model(inputs=features, outputs=layers.Dense(10)(hidden))
-"""
-
-# By model: code, steps, and the goal of issue and DESIGN for two processes over two independent.
-MODELS = {"convnet": (CONVNET, 120, 0.85), "dense_25m": (DENSE, 24, 0.4)}
-ROWS = 4096
-BATCH = 64  # of one process
-READ = 512  # examples a batch, where reading alone is measured
-
-# What the launcher gives each of two processes that compute in step; two alone get what TensorFlow
-# takes by default.
-TOGETHER_JOB = JobSpec(name="two", step="train", command=(), replicas={"chief": 1, "worker": 1})
-TWO = ("chief-0", "worker-0")
-TOGETHER = {"train.strategy": "multi_worker", "train.batch_size": 2 * BATCH}
-# By name: overrides, and who plays which role; two alone are two trainings.
-JOBS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
-    "independent": ({"train.batch_size": BATCH}, ("chief-0", "chief-0")),
-    "multi_worker": (TOGETHER, ("chief-0", "worker-0")),
-    "multi_worker_bfloat16": (
-        {**TOGETHER, "train.compression": "bfloat16"},
-        ("chief-0", "worker-0"),
-    ),
-    "parameter_server": (
-        {"train.strategy": "parameter_server", "train.batch_size": BATCH},
-        ("chief-0", "worker-0", "worker-1", "ps-0"),
-    ),
-    "tensorflows_multi_worker": ({**TOGETHER, "train.all_reduce": "grpc"}, TWO),
-    "mpi": ({**TOGETHER, "train.strategy": "mpi"}, ()),
-}
-
-
-def bench_scaling(folder: Path, rounds: int) -> None:
-    """Print examples/s, and CPU seconds by example, of each strategy over independent processes."""
-    make_run = training_runs(folder)
-    for model, (code, steps, goal) in MODELS.items():
-        found: dict[str, list[tuple[float, float]]] = {}
-        for _ in range(rounds):
-            for job in JOBS:
-                rate = _examples_per_second(folder, make_run, job, (code, steps))
-                if rate is not None:
-                    found.setdefault(job, []).append(rate)
-        wall = {job: statistics.median(w for w, _ in rates) for job, rates in found.items()}
-        cpu = {job: statistics.median(c for _, c in rates) for job, rates in found.items()}
-        peer = wall["tensorflows_multi_worker"] / wall["independent"]
-        for job in found:
-            if job != "independent":
-                emit(f"{model}_{job}", wall[job] / wall["independent"], peer, goal, "ratio")
-        for job, rate in wall.items():
-            emit(f"{model}_{job}_examples", rate, wall["independent"], goal, "1/s")
-            emit(
-                f"{model}_{job}_cpu", 1e3 * cpu[job], 1e3 * cpu["independent"], 0, "CPU-ms/example"
-            )
-
-
-def _examples_per_second(
-    folder: Path, make_run: Callable[..., object], job: str, model: tuple[str, int]
-) -> tuple[float, float] | None:
-    """Return examples/s of all processes together and CPU seconds by example, when warm."""
-    overrides, members = JOBS[job]
-    if job == "mpi" and shutil.which("mpirun") is None:
-        return None
-    code, steps = model
-    every = {
-        "train.steps": steps,
-        "train.checkpoint_every_steps": steps,
-        "train.log_every_steps": 4,
-    }
-    if job == "parameter_server":
-        every = {**every, "train.steps": 2 * steps, "train.checkpoint_every_steps": 2 * steps}
-
-    def new_run() -> object:
-        overridden = {**every, **overrides}
-        return make_run(model=code, overrides=overridden, pipeline=IMAGES, spec=SPEC, rows=_images)
-
-    if job == "independent":
-        made = [new_run(), new_run()]
-        plans = [[_part(one, "chief-0", {})] for one in made]
-    elif job == "mpi":
-        made = [new_run()]
-        plans = [[_part(made[0], "chief-0", {})]]
-    else:
-        made = [new_run()]
-        addresses = _addresses(members)
-        plans = [[_part(made[0], name, addresses)] for name in members]
-    environment = {} if job == "independent" else {THREADS: threads_each(TOGETHER_JOB)}
-    _run_plans(folder, plans, is_mpi=job == "mpi", environment=environment)
-    rates, cpus = [], []
-    for one in made:
-        history = json.loads((one.run.path / "history.json").read_text())
-        warm = [h for h in history if "examples_per_second" in h][len(history) // 3 :]
-        rates.append(statistics.median(h["examples_per_second"] for h in warm))
-        used = warm[-1]["cpu_seconds"] - warm[0]["cpu_seconds"]
-        cpus.append(used / ((warm[-1]["step"] - warm[0]["step"]) * BATCH))
-    return sum(rates), statistics.mean(cpus)
-
-
-def _part(made: object, name: str, addresses: dict[str, list[str]]) -> dict[str, object]:
-    kind, index = name.rsplit("-", 1)
-    where = {"root": str(made.run.root), "run_id": made.run.run_id}  # type: ignore[attr-defined]
-    return {**where, "kind": kind, "index": int(index), "addresses": addresses}
-
-
-def _addresses(members: tuple[str, ...]) -> dict[str, list[str]]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in members]
-    found: dict[str, list[str]] = {}
-    for name, listener in zip(members, listeners, strict=True):
-        kind = name.rsplit("-", 1)[0]
-        found.setdefault(kind, []).append(f"127.0.0.1:{listener.getsockname()[1]}")
-        listener.close()
-    return found
-
-
-def _run_plans(
-    folder: Path,
-    plans: list[list[dict[str, object]]],
-    is_mpi: bool,
-    environment: dict[str, str],
-) -> None:
-    script = ROOT / "tests/integration/training/roles_script.py"
-    processes = []
-    for number, plan in enumerate(plans):
-        path = folder / f"plan{number}.json"
-        path.write_text(json.dumps(plan))
-        command = [sys.executable, str(script), str(path)]
-        if is_mpi:
-            options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]
-            command = ["mpirun", *options, *command]
-        processes.append(
-            subprocess.Popen(
-                command,
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    outputs = [process.communicate()[0] for process in processes]
-    if any(process.returncode for process in processes):
-        raise RuntimeError("\n".join(output[-2000:] for output in outputs))
-
-
-def _images(split: str) -> list[dict[str, object]]:
-    """Return images as MNIST's are: four fifths of the pixels black."""
-    random = np.random.default_rng(1)
-    count = ROWS if split == "train" else 8
-    pixels = random.uniform(size=(count, 784)) * (random.uniform(size=(count, 784)) < 0.2)
-    return [
-        {"image": row, "label:kind": number % 10, "example_id": str(number)}
-        for number, row in enumerate(np.round(pixels, 2).tolist())
-    ]
-
-
 # --- input and checkpoints ----------------------------------------------------------------------
 
 
 def bench_input(folder: Path, rounds: int) -> None:
     """Print examples/s read and parsed from compressed shards, and from memory; input wait."""
     make_run = training_runs(folder)
-    made = make_run(model=CONVNET, pipeline=IMAGES, spec=SPEC, rows=_images)
+    made = make_run(model=CONVNET, pipeline=PIPELINE, spec=SPEC, rows=images)
     source = example_source(made.run, made.config, made.record, "train")
     readers: dict[str, Callable[[], tf.data.Dataset]] = {
         "streamed": lambda: open_feed(source, Order(READ, seed=1, lanes=2)).batches(),
@@ -381,7 +168,7 @@ def _writing_first() -> Iterator[list[float]]:
 
 
 def _figures_of(make_run: Callable[..., object], overrides: dict[str, object]) -> list[dict]:
-    made = make_run(model=CONVNET, overrides=overrides, pipeline=IMAGES, spec=SPEC, rows=_images)
+    made = make_run(model=CONVNET, overrides=overrides, pipeline=PIPELINE, spec=SPEC, rows=images)
     history: list[dict] = []
 
     class History(Tracker):
@@ -451,8 +238,8 @@ def bench_resume(folder: Path, rounds: int) -> None:
     costs, again, start = [], [], []
     for _ in range(rounds):
         overrides = {"train.steps": SLOW_STEPS, "train.checkpoint_every_steps": 10}
-        whole = make_run(model=SLOW_MODEL, overrides=overrides)
-        broken = make_run(model=SLOW_MODEL, overrides=overrides)
+        whole = make_run(model=SLOW, overrides=overrides)
+        broken = make_run(model=SLOW, overrides=overrides)
         undisturbed = _measured(lambda made=whole: _train(made))
         killed = _measured(lambda made=broken: _train(made, kill_at=SLOW_STEPS // 2))
         resumed = _measured(lambda made=broken: _train(made))
