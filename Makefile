@@ -47,8 +47,9 @@ test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
 
-FAULTS := unit/components/test_checkpoints.py unit/components/train unit/operators/test_processes.py \
-	unit/operators/launchers integration/training/test_faults.py integration/training/test_feeding.py \
+FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
+	unit/operators/test_processes.py unit/operators/launchers \
+	integration/training/test_faults.py integration/training/test_feeding.py \
 	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py
 
 test-faults: setup ## fault and property tests of training and evaluation, three times in a row

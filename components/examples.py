@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from components.raw_examples import ID, WEIGHT, label_key
 from components.shards import broken_shard, check_shards
+from components.tfrecord_shards import compression_type
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord
@@ -40,6 +41,10 @@ class ExampleSource:
     shards: tuple[Path, ...]
     spec: Spec
     examples: int
+
+    def records(self, names: Any) -> tf.data.Dataset:
+        """Return the serialized examples of some of the shards, one file after the other."""
+        return tf.data.TFRecordDataset(names, compression_type(self.shards[0]))
 
 
 def feature_spec(transform_graph: Path) -> dict[str, Any]:
@@ -147,11 +152,6 @@ def sample_columns(source: ExampleSource) -> Columns:
     return next(iter(_parsed(source, take=1)), {})
 
 
-def serialized_records(shards: Any) -> tf.data.Dataset:
-    """Return the serialized examples of shards, one file after the other."""
-    return tf.data.TFRecordDataset(shards, compression_type="GZIP")
-
-
 def parser(spec: Spec) -> Callable[[tf.Tensor], Columns]:
     """Return what parses a batch of serialized examples; list columns become ragged."""
 
@@ -172,21 +172,17 @@ def is_slice(name: str) -> bool:
 
 
 def _parsed(source: ExampleSource, take: int) -> list[Columns]:
-    shards = tf.data.Dataset.from_tensor_slices(_names(source))
-    batches = _serialized(shards).batch(_PARSED_AT_ONCE).take(take)
-    try:
-        return list(batches.map(parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE))
-    except tf.errors.OpError as error:
-        raise explain(error, source) from error
-
-
-def _serialized(shards: tf.data.Dataset) -> tf.data.Dataset:
-    return shards.interleave(
-        serialized_records,
+    serialized = tf.data.Dataset.from_tensor_slices(_names(source)).interleave(
+        source.records,
         cycle_length=_INTERLEAVED_SHARDS,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+    batches = serialized.batch(_PARSED_AT_ONCE).take(take)
+    try:
+        return list(batches.map(parser(source.spec), num_parallel_calls=tf.data.AUTOTUNE))
+    except tf.errors.OpError as error:
+        raise explain(error, source) from error
 
 
 def _uniform(column: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from components.tfrecord_shards import compression_type
 from contract.errors import DataError
 
 _BLOCK_BYTES = 1 << 20
@@ -29,12 +30,13 @@ def check_shards(shards: Sequence[Path]) -> None:
 def broken_shard(shards: Sequence[Path]) -> str:
     """Read every shard by itself; return what is wrong with the first broken one, or `""`."""
     for shard in shards:
-        if problem := _compression_problem(shard) or _record_problem(shard):
+        is_gzip = compression_type(shard) == "GZIP"
+        if problem := (_gzip_problem(shard) if is_gzip else "") or _record_problem(shard):
             return f"{shard}: {problem}; {_ADVICE}"
     return ""
 
 
-def _compression_problem(shard: Path) -> str:
+def _gzip_problem(shard: Path) -> str:
     """Find what TensorFlow does not: it takes a gzip cut off between two records for whole."""
     try:
         with gzip.open(shard) as file:
@@ -51,8 +53,8 @@ def _compression_problem(shard: Path) -> str:
 
 def _record_problem(shard: Path) -> str:
     try:
-        for _ in tf.data.TFRecordDataset(str(shard), compression_type="GZIP").batch(4096):
+        for _ in tf.data.TFRecordDataset(str(shard), compression_type(shard)).batch(4096):
             pass
     except tf.errors.DataLossError:
-        return "corrupt, a record does not match its checksum"
+        return "corrupt, a record is cut off or does not match its checksum"
     return ""

@@ -55,7 +55,7 @@ def _unlabelled(source: ExampleSource, config: PipelineConfig) -> str:
     """
     wanted = {label_key(head): head for head in config.heads}
     for shard in source.shards:
-        records = tf.data.TFRecordDataset(str(shard), compression_type="GZIP")
+        records = source.records(str(shard))
         try:
             for number, record in enumerate(records.as_numpy_iterator(), start=1):
                 found = tf.train.Example.FromString(record).features.feature

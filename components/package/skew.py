@@ -16,6 +16,7 @@ from components.models import build_model, head_outputs, head_scores
 from components.raw_examples import ID, Array, RawColumns, read_raw, to_rows
 from components.saved_models import load, output_name, predict_columns
 from components.shards import check_shards
+from components.tfrecord_shards import compression_type
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
@@ -170,8 +171,8 @@ def _transformed(
     shards = [folder / shard for shard in record.shards["test"]]
     check_shards(shards)
     whole_spec = {**spec, ID: tf.io.FixedLenFeature([], tf.string)}
-    paths = [str(shard) for shard in shards]
-    for batch in tf.data.TFRecordDataset(paths, compression_type="GZIP").batch(_BATCH_ROWS):
+    paths, compression = [str(shard) for shard in shards], compression_type(shards[0])
+    for batch in tf.data.TFRecordDataset(paths, compression).batch(_BATCH_ROWS):
         columns = tf.io.parse_example(batch, whole_spec)
         is_wanted = np.isin(columns[ID].numpy(), list(ids))
         if is_wanted.any():

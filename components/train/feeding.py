@@ -14,9 +14,8 @@ what workers divide among themselves, and what is read in parallel.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -31,7 +30,6 @@ from components.examples import (
     number_of_rows,
     parser,
     sample_columns,
-    serialized_records,
 )
 from components.shards import broken_shard
 from components.train.free_memory import free_bytes
@@ -189,21 +187,19 @@ def open_feed(source: ExampleSource, order: Order) -> Feed:
     return Feed(_from_memory(columns, order), _gatherer(columns))
 
 
-def count_examples(shards: Sequence[Path]) -> tuple[int, ...]:
+def count_examples(source: ExampleSource) -> tuple[int, ...]:
     """Return the number of examples in each shard, by reading them all once."""
 
     def count(shard: tf.Tensor) -> tf.Tensor:
-        return tf.data.TFRecordDataset(shard, compression_type="GZIP").reduce(
-            tf.constant(0, tf.int64), lambda total, _: total + 1
-        )
+        return source.records(shard).reduce(tf.constant(0, tf.int64), lambda total, _: total + 1)
 
-    counts = tf.data.Dataset.from_tensor_slices([str(shard) for shard in shards]).map(
+    counts = tf.data.Dataset.from_tensor_slices([str(shard) for shard in source.shards]).map(
         count, num_parallel_calls=tf.data.AUTOTUNE
     )
     try:
         return tuple(int(count) for count in counts)
     except tf.errors.OpError as error:
-        raise DataError(broken_shard(shards) or str(error.message)) from error
+        raise DataError(broken_shard(source.shards) or str(error.message)) from error
 
 
 # --- the two ways to read epochs ----------------------------------------------------------------
@@ -239,7 +235,7 @@ def _from_shards(source: ExampleSource, order: Order) -> tf.data.Dataset:
         ends = tf.cumsum(tf.gather(counts, shards))
         shard = tf.searchsorted(ends, [start], side="right")[0]
         before = tf.where(shard > 0, tf.gather(ends, tf.maximum(shard - 1, 0)), 0)
-        whole = serialized_records(tf.gather(names, shards)[shard:]).skip(start - before)
+        whole = source.records(tf.gather(names, shards)[shard:]).skip(start - before)
         seed = epoch * order.lanes + lane + order.seed
         buffer = max(1, order.shuffle_examples // order.lanes)
         shuffled = whole.take(sizes[lane]).shuffle(buffer, seed=seed)
@@ -280,7 +276,7 @@ def _reader(source: ExampleSource) -> Callable[[Any], Batch]:
 
 
 def _checked_counts(source: ExampleSource) -> tuple[int, ...]:
-    counts = count_examples(source.shards)
+    counts = count_examples(source)
     if sum(counts) != source.examples:
         raise DataError(
             broken_shard(source.shards)

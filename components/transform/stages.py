@@ -16,7 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.raw_examples import ID, encode, read_arrow
 from components.tfrecord_shards import write_shard
-from contract.schema.data import FeatureConfig
+from contract.schema.data import FeatureConfig, TransformConfig
 from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
@@ -53,9 +53,10 @@ class ReadShard(beam.DoFn):  # type: ignore[misc]
 class WriteShards(beam.DoFn):  # type: ignore[misc]
     """Serializes transformed batches and gathers them to shards of the target size by split."""
 
-    def __init__(self, folder: Path, shard_size_mb: float) -> None:
+    def __init__(self, folder: Path, config: TransformConfig) -> None:
         self._folder = folder
-        self._limit = shard_size_mb * 2**20
+        self._compression = config.compression
+        self._limit = config.shard_size_mb * 2**20
 
     def start_bundle(self) -> None:
         self._held: dict[str, list[bytes]] = defaultdict(list)
@@ -93,7 +94,7 @@ class WriteShards(beam.DoFn):  # type: ignore[misc]
         examples, first_id = self._held.pop(split), self._first_ids.pop(split)
         del self._sizes[split]
         name = f"{split}-{first_id}"
-        write_shard(self._folder / name, examples)
+        write_shard(self._folder / name, examples, self._compression)
         return Shard(split, first_id, name, len(examples))
 
     def _report(self, rows: int) -> None:

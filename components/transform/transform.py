@@ -73,7 +73,7 @@ def transform(config: PipelineConfig, code: Path, data: RawData, output: Path) -
         tft_beam.Context(temp_dir=temporary, passthrough_keys=passthrough_keys(config) | {SPLIT}),
     ):
         written = _run(config, preprocessing_fn, data, output)
-    return _gather(output, written, data)
+    return _gather(config, output, written, data)
 
 
 def passthrough_keys(config: PipelineConfig) -> set[str]:
@@ -128,7 +128,7 @@ def _build(
         (read("transform", data.shards), tensors),
         analysed,
     ) | tft_beam.TransformDataset(output_record_batches=True)
-    writer = WriteShards(output / EXAMPLES, config.transform.shard_size_mb)
+    writer = WriteShards(output / EXAMPLES, config.transform)
     _ = (
         rows
         | "WriteShards" >> beam.ParDo(writer, AsSingleton(metadata.deferred_metadata))
@@ -154,13 +154,16 @@ def _write_summary(shards: list[Shard], path: Path) -> None:
     path.write_text(json.dumps([asdict(shard) for shard in shards]))
 
 
-def _gather(output: Path, written: Sequence[Shard], data: RawData) -> TransformRecord:
+def _gather(
+    config: PipelineConfig, output: Path, written: Sequence[Shard], data: RawData
+) -> TransformRecord:
     """Name the shards for good and check that no row was lost."""
     names: dict[str, tuple[str, ...]] = {}
     examples: dict[str, int] = {}
     for split, expected in data.examples.items():
         mine = [shard for shard in written if shard.split == split]
-        final = name_shards(output / EXAMPLES, split, [shard.path for shard in mine])
+        paths = [shard.path for shard in mine]
+        final = name_shards(output / EXAMPLES, split, paths, config.transform.compression)
         names[split] = tuple(f"{EXAMPLES}/{name}" for name in final)
         examples[split] = sum(shard.rows for shard in mine)
         if examples[split] != expected:

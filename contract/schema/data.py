@@ -168,3 +168,6 @@ class TransformConfig(Section):
 
     beam: BeamConfig = BeamConfig()
     shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
+    compression: Literal["gzip", "none"] = Field(
+        "gzip", description="Of the shards; 'none' reads faster where they do not fit the memory."
+    )

@@ -3,9 +3,10 @@
 Run as `python tests/benchmarks/bench_training.py [--rounds N] [--only NAME ...]`. Each figure has
 its peer in the same run:
 
-input       parsed examples/s of the convnet's data; the peer is tf.data's usual pipeline on the
-            same shards, the limit reads them and does not parse: what disk and gzip allow. And the
-            share of a step that waits for input.
+input       parsed examples/s of the convnet's data, streamed from compressed shards and from plain
+            ones, and from memory; the peer is tf.data's usual pipeline on the compressed shards,
+            the limit reads these and does not parse: what disk and gzip allow. And the share of a
+            step that waits for input.
 checkpoint  how long training stands still for a checkpoint, by step time; the peer writes it first.
 tracking    milliseconds a step; the peers track not at all, or wait for MLflow's answer.
 resume      what a kill -9 costs; the peer starts again from nothing.
@@ -15,6 +16,7 @@ Medians; wall seconds, and the processes' own CPU seconds.
 
 import argparse
 import contextlib
+import gzip
 import os
 import resource
 import statistics
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,8 +92,10 @@ def bench_input(folder: Path, rounds: int) -> None:
     make_run = training_runs(folder)
     made = make_run(model=CONVNET, pipeline=PIPELINE, spec=SPEC, rows=images)
     source = example_source(made.run, made.config, made.record, "train")
+    plain = _without_compression(source)
     readers: dict[str, Callable[[], tf.data.Dataset]] = {
         "streamed": lambda: open_feed(source, Order(READ, seed=1, lanes=2)).batches(),
+        "streamed_plain": lambda: open_feed(plain, Order(READ, seed=1, lanes=2)).batches(),
         "memory": lambda: open_feed(source, Order(READ, seed=1)).batches(),
         "peer": lambda: _usual(source),
         "limit": lambda: _records(source).repeat().batch(READ).prefetch(tf.data.AUTOTUNE),
@@ -101,12 +106,20 @@ def bench_input(folder: Path, rounds: int) -> None:
             rates[name].append(_examples_read(open_reader()))
     for position, kind in enumerate(("wall", "cpu")):
         rate = {n: statistics.median(r[position] for r in found) for n, found in rates.items()}
-        for name in ("streamed", "memory"):
+        for name in ("streamed", "streamed_plain", "memory"):
             figure = f"parsed_examples_{name}_{kind}"
             emit(figure, rate[name], rate["peer"], rate["limit"], "1/s", goal=PARSED_GOAL)
     figures = _figures_of(make_run, {"train.steps": 80, "train.log_every_steps": 10})
     waits = [f["input_wait_ratio"] for f in figures][2:]
     emit("convnet_input_wait", statistics.median(waits), 0.0, 0.05, "ratio of step")
+
+
+def _without_compression(source: ExampleSource) -> ExampleSource:
+    """Return the same shards as `transform.compression: none` has them."""
+    plain = tuple(shard.with_suffix("") for shard in source.shards)
+    for shard, copy in zip(source.shards, plain, strict=True):
+        copy.write_bytes(gzip.decompress(shard.read_bytes()))
+    return replace(source, shards=plain)
 
 
 def _examples_read(batches: tf.data.Dataset) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import pytest
 
 from components.ingest.ingest import ingest
 from components.raw_examples import read_raw
+from components.tfrecord_shards import compression_type
 from components.transform.transform import RawData, transform
 from contract.errors import DataError, UserCodeError
 from contract.loader import validate
@@ -163,6 +164,27 @@ def test_mistakes_in_preprocessing_are_named(
     output.mkdir()
     with pytest.raises(UserCodeError, match=message):
         transform(config, tmp_path, data, output)
+
+
+def test_shards_hold_the_same_examples_with_and_without_compression(
+    ingested: tuple[PipelineConfig, RawData], tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    config, data = ingested
+    (tmp_path / "preprocessing.py").write_text(returning("{'x': inputs['age']}"))
+    examples = {}
+    for compression, suffix in (("gzip", ".tfrecord.gz"), ("none", ".tfrecord")):
+        output = tmp_path / compression
+        output.mkdir()
+        changed = config.transform.model_copy(update={"compression": compression})
+        record = transform(config.model_copy(update={"transform": changed}), tmp_path, data, output)
+        shards = [output / name for name in record.shards["train"]]
+        assert all(shard.name.endswith(f"-of-{len(shards):05d}{suffix}") for shard in shards)
+        read = tf.data.TFRecordDataset(list(map(str, shards)), compression_type(shards[0]))
+        examples[compression] = list(read.as_numpy_iterator())
+    assert len(examples["gzip"]) == data.examples["train"]
+    assert examples["none"] == examples["gzip"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "empty"])

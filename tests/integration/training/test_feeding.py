@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.examples import ExampleSource, example_source
-from components.tfrecord_shards import write_shard
+from components.tfrecord_shards import Compression, name_shards, write_shard
 from components.train.feeding import (
     Order,
     Position,
@@ -99,16 +99,20 @@ def test_position_after_goes_through_the_ends_of_epochs():
 # --- divided among workers ----------------------------------------------------------------------
 
 
-def numbered_shards(folder: Path, sizes: list[int]) -> ExampleSource:
+def numbered_shards(
+    folder: Path, sizes: list[int], compression: Compression = "gzip"
+) -> ExampleSource:
     """Write shards of the sizes given; feature `n` numbers the examples through."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths, first = [], 0
+    written, first = [], 0
     for place, size in enumerate(sizes):
-        path = folder / f"{place}.tfrecord.gz"
-        write_shard(path, [_numbered(n) for n in range(first, first + size)])
-        paths.append(path)
+        write_shard(
+            folder / str(place), [_numbered(n) for n in range(first, first + size)], compression
+        )
+        written.append(str(place))
         first += size
-    return ExampleSource(tuple(paths), NUMBER, first)
+    names = name_shards(folder, "train", written, compression)
+    return ExampleSource(tuple(folder / name for name in names), NUMBER, first)
 
 
 def _numbered(number: int) -> bytes:
@@ -127,15 +131,16 @@ def _numbered(number: int) -> bytes:
     workers=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     per_worker=st.integers(1, 2),
     is_streamed=st.booleans(),
+    compression=st.sampled_from(["gzip", "none"]),
     resume_after=st.integers(0, 4),
 )
 def test_epochs_have_each_example_once_whoever_reads_and_whoever_resumes(
-    tmp_path, sizes, workers, per_worker, is_streamed, resume_after
+    tmp_path, sizes, workers, per_worker, is_streamed, compression, resume_after
 ):
     size = max(workers) * per_worker
     if sum(sizes) < size:
         sizes = [*sizes, size]
-    source = numbered_shards(tmp_path / "shards", sizes)
+    source = numbered_shards(tmp_path / "shards", sizes, compression)
     lanes = plan_lanes(size, len(sizes), max(workers)) if is_streamed else 0
     steps = max(2 * source.examples // size + 1, resume_after)  # beyond the ends of two epochs
     position = Position().after(resume_after, size, source.examples)
@@ -185,13 +190,30 @@ def test_examples_are_kept_parsed_if_they_fit_the_share_of_the_free_memory(tmp_p
 
 
 def test_examples_are_counted_by_shard(tmp_path):
-    assert count_examples(numbered_shards(tmp_path, [3, 0, 5]).shards) == (3, 0, 5)
+    assert count_examples(numbered_shards(tmp_path, [3, 0, 5])) == (3, 0, 5)
 
 
 def test_fewer_streamed_examples_than_transform_counted_are_refused(tmp_path):
     source = numbered_shards(tmp_path, [3, 5])
     with pytest.raises(DataError, match="found 8 examples, expected 9"):
         open_feed(ExampleSource(source.shards, NUMBER, 9), Order(4, 1, lanes=2))
+
+
+@pytest.mark.parametrize("lanes", [IN_MEMORY, STREAMED])
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (lambda content: content[:-1], "00001-of-00002.tfrecord: corrupt, a record is cut off"),
+        (lambda content: content[: -len(content) // 5], "found 7 examples, expected 8"),
+        (lambda content: content[:20] + b"!" + content[21:], "corrupt, a record .* its checksum"),
+    ],
+)
+def test_damage_of_a_shard_without_compression_is_noticed(tmp_path, kept, message, lanes):
+    source = numbered_shards(tmp_path, [3, 5], "none")
+    broken = source.shards[1]
+    broken.write_bytes(kept(broken.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        open_feed(source, Order(4, 1, lanes=lanes))
 
 
 def test_more_workers_than_lanes_in_mid_epoch_are_refused(tmp_path):
