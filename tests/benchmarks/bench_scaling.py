@@ -34,9 +34,10 @@ from operators.launchers.processes import THREADS, free_ports, threads_each  # n
 
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]
 BATCH = 64  # of one process
-ALONE, PEER, LIMIT = "independent", "tensorflows_multi_worker", "nothing_to_send"
-# What the launcher gives each of two processes that compute in step; two alone get what TensorFlow
-# takes by default.
+ALONE, SHARING = "independent", "independent_sharing_cores"
+PEER, LIMIT = "tensorflows_multi_worker", "nothing_to_send"
+# What the launcher gives each of two processes that compute in step. Two alone get what TensorFlow
+# takes by default, all cores for both, or as much as two together.
 TWO = JobSpec(name="two", step="train", command=(), replicas={"chief": 1, "worker": 1})
 
 
@@ -51,10 +52,15 @@ class Model:
 
 @dataclass(frozen=True)
 class Job:
-    """Overrides of the config, and who plays which role; without roles, two ranks of MPI."""
+    """Overrides of the config, and who plays which role; without roles, two ranks of MPI.
+
+    `copies` of it run at once; those that share the cores do as the launcher has them.
+    """
 
     overrides: Mapping[str, object]
     members: tuple[str, ...] = ("chief-0", "worker-0")
+    copies: int = 1
+    is_sharing_cores: bool = True
     is_in_step: bool = True  # else two workers share the steps, and the chief computes none
     script: Path = ROOT / "tests/integration/training/roles_script.py"
 
@@ -62,8 +68,10 @@ class Job:
 MODELS = {"convnet": Model(CONVNET, 400, 0.85), "dense_25m": Model(DENSE, 24, 0.4)}
 
 _TOGETHER = {"train.strategy": "multi_worker", "train.batch_size": 2 * BATCH}
+_ALONE = {"train.batch_size": BATCH}
 JOBS = {
-    ALONE: Job({"train.batch_size": BATCH}, members=("chief-0",)),
+    ALONE: Job(_ALONE, members=("chief-0",), copies=2, is_sharing_cores=False),
+    SHARING: Job(_ALONE, members=("chief-0",), copies=2),
     "multi_worker": Job(_TOGETHER),
     "multi_worker_bfloat16": Job({**_TOGETHER, "train.compression": "bfloat16"}),
     "mpi": Job({**_TOGETHER, "train.strategy": "mpi"}, members=()),
@@ -107,9 +115,7 @@ def bench_scaling(folder: Path, name: str, jobs: list[str], rounds: int) -> None
     speeds: dict[str, list[Speed]] = {job: [] for job in (ALONE, *jobs)}
     for _ in range(rounds):
         for job, found in speeds.items():
-            copies = 2 if job == ALONE else 1
-            trainings = [_training(make_run, model, JOBS[job]) for _ in range(copies)]
-            found.append(_speed(folder, trainings, is_together=job != ALONE))
+            found.append(_speed(folder, make_run, model, JOBS[job]))
     ratios = {
         job: [
             one.examples / alone.examples for one, alone in zip(found, speeds[ALONE], strict=True)
@@ -135,7 +141,6 @@ class Training:
     """One training with its processes still to be started: a plan for each of them."""
 
     made: Any
-    job: Job
     plan: list[dict[str, object]]
 
 
@@ -158,24 +163,25 @@ def _training(make_run: Callable[..., Any], model: Model, job: Job) -> Training:
     where = {"root": str(made.run.root), "run_id": made.run.run_id, "addresses": addresses}
     roles = [member.rsplit("-", 1) for member in members]
     plan = [{**where, "kind": kind, "index": int(index)} for kind, index in roles]
-    return Training(made, job, plan)
+    return Training(made, plan)
 
 
-def _speed(folder: Path, trainings: list[Training], is_together: bool) -> Speed:
-    """Run trainings side by side; return their speed when warm."""
-    environment = {**os.environ, THREADS: threads_each(TWO)} if is_together else os.environ
+def _speed(folder: Path, make_run: Callable[..., Any], model: Model, job: Job) -> Speed:
+    """Run a job, or its copies side by side; return their speed when warm."""
+    trainings = [_training(make_run, model, job) for _ in range(job.copies)]
+    threads = {THREADS: threads_each(TWO)} if job.is_sharing_cores else {}
     processes = []
     for number, training in enumerate(trainings):
         for rank, part in enumerate(training.plan):
             path = folder / f"plan{number}-{rank}.json"
             path.write_text(json.dumps([part]))
-            command = [sys.executable, str(training.job.script), str(path)]
-            if not training.job.members:
+            command = [sys.executable, str(job.script), str(path)]
+            if not job.members:
                 command = [*MPIRUN, *command]
             processes.append(
                 subprocess.Popen(
                     command,
-                    env=environment,
+                    env={**os.environ, **threads},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
