@@ -30,8 +30,9 @@ from components.train.feeding import (
     open_feed,
     plan_lanes,
 )
-from components.train.learner import Learner, apply, make_learner, replica_function
+from components.train.learner import Learner, make_learner
 from components.train.loss_scale import is_forgiven
+from components.train.steps import apply, replica_function
 from contract.command import StepCommand
 from contract.errors import DataError, NotFoundError
 from contract.layout import RunLayout

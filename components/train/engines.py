@@ -19,7 +19,8 @@ from components.train.feeding import (
     open_feed,
     plan_lanes,
 )
-from components.train.learner import Figures, Learner, set_rate, step_function
+from components.train.learner import Learner, set_rate
+from components.train.steps import Figures, step_function
 from components.train.strategies import batches_of
 from contract.layout import RunLayout
 

@@ -1,7 +1,7 @@
 """One replica's share of loss and gradients: by the tape, by the user's `train_step`, in parts."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,18 +9,16 @@ import tensorflow as tf
 from components.examples import Batch
 from components.model_hooks import MODEL_FILE
 from components.models import head_outputs
+from components.train.learner import Learner
 from components.train.losses import ExampleLosses, Tensors, example_losses
 from components.user_code import user_code
 from contract.errors import UserCodeError
-
-if TYPE_CHECKING:
-    from components.train.learner import Learner
 
 Gradients = list[Any]  # dense tensors, or IndexedSlices of embeddings; None where there is none
 GradientFunction = Callable[[Batch, tf.Tensor], tuple[tf.Tensor, Gradients]]
 
 
-def gradient_function(learner: "Learner") -> GradientFunction:
+def gradient_function(learner: Learner) -> GradientFunction:
     """Return `(batch, weight of the whole batch) -> (share of the loss, gradients)`.
 
     Under mixed_float16 the gradients are scaled, the loss is not. XLA compiles it if asked for;
@@ -34,7 +32,7 @@ def gradient_function(learner: "Learner") -> GradientFunction:
     return whole
 
 
-def _of_one_part(learner: "Learner", parts: int) -> GradientFunction:
+def _of_one_part(learner: Learner, parts: int) -> GradientFunction:
     losses = example_losses(learner.config, learner.hooks)
     own_step = learner.hooks.train_step
     shares = learner.shares

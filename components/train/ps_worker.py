@@ -12,11 +12,12 @@ import tensorflow as tf
 from components.examples import Batch, ExampleSource
 from components.train.feeding import ChosenBatches, Order, Position, open_feed
 from components.train.gradients import Gradients, gradient_function
-from components.train.learner import Figures, Learner, clipped
+from components.train.learner import Learner
 from components.train.meter import Meter
 from components.train.partition import Slice, joined
 from components.train.session import Session
 from components.train.state import part_random_states
+from components.train.steps import Figures, clipped
 from components.train.team import MemberTeam
 from components.train.wire import Array, Connection, Message
 

@@ -33,7 +33,8 @@ from components.examples import example_source  # noqa: E402
 from components.models import head_outputs  # noqa: E402
 from components.train.collectives import Alone  # noqa: E402
 from components.train.feeding import Order, open_feed, plan_lanes  # noqa: E402
-from components.train.learner import Learner, make_learner, step_function  # noqa: E402
+from components.train.learner import Learner, make_learner  # noqa: E402
+from components.train.steps import step_function  # noqa: E402
 from components.train.strategies import open_strategy  # noqa: E402
 
 PIPELINE = """

@@ -77,7 +77,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from pathlib import Path
-from components.train.learner import make_learner, step_function
+from components.train.learner import make_learner
+from components.train.steps import step_function
 from components.train.strategies import open_strategy
 from components.examples import example_source
 from components.train.collectives import Alone
