@@ -20,6 +20,7 @@ from contract.errors import (
     NotFoundError,
 )
 from contract.pods import owned
+from contract.roles import hanging
 from contract.schema.cluster import KubernetesConfig, Role
 from operators.job_spec import JobSpec, Replica
 from operators.launchers.claim import Claim
@@ -62,6 +63,7 @@ class PodJob(JobDriver):
         self._rounds = _Rounds({}, {})
         self._ends: dict[Replica, End] = {}
         self._never_starts = ""
+        self.logs.hear = self._note_who_hangs
 
     def manifest(self) -> Manifest:
         return headless_service(self.job)
@@ -112,6 +114,14 @@ class PodJob(JobDriver):
                 self._ends[replica] = End(replica, *how)
             if pod is not None and has_started(pod):
                 self.logs.follow(pod)
+
+    def _note_who_hangs(self, replica: str, at: str, line: str) -> None:
+        """Count who hangs by the chief's words as ended; not by words about an earlier pod."""
+        hung = hanging(line) if replica == str(self.job.chief) else ""
+        for one, pod in self._current().items():
+            made_at = pod["metadata"]["creationTimestamp"]
+            if str(one) == hung and at[: len("2026-01-31T12:00:00")] > made_at.rstrip("Z"):
+                self._ends.setdefault(one, End(one, None, "hung, by the chief's words"))
 
     async def _restart(self, restart: Restart) -> JobEnd | None:
         names = ", ".join(map(str, restart.replicas))

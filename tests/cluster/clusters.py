@@ -85,17 +85,19 @@ class TestCluster:
         finally:
             os.kill(pids[0], signal.SIGCONT)
 
-    def kill_container(self, pod: str) -> None:
-        """Kill -9 what a pod runs, from outside, as the kernel's memory killer would."""
+    def kill_container(self, pod: str, sign: signal.Signals = signal.SIGKILL) -> None:
+        """Send what a pod runs a signal from outside: SIGKILL, as the kernel's memory killer would;
+        SIGSTOP, so that it hangs.
+        """
         if not SHARED.is_dir():  # all but itself and the pause process, whose namespace they share
-            kill = "import os; os.kill(-1, 9)"
+            kill = f"import os; os.kill(-1, {int(sign)})"
             self.kubectl("exec", pod, "--", PYTHON, "-c", kill)
             return
         uid = self.pods()[pod]["metadata"]["uid"]
         for cgroup in Path("/sys/fs/cgroup/pids").glob(f"**/pod{uid}/*/cgroup.procs"):
             for pid in cgroup.read_text().split():
                 if b"pause" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(int(pid), signal.SIGKILL)
+                    os.kill(int(pid), sign)
 
 
 def evict(cluster: TestCluster, pod: str) -> None:

@@ -1,6 +1,7 @@
 """The real trainer in pods: several strategies, and the death of each role."""
 
 import shutil
+import signal
 
 import pytest
 from clusters import TestCluster, wait_for
@@ -48,6 +49,26 @@ def test_parameter_servers_train_and_go_on_after_one_was_killed(scene: TrainingS
     assert end.is_good, said
     assert trained(run).last_step == 150
     assert "ps-0: exit code 137" in said
+
+
+def test_a_worker_that_hangs_is_replaced_alone(scene: TrainingScene) -> None:
+    strategy = {"train.strategy": "parameter_server", "train.workers": 2}
+    long = {"train.steps": 6000, "train.checkpoint_every_steps": 500}
+    patience = {"train.step_timeout_seconds": 20}  # who is silent for half of it hangs
+    run = scene.run_of("hang", **{**long, **strategy, **patience})
+
+    def stop_worker(job: JobSpec) -> None:
+        wait_for(lambda: run.checkpoint_manifest(500).exists(), 300)
+        scene.clusters["train"].kill_container(f"{job.name}-worker-1-0", signal.SIGSTOP)
+
+    end, said = scene.train(run, stop_worker)
+    assert end.is_good, said
+    assert trained(run).last_step == 6000
+    assert "worker-1 hangs: not heard of for" in said
+    assert "worker-1: vanished (hung, by the chief's words); starting worker-1 again" in said
+    assert "training goes on without it" in said
+    assert said.count("started: ") == 2, "all of them, then worker-1 alone"
+    assert "started: worker-1\n" in said
 
 
 def test_a_killed_chief_goes_on_from_its_last_checkpoint(scene: TrainingScene) -> None:
