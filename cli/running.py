@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import data, print_json, say, terminated_like_interrupted
-from contract.errors import UserError
+from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:
     from cli.outcome import Ending
@@ -37,18 +37,28 @@ def run(
             min=1, metavar="VERSION", help="Deploy this kept version again, as a new one."
         ),
     ] = None,
+    continued: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="RUN", help="Go on with a local run that was ended or failed."
+        ),
+    ] = None,
     is_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: in Airflow, or with --local as processes of this command.
 
     With --follow and --local the exit code is 0 if the run ended as it should (a model that was
     refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
+    A run goes on with the code and config that it began with; what is done is not done again, and
+    training resumes from its last checkpoint.
 
     [bold]Examples[/]
 
     [cyan]$ slipway run digits --follow[/]
 
     [cyan]$ slipway run digits --local --set train.steps=200[/]
+
+    [cyan]$ slipway run digits --local --continue local-20260131T120000-1f4c[/]
 
     [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
     """
@@ -60,10 +70,13 @@ def run(
     load_pipeline(find_pipeline(name), overrides)  # says at once what is wrong with them
     if redeploy is not None:
         _require_version(name, redeploy)
+    if continued is not None:
+        is_plain = is_local and redeploy is None and not overrides
+        _require_run(name, continued, is_plain)
     command = StepCommand(
         step="package" if redeploy else "ingest",
         pipeline=name,
-        run_id=new_run_id("local" if is_local else "cli"),
+        run_id=continued or new_run_id("local" if is_local else "cli"),
         root=str(artifact_root()),
         overrides=overrides,
         redeploy_version=redeploy,
@@ -77,9 +90,14 @@ def run(
         with terminated_like_interrupted():
             ending = run_locally(command) if is_local else run_in_airflow(command)
     except KeyboardInterrupt:
-        say("Ended." if is_local else "The run goes on in Airflow; end it there.")
+        if is_local:
+            say(f"Ended. {_how_to_go_on(command)}")
+        else:
+            say("The run goes on in Airflow; end it there.")
         raise
     show_ending(command, ending, is_json)
+    if is_local and ending.exit_code == EXIT_UNEXPECTED:
+        say(_how_to_go_on(command))
     raise typer.Exit(ending.exit_code)
 
 
@@ -220,6 +238,26 @@ def show_ending(command: "StepCommand", ending: "Ending", is_json: bool) -> None
 def _show_lines(lines: Sequence[str]) -> None:
     for line in lines:
         say(f"  {escape(line)}")
+
+
+def _how_to_go_on(command: "StepCommand") -> str:
+    return f"Go on with it: slipway run {command.pipeline} --local --continue {command.run_id}"
+
+
+def _require_run(name: str, run_id: str, is_plain: bool) -> None:
+    from cli.services import artifact_root
+    from contract.layout import PipelineLayout, RunLayout
+
+    if not is_plain:
+        raise UserError(
+            "--continue: expected --local, and neither --set nor --redeploy: a run goes on with "
+            "the config that it began with. In Airflow clear the task that failed"
+        )
+    root = Path(artifact_root())
+    if not RunLayout(root, name, run_id).frozen_pipeline.is_dir():
+        local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
+        known = ", ".join(local[-5:]) or "none"
+        raise UserError(f"{name}: there is no run {run_id} to go on with (latest: {known})")
 
 
 def _require_version(name: str, version: int) -> None:

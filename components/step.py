@@ -88,6 +88,7 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    logging.getLogger("absl").setLevel(logging.WARNING)  # tf.Transform tells each feature's shape
     command = StepCommand.parse(component, sys.argv[1:])
     try:
         role = role_of(os.environ) if follow is not None else Role()

@@ -34,7 +34,7 @@ from components.train.learner import Learner, make_learner
 from components.train.loss_scale import is_forgiven
 from components.train.steps import apply, replica_function
 from contract.command import StepCommand
-from contract.errors import DataError, NotFoundError
+from contract.errors import DataError, NotFoundError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord
@@ -271,12 +271,17 @@ def main() -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     command = StepCommand.parse("train", sys.argv[1:])
     run = RunLayout(local_path(command.root), command.pipeline, command.run_id)
-    divergence, culprit = look_again(run)
+    try:
+        divergence, culprit = look_again(run)
+    except SlipwayError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)
     log.info("step %d: %s of '%s'", divergence.step, divergence.what, divergence.layer)
     if culprit is None:
         log.info("seen again: all is finite up to the gradients, so the update did it")
-    else:
-        log.info("seen again: %s of '%s', rows %s", culprit.what, culprit.layer, culprit.rows)
+        return
+    rows = f", rows {', '.join(map(str, culprit.rows))}" if culprit.rows else ""
+    log.info("seen again: %s of '%s'%s", culprit.what, culprit.layer, rows)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def make_learner(
         model = build_model(config, frozen_folder, transform_graph)
         if not model.trainable_variables:
             raise UserCodeError(f"{MODEL_FILE}: build_model: the model has nothing to train")
+        _refuse_infinite(model)
         is_alone = not config.train.is_distributed and strategy.num_replicas_in_sync == 1
         if config.train.jit_compile and isinstance(strategy, PeerStrategy):
             refuse_synchronized(
@@ -93,6 +94,16 @@ def refuse_synchronized(model: keras.Model, reason: str) -> None:
             raise UserCodeError(
                 f"{MODEL_FILE}: layer '{layer.name}' is synchronized, but {reason}, or "
                 "synchronized=False"
+            )
+
+
+def _refuse_infinite(model: keras.Model) -> None:
+    for variable in model.weights:
+        value = variable.value
+        if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value))):
+            raise UserCodeError(
+                f"{MODEL_FILE}: build_model: the weight '{variable.path}' is not finite before the "
+                "first step; look at its initializer, or at what the model sets it to"
             )
 
 

@@ -31,9 +31,14 @@ log = logging.getLogger("slipway")
 
 @dataclass
 class Stop:
-    """Raised by a signal handler or a member's, read by the loop; `signal` is the signal's name."""
+    """Raised by a signal handler or a member's; `signal` is the signal's name.
+
+    The loop reads it between two steps. Before there is a loop (`is_read`), a signal ends the
+    process at once: nothing is there to be published.
+    """
 
     signal: str = ""
+    is_read: bool = False
 
 
 @dataclass
@@ -99,6 +104,7 @@ class Loop:
 
     def _run(self) -> None:
         deadline = self._place.clock() + self._config.timeout_seconds
+        self._place.stop.is_read = True
         self._monitor.start(self.step)
         self._engine.open()
         self._callbacks.begin()

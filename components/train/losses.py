@@ -60,7 +60,7 @@ def _checked(hook: ExampleLosses) -> ExampleLosses:
     def losses(labels: Tensors, outputs: Tensors, weights: tf.Tensor) -> tf.Tensor:
         with user_code(where):
             found = tf.convert_to_tensor(hook(dict(labels), dict(outputs), weights))
-        if found.shape.rank != 1 or not found.dtype.is_floating:
+        if not found.dtype.is_floating or not _is_one_each(found.shape, weights.shape):
             raise UserCodeError(
                 f"{where}: returned {found.dtype.name} of shape {found.shape}; expected one float "
                 "per example, [batch], with the weights applied"
@@ -68,6 +68,10 @@ def _checked(hook: ExampleLosses) -> ExampleLosses:
         return tf.cast(found, tf.float32)
 
     return losses
+
+
+def _is_one_each(shape: tf.TensorShape, batch: tf.TensorShape) -> bool:
+    return shape.rank == 1 and bool(shape.is_compatible_with(batch))
 
 
 def _binary(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:

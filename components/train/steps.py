@@ -5,6 +5,7 @@ by the weight of the *whole* batch, gradients are summed over the replicas once,
 steps are counted here, and moving statistics are averaged, so that replicas do not drift apart.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ Figures = dict[str, tf.Tensor]
 StepFunction = Callable[[Iterator[Any]], Figures]
 
 _SUM = tf.distribute.ReduceOp.SUM
+_SHOWN = 5  # variables in a warning
+
+log = logging.getLogger("slipway")
 
 
 def step_function(learner: Learner, batch_examples: int) -> StepFunction:
@@ -113,6 +117,7 @@ def _reduced(
         raise UserCodeError(
             f"{MODEL_FILE}: the loss depends on none of the {len(gradients)} trainable variables"
         )
+    _warn_of_idle(learner, gradients)
     if learner.strategy.num_replicas_in_sync == 1:
         return loss, gradients
     replicas = tf.distribute.get_replica_context()
@@ -125,6 +130,17 @@ def _reduced(
         variable.assign(mean)
     summed = iter(touched)
     return loss, [None if gradient is None else next(summed) for gradient in gradients]
+
+
+def _warn_of_idle(learner: Learner, gradients: Gradients) -> None:
+    pairs = zip(learner.model.trainable_variables, gradients, strict=True)
+    if idle := [variable.path for variable, gradient in pairs if gradient is None]:
+        log.warning(
+            "train: the loss does not depend on %d of %d trainable variables, they do not learn: "
+            "%s%s; look for a stop_gradient, or set trainable = False",
+            *(len(idle), len(gradients), ", ".join(idle[:_SHOWN])),
+            ", ..." if len(idle) > _SHOWN else "",
+        )
 
 
 def clipped(gradients: Gradients, learner: Learner) -> tuple[Gradients, tf.Tensor]:

@@ -25,6 +25,7 @@ from contract.roles import Role, hangs
 BEAT_SECONDS = 1.0
 _LEAVE_SECONDS = 10.0  # for the main thread to end by itself after a failure
 _REPORT_SECONDS = 3.0  # for a reason to arrive after a connection has broken
+_REMINDER_SECONDS = 5.0  # between two words about who has not joined
 
 Figures = dict[str, float]
 
@@ -137,16 +138,18 @@ class ChiefTeam(Team):
         Raises:
             PeerError: That names those who are not.
         """
-        wanted = set(self._role.members) - {self.name}
         patience = self.settings.patience_seconds
+        deadline = time.monotonic() + patience
         with self._changed:
-            are_there = self._changed.wait_for(lambda: wanted <= set(self._members), patience)
-        if not are_there:
-            missing = ", ".join(sorted(wanted - set(self._members)))
-            raise PeerError(
-                f"{missing} did not join within {patience:g} s (train.start_timeout_seconds); "
-                "look at the log of that process"
-            )
+            while missing := ", ".join(self._missing()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise PeerError(
+                        f"{missing} did not join within {patience:g} s "
+                        "(train.start_timeout_seconds); look at the log of that process"
+                    )
+                if not self._changed.wait(min(left, _REMINDER_SECONDS)):
+                    log.info("train: waiting for %s, for %.0f s at most", missing, left)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_change(self, joined: Callable[[str], None], lost: Callable[[str], None]) -> None:
@@ -188,6 +191,9 @@ class ChiefTeam(Team):
             except PeerError:
                 log.debug("%s was gone already", member.name)
         self.listener.close()
+
+    def _missing(self) -> list[str]:
+        return sorted(set(self._role.members) - {self.name} - set(self._members))
 
     def _welcome(self, connection: Connection, _hello: Message) -> None:
         member = _Member(connection.peer, connection)

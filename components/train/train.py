@@ -24,7 +24,7 @@ from components.train.monitor import Monitor, Watched
 from components.train.ps_engine import ParameterServers
 from components.train.session import Session, chief_session
 from components.train.strategies import open_strategy
-from contract.errors import DataError, UserError
+from contract.errors import DataError, SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord
 from contract.records.training import TrainingEnded, TrainRecord
@@ -173,13 +173,17 @@ def _end(job: TrainingJob, has_succeeded: bool, step: int, reason: str) -> None:
 
 @contextmanager
 def termination(tell: Callable[[str], None] | None = None) -> Iterator[Stop]:
-    """Yield a flag that SIGTERM raises; the loop looks at it between two steps."""
+    """Yield a flag that SIGTERM raises; a member has `tell`, and goes on until its chief ends."""
     stop = Stop()
 
     def raise_flag(number: int, _frame: object) -> None:
         stop.signal = signal.Signals(number).name
         if tell is not None:  # not from here: the thread that was interrupted may be telling
             threading.Thread(target=tell, args=(stop.signal,), daemon=True).start()
+        elif not stop.is_read:
+            raise SlipwayError(
+                f"train: {stop.signal} before the first step; a retry starts where this one did"
+            )
 
     before = signal.signal(signal.SIGTERM, raise_flag)
     try:

@@ -106,6 +106,11 @@ class TrainConfig(Section):
         """
         return frozenset({"worker"}) if self.is_asynchronous else frozenset()
 
+    @property
+    def _is_profile_possible(self) -> bool:
+        first, last = self.profile_steps[0], self.profile_steps[-1]
+        return len(self.profile_steps) == 2 and first <= last <= self.steps
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         problems = []
@@ -136,8 +141,16 @@ class TrainConfig(Section):
                 f"batch_size: {self.batch_size} examples for {self.workers} workers; expected at "
                 "least one each"
             )
-        if len(self.profile_steps) == 1 or list(self.profile_steps) != sorted(self.profile_steps):
-            problems.append("profile_steps: expected [first, last], or none")
+        if self.accumulation_steps > self.batch_size:
+            problems.append(
+                f"accumulation_steps: {self.accumulation_steps} parts of a batch of "
+                f"{self.batch_size} examples"
+            )
+        if self.profile_steps and not self._is_profile_possible:
+            problems.append(
+                f"profile_steps: expected [first, last] with first <= last <= steps "
+                f"({self.steps}), found {list(self.profile_steps)}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -1,12 +1,18 @@
 """Runs that do not end well, by real components without Airflow, and what `check` refuses."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from contract.loader import PROJECT
+from contract.records.record import Result
+from contract.records.training import TrainRecord
 
 runner = CliRunner()
 
@@ -24,11 +30,50 @@ def run(*more: str) -> dict[str, object]:
     return {**json.loads(result.stdout), "left_with": result.exit_code, "said": result.stderr}
 
 
-def test_a_refused_model_ends_the_run_without_an_error(wine: Path) -> None:
-    ended = run("--set", "train.steps=1", "--set", "bless.thresholds={accuracy: 1.0}")
+def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error(
+    wine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = wine.parent / "home"
+    monkeypatch.setenv("SLIPWAY_HOME", str(home))
+    settings = [
+        "train.steps=6000",
+        "train.checkpoint_every_steps=100",
+        "bless.thresholds={accuracy: 1.1}",
+    ]
+    words = ["run", "wine", "--local", *(word for one in settings for word in ("--set", one))]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *words], stderr=subprocess.PIPE, text=True, cwd=PROJECT
+    )
+    runs = home / "artifacts/wine/runs"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("local-*/train/checkpoints/*/manifest.json")):
+        assert time.monotonic() < deadline and started.poll() is None
+        time.sleep(0.05)
+    started.terminate()
+    said = started.communicate()[1]
+    (interrupted,) = runs.iterdir()
+    assert f"slipway run wine --local --continue {interrupted.name}" in said
+    assert not (interrupted / "train/result.json").exists()
+    ingested = (interrupted / "ingest/result.json").read_bytes()
+
+    ended = run("--continue", interrupted.name)
     assert (ended["left_with"], ended["outcome"]) == (0, "not blessed")
+    assert ended["run_id"] == interrupted.name
     assert ended["version"] is None
     assert "optimize: skipped" in str(ended["said"])
+    assert (interrupted / "ingest/result.json").read_bytes() == ingested
+    trained = Result.read(interrupted / "train/result.json").detail_as(TrainRecord)
+    assert trained.resumed_from_step >= 100
+    assert trained.last_step == 6000
+
+
+def test_what_cannot_go_on_says_why(wine: Path) -> None:
+    result = runner.invoke(app, ["run", "wine", "--local", "--continue", "local-gone"])
+    assert result.exit_code == 2
+    assert "there is no run local-gone to go on with (latest: none)" in result.stderr
+    result = runner.invoke(app, ["run", "wine", "--continue", "local-gone"])
+    assert result.exit_code == 2
+    assert "--continue: expected --local, and neither --set nor --redeploy" in result.stderr
 
 
 def test_a_failing_model_keeps_its_exit_code_and_shows_its_log(wine: Path) -> None:

@@ -76,8 +76,8 @@ def test_encoding_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_damaged_shard_is_named(config: PipelineConfig, tmp_path: Path) -> None:
-    write_shard(tmp_path / "a", np.array(encode(batch(500))).tolist())
-    whole = (tmp_path / "a").read_bytes()
-    (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
+    write_shard(tmp_path / "a.tfrecord.gz", np.array(encode(batch(500))).tolist())
+    whole = (tmp_path / "a.tfrecord.gz").read_bytes()
+    (tmp_path / "a.tfrecord.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
-        read_raw([tmp_path / "a"], config)
+        read_raw([tmp_path / "a.tfrecord.gz"], config)

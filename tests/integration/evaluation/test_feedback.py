@@ -7,8 +7,9 @@ import threading
 import numpy as np
 import pytest
 
+from components.train import divergence
 from components.train.divergence import load_batch, look_again
-from contract.errors import DataError
+from contract.errors import DataError, NotFoundError
 from contract.records.training import Divergence, TrainingEnded
 
 HUGE_ROW = """
@@ -71,6 +72,16 @@ def test_the_step_the_layer_and_the_batch_of_a_nan_are_kept_for_replay(make_run,
     command += ["--run-id", made.run.run_id, "--root", str(made.run.root)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"seen again: the output of '{found.layer}'" in said
+
+
+def test_looking_again_at_a_run_that_has_not_diverged_says_so(make_run, monkeypatch, caplog):
+    made = make_run()
+    words = ["--pipeline", "tiny", "--run-id", made.run.run_id, "--root", str(made.run.root)]
+    monkeypatch.setattr(sys, "argv", ["divergence", *words])
+    with pytest.raises(SystemExit) as ended:
+        divergence.main()
+    assert ended.value.code == NotFoundError.exit_code
+    assert "no batch was kept; this run has not diverged" in caplog.text
 
 
 def test_an_update_that_breaks_the_weights_is_told_from_a_broken_batch(make_run):

@@ -105,6 +105,12 @@ def test_several_heads_learn_together(make_run):
             "[:, :3])",
             "the model has nothing to train",
         ),
+        (
+            "nan = keras.initializers.Constant(float('nan'))\n    "
+            "layer = keras.layers.Dense(3, kernel_initializer=nan)\n    "
+            "return keras.Model(inputs=features, outputs=layer(features['x']))",
+            "the weight 'dense.*/kernel' is not finite before the first step",
+        ),
     ],
 )
 def test_wrong_build_model_is_refused(make_run, body, message):
@@ -239,6 +245,20 @@ def train_step(model, features, labels, weights, compute_loss):
     assert np.any(kernel != final_weights(make_run(model=BUILD))[0])
 
 
+def test_variables_that_the_loss_does_not_touch_are_named_once(make_run, caplog):
+    model = """
+import keras
+
+def build_model(features, hyperparameters):
+    hidden = keras.ops.stop_gradient(keras.layers.Dense(4, name="idle")(features["x"]))
+    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(hidden))
+"""
+    make_run(model=model, overrides={"train.steps": 5}).train()
+    said = [record.message for record in caplog.records if "does not depend" in record.message]
+    assert len(said) == 1
+    assert "2 of 4 trainable variables, they do not learn: idle/kernel, idle/bias;" in said[0]
+
+
 def test_own_optimizer_is_used(make_run):
     hook = """
 def optimizer(hyperparameters, steps):
@@ -308,6 +328,10 @@ def metrics():
         (
             "def loss(labels, outputs, weights):\n    return tf.reduce_mean(weights)",
             r"model.py: loss: returned float32 of shape \(\); expected one float per example",
+        ),
+        (
+            "def loss(labels, outputs, weights):\n    return tf.reduce_sum(outputs['kind'], 0)",
+            r"loss: returned float32 of shape \(3,\); expected one float per example",
         ),
         (
             "def loss(labels, outputs, weights):\n    raise RuntimeError('oh')",

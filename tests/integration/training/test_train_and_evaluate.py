@@ -1,5 +1,6 @@
 """Training and evaluation: ended well, killed and resumed, and fed broken things."""
 
+import json
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.training import TrainingEnded, TrainRecord
 from contract.storage import Attempt
+from operators.launchers.processes import free_ports
 
 SLOW_MODEL = """
 import pathlib
@@ -151,6 +153,23 @@ def test_sigterm_publishes_a_checkpoint_and_asks_for_a_retry(make_run, tmp_path)
     assert not made.run.training_ended.exists()
     assert len(made.published) == 1
     assert made.published[0] < 40
+
+
+def test_sigterm_ends_a_chief_that_waits_for_its_workers_and_says_for_whom(make_run, monkeypatch):
+    made = make_run(overrides={"train.strategy": "multi_worker", "train.workers": 2})
+    chief, worker = (f"127.0.0.1:{port}" for port in free_ports(2))
+    task = {"type": "chief", "index": 0}
+    cluster = {"chief": [chief], "worker": [worker]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    process = made.start("train")
+    for line in process.stdout:
+        if "waiting for worker-0, for " in line:
+            break
+    process.terminate()
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 1, output
+    assert "SIGTERM before the first step" in output
+    assert "Traceback" not in output
 
 
 def test_mirrored_publishes_and_resumes_too(make_run):

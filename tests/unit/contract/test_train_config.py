@@ -27,7 +27,9 @@ SERVERS = {"strategy": "parameter_server"}
         ({**SERVERS, "precision": "mixed_float16"}, "one loss scale for all"),
         ({"strategy": "mpi", "workers": 8, "batch_size": 7}, "7 examples for 8 workers"),
         ({"profile_steps": (5,)}, "expected .first, last."),
-        ({"profile_steps": (9, 5)}, "expected .first, last."),
+        ({"profile_steps": (9, 5)}, "first <= last <= steps .1000., found .9, 5."),
+        ({"profile_steps": (990, 1001)}, "first <= last <= steps .1000., found .990, 1001."),
+        ({"accumulation_steps": 65}, "65 parts of a batch of 64 examples"),
         ({"strategy": "horovod"}, "Input should be 'single', 'mirrored', 'multi_worker'"),
     ],
 )
