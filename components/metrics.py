@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from contract.errors import ConfigError, did_you_mean
+from contract.errors import ConfigError, UserCodeError, did_you_mean
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
 
@@ -120,6 +120,16 @@ def measure(task: str, answers: Answers, confidence: float) -> dict[str, Metric]
     return measured
 
 
+def _number(name: str, function: Callable[[Array, Array, Array], float], part: Answers) -> float:
+    found = function(part.labels, part.scores, part.weights)
+    try:
+        return float(found)
+    except (TypeError, ValueError) as error:
+        raise UserCodeError(
+            f"model.py: metrics: '{name}' returned {found!r}; expected a number"
+        ) from error
+
+
 def measure_own(
     functions: Mapping[str, Callable[[Array, Array, Array], float]],
     answers: Answers,
@@ -128,6 +138,7 @@ def measure_own(
     """Return a user's metrics with percentile-bootstrap intervals (Efron 1979, seeded).
 
     Raises:
+        UserCodeError: If it returns no number.
         Exception: Whatever the user's function raises; wrap the call in `user_code`.
     """
     random = np.random.default_rng(_BOOTSTRAP_SEED)
@@ -136,11 +147,8 @@ def measure_own(
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     measured = {}
     for name, function in functions.items():
-        value = float(function(answers.labels, answers.scores, answers.weights))
-        again = [
-            float(function(part.labels, part.scores, part.weights))
-            for part in map(answers.at, draws)
-        ]
+        value = _number(name, function, answers)
+        again = [_number(name, function, part) for part in map(answers.at, draws)]
         if math.isfinite(value):
             low, high = (
                 np.nanpercentile(again, tails) if np.any(np.isfinite(again)) else (value,) * 2

@@ -11,7 +11,7 @@ from components.tfrecord_shards import compression_type
 from contract.errors import DataError
 
 _BLOCK_BYTES = 1 << 20
-_ADVICE = "run the step that writes it again"
+_ADVICE = "clear the step that writes it in Airflow, or start a new run"
 
 
 def check_shards(shards: Sequence[Path]) -> None:

@@ -136,9 +136,11 @@ def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) 
     config = load_pipeline(folder, overrides)
     resolved = config.model_dump_json(indent=2)
     if run.frozen_pipeline.exists():
-        if overrides and (run.frozen_pipeline / RESOLVED_FILE).read_text() != resolved:
+        frozen = (run.frozen_pipeline / RESOLVED_FILE).read_text()
+        if overrides and frozen != resolved:
+            changed = ", ".join(_changed_keys(json.loads(frozen), json.loads(resolved)))
             raise ConfigError(
-                [f"run '{run.run_id}': already frozen with another config; start a new run"]
+                [f"run '{run.run_id}': already frozen with another {changed}; start a new run"]
             )
         return run.frozen_pipeline
     with publish_directory(run.frozen_pipeline) as temporary:
@@ -146,6 +148,17 @@ def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) 
         shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=ignored)
         (temporary / RESOLVED_FILE).write_text(resolved)
     return run.frozen_pipeline
+
+
+def _changed_keys(one: Any, other: Any, place: str = "") -> list[str]:
+    """Return the dotted keys under which two parsed configs differ."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [place] if one != other else []
+    return [
+        changed
+        for key in sorted(one.keys() | other.keys())
+        for changed in _changed_keys(one.get(key), other.get(key), f"{place}.{key}".lstrip("."))
+    ]
 
 
 def load_frozen(run: RunLayout) -> PipelineConfig:

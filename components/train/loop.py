@@ -73,8 +73,9 @@ class Loop:
         manifest = checkpoints.newest_whole(self._place.run)
         if manifest is not None:
             self.step = self._published_step = manifest.step
-            log.info("train: resumed from checkpoint %d", self.step)
         self._engine.resume(self._place.run, self.step)
+        if self.step:
+            log.info("train: resumed from checkpoint %d", self.step)
         return self.step
 
     def run(self, source: ExampleSource) -> str:

@@ -59,7 +59,12 @@ class Record(BaseModel):
             return cls.model_validate(json.loads(path.read_bytes()), strict=False)
         except FileNotFoundError as error:
             raise NotFoundError(f"{path}: no {cls.__name__} there") from error
-        except (ValidationError, ValueError) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "it"
+            problem = f"{place}: {first['msg']} ({error.error_count()} problems in all)"
+            raise DataError(f"{path}: not a {cls.__name__}: {problem}") from error
+        except ValueError as error:
             raise DataError(f"{path}: not a {cls.__name__}: {error}") from error
 
     def write(self, path: Path) -> None:

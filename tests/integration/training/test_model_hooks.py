@@ -381,12 +381,19 @@ def test_wrong_hook_is_refused(make_run, hook, message):
         make_run(model=f"{BUILD}\n{hook}\n").train()
 
 
-def test_metric_that_raises_is_the_users_error(make_run):
-    hook = """
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("1 / 0", "metrics of head 'kind': ZeroDivisionError"),
+        ("'good'", "metrics: 'bad' returned 'good'; expected a number"),
+    ],
+)
+def test_metric_that_gives_no_number_is_the_users_error(make_run, returned, message):
+    hook = f"""
 def metrics():
-    return {"kind": {"bad": lambda labels, scores, weights: 1 / 0}}
+    return {{"kind": {{"bad": lambda labels, scores, weights: {returned}}}}}
 """
     made = make_run(model=BUILD + hook)
     made.train()
-    with pytest.raises(UserCodeError, match="metrics of head 'kind': ZeroDivisionError"):
+    with pytest.raises(UserCodeError, match=message):
         made.evaluate()

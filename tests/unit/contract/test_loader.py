@@ -137,7 +137,9 @@ def test_a_frozen_run_refuses_other_overrides(folder: Path, tmp_path: Path) -> N
     run = RunLayout(tmp_path / "root", "houses", "r1")
     freeze_pipeline(folder, run, {"train.steps": 5})
 
-    with pytest.raises(ConfigError, match="already frozen with another config"):
+    with pytest.raises(
+        ConfigError, match="already frozen with another train.steps; start a new run"
+    ):
         freeze_pipeline(folder, run, {"train.steps": 6})
 
 
