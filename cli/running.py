@@ -49,8 +49,8 @@ def run(
 
     With --follow and --local the exit code is 0 if the run ended as it should (a model that was
     refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
-    A run goes on with the code and config that it began with; what is done is not done again, and
-    training resumes from its last checkpoint.
+    With --continue a run goes on with the code and config that it began with; what is done is not
+    done again, and training resumes from its last checkpoint.
 
     [bold]Examples[/]
 
@@ -71,8 +71,7 @@ def run(
     if redeploy is not None:
         _require_version(name, redeploy)
     if continued is not None:
-        is_plain = is_local and redeploy is None and not overrides
-        _require_run(name, continued, is_plain)
+        _require_run(name, continued, is_plain=is_local and redeploy is None and not overrides)
     command = StepCommand(
         step="package" if redeploy else "ingest",
         pipeline=name,

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.model_hooks import MODEL_FILE
 from contract.errors import ConfigError, UserCodeError, did_you_mean
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
@@ -126,7 +127,7 @@ def _number(name: str, function: Callable[[Array, Array, Array], float], part: A
         return float(found)
     except (TypeError, ValueError) as error:
         raise UserCodeError(
-            f"model.py: metrics: '{name}' returned {found!r}; expected a number"
+            f"{MODEL_FILE}: metrics: '{name}' returned {found!r}; expected a number"
         ) from error
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
-Compression = Literal["gzip", "none"]
+from contract.schema.data import Compression
 
 _SUFFIXES: dict[Compression, str] = {"gzip": ".tfrecord.gz", "none": ".tfrecord"}
 _OPTIONS = {"gzip": "GZIP", "none": ""}

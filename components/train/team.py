@@ -149,6 +149,7 @@ class ChiefTeam(Team):
                         "(train.start_timeout_seconds); look at the log of that process"
                     )
                 if not self._changed.wait(min(left, _REMINDER_SECONDS)):
+                    left = deadline - time.monotonic()
                     log.info("train: waiting for %s, for %.0f s at most", missing, left)
         threading.Thread(target=self._watch, daemon=True).start()
 

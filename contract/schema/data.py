@@ -163,11 +163,14 @@ class ValidateConfig(Section):
     )
 
 
+Compression = Literal["gzip", "none"]  # of TFRecord shards
+
+
 class TransformConfig(Section):
     """tf.Transform's full pass."""
 
     beam: BeamConfig = BeamConfig()
     shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
-    compression: Literal["gzip", "none"] = Field(
+    compression: Compression = Field(
         "gzip", description="Of the shards; 'none' reads faster where they do not fit the memory."
     )

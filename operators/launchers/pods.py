@@ -119,8 +119,8 @@ class PodJob(JobDriver):
         """Count who hangs by the chief's words as ended; not by words about an earlier pod."""
         hung = hanging(line) if replica == str(self.job.chief) else ""
         for one, pod in self._current().items():
-            made_at = pod["metadata"]["creationTimestamp"]
-            if str(one) == hung and at[: len("2026-01-31T12:00:00")] > made_at.rstrip("Z"):
+            # As texts: within one second "05.123Z" sorts before "05Z", and counts as earlier.
+            if str(one) == hung and at > pod["metadata"]["creationTimestamp"]:
                 self._ends.setdefault(one, End(one, None, "hung, by the chief's words"))
 
     async def _restart(self, restart: Restart) -> JobEnd | None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.examples import ExampleSource, example_source
-from components.tfrecord_shards import Compression, name_shards, write_shard
+from components.tfrecord_shards import name_shards, write_shard
 from components.train.feeding import (
     Order,
     Position,
@@ -25,6 +25,7 @@ from components.train.feeding import (
     plan_lanes,
 )
 from contract.errors import DataError, UserError
+from contract.schema.data import Compression
 from contract.schema.training import TrainConfig
 
 IN_MEMORY, STREAMED = 0, 2  # lanes
