@@ -48,7 +48,7 @@ test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest tests/e2e
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
-	unit/operators/test_processes.py unit/operators/launchers \
+	unit/launching/processes unit/launching/test_restarts.py \
 	integration/training/test_faults.py integration/training/test_feeding.py \
 	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py
 

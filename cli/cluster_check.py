@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from cli.findings import Finding
 from contract.errors import SlipwayError
 from contract.schema.pipeline import PipelineConfig
-from operators.environment import current_runtime
+from launching.environment import current_runtime
 
 
 def check_runtime(config: PipelineConfig) -> Iterator[Finding]:
@@ -18,7 +18,7 @@ def check_runtime(config: PipelineConfig) -> Iterator[Finding]:
         return
     if runtime.kubernetes is None:
         return
-    from operators.launchers.preflight import cluster_reports  # imports the Kubernetes client
+    from launching.cluster.preflight import cluster_reports  # imports the Kubernetes client
 
     for name, report in asyncio.run(cluster_reports(runtime.kubernetes, config.train)).items():
         yield from (Finding("clusters", "warning", f"{name}: {text}") for text in report.warnings)

@@ -28,7 +28,7 @@ _SAID = "findings: "  # without it the user's code has ended the process, whatev
 
 def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     """Install the pipeline's packages, then look at its code in a process that has them."""
-    from operators.environment import component_environment, install_requirements
+    from launching.environment import component_environment, install_requirements
 
     try:
         packages = install_requirements(folder, state_folder())

@@ -17,8 +17,8 @@ from contract.loader import PROJECT
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.storage import local_path
-from operators.launchers.processes import command_line
-from operators.processes import StepProcess
+from launching.processes.role_processes import command_line
+from launching.processes.step_process import StepProcess
 
 STAGES = (
     ("ingest",),

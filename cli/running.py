@@ -135,12 +135,12 @@ def run_locally(command: "StepCommand") -> "Ending":
     from cli.local_run import LocalRun, expected_seconds
     from cli.services import read_stack, stack_environment
     from contract.loader import find_pipeline, load_pipeline, state_folder
-    from operators.environment import (
+    from launching.environment import (
         component_environment,
         current_runtime,
         install_requirements,
     )
-    from operators.housekeeping import local_logs, remove_old
+    from launching.housekeeping import local_logs, remove_old
 
     stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
     packages = install_requirements(folder, home)

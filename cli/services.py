@@ -40,7 +40,7 @@ def require_stack() -> Stack:
 def artifact_root() -> Path:
     """Return the artifact root: the stack's, or the local runtime's where none is up."""
     from contract.storage import local_path
-    from operators import environment
+    from launching import environment
 
     if (stack := read_stack()) is not None:
         return local_path(stack.root)

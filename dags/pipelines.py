@@ -24,10 +24,10 @@ from airflow.sdk.definitions.param import ParamsDict
 from contract.errors import UserError
 from contract.loader import load_pipeline, pipeline_folders
 from contract.schema.pipeline import PipelineConfig, ScheduleConfig
+from launching.environment import artifact_root, current_runtime
 from operators import explanations
 from operators.approval import ApproveOperator
 from operators.component import PipelineRef
-from operators.environment import artifact_root, current_runtime
 from operators.notify import FailureNotice
 from operators.run_request import form
 from operators.runtimes import step_operators

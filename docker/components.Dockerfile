@@ -34,6 +34,7 @@ CMD ["python", "-m", "components.train", "--help"]
 
 # With Airflow's side too: one image for the single-machine form, see compose.yaml.
 FROM components AS local
+COPY launching ./launching
 COPY operators ./operators
 COPY dags ./dags
 COPY cli ./cli

@@ -20,6 +20,7 @@ COPY --from=build /opt/slipway /opt/slipway
 WORKDIR /opt/project
 COPY contract ./contract
 COPY configs ./configs
+COPY launching ./launching
 COPY operators ./operators
 COPY dags ./dags
 COPY requirements ./requirements

@@ -1,1 +1,1 @@
-"""The bridge from Airflow to the component processes."""
+"""The bridge from Airflow to the component processes: operators, triggers, notifiers, forms."""

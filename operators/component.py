@@ -18,11 +18,11 @@ from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.schema.pipeline import NotifyConfig
 from contract.storage import Attempt, local_path
-from operators.environment import component_environment, install_requirements
-from operators.launchers.processes import command_line
-from operators.log_lines import Complaints, parsed
-from operators.own_result import Ending, own_result
-from operators.processes import StepProcess
+from launching.environment import component_environment, install_requirements
+from launching.log_lines import Complaints, parsed
+from launching.own_result import Ending, own_result
+from launching.processes.role_processes import command_line
+from launching.processes.step_process import StepProcess
 from operators.run_request import RunRequest
 
 

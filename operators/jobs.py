@@ -10,11 +10,11 @@ from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
+from launching.cluster.kinds import RESOURCES, check_kind
+from launching.cluster.pod_environment import with_packages
+from launching.job_spec import JobSpec, job_of
+from launching.own_result import Ending, own_result
 from operators.component import PipelineRef, airflow_errors
-from operators.job_spec import JobSpec, job_of
-from operators.launchers.kinds import RESOURCES, check_kind
-from operators.own_result import Ending, own_result
-from operators.pod_environment import with_packages
 from operators.run_request import RunRequest
 from operators.task_identity import TaskIdentity
 from operators.triggers import EvaluationTrigger, JobTrigger

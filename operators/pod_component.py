@@ -18,11 +18,11 @@ from contract.pods import CONTAINER, Inside, Manifest, pod
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from contract.storage import Attempt
+from launching.cluster.api import client_problem, error_of
+from launching.cluster.manifests import ATTEMPT, GENERATION, TASK
+from launching.cluster.pod_environment import with_packages
+from launching.own_result import Ending, own_result
 from operators.component import PipelineRef, airflow_errors
-from operators.launchers.cluster import client_problem, error_of
-from operators.manifests import ATTEMPT, GENERATION, TASK
-from operators.own_result import Ending, own_result
-from operators.pod_environment import with_packages
 from operators.run_request import RunRequest
 from operators.task_identity import TaskIdentity
 from operators.triggers import PodTrigger

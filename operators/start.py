@@ -9,9 +9,9 @@ from contract.errors import NotFoundError
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, state_folder
+from launching.cluster.pod_environment import packages_home
+from launching.housekeeping import remove_old, remove_unused_environments
 from operators.component import PipelineRef, airflow_errors
-from operators.housekeeping import remove_old, remove_unused_environments
-from operators.pod_environment import packages_home
 from operators.run_request import RunRequest
 
 # A run that nobody asked for may find that there is nothing to do.

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from operators.job_spec import job_name
-from operators.manifests import task_labels
+from launching.cluster.manifests import task_labels
+from launching.job_spec import job_name
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ from asgiref.sync import sync_to_async
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
 from contract.records.training import TrainingEnded
 from contract.schema.cluster import KubernetesConfig
-from operators.job_spec import JobSpec
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster, Manifest
-from operators.launchers.kinds import JobDriver, open_job
-from operators.launchers.pod_logs import PodLogs
-from operators.launchers.reaper import reap
-from operators.launchers.removal import remove_pods
-from operators.launchers.restarts import JobEnd
-from operators.launchers.waiting import Waiting
-from operators.launchers.watching import Watch
-from operators.manifests import ATTEMPT, REPLICA
-from operators.pod_status import ended, has_started, waits_for
+from launching.cluster.api import Cluster, Manifest
+from launching.cluster.claim import Claim
+from launching.cluster.kinds import JobDriver, open_job
+from launching.cluster.manifests import ATTEMPT, REPLICA
+from launching.cluster.pod_logs import PodLogs
+from launching.cluster.pod_status import ended, has_started, waits_for
+from launching.cluster.reaper import reap
+from launching.cluster.removal import remove_pods
+from launching.cluster.waiting import Waiting
+from launching.cluster.watching import Watch
+from launching.job_spec import JobSpec
+from launching.restarts import JobEnd
 
 _PATIENCE_SECONDS = 600.0  # an API server may be away for so long; the pods run on
 _LOOK_SECONDS = 5.0
@@ -86,7 +86,7 @@ class _ClusterTrigger(BaseTrigger):
 
 
 class JobTrigger(_ClusterTrigger):
-    """Starts or adopts a job, drives it and removes it; see `operators/launchers/`.
+    """Starts or adopts a job, drives it and removes it; see `launching/cluster/`.
 
     Only a person's kill (clearing, marking, stopping the run) reaches `on_kill`. A triggerer that
     dies leaves the job running; the next one adopts it.

@@ -30,8 +30,8 @@ from training_scene import SETTINGS, TrainingScene, training_scene
 from contract.layout import RunLayout
 from contract.records.training import CheckpointManifest
 from contract.schema.cluster import JobKind
-from operators.job_spec import JobSpec
-from operators.manifests import TASK
+from launching.cluster.manifests import TASK
+from launching.job_spec import JobSpec
 
 STEPS, EVERY = 600, 100
 # 0.33 million weights: 1.3 MB of gradients a step
@@ -127,7 +127,7 @@ def in_processes(scene: TrainingScene, case: Case) -> dict[str, float]:
     """Train the same as processes of this machine, and return the figures."""
     layout = scene.run_of(f"{case.name}-processes", **overrides(case))
     job = scene.job(layout, SETTINGS, sys.executable)
-    command = [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
+    command = [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()]
     began = time.time()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return _times(layout, began, time.time() - began)

@@ -24,12 +24,12 @@ from clusters import ROOT, TestCluster, clusters_up, host_pods, let_pods_in, wai
 from support import emit
 
 from contract.schema.cluster import JobConfig
-from operators.job_spec import JobSpec
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster
-from operators.launchers.pods import SERVICES, PodJob
-from operators.manifests import TASK
-from operators.processes import StepProcess
+from launching.cluster.api import Cluster
+from launching.cluster.claim import Claim
+from launching.cluster.manifests import TASK
+from launching.cluster.pods import SERVICES, PodJob
+from launching.job_spec import JobSpec
+from launching.processes.step_process import StepProcess
 
 SETTINGS = JobConfig(grace_seconds=1, restart_backoff_seconds=0.5)
 
@@ -78,7 +78,7 @@ def in_pods(
 
 
 def in_processes(one: JobSpec, folder: Path) -> float:
-    command = [sys.executable, "-m", "operators.launchers.processes", one.model_dump_json()]
+    command = [sys.executable, "-m", "launching.processes.role_processes", one.model_dump_json()]
     began = time.monotonic()
     process = StepProcess(command, {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT, folder / ".lock")
     list(process.lines(lambda: None))

@@ -32,8 +32,8 @@ from training_models import SLOW
 from components.verdicts import read_verdicts
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig
-from operators.job_spec import job_of
-from operators.launchers.processes import under_mpirun
+from launching.job_spec import job_of
+from launching.processes.role_processes import under_mpirun
 
 CHECKPOINT_STEPS = 10
 STEP_SECONDS = 0.05  # of SLOW
@@ -145,7 +145,7 @@ def running(made: Any, step: str) -> Iterator[psutil.Process]:
     assert job is not None
     if job.is_mpi:
         job = under_mpirun(job)
-    launcher = [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()]
+    launcher = [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()]
     process = subprocess.Popen(
         launcher, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -15,7 +15,7 @@ from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
 from contract.records.training import TrainRecord
-from operators.manifests import JOB, REPLICA
+from launching.cluster.manifests import JOB, REPLICA
 
 ROW = [[0.0] * 8] * 8  # an image
 # The goal, ten seconds, is for a machine that has time: bench_airflow_on_kubernetes.py measures it.

@@ -16,7 +16,7 @@ from cli.main import app
 from contract.schema.cluster import PodConfig
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.training import TrainConfig
-from operators.launchers.preflight import ClusterReport, cluster_reports
+from launching.cluster.preflight import ClusterReport, cluster_reports
 
 Up = dict[str, TestCluster]
 

@@ -16,14 +16,14 @@ from clusters import PYTHON, TestCluster, host_pods, let_pods_in, wait_for
 from kubeflow_stand_in import KubeflowStandIn
 
 from contract.schema.cluster import JobConfig, KubernetesConfig
-from operators.job_spec import JobSpec
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster
-from operators.launchers.kinds import RESOURCES, open_job
-from operators.launchers.kubeflow import kubeflow_job
-from operators.launchers.reaper import reap
-from operators.launchers.restarts import JobEnd
-from operators.manifests import TASK
+from launching.cluster.api import Cluster
+from launching.cluster.claim import Claim
+from launching.cluster.kinds import RESOURCES, open_job
+from launching.cluster.kubeflow import kubeflow_job
+from launching.cluster.manifests import TASK
+from launching.cluster.reaper import reap
+from launching.job_spec import JobSpec
+from launching.restarts import JobEnd
 
 
 @pytest.fixture

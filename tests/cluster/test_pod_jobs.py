@@ -14,13 +14,13 @@ import pytest
 from clusters import PYTHON, TestCluster, evict, host_pods, let_pods_in, wait_for
 
 from contract.schema.cluster import JobConfig, KubernetesConfig, PodConfig
-from operators.job_spec import JobSpec
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster
-from operators.launchers.pods import SERVICES, PodJob
-from operators.launchers.reaper import reap
-from operators.launchers.restarts import JobEnd
-from operators.manifests import JOB, REPLICA, TASK
+from launching.cluster.api import Cluster
+from launching.cluster.claim import Claim
+from launching.cluster.manifests import JOB, REPLICA, TASK
+from launching.cluster.pods import SERVICES, PodJob
+from launching.cluster.reaper import reap
+from launching.job_spec import JobSpec
+from launching.restarts import JobEnd
 
 TASK_LINES = (
     "import json, os, sys, time, socket\n"

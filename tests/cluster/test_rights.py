@@ -24,16 +24,16 @@ from contract.errors import ConfigError
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, JobConfig, KubernetesConfig
 from contract.schema.training import TrainConfig
+from launching.cluster.api import Cluster
+from launching.cluster.claim import Claim
+from launching.cluster.kinds import RESOURCES, open_job
+from launching.cluster.kubeflow import kubeflow_job
+from launching.cluster.manifests import TASK, headless_service
+from launching.cluster.preflight import ClusterReport, cluster_reports
+from launching.cluster.reaper import reap
+from launching.job_spec import JobSpec
+from launching.restarts import JobEnd
 from operators.component import PipelineRef
-from operators.job_spec import JobSpec
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster
-from operators.launchers.kinds import RESOURCES, open_job
-from operators.launchers.kubeflow import kubeflow_job
-from operators.launchers.preflight import ClusterReport, cluster_reports
-from operators.launchers.reaper import reap
-from operators.launchers.restarts import JobEnd
-from operators.manifests import TASK, headless_service
 from operators.pod_component import ComponentPodOperator
 from operators.run_request import RunRequest
 from operators.triggers import PodTrigger

@@ -9,7 +9,7 @@ from kubeflow_stand_in import KubeflowStandIn
 from training_scene import SETTINGS, TrainingScene, trained, training_scene
 
 from contract.schema.cluster import JobKind
-from operators.job_spec import JobSpec
+from launching.job_spec import JobSpec
 
 SHORT = {"train.steps": 20, "train.checkpoint_every_steps": 20}
 

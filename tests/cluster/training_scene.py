@@ -18,12 +18,12 @@ from contract.loader import find_pipeline, freeze_pipeline, load_frozen
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 from contract.schema.cluster import JobConfig
-from operators.job_spec import JobSpec, training_job
-from operators.launchers.claim import Claim
-from operators.launchers.cluster import Cluster
-from operators.launchers.kinds import RESOURCES, open_job
-from operators.launchers.restarts import JobEnd
-from operators.manifests import TASK
+from launching.cluster.api import Cluster
+from launching.cluster.claim import Claim
+from launching.cluster.kinds import RESOURCES, open_job
+from launching.cluster.manifests import TASK
+from launching.job_spec import JobSpec, training_job
+from launching.restarts import JobEnd
 
 SETTINGS = JobConfig(grace_seconds=5, max_restarts=3, restart_backoff_seconds=0.5)
 

@@ -1,10 +1,11 @@
 """What unit tests of several folders need."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stub_api import StubApi
 
 
 @pytest.fixture
@@ -23,3 +24,10 @@ def make_wheel() -> Callable[[Path, str], None]:
             wheel.writestr(f"{info}/RECORD", "")
 
     return make
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[StubApi]:
+    """An API server that has nothing, until it is told what to answer."""
+    with StubApi(tmp_path) as started:
+        yield started

@@ -29,7 +29,7 @@ from contract.records.record import Artifact, Result
 from contract.records.training import TrainingEnded, TrainRecord
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt
-from operators.launchers.processes import command_line
+from launching.processes.role_processes import command_line
 
 PIPELINE = """
 name: tiny

@@ -17,7 +17,7 @@ from contract.records.data import TransformRecord
 from contract.records.evaluation import EvaluateRecord, Metric, Verdict
 from contract.records.record import Result
 from contract.storage import Attempt
-from operators.launchers.processes import command_line
+from launching.processes.role_processes import command_line
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "single": {},

@@ -23,8 +23,8 @@ import pytest
 
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig
-from operators.job_spec import training_job
-from operators.launchers.processes import under_mpirun
+from launching.job_spec import training_job
+from launching.processes.role_processes import under_mpirun
 
 SEED = 3
 STEPS, EVERY = 60, 5
@@ -89,7 +89,7 @@ class Job:
             job = under_mpirun(job)
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "operators.launchers.processes", job.model_dump_json()],
+            [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

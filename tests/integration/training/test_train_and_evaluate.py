@@ -22,7 +22,7 @@ from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.training import TrainingEnded, TrainRecord
 from contract.storage import Attempt
-from operators.launchers.processes import free_ports
+from launching.processes.role_processes import free_ports
 
 SLOW_MODEL = """
 import pathlib

@@ -1,7 +1,7 @@
 """What a trigger keeps while it is written down in Airflow's database."""
 
 from contract.schema.cluster import ClusterConfig, JobConfig, KubernetesConfig, PodConfig
-from operators.job_spec import JobSpec
+from launching.job_spec import JobSpec
 from operators.triggers import JobTrigger
 
 

@@ -1,0 +1,76 @@
+"""The objects of one job as they are now: one list, then a watch."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from contract.errors import SlipwayError
+from launching.cluster.api import Cluster, ForbiddenError, Manifest
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT_SECONDS = 15.0
+
+
+class Watch:
+    """Keeps `found` up to date while `run` runs, through any silence of the API server."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        labels: Mapping[str, str],
+        resource: str = "pods",
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
+        self.found: dict[str, Manifest] = {}
+        self._cluster, self._labels, self._resource = cluster, labels, resource
+        self._fields = fields
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled.
+
+        Raises:
+            ForbiddenError: If the account may not; anything else passes.
+        """
+        wait = 1.0
+        while True:
+            try:
+                listed = await self._cluster.list(self._resource, self._labels, self._fields)
+                self._replace(listed)
+                wait = 1.0
+                version = listed["metadata"]["resourceVersion"]
+                news = self._cluster.watch(self._resource, self._labels, version, self._fields)
+                async for kind, item in news:
+                    self._take(kind, item)
+            except ForbiddenError:
+                raise
+            except SlipwayError as error:
+                log.warning(
+                    "%s are not seen now; looking again in %g s: %s", self._resource, wait, error
+                )
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    async def changed(self, timeout_seconds: float) -> None:
+        """Wait for the next news, or until the time is up."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout_seconds)
+        self._news.clear()
+
+    def note(self, item: Manifest) -> None:
+        """Take in what the API server has just answered with, unless newer is known."""
+        self.found.setdefault(item["metadata"]["name"], item)
+
+    def _replace(self, listed: Manifest) -> None:
+        self.found = {item["metadata"]["name"]: item for item in listed["items"]}
+        self._news.set()
+
+    def _take(self, kind: str, item: Manifest) -> None:
+        name = item["metadata"]["name"]
+        if kind == "DELETED":
+            self.found.pop(name, None)
+        else:
+            self.found[name] = item
+        self._news.set()

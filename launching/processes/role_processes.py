@@ -1,0 +1,235 @@
+"""A job's roles as processes of this machine: `python -m launching.processes.role_processes SPEC`.
+
+It is itself one command, which `StepProcess` runs in a process group of its own: everything below
+ends with that group. What the roles print comes out prefixed; the exit code is the job's.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from contract.command import StepCommand
+from contract.errors import EXIT_UNEXPECTED, ConfigError
+from contract.layout import RunLayout
+from contract.loader import load_frozen
+from contract.roles import hanging
+from contract.schema.cluster import JobConfig, ProcessJobConfig, Role
+from launching.job_spec import JobSpec, Replica, in_words, job_of, tf_config
+from launching.log_lines import prefixed
+from launching.restarts import End, JobEnd, Restart, decide
+
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's: of one operation; by default all cores
+
+_POLL_SECONDS = 0.05
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+_END_SECONDS = 2.0  # for what is left of a job that is over, or starts again: nothing to save
+
+
+def command_line(
+    command: StepCommand, run: RunLayout, settings: ProcessJobConfig | None = None
+) -> list[str]:
+    """Return what runs a step on this machine: one process, or a job of several.
+
+    Raises:
+        ConfigError: If MPI is asked for and there is none.
+    """
+    if not run.frozen_pipeline.exists():
+        return command.arguments()
+    name = f"{command.pipeline}-{command.step}"
+    job_settings = JobConfig(**settings.model_dump()) if settings else JobConfig()
+    job = job_of(name, command, load_frozen(run), job_settings, sys.executable)
+    if job is not None and job.is_mpi:
+        job = under_mpirun(job)
+    elif job is None or job.is_alone:
+        return command.arguments()
+    return [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()]
+
+
+def under_mpirun(job: JobSpec) -> JobSpec:
+    """One process for the policy: `mpirun`, which starts the ranks and ends them together."""
+    mpirun = shutil.which("mpirun")
+    if mpirun is None:
+        raise ConfigError(
+            ["train.strategy: mpi: no 'mpirun' on PATH; install OpenMPI (apt install openmpi-bin)"]
+        )
+    options = ["--oversubscribe", "--bind-to", "none", "--tag-output"]
+    if os.geteuid() == 0:
+        options.append("--allow-run-as-root")
+    # The ranks leave mpirun's process group, and it leaves ours; so they are made to die in turn.
+    ranks = ["-n", str(job.replicas["worker"]), *_DIE_WITH_PARENT, *job.command]
+    threads = ["-x", f"{THREADS}={threads_each(job)}"]
+    command = (*_DIE_WITH_PARENT, mpirun, *options, *threads, *ranks)
+    return job.model_copy(update={"command": command, "replicas": {"chief": 1}})
+
+
+@dataclass
+class ProcessJob:
+    """The processes of one job."""
+
+    job: JobSpec
+    used: dict[Role, int] = field(default_factory=dict)
+    stop_at: float | None = None  # when whatever still runs is killed, once a signal has come
+    _running: dict[Replica, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    _addresses: dict[Replica, str] = field(default_factory=dict)
+    _ends: list[End] = field(default_factory=list)
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    def run(self) -> JobEnd:
+        """Run until the job is over; nothing of it is left then."""
+        _say("INFO", f"job: {in_words(self.job.replicas)}")
+        try:
+            self._start(tuple(self.job.members()))
+            return self._follow()
+        finally:
+            self._stop(tuple(self._running))
+            for reader in self._readers:
+                reader.join(timeout=_END_SECONDS)
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """Start nothing more and pass the signal on; the chief then saves what it has."""
+        del frame
+        self.stop_at = self.stop_at or time.monotonic() + self.job.settings.grace_seconds
+        for process in self._running.values():
+            for pid in _ranks(process.pid) if self.job.is_mpi else (process.pid,):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+
+    def _follow(self) -> JobEnd:
+        while True:
+            time.sleep(_POLL_SECONDS)
+            self._note_ends()
+            if self.stop_at is not None and (not self._running or time.monotonic() > self.stop_at):
+                return JobEnd(EXIT_UNEXPECTED, "stopped from outside")
+            decision = decide(self.job, self._ends, self.used)
+            if isinstance(decision, JobEnd):
+                return decision
+            if decision is not None and self.stop_at is None:
+                self._restart(decision)
+
+    def _note_ends(self) -> None:
+        for replica, process in list(self._running.items()):
+            if (code := process.poll()) is not None:
+                del self._running[replica]
+                killed = signal.Signals(-code).name if code < 0 else ""
+                self._ends.append(End(replica, code if code >= 0 else 128 - code, killed))
+
+    def _restart(self, restart: Restart) -> None:
+        names = ", ".join(map(str, restart.replicas))
+        wait = f"starting {names} again in {restart.after_seconds:g} s"
+        _say("WARNING", f"job: {restart.reason}; {wait}")
+        self._stop(tuple(r for r in restart.replicas if r in self._running))
+        time.sleep(restart.after_seconds)
+        self.used = dict(restart.used)
+        self._ends = [end for end in self._ends if end.replica not in restart.replicas]
+        if self.stop_at is None:
+            self._start(restart.replicas)
+
+    def _start(self, replicas: tuple[Replica, ...]) -> None:
+        if set(replicas) == set(self.job.members()):
+            ports = free_ports(len(replicas))
+            self._addresses = {r: f"127.0.0.1:{p}" for r, p in zip(replicas, ports, strict=True)}
+        for replica in replicas:
+            process = subprocess.Popen(
+                self.job.command,
+                env=self._environment(replica),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=self.job.is_mpi,
+            )
+            self._running[replica] = process
+            name = "" if self.job.is_alone else str(replica)
+            reader = threading.Thread(target=self._copy, args=(process, name), daemon=True)
+            reader.start()
+            self._readers.append(reader)
+
+    def _environment(self, replica: Replica) -> dict[str, str]:
+        if self.job.is_alone:
+            return dict(os.environ)
+        return {
+            **os.environ,
+            "TF_CONFIG": tf_config(self.job, replica, self._addresses.__getitem__),
+            THREADS: threads_each(self.job),
+        }
+
+    def _copy(self, process: "subprocess.Popen[bytes]", name: str) -> None:
+        """Copy a replica's output; kill who hangs by the chief's words: its end is then noted."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            _write(prefixed(text, name) if name else text)
+            if name == str(self.job.chief) and (hung := hanging(text)):
+                for replica, one in list(self._running.items()):
+                    if str(replica) == hung:
+                        one.kill()
+
+    def _stop(self, replicas: tuple[Replica, ...]) -> None:
+        processes = [self._running.pop(replica) for replica in replicas]
+        for process in processes:
+            process.terminate()
+        until = time.monotonic() + _END_SECONDS
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+            process.kill()
+            process.wait()
+
+
+def threads_each(job: JobSpec) -> str:
+    """Return how many threads TensorFlow may use in each process, unless the user has said it.
+
+    Processes of one machine that compute in step would take its cores from each other. Beside
+    parameter servers only the workers compute.
+    """
+    computing = job.replicas["worker"] if "ps" in job.replicas else sum(job.replicas.values())
+    return os.environ.get(THREADS, str(max(1, len(os.sched_getaffinity(0)) // computing)))
+
+
+def _ranks(mpirun: int) -> list[int]:
+    """Return the processes that `mpirun` has started, else itself.
+
+    It would pass SIGTERM on too, but only after a second, and a second before SIGKILL.
+    """
+    children = Path(f"/proc/{mpirun}/task/{mpirun}/children")
+    found = children.read_text().split() if children.exists() else ()
+    return [int(pid) for pid in found] or [mpirun]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that nobody listens on; all differ."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
+
+
+def _say(level: str, text: str) -> None:
+    _write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {level} {text}")
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")  # one write: lines of several threads do not mix
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the job that the command line describes and exit with its code."""
+    running = ProcessJob(JobSpec.model_validate_json(sys.argv[1]))
+    signal.signal(signal.SIGTERM, running.stop)
+    end = running.run()
+    _say("INFO" if end.is_good else "ERROR", f"job: {end.reason}")
+    sys.exit(end.exit_code)
+
+
+if __name__ == "__main__":
+    main()

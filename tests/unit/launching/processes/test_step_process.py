@@ -1,0 +1,161 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launching.processes.step_process import StepProcess
+
+
+def start(script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0) -> StepProcess:
+    command = [sys.executable, "-c", script]
+    return StepProcess(command, os.environ, folder, folder / lock, grace_seconds)
+
+
+def nothing() -> None:
+    pass
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie that nobody has reaped yet runs no more.
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_lines_arrive_while_the_command_still_runs(tmp_path: Path) -> None:
+    waiting = (
+        "import os, time; print('first', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "print('second')"
+    )
+    process = start(waiting, tmp_path)
+    lines = process.lines(nothing)
+    assert next(lines) == "first"
+    (tmp_path / "go").touch()
+    assert list(lines) == ["second"]
+    assert process.wait() == 0
+
+
+def test_output_to_both_streams_bad_bytes_and_a_missing_last_newline_are_kept(
+    tmp_path: Path,
+) -> None:
+    script = r"import sys; sys.stdout.buffer.write(b'10%\r100%\n\xff'); sys.stdout.flush()"
+    process = start(script, tmp_path)
+    assert list(process.lines(nothing)) == ["100%", "�"]
+    process = start("import sys; print('complaint', file=sys.stderr)", tmp_path)
+    assert list(process.lines(nothing)) == ["complaint"]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(2)", 2),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + 9),
+    ],
+)
+def test_the_exit_code_is_the_commands(script: str, code: int, tmp_path: Path) -> None:
+    process = start(script, tmp_path)
+    list(process.lines(nothing))
+    assert process.wait() == code
+
+
+def test_tick_is_called_while_the_command_is_silent(tmp_path: Path) -> None:
+    ticks: list[float] = []
+    process = start("import time; time.sleep(2.5)", tmp_path)
+    list(process.lines(lambda: ticks.append(time.monotonic())))
+    assert 1 <= len(ticks) <= 3
+
+
+FAMILY = """
+import os, signal, time
+child = os.fork()
+with open(f"pid-{'child' if child == 0 else 'parent'}", "w") as file:
+    file.write(str(os.getpid()))
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+STUBBORN_FAMILY = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FAMILY}"
+
+
+def family(folder: Path) -> list[int]:
+    files = [folder / "pid-child", folder / "pid-parent"]
+    wait_for(lambda: all(f.exists() and f.read_text() for f in files))
+    return [int(f.read_text()) for f in files]
+
+
+def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(tmp_path: Path) -> None:
+    process = start(STUBBORN_FAMILY, tmp_path, grace_seconds=0.2)
+    pids = family(tmp_path)
+    process.stop()
+    wait_for(lambda: not any(map(is_alive, pids)))
+    assert process.wait() != 0
+
+
+@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(5.0, True), (0.1, False)])
+def test_what_a_command_does_on_sigterm_has_the_jobs_grace(
+    tmp_path: Path, grace_seconds: float, is_saved: bool
+) -> None:
+    script = """
+import pathlib, signal, time
+def save(*_):
+    time.sleep(0.5)
+    pathlib.Path("saved").touch()
+    raise SystemExit(1)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("ready").touch()
+time.sleep(600)
+"""
+    process = start(script, tmp_path, grace_seconds=grace_seconds)
+    wait_for((tmp_path / "ready").exists)
+    process.stop()
+    assert process.wait() != 0
+    assert (tmp_path / "saved").exists() == is_saved
+
+
+def test_the_group_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from launching.processes.step_process import StepProcess\n"
+        "folder = Path(sys.argv[1])\n"
+        "StepProcess([sys.executable, '-c', sys.argv[2]], os.environ, folder, folder / 'lock')\n"
+        "time.sleep(600)"
+    )
+    arguments = [sys.executable, "-c", script, str(tmp_path), FAMILY]
+    with subprocess.Popen(arguments, cwd=Path(__file__).parents[3]) as starter:
+        pids = family(tmp_path)
+        starter.send_signal(signal.SIGKILL)
+        wait_for(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_later_process_of_the_same_lock_ends_the_earlier(tmp_path: Path) -> None:
+    earlier = start(FAMILY, tmp_path)
+    pids = family(tmp_path)
+    later = start("print('mine')", tmp_path)
+    assert not any(map(is_alive, pids))
+    assert list(later.lines(nothing)) == ["mine"]
+    assert later.wait() == 0
+    assert earlier.wait() != 0
+
+
+def test_processes_of_different_locks_leave_each_other_alone(tmp_path: Path) -> None:
+    first = start("input_ = __import__('time').sleep(600)", tmp_path, "train.lock")
+    second = start("pass", tmp_path, "evaluate.lock")
+    assert second.wait() == 0
+    assert is_alive(first.pid)
+    first.stop()

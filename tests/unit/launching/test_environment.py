@@ -1,0 +1,104 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from contract.errors import ConfigError
+from contract.loader import PROJECT
+from contract.schema.runtime import RuntimeConfig
+from launching.environment import (
+    artifact_root,
+    component_environment,
+    current_runtime,
+    install_requirements,
+)
+
+MakeWheel = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, make_wheel: MakeWheel) -> Path:
+    """A pipeline folder whose requirements come from a folder of wheels, not from the network."""
+    make_wheel(tmp_path / "wheels", "1.0")
+    folder = tmp_path / "shoes"
+    folder.mkdir()
+    require(folder, "shoelace==1.0")
+    return folder
+
+
+def require(pipeline: Path, *requirements: str) -> None:
+    lines = ["--no-index", f"--find-links {pipeline.parent / 'wheels'}", *requirements]
+    (pipeline / "requirements.txt").write_text("\n".join(lines))
+
+
+def test_a_pipeline_without_requirements_needs_no_environment(tmp_path: Path) -> None:
+    assert install_requirements(tmp_path, tmp_path / "home") is None
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_pipelines_own_package_is_there_for_its_components(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    packages = install_requirements(pipeline, tmp_path / "home")
+    environment = component_environment(os.environ, packages)
+    script = "import shoelace, contract; print(shoelace.VERSION, contract.__file__)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1.0", str(PROJECT / "contract" / "__init__.py")]
+
+
+def test_requirements_are_installed_once_however_many_ask(pipeline: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with ThreadPoolExecutor(4) as pool:
+        places = list(pool.map(lambda _: install_requirements(pipeline, home), range(4)))
+    assert len(set(places)) == 1
+    before = (places[0] / "shoelace.py").stat().st_mtime_ns  # type: ignore[operator]
+    os.utime(places[0], (0, 0))  # type: ignore[arg-type]
+    assert install_requirements(pipeline, home) == places[0]
+    assert (places[0] / "shoelace.py").stat().st_mtime_ns == before  # type: ignore[operator]
+    assert places[0].stat().st_mtime > 0, "its use is not noted"  # type: ignore[union-attr]
+
+
+def test_changed_requirements_make_another_environment(
+    pipeline: Path, tmp_path: Path, make_wheel: MakeWheel
+) -> None:
+    first = install_requirements(pipeline, tmp_path / "home")
+    make_wheel(tmp_path / "wheels", "2.0")
+    require(pipeline, "shoelace==2.0")
+    second = install_requirements(pipeline, tmp_path / "home")
+    assert first != second
+    assert second is not None
+    assert "2.0" in (second / "shoelace.py").read_text()
+
+
+@pytest.mark.parametrize("wrong", ["shoelace==9.9", "numpy==1.0"])
+def test_requirements_that_cannot_be_met_or_break_the_lock_are_the_users_error(
+    wrong: str, pipeline: Path, tmp_path: Path
+) -> None:
+    require(pipeline, wrong)
+    with pytest.raises(ConfigError, match=r"shoes/requirements\.txt: cannot be installed"):
+        install_requirements(pipeline, tmp_path / "home")
+    assert not list((tmp_path / "home" / "environments").glob("*[!k]/*"))  # nothing half there
+
+
+def test_the_project_comes_before_other_paths_and_once() -> None:
+    base = {"PYTHONPATH": os.pathsep.join(["/elsewhere", str(PROJECT)])}
+    found = component_environment(base, Path("/packages"))["PYTHONPATH"].split(os.pathsep)
+    assert found == [str(PROJECT), "/packages", "/elsewhere"]
+
+
+def test_the_artifact_root_is_the_runtimes_or_in_the_state_folder(tmp_path: Path) -> None:
+    home = {"SLIPWAY_HOME": str(tmp_path)}
+    assert artifact_root(RuntimeConfig(), home) == tmp_path / "artifacts"
+    assert artifact_root(RuntimeConfig(root="/data/models"), home) == Path("/data/models")
+
+
+def test_the_local_runtime_is_the_default() -> None:
+    assert current_runtime({}) == current_runtime({"SLIPWAY_RUNTIME": "local"})
+    assert current_runtime({}).max_parallel_components >= 2
