@@ -39,13 +39,14 @@ down: setup ## stop them all
 test: test-unit test-integration test-e2e ## unit, integration and e2e tests
 
 test-unit: setup ## fast and offline
-	@$(BIN)/pytest --numprocesses 2 tests/unit
+	@$(BIN)/pytest --numprocesses 2 --durations-file build/durations/unit.csv tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/integration
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--durations-file build/durations/integration.csv tests/integration
 
 test-e2e: setup ## whole pipelines in real Airflow
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest --durations-file build/durations/e2e.csv tests/e2e
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
 	unit/launching/processes unit/launching/test_restarts.py \
@@ -90,4 +91,4 @@ lock: $(UV) ## make requirements/lock.txt anew from pyproject.toml, keeping what
 	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt
 
 clean: ## remove what `make` and `slipway` made
-	rm -rf .venv .tools .slipway
+	rm -rf .venv .tools .slipway build
