@@ -13,11 +13,13 @@ import pyarrow as pa
 import tensorflow_transform.beam as tft_beam
 from apache_beam.pvalue import AsSingleton, PCollection
 from apache_beam.transforms.combiners import ToList
+from tensorflow_transform import TFTransformOutput
 from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransformFn
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from components.beam_pipelines import running_pipeline
+from components.canonical_files import rewrite_json, rewrite_saved_model
 from components.raw_examples import ID, WEIGHT, label_key, raw_schema
 from components.shards import broken_shard, check_shards
 from components.tfrecord_shards import name_shards
@@ -73,6 +75,7 @@ def transform(config: PipelineConfig, code: Path, data: RawData, output: Path) -
         tft_beam.Context(temp_dir=temporary, passthrough_keys=passthrough_keys(config) | {SPLIT}),
     ):
         written = _run(config, preprocessing_fn, data, output)
+        _rewrite_graph(output / GRAPH)  # here: the vocabularies that it names are still there
     return _gather(config, output, written, data)
 
 
@@ -148,6 +151,14 @@ def feature_tensors(config: PipelineConfig) -> TensorAdapterConfig:
     return TensorAdapterConfig(
         pa.schema(fields), {name: representations[name] for name in config.features}
     )
+
+
+def _rewrite_graph(graph: Path) -> None:
+    """Bring what tf.Transform wrote into canonical form: equal data, equal bytes."""
+    rewrite_saved_model(graph / TFTransformOutput.TRANSFORM_FN_DIR)
+    assets = graph / TFTransformOutput.TRANSFORMED_METADATA_DIR / TFTransformOutput.ASSET_MAP
+    if assets.exists():
+        rewrite_json(assets)
 
 
 def _write_summary(shards: list[Shard], path: Path) -> None:

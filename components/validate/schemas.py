@@ -6,6 +6,7 @@ from pathlib import Path
 from google.protobuf import json_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.canonical_files import proto_as_json
 from components.raw_examples import ID, label_key, raw_schema
 from components.validate.statistics import MOST_COMMON, ColumnStatistics, DataStatistics
 from contract.errors import DataError
@@ -34,8 +35,8 @@ def read_schema(path: Path) -> schema_pb2.Schema | None:
 
 
 def write_schema(schema: schema_pb2.Schema, path: Path) -> None:
-    """Write a schema as JSON, atomically."""
-    write_atomically(path, json_format.MessageToJson(schema, preserving_proto_field_name=True))
+    """Write a schema as JSON, atomically, to the same bytes every time."""
+    write_atomically(path, proto_as_json(schema))
 
 
 def infer_schema(

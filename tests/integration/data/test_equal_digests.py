@@ -1,0 +1,111 @@
+"""Equal inputs, equal digests: whatever process ran a data step, and wherever its root is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from contract.records.record import Result
+
+from .conftest import WORKS, Workshop
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Every kind of full-pass result and every kind of output: they make functions, tables and assets.
+PREPROCESSING = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+def preprocessing_fn(inputs):
+    words = inputs["words"].to_sparse()
+    return {
+        "age": tft.scale_to_z_score(tf.cast(inputs["age"], tf.float32)),
+        "age_bucket": tft.bucketize(inputs["age"], 5),
+        "age_index": tft.compute_and_apply_vocabulary(inputs["age"], vocab_filename="ages"),
+        "job": tft.compute_and_apply_vocabulary(inputs["job"], num_oov_buckets=1),
+        "often": tft.compute_and_apply_vocabulary(inputs["job"], top_k=2, vocab_filename="often"),
+        "tokens": tft.compute_and_apply_vocabulary(words, vocab_filename="words"),
+        "words": tf.strings.length(inputs["words"]),
+    }
+"""
+
+SCRIPT = """
+import sys
+from components.step import run_step
+from components.ingest.__main__ import work as ingest
+from components.transform.__main__ import work as transform
+from components.validate.__main__ import work as validate
+from contract.command import StepCommand
+
+for pipeline in ("digits", "people"):
+    for step, work in {"ingest": ingest, "validate": validate, "transform": transform}.items():
+        run_step(StepCommand(step, pipeline, "r1", sys.argv[1]), work)
+"""
+
+
+def run_in_process(root: Path, seed: int) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(root)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def digests(root: Path, pipeline: str) -> dict[str, str]:
+    folder = root / pipeline / "runs" / "r1"
+    results = [Result.read(folder / step / "result.json") for step in WORKS]
+    return {f"{r.step}/{name}": a.digest for r in results for name, a in r.artifacts.items()}
+
+
+def test_two_processes_publish_the_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.preprocessing = PREPROCESSING
+    workshop.write()
+    roots = [tmp_path / "one", tmp_path / "another" / "place"]
+    processes = [run_in_process(root, seed) for seed, root in enumerate(roots, start=1)]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-2000:]
+    for pipeline in ("digits", "people"):
+        one, other = (digests(root, pipeline) for root in roots)
+        assert one == other
+        assert sorted(one) == [
+            "ingest/examples",
+            "transform/examples",
+            "transform/transform_graph",
+            "validate/schema",
+            "validate/statistics",
+        ]
+
+
+def test_the_next_run_of_the_same_data_has_the_same_digests(workshop: Workshop) -> None:
+    for step in ("ingest", "validate"):
+        first, second = (workshop.run(step, run_id=run_id) for run_id in ("r1", "r2"))
+        assert second.digest == first.digest
+
+
+def test_a_rewritten_graph_loads_and_answers(workshop: Workshop) -> None:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    workshop.preprocessing = PREPROCESSING
+    workshop.run("ingest", "validate", "transform")
+    folder = workshop.layout().step("transform") / "transform_graph"
+    output = tft.TFTransformOutput(str(folder))
+    inputs = {
+        "age": tf.constant([30, 71], tf.int64),
+        "job": tf.constant(["cook", "nobody's"]),
+        "words": tf.ragged.constant([["w1", "w2"], []], tf.string, row_splits_dtype=tf.int64),
+    }
+    answers = output.transform_features_layer()(inputs)
+    vocabulary = output.vocabulary_by_name("ages")
+    expected = [vocabulary.index(b"30"), vocabulary.index(b"71")]
+    assert answers["age_index"].numpy().tolist() == expected
+    assert answers["words"].to_list() == [[2, 2], []]
+    assert answers["job"].numpy()[1] == 3  # three jobs are known; the rest has one bucket
+    assert json.loads((folder / "transformed_metadata" / "asset_map").read_text())["ages"] == "ages"
