@@ -49,7 +49,7 @@ test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest --durations-file build/durations/e2e.csv tests/e2e
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
-	unit/launching/processes unit/launching/test_restarts.py \
+	unit/launching/processes unit/launching/cluster unit/launching/test_restarts.py \
 	integration/training/test_faults.py integration/training/test_feeding.py \
 	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py
 

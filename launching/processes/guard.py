@@ -3,7 +3,7 @@
 `python -I guard.py GRACE_SECONDS COMMAND...`, started as the leader of a process group of its own,
 its standard input a pipe that the starter holds open. When that pipe closes, for whatever reason
 (also `kill -9`), the group gets SIGTERM and, after the grace, SIGKILL. The exit code is the
-command's, or 128 + signal. A forked command is looked after in the same way (`warm_parent`).
+command's, or 128 + signal.
 
 Standard library only: it costs each step some 20 ms.
 """
@@ -22,40 +22,25 @@ _LIFELINE = 0
 def main() -> None:
     """Run the command line's command and exit with its code."""
     grace_seconds, command = float(sys.argv[1]), sys.argv[2:]
-    outlive_sigterm()
+    # A handler, not SIG_IGN: the command would inherit that.
+    signal.signal(signal.SIGTERM, _outlive_the_command)
     # Other descriptors are passed on: one of them is the lock that says that the command lives.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False)
-    code = look_after(child.pid, _LIFELINE, grace_seconds)
-    os._exit(code if code >= 0 else 128 - code)
+    threading.Thread(target=_watch, args=(grace_seconds,), daemon=True).start()
+    code = child.wait()
+    os.killpg(0, signal.SIGTERM)  # what the command left behind
+    sys.exit(code if code >= 0 else 128 - code)
 
 
-def outlive_sigterm() -> None:
-    """Let SIGTERM, which the whole group gets, end the command but not its guard."""
-    # A handler, not SIG_IGN: the command would inherit that.
-    signal.signal(signal.SIGTERM, _do_nothing)
-
-
-def look_after(child: int, lifeline: int, grace_seconds: float) -> int:
-    """Wait for a child of this group's leader and return its exit code, or minus its signal.
-
-    What the child has left running in the group gets SIGTERM. When `lifeline` is closed at its
-    other end, the whole group is ended instead, and this process with it.
-    """
-    threading.Thread(target=_watch, args=(lifeline, grace_seconds), daemon=True).start()
-    _, status = os.waitpid(child, 0)
-    os.killpg(0, signal.SIGTERM)
-    return os.waitstatus_to_exitcode(status)
-
-
-def _watch(lifeline: int, grace_seconds: float) -> None:
-    while os.read(lifeline, 1):
+def _watch(grace_seconds: float) -> None:
+    while os.read(_LIFELINE, 1):
         pass
     os.killpg(0, signal.SIGTERM)
     time.sleep(grace_seconds)
     os.killpg(0, signal.SIGKILL)
 
 
-def _do_nothing(signum: int, frame: FrameType | None) -> None:
+def _outlive_the_command(signum: int, frame: FrameType | None) -> None:
     del signum, frame
 
 

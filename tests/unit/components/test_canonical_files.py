@@ -80,6 +80,32 @@ def test_nodes_keep_their_content_and_follow_what_they_read(tmp_path: Path) -> N
     assert bodies == [["a", "b", "z", "c"]] * 3
 
 
+def numbered_model(folder: Path, first: int) -> Path:
+    """Write a model of two functions, one calling the other, numbered as a process had come to."""
+    names = [f"__inference_scale_{first}", f"__inference_scale_{first + 7}"]
+    graph = graph_pb2.GraphDef()
+    for name in reversed(names):
+        graph.library.function.add().signature.name = name
+    call = graph.node.add(name="call", op="PartitionedCall")
+    call.attr["f"].func.name = names[1]
+    graph.node.add(name="direct", op=names[0])
+    return write_model(folder, graph)
+
+
+def test_functions_are_counted_from_1_wherever_they_are_named(tmp_path: Path) -> None:
+    # 9 and 16: in the order of their numbers, which is not that of their names
+    folders = [numbered_model(tmp_path / str(first), first) for first in (9, 133)]
+    for folder in folders:
+        rewrite_saved_model(folder)
+    one, other = (digest_file(folder / "saved_model.pb") for folder in folders)
+    assert one == other
+    graph = graph_of(folders[0])
+    names = [function.signature.name for function in graph.library.function]
+    assert names == ["__inference_scale_1", "__inference_scale_2"]
+    assert graph.node[0].attr["f"].func.name == names[1]
+    assert graph.node[1].op == names[0]
+
+
 def table_model(folder: Path, vocabulary: Path) -> str:
     """Return what a table that is read from a file is called in a rewritten model."""
     graph = graph_pb2.GraphDef()
