@@ -147,6 +147,7 @@ class Loop:
         self._unread.clear()
         for step, figures in enumerate(read, start=first):
             if not is_forgiven(figures) and (what := _not_finite(figures)):
+                self._writer.wait()  # what is being written is the last good checkpoint
                 raise self._diverged(f"{what} at step {step}", step)
             self._monitor.note(figures)
 

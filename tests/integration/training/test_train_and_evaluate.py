@@ -2,12 +2,14 @@
 
 import json
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from components import checkpoints
 from components.verdicts import read_verdicts
 from contract.errors import (
     ConfigError,
@@ -309,7 +311,14 @@ def test_unjudged_and_best_checkpoints_outlive_the_keep_policy(make_run):
 # --- broken input -------------------------------------------------------------------------------
 
 
-def test_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(make_run):
+def test_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(make_run, monkeypatch):
+    publish = checkpoints.publish
+
+    def publish_on_a_slow_disk(*arguments):
+        time.sleep(1.0)  # the loss is NaN before step 10 is published
+        publish(*arguments)
+
+    monkeypatch.setattr(checkpoints, "publish", publish_on_a_slow_disk)
     made = make_run(model=BREAKING_MODEL.format(last_good=12, rate="nan"))
     # Iterations 0..12 learn at 0.01, so the fourteenth step is the first to apply NaN, and the
     # loss of the fifteenth is the first that is NaN.
