@@ -86,7 +86,10 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
     chief. Only the chief claims the attempt, publishes and tracks.
     """
     logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        stream=sys.stdout,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        force=True,  # tf.Transform's import warns, and so has set up the root logger already
     )
     logging.getLogger("absl").setLevel(logging.WARNING)  # tf.Transform tells each feature's shape
     command = StepCommand.parse(component, sys.argv[1:])

@@ -12,6 +12,7 @@ import pytest
 from contract.roles import hangs
 from contract.schema.cluster import JobConfig
 from launching.job_spec import JobSpec
+from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import under_mpirun
 from launching.processes.step_process import StepProcess
 
@@ -31,10 +32,10 @@ def start(script: str, folder: Path, **changes: Any) -> StepProcess:
     job = JobSpec(**{**given, **changes})
     if job.is_mpi:
         job = under_mpirun(job)
-    command = [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()]
+    command = (sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
-    grace = job.settings.grace_seconds
-    return StepProcess(command, environment, folder, folder / "lock", grace)
+    start = ProcessStart(command, environment, folder, job.settings.grace_seconds)
+    return StepProcess(start, folder / "lock")
 
 
 def run(script: str, folder: Path, **changes: Any) -> tuple[int, str]:
