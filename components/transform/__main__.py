@@ -1,12 +1,18 @@
 """`python -m components.transform`: tf.Transform's full pass over the raw examples."""
 
 from components.step import Outcome, Step, main
-from components.transform.transform import EXAMPLES, GRAPH, RawData, transform
 from contract.records.data import IngestRecord
 
 
 def work(step: Step) -> Outcome:
     """Transform what the run ingested with the user's frozen `preprocessing_fn`."""
+    from components.transform.transform import (  # imports TensorFlow and Beam
+        EXAMPLES,
+        GRAPH,
+        RawData,
+        transform,
+    )
+
     ingested = step.upstream("ingest", IngestRecord)
     folder = step.run.step("ingest")
     shards = {split: [folder / name for name in names] for split, names in ingested.shards.items()}
