@@ -36,17 +36,23 @@ up: setup ## start Airflow, MLflow, Envoy and the serving agent in the backgroun
 down: setup ## stop them all
 	@$(BIN)/slipway down
 
-test: test-unit test-integration test-e2e ## unit, integration and e2e tests
+# Whole pipelines in Airflow wait more than they compute: they run beside the integration tests, so
+# that there is one worker more than cores are needed. Each file has one worker (tests/side_by_side.py).
+FILES := --dist loadfile --no-loadscope-reorder
+
+test: test-unit ## unit tests, then integration and e2e tests side by side
+	@$(BIN)/pytest --numprocesses 3 $(FILES) --durations-file build/durations/whole.csv \
+		tests/e2e tests/integration
 
 test-unit: setup ## fast and offline
 	@$(BIN)/pytest --numprocesses 2 --durations-file build/durations/unit.csv tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--durations-file build/durations/integration.csv tests/integration
+	@$(BIN)/pytest --numprocesses 2 $(FILES) --durations-file build/durations/integration.csv \
+		tests/integration
 
 test-e2e: setup ## whole pipelines in real Airflow
-	@$(BIN)/pytest --durations-file build/durations/e2e.csv tests/e2e
+	@$(BIN)/pytest --numprocesses 2 $(FILES) --durations-file build/durations/e2e.csv tests/e2e
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
 	unit/launching/processes unit/launching/cluster unit/launching/test_restarts.py \

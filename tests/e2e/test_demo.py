@@ -14,6 +14,8 @@ import pytest
 from cli.airflow_api import airflow_password
 from contract.records.stack import Stack
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_SECONDS = 1500  # nine minutes on two idle cores; tests share theirs
 
