@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -36,13 +36,20 @@ up: setup ## start Airflow, MLflow, Envoy and the serving agent in the backgroun
 down: setup ## stop them all
 	@$(BIN)/slipway down
 
-# Whole pipelines in Airflow wait more than they compute: they run beside the integration tests, so
-# that there is one worker more than cores are needed. Each file has one worker (tests/side_by_side.py).
+# Each file has one worker (tests/side_by_side.py). `make test` leaves out what is marked thorough.
 FILES := --dist loadfile --no-loadscope-reorder
+THOROUGH ?= none
 
-test: test-unit ## unit tests, then integration and e2e tests side by side
-	@$(BIN)/pytest --numprocesses 3 $(FILES) --durations-file build/durations/whole.csv \
-		tests/e2e tests/integration
+test: test-unit test-whole ## unit, integration and e2e tests
+
+# Whole pipelines in Airflow wait more than they compute: two cores keep three workers.
+test-whole: setup ## integration and e2e tests side by side
+	@$(BIN)/pytest --numprocesses 3 $(FILES) --thorough $(THOROUGH) \
+		--durations-file build/durations/whole.csv tests/e2e tests/integration
+
+test-thorough: setup ## the slow, exhaustive tests that `make test` leaves out
+	@$(BIN)/pytest --numprocesses 2 -m thorough --durations-file build/durations/thorough.csv \
+		tests/integration
 
 test-unit: setup ## fast and offline
 	@$(BIN)/pytest --numprocesses 2 --durations-file build/durations/unit.csv tests/unit
