@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -60,6 +60,14 @@ test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
 
 test-e2e: setup ## whole pipelines in real Airflow
 	@$(BIN)/pytest --numprocesses 2 $(FILES) --durations-file build/durations/e2e.csv tests/e2e
+
+COVERAGE := $(BIN)/coverage
+
+coverage: setup ## lines that unit and integration tests run, also in their processes; fails below the floor
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) tests/unit tests/integration
+	@$(COVERAGE) combine --quiet
+	@$(COVERAGE) report
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
 	unit/launching/processes unit/launching/cluster unit/launching/test_restarts.py \
