@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.interrupts import terminated_like_interrupted
 from cli.options import JsonOption, NameArgument, SetOption
-from cli.output import data, print_json, say, terminated_like_interrupted
+from cli.output import data, print_json, say
 from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:

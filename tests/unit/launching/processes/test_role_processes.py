@@ -162,6 +162,7 @@ def test_stopping_the_step_leaves_no_role_alive(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
+PATIENT = JobConfig(grace_seconds=30)  # a busy machine takes seconds to end what has ended
 SAVE = """
 import signal
 def save(*_):
@@ -176,7 +177,11 @@ time.sleep(600)
 
 def test_sigterm_gives_the_chief_the_jobs_grace_whoever_ends_before(tmp_path: Path) -> None:
     naming = "is_chief, name = role == 'chief', f'{role}-{index}'\n"
-    process = start(naming + SAVE.format(seconds=1.0, other="lambda *_: sys.exit(1)"), tmp_path)
+    process = start(
+        naming + SAVE.format(seconds=1.0, other="lambda *_: sys.exit(1)"),
+        tmp_path,
+        settings=PATIENT,
+    )
     wait_for(*(tmp_path / f"ready-{name}" for name in ("chief-0", "worker-0", "worker-1")))
     process.stop()
     assert process.wait() == 1
@@ -200,7 +205,9 @@ def test_mpirun_does_not_cut_the_grace_of_its_ranks_short(tmp_path: Path) -> Non
     )
     script = naming + SAVE.format(seconds=2.5, other="lambda *_: None")  # it ends with the chief
     command = (sys.executable, "-c", script)
-    process = start("", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True)
+    process = start(
+        "", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True, settings=PATIENT
+    )
     wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
     process.stop()
     assert process.wait() == 1
