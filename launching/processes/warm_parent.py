@@ -70,8 +70,6 @@ class WarmParent:
             if self.is_ending:
                 return
             importlib.import_module(module)
-            if module.endswith(".__main__"):
-                del sys.modules[module]  # the command's own run of it is its first
             self._serve_pending()
         gc.collect()
         gc.freeze()  # a collection in a child would copy every page that holds an object

@@ -18,9 +18,9 @@ from launching.processes.fork_request import MESSAGE_BYTES, ForkRequest, address
 from launching.processes.process_start import ProcessStart
 from launching.processes.python_command import is_forkable
 
-# What components import: at their start, and then in the middle of their work.
+# The work of each component, which imports TensorFlow, Keras and Beam, and what tracks it.
 PRELOADED = (
-    *(f"components.{component}.__main__" for component in dict.fromkeys(COMPONENT_OF.values())),
+    *(f"components.{name}.{name}" for name in dict.fromkeys(COMPONENT_OF.values())),
     "mlflow",
 )
 

@@ -236,7 +236,7 @@ def test_sixteen_at_once_and_a_hundred_in_a_row_leave_nothing_open(tmp_path: Pat
 
         with ThreadPoolExecutor(16) as pool:
             assert list(pool.map(one, range(16))) == list(range(16))
-        (parent,) = (p for p in psutil.Process().children() if str(socket) in p.cmdline())
+        (parent,) = (p for p in psutil.Process().children() if str(socket) in " ".join(p.cmdline()))
         wait_for(lambda: not parent.children())
         before, own = parent.num_fds(), psutil.Process().num_fds()
         for _ in range(100):
