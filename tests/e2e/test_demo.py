@@ -21,8 +21,6 @@ DEMO_SECONDS = 1500  # nine minutes on two idle cores; tests share theirs
 
 
 def start(temporary: Path) -> "subprocess.Popen[str]":
-    # A shell's background job, and what it starts, would ignore it; a person's demo does not.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "cli.demo"],
         cwd=ROOT,

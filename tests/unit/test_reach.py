@@ -58,6 +58,7 @@ def root(tmp_path: Path) -> Path:
         ("pure", "docs/training.md", False),
         ("pure", "README.md", False),
         ("pure", "tests/unit/test_x.py", False),
+        ("pure", "tests/durations.py", True),  # a plugin
         ("pure", "requirements/lock.txt", True),  # may have any effect
         ("pure", "configs/pipelines/digits/model.py", True),
         ("pure", "Makefile", True),
