@@ -12,6 +12,13 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
+_IS_FORKED = False
+
+
+def is_forked() -> bool:
+    """Tell whether a warm parent has forked this process, so that it has imported what that has."""
+    return _IS_FORKED
+
 
 def is_forkable(command: Sequence[str]) -> bool:
     """Tell whether a fork can run a command: it is this interpreter's, with `-m` or `-c`."""
@@ -38,7 +45,8 @@ def run_forked(command: Sequence[str]) -> NoReturn:
     Standard streams, environment and folder are the caller's to set. Signals get the handlers
     that Python has at its start, and are no longer blocked.
     """
-    code = 1
+    global _IS_FORKED
+    code, _IS_FORKED = 1, True
     try:
         _reset_signals()
         _seed_numpy()

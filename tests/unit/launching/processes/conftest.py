@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from contract.loader import PROJECT
 from launching.processes.warm_start import own_warm_parent
 
 
 @pytest.fixture(scope="session")
-def bare_parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def environment() -> dict[str, str]:
+    """What the processes run in; a warm parent serves only those that have its own."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def bare_parent(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A warm parent that has imported nothing: it listens at once."""
     log = tmp_path_factory.mktemp("warm") / "warm.log"
-    with own_warm_parent(dict(os.environ), log, ("contract.errors",)) as parent:
+    with own_warm_parent(environment, log, ("contract.errors",)) as parent:
         yield parent
 
 

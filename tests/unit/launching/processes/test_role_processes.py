@@ -21,6 +21,15 @@ TASK = "import json, os, sys, time, socket; c = json.loads(os.environ['TF_CONFIG
 TASK += "role, index = c['task']['type'], c['task']['index']\n"
 
 
+parent: Path | None = None
+
+
+@pytest.fixture(autouse=True)
+def _fresh_or_warm(warm_parent: Path | None) -> None:
+    global parent
+    parent = warm_parent
+
+
 def start(script: str, folder: Path, **changes: Any) -> StepProcess:
     given = {
         "name": "j",
@@ -35,7 +44,7 @@ def start(script: str, folder: Path, **changes: Any) -> StepProcess:
     command = (sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     start = ProcessStart(command, environment, folder, job.settings.grace_seconds)
-    return StepProcess(start, folder / "lock")
+    return StepProcess(start, folder / "lock", parent)
 
 
 def run(script: str, folder: Path, **changes: Any) -> tuple[int, str]:
@@ -167,10 +176,12 @@ SAVE = """
 import signal
 def save(*_):
     time.sleep({seconds})
-    open('saved', 'w').write('x')
+    with open('saved', 'w') as file:
+        file.write('x')
     sys.exit(1)
 signal.signal(signal.SIGTERM, save if is_chief else {other})
-open(f'ready-{{name}}', 'w').write('x')
+with open(f'ready-{{name}}', 'w') as file:  # closed by a destructor, it would swallow the exit
+    file.write('x')
 time.sleep(600)
 """
 

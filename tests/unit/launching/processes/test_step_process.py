@@ -22,12 +22,12 @@ class Start(Protocol):
 
 
 @pytest.fixture
-def start(warm_parent: Path | None) -> Start:
+def start(warm_parent: Path | None, environment: dict[str, str]) -> Start:
     def start(
         script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0
     ) -> StepProcess:
         command = (sys.executable, "-c", script)
-        how = ProcessStart(command, dict(os.environ), folder, grace_seconds)
+        how = ProcessStart(command, environment, folder, grace_seconds)
         return StepProcess(how, folder / lock, warm_parent)
 
     return start
@@ -149,7 +149,7 @@ time.sleep(600)
 
 
 def test_the_group_ends_when_its_starter_is_killed(
-    warm_parent: Path | None, tmp_path: Path
+    warm_parent: Path | None, environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = (
         "import os, sys, time; from pathlib import Path\n"
@@ -161,7 +161,7 @@ def test_the_group_ends_when_its_starter_is_killed(
         "time.sleep(600)"
     )
     arguments = [sys.executable, "-c", script, str(tmp_path), FAMILY, str(warm_parent or "")]
-    with subprocess.Popen(arguments, cwd=Path(__file__).parents[3]) as starter:
+    with subprocess.Popen(arguments, env=environment) as starter:
         pids = family(tmp_path)
         starter.send_signal(signal.SIGKILL)
         wait_for(lambda: not any(map(is_alive, pids)))
