@@ -127,7 +127,7 @@ def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(start: Start, tmp_
     assert process.wait() != 0
 
 
-@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(5.0, True), (0.1, False)])
+@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(30.0, True), (0.1, False)])
 def test_what_a_command_does_on_sigterm_has_the_jobs_grace(
     start: Start, tmp_path: Path, grace_seconds: float, is_saved: bool
 ) -> None:
