@@ -126,13 +126,12 @@ def _check_pattern(key: str, pattern: str) -> Finding:
 def _check_columns(key: str, config: PipelineConfig, source: Source) -> Finding:
     """Read the names of the columns, no rows, as `ingest` will."""
     with quietly():
-        from components.csv_files import check_columns
-        from components.ingest.sources import module_of
+        from components.ingest.sources import checked_columns, module_of
         from components.raw_rows import required_columns
     wanted = required_columns(config)
     try:
         for file in module_of(source).files(source):
-            check_columns(file, module_of(source).columns(source, file), wanted)
+            checked_columns(source, file, config)
     except SlipwayError as error:
         return Finding("sources", "error", f"{key}: {error}")
     return Finding("sources", "ok", f"{key}: has the {len(wanted)} columns that the config names")

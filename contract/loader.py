@@ -107,7 +107,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError([f"--set {assignment}: expected KEY=VALUE, as in train.steps=200"])
         try:
-            overrides[key.strip()] = yaml.safe_load(value)
+            overrides[key.strip()] = yaml.load(value, Loader=_StrictLoader)
         except yaml.YAMLError as error:
             message = f"--set {assignment}: not a YAML value: {_in_one_line(error)}"
             raise ConfigError([message]) from error
@@ -183,8 +183,16 @@ else:  # libyaml's, where PyYAML was built with it: eight times as fast
     SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_LISTS_OF_TEXT = frozenset({"classes"})  # keys whose items are text by definition, quoted or not
+
+
 class _StrictLoader(SafeLoader):
-    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing."""
+    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing.
+
+    Keys, and the names of classes, are text as it is written: YAML 1.1 would make truth values of
+    `no` and `on`, numbers of `2020` and `1_000`, and dates of `2020-01-01`.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping of keys that differ."""
@@ -195,13 +203,19 @@ class _StrictLoader(SafeLoader):
                 if first is not key.start_mark:
                     again = f"key '{key.value}' again; it is there on line {first.line + 1}"
                     raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                key.tag = _TEXT_TAG
+                if key.value in _LISTS_OF_TEXT and isinstance(value, yaml.SequenceNode):
+                    for item in value.value:
+                        item.tag = _TEXT_TAG if isinstance(item, yaml.ScalarNode) else item.tag
         made: dict[Any, Any] = super().construct_mapping(node, deep)
         return made
 
 
 def _read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(), Loader=_StrictLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
     except OSError as error:
@@ -265,9 +279,20 @@ def _explain(model: type[BaseModel], problem: ErrorDetails, label: str) -> str:
         return f"{label}: {where}: unknown key{hint}"
     if problem["type"] == "missing":
         return f"{label}: {where}: missing"
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
+        return f"{label}: {where}: {_unquoted(problem['input'])}"
     message = problem["msg"].removeprefix("Value error, ")
     found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
     return f"{label}: {where}: {message}{found}" if where else f"{label}: {message}"
+
+
+def _unquoted(found: bool | int | float) -> str:
+    if not isinstance(found, bool):
+        return f'expected text, found the number {found}; quote it: "{found}"'
+    written = "yes, on or true" if found else "no, off or false"
+    return (
+        f"expected text, found the truth value that YAML makes of an unquoted {written}; quote it"
+    )
 
 
 def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
