@@ -12,7 +12,7 @@ from cli.code_check import check_code
 from cli.findings import Finding
 from cli.output import quietly
 from contract.errors import SlipwayError
-from contract.loader import load_pipeline
+from contract.loader import folder_problems, load_pipeline
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
@@ -24,6 +24,7 @@ LEAST_FREE_BYTES = 1 << 30  # a run without data to speak of still writes models
 
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
     """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
+    yield from (Finding("pipelines", "warning", problem) for problem in folder_problems())
     try:
         config = load_pipeline(folder, overrides)
     except SlipwayError as error:

@@ -8,12 +8,14 @@ from contract.errors import ConfigError, NotFoundError
 from contract.layout import RunLayout
 from contract.loader import (
     find_pipeline,
+    folder_problems,
     freeze_pipeline,
     load_frozen,
     load_pipeline,
     load_runtime,
     parse_overrides,
     pipeline_digest,
+    pipeline_folders,
 )
 from contract.schema.data import CsvSource
 
@@ -69,6 +71,58 @@ def test_a_misspelt_pipeline_is_told_the_nearest(
     assert find_pipeline("houses") == folder
     with pytest.raises(NotFoundError, match="did you mean 'houses'"):
         find_pipeline("house")
+
+
+def make_pipeline(parent: Path, name: str) -> Path:
+    (parent / name).mkdir(parents=True)
+    (parent / name / "pipeline.yaml").write_text(YAML.replace("houses", name))
+    return parent / name
+
+
+def test_a_name_that_two_folders_have_is_refused_with_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_pipeline(tmp_path / "a", "flats"), make_pipeline(tmp_path / "b", "flats")
+    alone = make_pipeline(tmp_path / "b", "barns")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    with pytest.raises(ConfigError, match=f"pipeline 'flats': in {one} and {other}, both of"):
+        find_pipeline("flats")
+    assert find_pipeline("barns") == alone
+    assert "flats" not in pipeline_folders()
+    assert len(folder_problems()) == 1
+
+
+def test_a_folder_named_twice_is_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_pipeline(tmp_path / "a", "flats")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", f"{tmp_path / 'a'}:{tmp_path / 'link'}::")
+    assert find_pipeline("flats") == folder
+    assert folder_problems() == []
+
+
+def test_a_pipeline_elsewhere_replaces_one_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_pipeline(tmp_path, "digits")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", str(tmp_path))
+    assert find_pipeline("digits") == folder
+
+
+def test_folders_that_cannot_hold_pipelines_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = (folder, folder / "nowhere", folder / "pipeline.yaml")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", ":".join(map(str, parents)))
+    with pytest.raises(NotFoundError) as caught:
+        find_pipeline("houses")
+    expected = [
+        f"{folder}: is a pipeline itself; expected its parent, {folder.parent}",
+        f"{folder / 'nowhere'}: no such folder; expected a folder of pipeline folders",
+        f"{folder / 'pipeline.yaml'}: is a file; expected a folder of pipeline folders",
+    ]
+    assert str(caught.value).splitlines()[1:] == [f"SLIPWAY_PIPELINES: {one}" for one in expected]
 
 
 def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
