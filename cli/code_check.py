@@ -70,7 +70,10 @@ def look(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     yield from code
     if all(finding.state == "ok" for finding in code):
         config = load_pipeline(folder, overrides)
-        yield _preprocessing(folder, config)
+        traced = _preprocessing(folder, config)
+        yield traced
+        if traced.state == "ok":
+            yield from _model(folder, config)
         yield from _metric_names(folder, config)
 
 
@@ -102,6 +105,20 @@ def _preprocessing(folder: Path, config: PipelineConfig) -> Finding:
     except SlipwayError as error:
         return Finding("code", "error", str(error))
     return Finding("code", "ok", f"preprocessing_fn takes the {len(specs)} features")
+
+
+def _model(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
+    """Build the user's model on placeholders, twice, and try it, as `transform` will."""
+    from components.model_look import look_at_model
+    from components.transform.preprocessing import load_preprocessing
+
+    try:
+        warnings = look_at_model(config, folder, load_preprocessing(folder))
+    except SlipwayError as error:
+        yield Finding("model", "error", str(error))
+        return
+    yield from (Finding("model", "warning", warning) for warning in warnings)
+    yield Finding("model", "ok", "build_model gives the same model twice, and logits of its heads")
 
 
 def _metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:

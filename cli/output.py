@@ -1,5 +1,6 @@
 """What the terminal shows: data on stdout, everything about the work on stderr."""
 
+import io
 import json
 import os
 import sys
@@ -14,6 +15,10 @@ from rich.markup import escape
 from contract.errors import SlipwayError
 
 FILE_WIDTH = 160  # characters: where no terminal says how wide it is, tables need not be squeezed
+
+for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is shown as \u2713
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 data = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 notes = Console(stderr=True, soft_wrap=True, highlight=False)

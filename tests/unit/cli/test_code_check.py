@@ -16,6 +16,15 @@ CONFIG = {
     "ingest": {"source": {"kind": "sklearn", "dataset": "iris"}},
 }
 
+MODEL = """
+import keras
+
+def build_model(features, hyperparameters):
+    x = keras.layers.Reshape((1,))(features["x"])
+    output = keras.layers.Dense(1, activation={activation!r}, name="last")(x)
+    return keras.Model(inputs=features, outputs=output)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -23,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(CONFIG))
     (folder / "preprocessing.py").write_text("def preprocessing_fn(inputs):\n    return inputs\n")
-    (folder / "model.py").write_text("def build_model(features, hyperparameters): ...")
+    (folder / "model.py").write_text(MODEL.format(activation=None))
     return folder
 
 
@@ -48,7 +57,7 @@ def test_code_that_needs_the_pipelines_own_package_is_found_good(
         model.write("\nimport shoelace\nprint(shoelace.VERSION)\n")
         model.write("import os\nos.write(1, b'as native code prints')\n")
     found = [(f.subject, f.state) for f in check_code(folder, {})]
-    assert found == [("packages", "ok"), *3 * [("code", "ok")], ("metrics", "ok")]
+    assert found == [("packages", "ok"), *3 * [("code", "ok")], ("model", "ok"), ("metrics", "ok")]
 
 
 def test_requirements_that_cannot_be_met_are_an_error(folder: Path) -> None:
@@ -89,3 +98,10 @@ def test_preprocessing_is_tried_on_placeholders(folder: Path) -> None:
     (finding,) = (f for f in check_code(folder, {}) if f.state == "error")
     assert "preprocessing_fn" in finding.message
     assert "nope" in finding.message
+
+
+def test_the_model_is_built_on_placeholders(folder: Path) -> None:
+    (folder / "model.py").write_text(MODEL.format(activation="sigmoid"))
+    (finding,) = (f for f in check_code(folder, {}) if f.state == "error")
+    assert finding.subject == "model"
+    assert "head 'y' ends in a sigmoid (layer 'last'); expected logits" in finding.message
