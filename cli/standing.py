@@ -132,9 +132,21 @@ def _versions_table(standing: Mapping[str, Any]) -> Table:
             _figures(version["metrics"]),
             str(counters["requests"]) if counters else "",
             str(counters["errors"]) if counters else "",
-            "champion" if number == standing["champion"] else "",
+            _role(TrafficPlan.model_validate(standing["plan"]), number),
         )
     return table
+
+
+def _role(plan: TrafficPlan, version: int) -> str:
+    """Return what a version is in the plan, in words; empty for one that is only kept."""
+    if version == plan.champion:
+        return "champion"
+    if (mark := plan.mark_of(version)) is not None:
+        return f"bad: {escape(mark.author or 'somebody')} rolled back from it"
+    trial = plan.canary or plan.shadow
+    if trial is not None and trial.version == version:
+        return "canary" if plan.canary else "shadow"
+    return "on standby" if version in plan.standby else ""
 
 
 def _runs_table(standing: Mapping[str, Any]) -> Table:

@@ -149,7 +149,10 @@ def test_callers_traffic_takes_a_new_version_into_service(
 def test_a_person_steers_the_traffic(machine: Machine, mlflow: MlflowClient) -> None:
     assert machine.steered("rollback", "wine") == 1
     assert aliases(mlflow) == {"champion": "1"}
-    assert machine.steered("promote", "wine", "--version", "2") == 2
+    refused = CliRunner().invoke(app, ("promote", "wine"), env=machine.environment)
+    assert refused.exit_code == 2
+    assert "rolled back from it" in refused.stderr
+    assert machine.steered("promote", "wine", "--version", "2", "--force") == 2
     assert aliases(mlflow) == {"champion": "2"}
     assert machine.steered("teardown", "wine", "--version", "1") == 2
     assert machine.steered("teardown", "wine") is None

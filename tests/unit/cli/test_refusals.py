@@ -27,6 +27,12 @@ def test_without_services_a_command_says_how_to_start_them(command: list[str]) -
     assert "start them with 'slipway up'" in result.stderr
 
 
+def test_force_without_a_version_is_refused() -> None:
+    result = runner.invoke(app, ["promote", "digits", "--force"])
+    assert result.exit_code == 2
+    assert "--force: expected --version too" in result.stderr
+
+
 def test_predict_without_services_says_how_to_start_them(tmp_path: Path) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text("[1]")
