@@ -19,7 +19,7 @@ import numpy as np
 
 from contract.schema.serving import ServeConfig
 from serving.server.messages import RequestError
-from serving.server.runtime import Columns, Outputs
+from serving.server.runtime import Columns, NotFiniteError, Outputs
 
 log = logging.getLogger("slipway")
 
@@ -208,6 +208,8 @@ def _cut(job: Job, max_rows: int) -> list[Job]:
 
     def collect(index: int, outcome: Outcome) -> None:
         nonlocal missing
+        if isinstance(outcome, NotFiniteError):
+            outcome = outcome.moved(starts[index])
         outcomes[index] = outcome
         missing -= 1
         if missing == 0:
@@ -238,8 +240,13 @@ def _is_finite(array: np.ndarray) -> bool:
 
 
 def _checked(outputs: Outputs) -> Outcome:
-    """Return the outputs, or the error that they are: JSON has no NaN."""
-    for name, array in outputs.items():
-        if not _is_finite(array):
-            return ValueError(f"output '{name}' is NaN or infinite for a row")
-    return outputs
+    """Return the outputs, or the error of the first row that has no finite one."""
+    found = [
+        (int(np.isfinite(array).reshape(len(array), -1).all(axis=1).argmin()), name)
+        for name, array in outputs.items()
+        if not _is_finite(array)
+    ]
+    if not found:
+        return outputs
+    row, name = min(found)
+    return NotFiniteError(name, row)

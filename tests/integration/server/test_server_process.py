@@ -141,7 +141,10 @@ def test_variable_length_rows_are_batched_without_being_mixed(
     refused = server.send(path, {"instances": [{"words": ["a"], "scale": 0}]})
     assert (refused[0], "refuses the input" in refused[1]["error"]) == (400, True)
     nan = server.send(path, {"instances": [{"words": ["a"], "scale": -1}]})
-    assert (nan[0], "'value' is NaN" in nan[1]["error"]) == (500, True)
+    assert (nan[0], "instances[0]: the model has no finite 'value'" in nan[1]["error"]) == (
+        400,
+        True,
+    )
 
 
 # --- nothing a caller sends harms it ------------------------------------------------------------
