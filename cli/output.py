@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -54,12 +56,16 @@ def quietly() -> Iterator[None]:
         os.close(kept)
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C's ends the command."""
+
+
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
+        raise Terminated(signal.Signals(number).name)
 
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, interrupt) for number in numbers]
@@ -68,3 +74,17 @@ def terminated_like_interrupted() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def command_name() -> str:
+    """Return how this command was called, so that a printed command works when it is copied."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    if called.name != "slipway":
+        return "slipway"
+    if found is not None and Path(found).absolute() == called.absolute():
+        return called.name
+    try:
+        return str(called.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return shlex.quote(str(called.absolute()))

@@ -158,10 +158,10 @@ def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:
 def in_words(plan: "TrafficPlan") -> str:
     """Return a plan as one line: who answers, and why."""
     arms = [f"{arm.name} version {arm.version} {arm.weight_percent} %" for arm in plan.arms]
-    if plan.shadow is not None:
-        arms.append(f"shadow version {plan.shadow.version} {plan.shadow.percent} %")
+    shadow = plan.shadow
+    copies = f"; {shadow.percent} % is copied to shadow version {shadow.version}" if shadow else ""
     reason = f" by {plan.author}: {plan.reason}" if plan.author else ""
     return (
-        f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'} "
+        f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'}{copies} "
         f"(plan {plan.generation}{escape(reason)})"
     )

@@ -79,7 +79,15 @@ def test_a_scaffolded_pipeline_is_found_good(machine: Machine) -> None:
 
 
 def test_it_runs_as_it_is_into_service(machine: Machine) -> None:
-    ended = machine.slipway("run", "wine", "--local", "--json")
+    packaged = CliRunner().invoke(app, ("run", "wine", "--local"), env=machine.environment)
+    assert packaged.exit_code == 0
+    run_id = machine.slipway("status", "wine", "--json")["runs"][0]["run_id"]
+    assert packaged.stderr.splitlines()[-1] == (
+        "Left out: canary and promotion; version 1 is packaged and not in service. Deploy it: "
+        f"slipway run wine --local --continue {run_id} --deploy"
+    )
+    assert machine.slipway("status", "wine", "--json")["champion"] is None
+    ended = machine.slipway(*("run", "wine", "--local", "--continue", run_id, "--deploy", "--json"))
     assert (ended["outcome"], ended["version"], ended["exit_code"]) == ("promoted", 1, 0)
     assert ended["metrics"]["train"]["parameters"] > 0
     standing = machine.slipway("status", "wine", "--json")
@@ -160,8 +168,16 @@ def test_a_person_steers_the_traffic(machine: Machine, mlflow: MlflowClient) -> 
     assert ([one["version"] for one in standing["versions"]], standing["champion"]) == ([2], None)
 
 
-def test_without_services_a_run_ends_with_its_package(machine: Machine) -> None:
+def test_without_services_a_version_is_packaged_and_not_deployed(machine: Machine) -> None:
     machine.slipway("down")
-    ended = machine.slipway("run", "wine", "--local", "--redeploy", "2", "--json")
+    for words in (("--deploy",), ("--redeploy", "2")):
+        refused = CliRunner().invoke(
+            app, ("run", "wine", "--local", *words), env=machine.environment
+        )
+        assert refused.exit_code == 1
+        assert "start them with 'slipway up'" in refused.stderr
+    ended = machine.slipway("run", "wine", "--local", "--redeploy", "2", "--no-deploy", "--json")
     assert (ended["outcome"], ended["version"]) == ("packaged", 3)
-    assert machine.slipway("status", "wine", "--json")["runs"][0]["outcome"] == "packaged"
+    standing = machine.slipway("status", "wine", "--json")
+    assert standing["runs"][0]["outcome"] == "packaged"
+    assert standing["problem"].startswith("services are down, so nobody answers requests")

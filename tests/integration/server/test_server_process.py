@@ -179,9 +179,7 @@ def test_no_body_makes_the_server_fail(digits_server, body, method):
     connection.request("POST", f"/v1/models/digits:{method}", body)
     answer = connection.getresponse()
     said = json.loads(answer.read())
-    # Numbers of 1e37 are float32, and the model's own sums of them are not.
-    is_overflow = "is NaN or infinite for a row" in str(said)
-    assert answer.status in (200, 400) or is_overflow, said
+    assert answer.status in (200, 400), said
     connection.close()
     assert digits_server.process.poll() is None
 
