@@ -13,6 +13,7 @@ from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord, TrafficPlan
 
 _LOCKS = Path("/proc/locks")
+_LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a word",))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
         return _under_way(run, step, plan)
     if state == "failed":
         return failed(run) or _lost(airflow.failed_tasks.get(run.path.name, ()))
-    return failed(run) or _left(run)
+    # What a person ended has failed, too, by the records of the steps that were asked to end.
+    return _ended_by(run) or failed(run) or packaged(run) or _LEFT
 
 
 def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
@@ -73,14 +75,12 @@ def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
     return Ending(EXIT_UNEXPECTED, "running", (f"'{step}' is running",) if step else ())
 
 
-def _left(run: RunLayout) -> Ending:
-    """Return the ending of a run of which nothing is running and nothing failed."""
+def _ended_by(run: RunLayout) -> Ending | None:
+    """Return the ending of a run that a person or a signal ended at its terminal."""
     try:
         end = EndedBy.read(run.ended_by)
     except NotFoundError:
-        return packaged(run) or Ending(
-            EXIT_UNEXPECTED, "interrupted", ("its process ended without a word",)
-        )
+        return None
     if end.is_person:
         return Ending(EXIT_UNEXPECTED, "ended by a person", (f"{end.who} interrupted it",))
     return Ending(EXIT_UNEXPECTED, "interrupted", (f"by {end.who}",))

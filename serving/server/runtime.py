@@ -52,6 +52,21 @@ class NotFiniteError(RefusedInputError):
         return NotFiniteError(self.output, self.row + rows)
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Tell whether an output has no NaN and no infinity; text has none."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def first_row_not_finite(outputs: Outputs) -> tuple[int, str] | None:
+    """Return the first row with an output that is not finite, and that output's name."""
+    found = [
+        (int(np.isfinite(array).reshape(len(array), -1).all(axis=1).argmin()), name)
+        for name, array in outputs.items()
+        if not is_finite(array)
+    ]
+    return min(found) if found else None
+
+
 def largest_value(columns: Columns, row: int) -> str:
     """Name the number of a row that is furthest from 0, as ` (largest: 'x' = 1e+32)`; or `""`."""
     found: list[tuple[float, str]] = []

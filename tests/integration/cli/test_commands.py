@@ -23,6 +23,14 @@ from contract.layout import STEPS
 from contract.loader import PROJECT
 
 
+LOADING = """
+import json, sys
+import mlflow, pandas
+rows = pandas.read_json(sys.argv[1], dtype=float)
+print(json.dumps(mlflow.pyfunc.load_model("models:/wine@champion").predict(rows)))
+"""
+
+
 @dataclass
 class Machine:
     """A state folder of its own, a folder of pipelines, and the command line."""
@@ -110,6 +118,33 @@ def test_mlflow_has_one_parent_with_a_child_per_step(mlflow: MlflowClient) -> No
     assert "distributions.png" in pictures
     assert children["bless"].data.metrics["grower/accuracy"] > 0.8
     assert aliases(mlflow) == {"champion": "1"}
+    assert parent.info.status == "FINISHED"
+    assert (parent.data.tags["slipway.outcome"], parent.data.tags["slipway.version"]) == (
+        "promoted",
+        "1",
+    )
+    assert parent.data.metrics["grower/accuracy"] > 0.8
+    assert parent.data.metrics["model_size_kib"] > 0
+    assert parent.data.tags["slipway.served_at"].endswith("/v1/models/wine/versions/1")
+    assert "learning_rate" in parent.data.params
+
+
+def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path: Path) -> None:
+    """In a process of its own, as a person at a notebook would."""
+    package = next((machine.folder / "home").glob("**/versions/1/package.json")).parent
+    lines = (package / "examples.jsonl").read_text().splitlines()[:5]
+    rows = tmp_path / "rows.json"
+    rows.write_text(f"[{','.join(lines)}]")
+    answer = machine.slipway("predict", "wine", "--file", str(rows), "--json")
+    served = [list(one["grower"]["scores"].values()) for one in answer["predictions"]]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": machine.stack["tracking_uri"]}
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOADING, str(rows)],
+        **{"cwd": PROJECT, "env": environment, "text": True, "check": True},
+        capture_output=True,
+    )
+    found = json.loads(loaded.stdout.splitlines()[-1])
+    assert [pytest.approx(row, abs=1e-6) for row in found] == served
 
 
 def test_it_answers_rows_files_and_callers(machine: Machine, tmp_path: Path) -> None:
