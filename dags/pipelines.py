@@ -44,9 +44,10 @@ BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 
 def pipeline_dag(config: PipelineConfig) -> DAG:
     """Build the DAG of one pipeline."""
+    root = str(artifact_root(RUNTIME))
     common = {
-        "pipeline": PipelineRef(config.name, str(artifact_root(RUNTIME)), config.notify),
-        "on_failure_callback": FailureNotice(config.notify),
+        "pipeline": PipelineRef(config.name, root, config.notify),
+        "on_failure_callback": FailureNotice(config.notify, root),
     }
 
     def task(name: str, **more: Any) -> Any:

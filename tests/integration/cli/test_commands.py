@@ -22,7 +22,6 @@ from cli.main import app
 from contract.layout import STEPS
 from contract.loader import PROJECT
 
-
 LOADING = """
 import json, sys
 import mlflow, pandas
