@@ -10,6 +10,7 @@ from cli.airflow_api import AirflowClient
 from cli.board import RUNNING, WAITING, Board
 from cli.logs import TAIL_LINES
 from cli.outcome import Ending, ending_of
+from cli.outcome import failed as failed_first
 from cli.progress import note_of, summary_of
 from contract.errors import (
     EXIT_DONE,
@@ -147,6 +148,9 @@ class Follower:
         if not failed:
             return Ending(EXIT_UNEXPECTED, "failed", ("the run was ended by somebody",))
         first = min(failed, key=lambda i: i["end_date"] or "")
+        if (recorded := failed_first(run)) is not None:  # as `status` names it
+            steps = {short_name(i["task_id"]): i for i in failed}
+            first = steps.get(recorded.failed_step, first)
         log = self._airflow.log(first)
         return Ending(
             _exit_code(log),

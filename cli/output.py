@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from contract.errors import SlipwayError
 
+_NVIDIA = Path("/dev/nvidiactl")
 FILE_WIDTH = 160  # characters: where no terminal says how wide it is, tables need not be squeezed
 
 data = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
@@ -43,8 +44,13 @@ def complain(error: SlipwayError) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported."""
+    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported.
+
+    Where there is no GPU TensorFlow is told so: it looks for one later, and complains of CUDA.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not _NVIDIA.exists():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     sys.stderr.flush()
     kept = os.dup(2)
     try:

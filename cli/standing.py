@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.outcome import read_result
+from cli.progress import number
 from cli.run_states import Airflow, ask_airflow, state_of
 from cli.services import artifact_root, open_agent, read_stack
 from cli.traffic import in_words
@@ -186,7 +187,7 @@ def _table(*columns: str) -> Table:
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
 def _time(moment: datetime | str | None) -> str:
