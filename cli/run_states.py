@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.airflow_api import ENDED_NOTE, AirflowClient
 from cli.outcome import Ending, ending_of, failed, packaged, read_result
 from contract.errors import EXIT_UNEXPECTED, NotFoundError, SlipwayError
 from contract.layout import STEPS, RunLayout, run_folder
@@ -23,6 +24,7 @@ class Airflow:
     states: Mapping[str, str] = field(default_factory=dict)
     run_ids: Mapping[str, str] = field(default_factory=dict)
     failed_tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -30,8 +32,6 @@ def ask_airflow(stack: Stack | None, pipeline: str, most_runs: int) -> Airflow:
     """Return what Airflow says of the latest runs; nothing where there is none, or no answer."""
     if stack is None or not stack.airflow_url:
         return Airflow()
-    from cli.airflow_api import AirflowClient
-
     try:
         with AirflowClient.of(stack) as airflow:
             runs = airflow.runs(pipeline, most_runs)
@@ -44,7 +44,8 @@ def ask_airflow(stack: Stack | None, pipeline: str, most_runs: int) -> Airflow:
     except SlipwayError as error:
         return Airflow(problem=str(error))
     ids = {run_folder(run["dag_run_id"]): str(run["dag_run_id"]) for run in runs}
-    return Airflow({run_folder(r["dag_run_id"]): str(r["state"]) for r in runs}, ids, tasks)
+    notes = {run_folder(run["dag_run_id"]): run.get("note") or "" for run in runs}
+    return Airflow({run_folder(r["dag_run_id"]): str(r["state"]) for r in runs}, ids, tasks, notes)
 
 
 def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
@@ -56,6 +57,11 @@ def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
         return Ending(EXIT_UNEXPECTED, "queued", (_what_it_waits_for(airflow),))
     if (step := _step_under_way(run)) is not None or state == "running":
         return _under_way(run, step, plan)
+    note = airflow.notes.get(run.path.name, "")
+    if state == "failed" and note.startswith(ENDED_NOTE):
+        return Ending(
+            EXIT_UNEXPECTED, "ended by a person", (note.removeprefix(ENDED_NOTE).strip(),)
+        )
     if state == "failed":
         return failed(run) or _lost(airflow.failed_tasks.get(run.path.name, ()))
     # What a person ended has failed, too, by the records of the steps that were asked to end.

@@ -149,6 +149,31 @@ def status(
         data.print(part)
 
 
+def cancel(
+    name: NameArgument,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, from 'status'.")],
+) -> None:
+    """End a run in Airflow; what it has made stays, and traffic of a trial goes back to stable.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway cancel digits cli-20260131T120000-1f4c[/]
+    """
+    from cli.airflow_api import ENDED_NOTE, AirflowClient
+    from cli.services import require_stack
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    if run_id.startswith("local-"):
+        raise UserError(f"{run_id}: a local run ends with Ctrl-C in the terminal where it runs")
+    with AirflowClient.of(require_stack()) as airflow:
+        state = airflow.run(name, run_id)["state"]
+        if state in ("success", "failed"):
+            raise UserError(f"{name}: run {run_id} has ended already ({state})")
+        airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, 'slipway cancel')")
+    say(f"Ended run [bold]{escape(run_id)}[/]; it was {state}.")
+
+
 def new_run_id(origin: str) -> str:
     """Return a run id nobody has: origin, time (UTC), chance."""
     return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"

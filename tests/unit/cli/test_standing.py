@@ -166,6 +166,10 @@ def test_a_run_that_airflow_has_queued_says_what_it_waits_for(layout: PipelineLa
 def test_a_run_that_somebody_ended_in_airflow_has_not_failed(begun: RunLayout) -> None:
     ended = Airflow({"r1": "failed"}, {"r1": "r1"}, {"r1": ()})
     assert outcome(ended) == ("ended by a person", "marked as failed in Airflow")
+    told = Airflow(
+        {"r1": "failed"}, {"r1": "r1"}, {"r1": ("train",)}, {"r1": "**ended by a person** (ada)"}
+    )
+    assert outcome(told) == ("ended by a person", "(ada)")
     lost = Airflow({"r1": "failed"}, {"r1": "r1"}, {"r1": ("train",)})
     assert outcome(lost)[0] == "failed"
 
