@@ -26,6 +26,7 @@ $(UV):
 	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/lock.txt
 	@$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
 	@touch $@
+	@echo "Installed. Call it as $(BIN)/slipway, or first: export PATH=$(CURDIR)/$(BIN):\$$PATH"
 
 demo: setup ## three acts on real data: first run, canary and promotion, roll-back
 	@$(BIN)/python -m cli.demo

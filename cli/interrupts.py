@@ -10,7 +10,12 @@ from queue import SimpleQueue
 from types import FrameType
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
+_OVER = 0  # no signal's number
 AGAIN_SECONDS = 0.05  # longer than destructors run
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C's ends the command; its text is the signal's name."""
 
 
 @contextmanager
@@ -31,17 +36,17 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt
+    raise Terminated(signal.Signals(number).name)
 
 
 @contextmanager
 def _raised_again() -> Iterator[None]:
-    lost: SimpleQueue[bool] = SimpleQueue()  # may be put into at any point, also by a destructor
+    lost: SimpleQueue[int] = SimpleQueue()  # may be put into at any point, also by a destructor
     before = sys.unraisablehook
 
     def note(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            lost.put(True)
+            lost.put(_number_of(dropped.exc_value))
         else:
             before(dropped)
 
@@ -52,12 +57,16 @@ def _raised_again() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
-        lost.put(False)
+        lost.put(_OVER)
         sender.join()
 
 
-def _send_again(lost: "SimpleQueue[bool]", thread: int) -> None:
-    while lost.get():
+def _number_of(dropped: BaseException | None) -> int:
+    return signal.Signals[str(dropped)] if isinstance(dropped, Terminated) else signal.SIGINT
+
+
+def _send_again(lost: "SimpleQueue[int]", thread: int) -> None:
+    while number := lost.get():
         time.sleep(AGAIN_SECONDS)
         if lost.empty():  # else the block is over, or another one is on its way
-            signal.pthread_kill(thread, signal.SIGTERM)
+            signal.pthread_kill(thread, number)

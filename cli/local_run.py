@@ -1,5 +1,6 @@
 """A run without Airflow: the same component processes in the same order, for a fast loop."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from statistics import median
 
 from cli.board import RUNNING, Board
 from cli.outcome import Ending, ending_of, failure, packaged, refusal_of
+from cli.outcome import failed as failed_first
 from cli.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
@@ -38,6 +40,7 @@ REDEPLOY_STAGES = STAGES[STAGES.index(("package",)) :]
 DEPLOYING = frozenset({"canary", "promote"})
 JUDGING = frozenset({"bless", "canary"})  # their results may end the run
 POLL_SECONDS = 0.2
+_NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
 SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
 
 
@@ -55,7 +58,8 @@ class _RunningStep:
             for line in self.process.lines(tick=lambda: None):
                 file.write(line + "\n")
                 file.flush()
-                self.message = line.partition(" INFO ")[2] or self.message
+                told = line.partition(" INFO ")[2]
+                self.message = self.message if _NO_NEWS.search(told) else told or self.message
         self.exit_code = self.process.wait()
 
 
@@ -132,7 +136,10 @@ class LocalRun:
             board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
         if not failed:
             return None
-        return failure(failed[0], running[failed[0]].exit_code or 0, self._log(failed[0]))
+        # The records know which failed first, and `status` names that one, too.
+        recorded = failed_first(self.layout)
+        first = recorded.failed_step if recorded and recorded.failed_step in failed else failed[0]
+        return failure(first, running[first].exit_code or 0, self._log(first))
 
     def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
         if running.exit_code == 0 and self.layout.result(step).exists():

@@ -34,8 +34,14 @@ class ServeConfig(Section):
     batch_timeout_micros: Annotated[int, Field(ge=0)] = 0
     max_enqueued_batches: Count = Field(64, description="Beyond this a request gets 503.")
     num_batch_threads: Count = 1
-    max_body_mb: Annotated[float, Field(gt=0.0)] = 16.0
+    max_body_mb: Annotated[float, Field(gt=0.0)] = Field(
+        16.0, description="Of a request, also after a gzip body is inflated."
+    )
     drain_seconds: Seconds = 20.0
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
+        (),
+        description="Web pages that may call: origins as 'https://app.example.org', or '*'.",
+    )
     prediction_log_ratio: Ratio = Field(
         1.0, description="Share of requests whose answer is logged."
     )

@@ -58,10 +58,16 @@ def _refusal_without(token: str) -> list[Document]:
         "invert_match": True,
         "treat_missing_header_as_empty": True,
     }
+    # Browsers ask with OPTIONS, and without a token, what a page may send.
+    not_options = {
+        "name": ":method",
+        "string_match": {"exact": "OPTIONS"},
+        "invert_match": True,
+    }
     challenge = {"header": {"key": "www-authenticate", "value": "Bearer"}}
     return [
         {
-            "match": {"prefix": "/", "headers": [header]},
+            "match": {"prefix": "/", "headers": [header, not_options]},
             **_answer(401, "expected the header 'Authorization: Bearer <token>'"),
             "response_headers_to_add": [challenge],
         }
@@ -80,9 +86,41 @@ def _pipeline_routes(traffic: PipelineTraffic, action: Document) -> list[Documen
     unknown = _answer(404, f"pipeline '{plan.pipeline}': this version does not run")
     return [
         *direct,
+        *_label_routes(traffic, prefix, action),
         {"match": {"prefix": f"{prefix}/versions/"}, **unknown},
         *_weighted_routes(plan, _below(prefix), action),
     ]
+
+
+def _label_routes(traffic: PipelineTraffic, prefix: str, action: Document) -> list[Document]:
+    """Route each label to the version that has it now; a server knows its number only."""
+    routes = []
+    labels = _labels(traffic)
+    for label, version in labels.items():
+        path = f"{prefix}/labels/{label}"
+        rewrite = {
+            "pattern": {"regex": f"^{path}"},
+            "substitution": f"{prefix}/versions/{version}",
+        }
+        cluster = cluster_name(traffic.plan.pipeline, version)
+        route = {"cluster": cluster, "regex_rewrite": rewrite, **action}
+        routes.append({"match": _below(path), "route": route})
+    known = ", ".join(labels) or "none"
+    unknown = f"pipeline '{traffic.plan.pipeline}': no version has this label now (labels: {known})"
+    return [*routes, {"match": {"prefix": f"{prefix}/labels/"}, **_answer(404, unknown)}]
+
+
+def _labels(traffic: PipelineTraffic) -> dict[str, int]:
+    """Return the version of each label: TensorFlow Serving's usual two, and the registry's."""
+    plan = traffic.plan
+    trial = plan.canary or plan.shadow
+    versions = {
+        "stable": plan.champion,
+        "champion": plan.champion,
+        "canary": plan.canary.version if plan.canary else None,
+        "challenger": trial.version if trial else None,
+    }
+    return {name: v for name, v in versions.items() if v is not None and v in traffic.endpoints}
 
 
 def _weighted_routes(plan: TrafficPlan, match: Document, action: Document) -> list[Document]:

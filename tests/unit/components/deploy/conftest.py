@@ -72,7 +72,7 @@ class World:
         return self.behaviours.setdefault(version, Behaviour())
 
     def put(self, plan: TrafficPlan) -> TrafficPlan:
-        self.plan = plan.model_copy(update={"generation": plan.generation + 1})
+        self.plan = plan.stored_after(self.plan, self.time.clock().now())
         self.plans.append(self.plan)
         return self.plan
 
@@ -235,6 +235,11 @@ def a_package(
     )
     manifest.write(folder / "package.json")
     return manifest
+
+
+@pytest.fixture
+def make_package() -> Callable[..., PackageManifest]:
+    return a_package
 
 
 MakeDeployment = Callable[..., Deployment]

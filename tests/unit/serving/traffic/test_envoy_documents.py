@@ -67,6 +67,27 @@ def test_paths_go_where_they_should() -> None:
         assert first_match(found, path)["direct_response"]["status"] == 404
 
 
+def test_a_label_goes_to_the_version_that_has_it_and_is_rewritten_to_its_number() -> None:
+    found = of([PipelineTraffic(PLAN, ENDPOINTS)])
+    for label, version in {"stable": 1, "champion": 1, "canary": 2, "challenger": 2}.items():
+        for rest in ("", ":predict", "/metadata"):
+            path = f"/v1/models/digits/labels/{label}{rest}"
+            route = first_match(found, path)["route"]
+            assert route["cluster"] == f"digits/{version}"
+            rewrite = route["regex_rewrite"]
+            rewritten = re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path)
+            assert rewritten == f"/v1/models/digits/versions/{version}{rest}"
+
+
+def test_a_label_that_no_version_has_is_said_with_those_there_are() -> None:
+    alone = PLAN.model_copy(update={"arms": PLAN.arms[:1], "shadow": None})
+    found = of([PipelineTraffic(alone, ENDPOINTS)])
+    for label in ("canary", "challenger", "stable2", "x"):
+        answer = first_match(found, f"/v1/models/digits/labels/{label}:predict")["direct_response"]
+        assert answer["status"] == 404
+        assert "(labels: stable, champion)" in answer["body"]["inline_string"]
+
+
 def test_a_pipeline_with_nothing_in_service_says_so() -> None:
     empty = PipelineTraffic(TrafficPlan(pipeline="digits"))
     assert first_match(of([empty]), "/v1/models/digits:predict")["direct_response"]["status"] == 503
@@ -78,6 +99,8 @@ def test_the_token_is_asked_before_anything_else() -> None:
     assert refusal["direct_response"]["status"] == 401
     assert refusal["match"]["prefix"] == "/"
     assert refusal["match"]["headers"][0]["string_match"] == {"exact": "Bearer open sesame"}
+    method = {"name": ":method", "string_match": {"exact": "OPTIONS"}, "invert_match": True}
+    assert refusal["match"]["headers"][1] == method, "browsers ask with OPTIONS and no token"
     assert all("direct_response" not in route for route in of([])[:-1])
 
 
