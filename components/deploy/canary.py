@@ -10,7 +10,7 @@ from components.deploy.accounts import ALPHA_SHARES, Phase, after, bound, stakes
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
-from components.deploy.evidence import growth
+from components.deploy.evidence import Counts, growth
 from components.deploy.judge import Judgement, Terms, judge
 from components.deploy.ladder import Traffic, outlook
 from components.deploy.plans import (
@@ -135,8 +135,8 @@ class Canary:
     def _traffic_in_shadow(self) -> Traffic | None:
         for step in self.state.ladder:
             if step.seconds:
-                ratio = step.stable_errors / max(step.stable_requests, 1)
-                return Traffic(step.stable_requests / step.seconds, ratio)
+                seen = Counts(step.stable_requests, step.stable_errors, step.stable_client_errors)
+                return _traffic(seen, step.seconds)
         return None
 
     def _survey(self) -> Traffic:
@@ -147,7 +147,7 @@ class Canary:
         now = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
         seen = growth(before, now)
         self._save(spent_seconds=self.state.spent_seconds + seconds)
-        return Traffic(seen.requests / seconds if seconds else math.inf, seen.error_ratio)
+        return _traffic(seen, seconds)
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -324,6 +324,11 @@ class Canary:
             eta,
             problems,
         )
+
+
+def _traffic(stable: Counts, seconds: float) -> Traffic:
+    rate = stable.requests / seconds if seconds else math.inf
+    return Traffic(rate, stable.error_ratio, stable.client_error_ratio)
 
 
 def _step(

@@ -19,6 +19,7 @@ surely above the refused ratio. What is not measured is never a pass; without tr
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.deploy.accounts import Accounts, Phase, bound, too_slow_ms
 from components.deploy.evidence import Counts
@@ -33,8 +34,7 @@ from contract.records.traffic import Decision
 from contract.schema.serving import DeployConfig
 
 _SLOW = Limits(allowed=0.05, refused=0.10)
-# Of beta: Wald's test, stable's confidence sequence, the evidence below it. They add up to 1.
-_BY_LIMITS, _OF_STABLE, _BY_MARGIN = 0.8, 0.1, 0.1
+_OF_STABLE = 0.1  # of beta, where a bound on stable's figure is taken
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,26 @@ class Consent:
     test: str
     words: str
     missing: int = 0
+
+
+class Sample(NamedTuple):
+    """How many of a version's requests were bad."""
+
+    bad: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How `beta` is divided: Wald's test, stable's confidence sequence, the evidence below it."""
+
+    by_limits: float
+    of_stable: float
+    by_margin: float
+
+
+# Errors are rare, mostly; client errors are what callers make of it.
+_OF_ERRORS, _OF_CLIENT_ERRORS = Parts(0.8, 0.1, 0.1), Parts(0.34, 0.33, 0.33)
 
 
 @dataclass(frozen=True)
@@ -116,8 +136,9 @@ def _errors(phase: Phase, config: DeployConfig) -> Consent:
     if _is_surely_above(stable, config.refused_error_ratio, config):
         return Consent("errors", f"{words}, stable itself fails: nobody passes meanwhile", 1)
     limits = Limits(config.allowed_error_ratio, config.refused_error_ratio)
-    sample = (canary.errors + canary.active, canary.requests + canary.active)
-    missing = _missing(sample, (stable.errors, stable.requests), limits, config.beta)
+    sample = Sample(canary.errors + canary.active, canary.requests + canary.active)
+    beside = Sample(stable.errors, stable.requests)
+    missing = _missing(sample, beside, limits, _OF_ERRORS, config.beta)
     return Consent("errors", words, missing)
 
 
@@ -128,29 +149,38 @@ def _client_errors(phase: Phase, config: DeployConfig) -> Consent:
         f"stable {stable.client_error_ratio:.1%})"
     )
     most = min(1.0, config.allowed_error_ratio + config.client_error_margin_ratio)
-    sample, beside = (
-        (canary.client_errors, canary.requests),
-        (stable.client_errors, stable.requests),
-    )
     limits = Limits(config.allowed_error_ratio, most)
-    return Consent("client errors", words, _missing(sample, beside, limits, config.beta))
+    sample = Sample(canary.client_errors, canary.requests)
+    beside = Sample(stable.client_errors, stable.requests)
+    missing = _missing(sample, beside, limits, _OF_CLIENT_ERRORS, config.beta)
+    return Consent("client errors", words, missing)
 
 
-def _missing(sample: tuple[int, int], stable: tuple[int, int], limits: Limits, beta: float) -> int:
+def _missing(sample: Sample, stable: Sample, limits: Limits, parts: Parts, beta: float) -> int:
     """Return how many more clean requests are needed; 0 if the sample passes.
 
     A canary is bad that is above the refused ratio and above stable's plus the gap of the limits;
     to exclude one of both will do.
     """
-    accept_at = math.log(_BY_LIMITS * beta)
+    accept_at = math.log(parts.by_limits * beta)
     against = log_likelihood_ratio(*sample, limits)
     if against <= accept_at:
         return 0
-    if sample[0] and stable[0]:
-        most = surely_above(*stable, _OF_STABLE * beta) + limits.refused - limits.allowed
-        if log_evidence_below(*sample, most) >= -math.log(_BY_MARGIN * beta):
-            return 0
+    margin = limits.refused - limits.allowed
+    if stable.bad and _is_below_stable(sample, stable, margin, parts, beta):
+        return 0
     return math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, limits))
+
+
+def _is_below_stable(
+    sample: Sample, stable: Sample, margin: float, parts: Parts, beta: float
+) -> bool:
+    """Tell whether a canary is surely less than a margin above what stable surely has."""
+    enough = -math.log(parts.by_margin * beta)
+    if log_evidence_below(*sample, stable.bad / stable.total + margin) < enough:
+        return False  # saves the search: stable surely has no more than was counted
+    surely = surely_above(*stable, parts.of_stable * beta)
+    return log_evidence_below(*sample, surely + margin) >= enough
 
 
 def _latency(phase: Phase, config: DeployConfig) -> Consent:

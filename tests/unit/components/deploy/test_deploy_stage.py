@@ -106,7 +106,8 @@ def test_without_traffic_it_is_inconclusive_and_the_champion_stays(served, make_
 
 def test_too_little_traffic_on_a_rung_is_inconclusive(served, make_deployment):
     served.requests_per_second = 100.0
-    record, _ = deploy(make_deployment(timeout_seconds=20.0, shadow_requests=0))
+    whole = {"ladder": "all", "timeout_seconds": 20.0, "shadow_requests": 0}
+    record, _ = deploy(make_deployment(**whole))
     assert record.outcome == "inconclusive"
     assert 0 < record.canary_requests < 50
     assert weights(served.plan) == {1: 100}

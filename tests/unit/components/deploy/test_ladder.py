@@ -35,10 +35,11 @@ def test_the_last_two_rungs_are_never_left_out():
 
 
 def test_what_cannot_end_in_time_says_how_much_time_it_needs():
-    found = outlook(CONFIG, Traffic(0.2), 3540.0)
+    found = outlook(CONFIG, Traffic(0.5), 3540.0)
     assert not found.is_possible
-    assert found.skipped == 0
-    assert "deploy.timeout_seconds needs" in found.words
+    assert found.skipped == 3  # it may do
+    assert "so expect 'inconclusive': deploy.timeout_seconds needs" in found.words
+    assert outlook(CONFIG, Traffic(0.01), 3540.0).skipped == 0
     assert "more traffic" in outlook(CONFIG, Traffic(0.0), 3540.0).words
 
 
