@@ -22,7 +22,7 @@ from scipy import special
 BETS = (2.0, 5.0, 25.0)
 EVENLY = (1 / 3, 1 / 3, 1 / 3)
 # What the default limits on errors call bad is five times what they allow.
-MOSTLY_FIVEFOLD = (0.15, 0.70, 0.15)
+MOSTLY_FIVEFOLD = (0.1, 0.8, 0.1)
 _MOST_CAPITAL = 1e12  # beyond any bound; keeps a product finite
 # Wald's ratio needs hypotheses strictly inside (0, 1). "No error is allowed" becomes one in a
 # million, at which a single error against a refused ratio of 5 % weighs 10.8: it decides alone.

@@ -18,7 +18,7 @@ RUNG = Terms(CONFIG)
 SHADOW = Terms(CONFIG, is_shadow=True, disagreement_limit=0.1)
 BOUNDS_MS = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0)
 QUICK = (0, 900, 990, 1000, 1000, 1000, 1000, 1000)  # of a thousand; p95 is 7.8 ms
-FIRST_STAKE = 0.6
+FIRST_STAKE = 0.7
 
 
 def counts(requests: int, errors: int = 0, shape: tuple[int, ...] = QUICK, **more: float) -> Counts:
@@ -193,7 +193,7 @@ def walk(stable_ratio: float, ratio: float, seed: int, burst: int = 1, rate: int
 
 
 def test_10_bursts_of_20_errors_on_either_arm_are_blocks():
-    # at most alpha x 0.65 x 0.6 = 0.4 % of 200; counted one by one a third of them would go
+    # at most alpha x 0.58 x 0.7 = 0.4 % of 200; counted one by one a third of them would go
     assert rolled_back(0.01, 0.01, trials=200, burst=20) <= 4
 
 
@@ -231,7 +231,7 @@ def test_the_evidence_decides_in_figures_and_words():
     judgement = judged(counts(83, 9))
     assert judgement.decision == "fail"
     assert "errors decided, evidence" in judgement.reason
-    assert "from 154 on it is rolled back" in judgement.reason  # 1 / (0.01 x 0.65)
+    assert "from 172 on it is rolled back" in judgement.reason  # 1 / (0.01 x 0.58)
 
 
 def test_three_ms_against_one_is_no_reason_to_roll_back():

@@ -69,8 +69,8 @@ def test_a_bet_on_one_event_is_walds_ratio():
     (_, on_canary, _), (_, on_stable, _) = (
         after_arms(before, bad, (100, 300)) for bad in ((1, 0), (0, 1))
     )
-    assert on_canary == pytest.approx(0.7 * (5 / 8) / (1 / 4))
-    assert on_stable == pytest.approx(0.7 * 0.5)
+    assert on_canary == pytest.approx(0.8 * (5 / 8) / (1 / 4))
+    assert on_stable == pytest.approx(0.8 * 0.5)
 
 
 def test_a_burst_gains_no_more_than_one_event_could():
