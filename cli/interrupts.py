@@ -1,13 +1,15 @@
 """Ctrl-C, SIGTERM and SIGHUP end a block of work in one way, and none of them is lost."""
 
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
+from typing import Any
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 0.05  # longer than destructors run
@@ -28,6 +30,38 @@ def terminated_like_interrupted() -> Iterator[None]:
     finally:
         for number, handler in zip(NUMBERS, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Hold interrupts back until the block is left: so that no process starts and is not known."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        came.append(number)
+
+    numbers = [n for n in (signal.SIGINT, *NUMBERS) if callable(signal.getsignal(n))]
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def run_interruptibly(command: Sequence[str], **how: Any) -> int:
+    """Run a command as `subprocess.Popen` does; return its exit code. An interrupt kills it."""
+    process = None
+    try:
+        with interrupted_afterwards():
+            process = subprocess.Popen(command, **how)
+        return process.wait()
+    finally:
+        if process is not None:
+            process.kill()  # does nothing to what has been waited for
+            process.wait()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from cli.board import RUNNING, Board
+from cli.interrupts import run_interruptibly
 from cli.logs import tail
 from cli.services import stack_path
 from cli.stack import (
@@ -91,18 +92,17 @@ def _migrate(plan: Plan, board: Board) -> None:
     board.update(DATABASE, RUNNING)
     log = plan.logs / f"{DATABASE}.log"
     with log.open("ab") as file:
-        done = subprocess.run(
+        code = run_interruptibly(
             migrate_command(),
             env={**os.environ, **task_environment(plan)},
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            check=False,
         )
-    if done.returncode != 0:
-        board.update(DATABASE, "failed", note=f"exit code {done.returncode}")
-        raise _trouble(DATABASE, f"exit code {done.returncode}", log)
+    if code != 0:
+        board.update(DATABASE, "failed", note=f"exit code {code}")
+        raise _trouble(DATABASE, f"exit code {code}", log)
     board.update(DATABASE, "done")
 
 
