@@ -3,7 +3,8 @@
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -19,8 +20,10 @@ from contract.loader import PROJECT
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.storage import local_path
+from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import own_warm_parent, socket_of
 
 STAGES = (
     ("ingest",),
@@ -69,6 +72,7 @@ class LocalRun:
     environment: Mapping[str, str]
     is_deploying: bool
     job: ProcessJobConfig = field(default_factory=ProcessJobConfig)
+    warm_parent: Path | None = None
 
     @property
     def layout(self) -> RunLayout:
@@ -109,13 +113,9 @@ class LocalRun:
 
     def _start(self, step: str) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
-        process = StepProcess(
-            command_line(replace(self.command, step=step), self.layout, self.job),
-            self.environment,
-            PROJECT,
-            self.layout.process_lock(step),
-            self.job.grace_seconds,
-        )
+        command = command_line(replace(self.command, step=step), self.layout, self.job)
+        start = ProcessStart(tuple(command), self.environment, PROJECT, self.job.grace_seconds)
+        process = StepProcess(start, self.layout.process_lock(step), self.warm_parent)
         return _RunningStep(process, self._log(step))
 
     def _wait(self, running: "Mapping[str, _RunningStep]", board: Board) -> Ending | None:
@@ -155,6 +155,21 @@ class LocalRun:
 
     def _log(self, step: str) -> Path:
         return self.logs / f"{step}.log"
+
+
+@contextmanager
+def warm_parent(home: Path, run: LocalRun) -> Iterator[Path]:
+    """Yield the socket of the warm parent that `slipway up` has started, else of one for this run.
+
+    Args:
+        home: The state folder.
+    """
+    if (of_stack := socket_of(home)).exists():
+        yield of_stack
+        return
+    run.logs.mkdir(parents=True, exist_ok=True)
+    with own_warm_parent(run.environment, run.logs / "warm-parent.log") as own:
+        yield own
 
 
 def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, float]:

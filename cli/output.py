@@ -1,15 +1,14 @@
 """What the terminal shows: data on stdout, everything about the work on stderr."""
 
+import io
 import json
 import os
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +18,10 @@ from contract.errors import SlipwayError
 
 _NVIDIA = Path("/dev/nvidiactl")
 FILE_WIDTH = 160  # characters: where no terminal says how wide it is, tables need not be squeezed
+
+for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is shown as \u2713
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 data = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
 notes = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -60,26 +63,6 @@ def quietly() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C's ends the command."""
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise Terminated(signal.Signals(number).name)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def command_name() -> str:

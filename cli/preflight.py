@@ -12,7 +12,7 @@ from cli.code_check import check_code
 from cli.findings import Finding
 from cli.output import quietly
 from contract.errors import SlipwayError
-from contract.loader import load_pipeline
+from contract.loader import folder_problems, load_pipeline
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
@@ -24,6 +24,7 @@ LEAST_FREE_BYTES = 1 << 30  # a run without data to speak of still writes models
 
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
     """Yield a finding for everything that is checked, in order; a wrong config ends it early."""
+    yield from (Finding("pipelines", "warning", problem) for problem in folder_problems())
     try:
         config = load_pipeline(folder, overrides)
     except SlipwayError as error:
@@ -36,16 +37,21 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
-    yield from check_code(folder, overrides)
-    yield from check_training(config)
+    gpus = yield from check_code(folder, overrides)
+    yield from check_training(config, gpus)
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
 
 
-def check_training(config: PipelineConfig) -> Iterator[Finding]:
-    """Look for what makes the training impossible here: libraries, versions, accelerators."""
+def check_training(config: PipelineConfig, gpus: int | None) -> Iterator[Finding]:
+    """Look for what makes the training impossible here: libraries, versions, accelerators.
+
+    Args:
+        gpus: How many there are; None: count them, which imports TensorFlow.
+    """
     from components.train.preflight import (
+        count_gpus,
         training_problems,
         training_warnings,
         version_problems,
@@ -53,7 +59,7 @@ def check_training(config: PipelineConfig) -> Iterator[Finding]:
 
     with quietly():
         problems = [*version_problems(), *training_problems(config)]
-        warnings = list(training_warnings(config))
+        warnings = list(training_warnings(config, count_gpus if gpus is None else lambda: gpus))
     yield from (Finding("training", "warning", warning) for warning in warnings)
     yield from (Finding("training", "error", problem) for problem in problems)
     if not problems:
@@ -126,13 +132,12 @@ def _check_pattern(key: str, pattern: str) -> Finding:
 def _check_columns(key: str, config: PipelineConfig, source: Source) -> Finding:
     """Read the names of the columns, no rows, as `ingest` will."""
     with quietly():
-        from components.csv_files import check_columns
-        from components.ingest.sources import module_of
+        from components.ingest.sources import checked_columns, module_of
         from components.raw_rows import required_columns
     wanted = required_columns(config)
     try:
         for file in module_of(source).files(source):
-            check_columns(file, module_of(source).columns(source, file), wanted)
+            checked_columns(source, file, config)
     except SlipwayError as error:
         return Finding("sources", "error", f"{key}: {error}")
     return Finding("sources", "ok", f"{key}: has the {len(wanted)} columns that the config names")

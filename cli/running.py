@@ -4,6 +4,8 @@ import getpass
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,15 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.interrupts import Terminated, terminated_like_interrupted
 from cli.options import JsonOption, NameArgument, SetOption
-from cli.output import (
-    Terminated,
-    command_name,
-    data,
-    print_json,
-    say,
-    terminated_like_interrupted,
-)
+from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:
@@ -182,17 +178,19 @@ def new_run_id(origin: str) -> str:
 def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     """Run the components here and show them, up to the package or into service."""
     from cli.board import Board
-    from cli.local_run import LocalRun, expected_seconds
+    from cli.local_run import LocalRun, expected_seconds, warm_parent
     from cli.services import read_stack, stack_environment
     from contract.loader import find_pipeline, load_pipeline, state_folder
     from launching.environment import (
         component_environment,
         current_runtime,
         install_requirements,
+        starts_warm,
     )
     from launching.housekeeping import local_logs, remove_old
 
     stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
+    runtime = current_runtime()
     packages = install_requirements(folder, home)
     retention = load_pipeline(folder, command.overrides).retention
     remove_old(home, command.pipeline, retention.log_days)
@@ -201,12 +199,16 @@ def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
         logs=local_logs(home, command.pipeline) / command.run_id,
         environment={**component_environment(os.environ, packages), **stack_environment(stack)},
         is_deploying=is_deploying,
-        job=current_runtime().job,
+        job=runtime.job,
     )
     local.layout.ended_by.unlink(missing_ok=True)
     expected = expected_seconds(local.layout.of_pipeline)
-    with Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board:
-        return local.follow(board)
+    is_warm = starts_warm(runtime) and packages is None
+    with (
+        warm_parent(home, local) if is_warm else nullcontext() as parent,
+        Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board,
+    ):
+        return replace(local, warm_parent=parent).follow(board)
 
 
 def trigger(command: "StepCommand") -> None:

@@ -62,6 +62,21 @@ def feature_spec(transform_graph: Path) -> dict[str, Any]:
     return {name: one for name, one in sorted(spec.items()) if not _is_reserved(name)}
 
 
+def id_ranges(transform_graph: Path) -> dict[str, tuple[int, int]]:
+    """Return the least and greatest id of the features whose range tf.Transform knows.
+
+    Those are the outputs of its vocabularies, with the ids of values never seen.
+    """
+    import tensorflow_transform as tft
+
+    schema = tft.TFTransformOutput(str(transform_graph)).transformed_metadata.schema
+    return {
+        feature.name: (feature.int_domain.min, feature.int_domain.max)
+        for feature in schema.feature
+        if feature.HasField("int_domain")
+    }
+
+
 def example_source(
     run: RunLayout, config: PipelineConfig, record: TransformRecord, split: str
 ) -> ExampleSource:

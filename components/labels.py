@@ -17,7 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.csv_files import check_columns, read_csv, read_header
+from components.column_names import check_columns
+from components.csv_files import hint_at_header, read_csv, read_header
 from components.raw_examples import WEIGHT, label_key
 from components.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, required_columns
 from contract.errors import DataError
@@ -112,7 +113,8 @@ def _source_of(path: Path, config: PipelineConfig) -> CsvSource:
     needed = required_columns(config)
     if base.columns and not set(first) & set(needed) and len(first) == len(base.columns):
         return base.model_copy(update={"files": (str(path),)})
-    check_columns(path, first, needed)
+    hint = "" if set(needed) <= set(first) else hint_at_header(path, with_header, needed)
+    check_columns(path, first, needed, hint)
     return with_header
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from components.class_names import ClassNames
 from components.raw_examples import ID, WEIGHT, label_key
 from components.raw_values import Flat, flatten, problems_of, read_values
+from components.source_columns import plain, type_problem
+from contract.errors import DataError
 from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
@@ -71,6 +73,9 @@ class RowParser:
 
     def __init__(self, config: PipelineConfig) -> None:
         self._config = config
+        self._classes = {
+            name: ClassNames(head.classes, head.strip) for name, head in config.heads.items()
+        }
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,7 +113,8 @@ class RowParser:
     def _feature(
         self, source: SourceRows, name: str, feature: FeatureConfig, verdicts: "_Verdicts"
     ) -> Flat:
-        flat, unreadable = read_values(flatten(source.columns[name], feature), feature)
+        column = self._plain(source, name, name, verdicts)
+        flat, unreadable = read_values(flatten(column, feature), feature)
         verdicts.add(name, name, unreadable, f"not {_article(feature.dtype)}")
         for reason, rows in problems_of(flat, feature, ~unreadable):
             verdicts.add(name, name, rows, reason)
@@ -119,15 +125,13 @@ class RowParser:
         where = f"label '{column}'"
         if settings.task == "regression":
             return self._number(source, column, where, verdicts)
-        flat, _ = read_values(flatten(source.columns[column], _TEXT), _TEXT)
+        flat = self._text(source, column, where, verdicts)
         verdicts.add(where, column, flat.lengths == 0, "missing")
-        text = pc.utf8_trim_whitespace(flat.values.cast(pa.string()))
-        if settings.strip:
-            text = pc.utf8_trim(text, characters=settings.strip)
-        index = pc.index_in(text, value_set=pa.array(settings.classes))
-        is_unknown = flat.rows_where(index.is_null().to_numpy(zero_copy_only=False))
+        verdicts.add(where, column, flat.lengths > 1, "not a scalar")
+        found = _per_value(flat.values, self._classes[head])
+        is_unknown = flat.rows_where(found < 0)
         verdicts.add(where, column, is_unknown, f"not one of {_listed(settings.classes)}")
-        return Flat(flat.lengths, index.fill_null(-1).cast(pa.int64()))
+        return Flat(flat.lengths, pa.array(found))
 
     def _weight(self, source: SourceRows, column: str, verdicts: "_Verdicts") -> Flat:
         flat = self._number(source, column, f"weight '{column}'", verdicts)
@@ -136,7 +140,8 @@ class RowParser:
         return flat
 
     def _number(self, source: SourceRows, column: str, where: str, verdicts: "_Verdicts") -> Flat:
-        flat, unreadable = read_values(flatten(source.columns[column], _NUMBER), _NUMBER)
+        values = self._plain(source, column, where, verdicts)
+        flat, unreadable = read_values(flatten(values, _NUMBER), _NUMBER)
         verdicts.add(where, column, unreadable, "not a float32")
         for reason, rows in problems_of(flat, _NUMBER, ~unreadable):
             verdicts.add(where, column, rows, reason)
@@ -146,9 +151,26 @@ class RowParser:
         column = self._config.ingest.split.key
         if column is None:
             return None
-        flat, _ = read_values(flatten(source.columns[column], _TEXT), _TEXT)
-        verdicts.add(f"key '{column}'", column, flat.lengths == 0, "missing")
+        where = f"key '{column}'"
+        flat = self._text(source, column, where, verdicts)
+        verdicts.add(where, column, flat.lengths == 0, "missing")
         return flat
+
+    def _text(self, source: SourceRows, column: str, where: str, verdicts: "_Verdicts") -> Flat:
+        values = self._plain(source, column, where, verdicts)
+        flat, unreadable = read_values(flatten(values, _TEXT), _TEXT)
+        verdicts.add(where, column, unreadable, "not text")
+        return flat
+
+    def _plain(
+        self, source: SourceRows, column: str, where: str, verdicts: "_Verdicts"
+    ) -> pa.Array:
+        try:
+            values, bad = plain(source.columns[column])
+        except DataError as error:
+            raise DataError(f"{source.file}: column '{column}' {error}") from error
+        verdicts.add(where, column, bad, "not UTF-8")
+        return values
 
 
 def required_columns(config: PipelineConfig) -> tuple[str, ...]:
@@ -156,6 +178,17 @@ def required_columns(config: PipelineConfig) -> tuple[str, ...]:
     names = [*config.features, *(config.label_column(head) for head in config.heads)]
     names += [name for name in (config.weight, config.ingest.split.key) if name is not None]
     return tuple(dict.fromkeys(names))
+
+
+def column_problems(schema: pa.Schema, config: PipelineConfig) -> dict[str, str]:
+    """Return by column why its type cannot be read as what the config says it is."""
+    features = dict.fromkeys(required_columns(config), _TEXT) | config.features
+    numbers = {config.label_column(n) for n, h in config.heads.items() if h.task == "regression"}
+    if config.weight is not None:
+        numbers.add(config.weight)
+    features |= dict.fromkeys(numbers, _NUMBER)
+    problems = {name: type_problem(schema.field(name).type, f) for name, f in features.items()}
+    return {name: problem for name, problem in problems.items() if problem}
 
 
 # --- inside -------------------------------------------------------------------------------------
@@ -180,11 +213,41 @@ class _Verdicts:
     def bad_rows(self) -> list[BadRow]:
         source, rows = self._source, []
         for position, (reason, column) in sorted(self._found.items()):
-            content = source.columns.slice(position, 1).to_pylist()[0]
+            row = source.columns.slice(position, 1)
+            content = {n: _content(c) for n, c in zip(row.schema.names, row, strict=True)}
             number = int(source.rows[position])
             found = _shown(content[column])
             rows.append(BadRow(source.file, number, reason, found, content))
         return rows
+
+
+def _content(column: pa.Array) -> Any:
+    """Return the one value of a column, whatever its source put there."""
+    try:
+        return column[0].as_py()
+    except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException):
+        return str(column.cast(pa.binary())[0].as_py()) if _is_text(column) else str(column[0])
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _per_value(values: pa.Array, classes: ClassNames) -> npt.NDArray[np.int64]:
+    """Return each label's class index, -1 for those that name none."""
+    encoded = values.dictionary_encode()
+    names = [_decoded(value) for value in encoded.dictionary.to_pylist()]
+    found = [None if name is None else classes.index(name) for name in names]
+    indices = np.array([-1 if index is None else index for index in found], np.int64)
+    places = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return indices[places] if len(places) else np.empty(0, np.int64)
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _digests(columns: Sequence[Flat], rows: int) -> list[bytes]:

@@ -1,6 +1,11 @@
-"""One raw column, from a source's Arrow values to typed values, and what is wrong with them."""
+"""One raw column, from plain Arrow values to a feature's type, and what is wrong with them.
 
+Plain is what `source_columns.plain` returns.
+"""
+
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +20,11 @@ from contract.schema.data import FeatureConfig
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
-# 18 digits always fit into an int64. A trailing '.0' is how pandas writes integers of a column
-# that has missing values.
+# 18 digits always fit into an int64; other numbers are read one by one. A trailing '.0' is how
+# pandas writes integers of a column that has missing values.
 _INTEGER = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+_LEAST, _BEYOND = -(2**63), 2**63
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 
@@ -70,15 +77,16 @@ class Flat:
 
 
 def flatten(column: pa.Array, feature: FeatureConfig) -> Flat:
-    """Return a source's column as lists of unconverted values; null rows have none.
+    """Return a plain column as lists of unconverted values; null rows have none.
 
     Text cells of list features are split at the feature's separator; nested lists are unfolded.
+    NaN, where text or an integer should be, is how writers of floats say that there is no value.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if is_text and (feature.shape or feature.is_variable_length):
+    is_list = bool(feature.shape or feature.is_variable_length)
+    if pa.types.is_string(column.type) and is_list:
         column = _split(column, feature.separator)
+    elif pa.types.is_floating(column.type) and feature.dtype != "float32" and not is_list:
+        column = pc.if_else(pc.is_nan(column), None, column)
     count = len(column)
     rows = pa.array(np.arange(count))
     if not _is_list(column.type):
@@ -100,7 +108,7 @@ def read_values(flat: Flat, feature: FeatureConfig) -> tuple[Flat, Mask]:
     target = ARROW_TYPES[feature.dtype]
     if feature.dtype == "string":
         converted = _as_text(values)
-    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+    elif pa.types.is_string(values.type):
         converted = _numbers_from_text(values, target)
     else:
         converted = _numbers(values, target)
@@ -147,15 +155,13 @@ def _split(column: pa.Array, separator: str) -> pa.Array:
 
 
 def _as_text(values: pa.Array) -> pa.Array:
+    """Return bytes, null where there is no text."""
     if pa.types.is_floating(values.type):
         # 3.0 is the category '3', however the file's writer came to store it as a float.
-        whole = pc.equal(pc.floor(values), values)
-        text = values.cast(pa.string())
-        return pc.if_else(whole, pc.replace_substring_regex(text, r"\.0$", ""), text).cast(
-            pa.binary()
-        )
-    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        return values.cast(pa.binary())
+        text = pc.replace_substring_regex(values.cast(pa.string()), r"\.0$", "")
+        return pc.if_else(pc.is_nan(values), None, text).cast(pa.binary())
+    if pa.types.is_binary(values.type):
+        return values
     return values.cast(pa.string()).cast(pa.binary())
 
 
@@ -171,13 +177,36 @@ def _numbers_from_text(values: pa.Array, target: pa.DataType) -> pa.Array:
     """Return numbers, null where the text is none."""
     text = pc.utf8_trim_whitespace(values)
     if pa.types.is_integer(target):
-        is_number = pc.match_substring_regex(text, _INTEGER)
-        text = pc.replace_substring_regex(text, r"(^\+)|(\.0*$)", "")
-        return pc.if_else(is_number, text, None).cast(target)
+        return _integers_from_text(text)
     is_not_finite = pc.match_substring_regex(text, _NOT_FINITE)
     is_number = pc.match_substring_regex(text, _FLOAT)
     text = pc.replace_substring_regex(pc.if_else(is_not_finite, "nan", text), r"^\+", "")
     return pc.if_else(pc.or_(is_number, is_not_finite), text, None).cast(target)
+
+
+def _integers_from_text(text: pa.Array) -> pa.Array:
+    """Return int64 by value: `1e3` and `5.0` are integers; null where the text is none."""
+    is_short = pc.match_substring_regex(text, _INTEGER)
+    digits = pc.replace_substring_regex(text, r"(^\+)|(\.0*$)", "")
+    integers = pc.if_else(is_short, digits, None).cast(pa.int64())
+    others = pc.and_(pc.invert(is_short), text.is_valid()).to_numpy(zero_copy_only=False)
+    if not others.any():
+        return integers
+    read = [_integer(one) for one in text.filter(pa.array(others)).to_pylist()]
+    return pc.replace_with_mask(integers, pa.array(others), pa.array(read, pa.int64()))
+
+
+def _integer(text: str) -> int | None:
+    """Return an integer within int64, or None where the text says something else."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if number and number.adjusted() > 18:  # before it is written out: 1e999999999
+        return None
+    if number and number.as_tuple().exponent < -len(text):  # type: ignore[operator]  # 1e-999999999
+        return None
+    value = int(number)
+    return value if value == number and _LEAST <= value < _BEYOND else None
 
 
 def _numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
@@ -185,8 +214,6 @@ def _numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
     if pa.types.is_null(values.type):
         return values.cast(target)
     is_numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    if pa.types.is_decimal(values.type):
-        return _numbers(values.cast(pa.float64()), target)
     if not (is_numeric or pa.types.is_boolean(values.type)):
         return pa.nulls(len(values), target)
     if pa.types.is_integer(target) and pa.types.is_uint64(values.type):
@@ -199,8 +226,7 @@ def _numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return bool(is_list or pa.types.is_fixed_size_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _slices(offsets: Integers) -> list[tuple[int, int]]:

@@ -5,7 +5,8 @@ The preprocessing graph is inside both signatures, so that training and serving 
 * `serving_default` takes one tensor per raw feature, by name: a scalar `[batch]`, a fixed shape
   `[batch, *shape]`, a variable-length one dense `[batch, longest]`, its shorter rows filled up with
   `InputSpec.padding` ("" / the least int64 / NaN), which the signature drops wherever it stands.
-  A signature has no optional inputs: who calls it fills in a missing scalar's default.
+  A signature has no optional inputs: who calls it fills in a missing scalar's default. A feature
+  whose name is no identifier has its legal name there (`contract.feature_names`).
 * `serving_examples` takes `examples`, string `[batch]` of serialized tf.Examples as raw shards hold
   them; there a missing scalar is absent, and its default is filled in by the graph.
 
@@ -27,6 +28,7 @@ from components.examples import model_inputs
 from components.models import head_outputs, head_scores
 from components.raw_examples import Array, RawColumns
 from contract.errors import DataError
+from contract.feature_names import legal_names
 from contract.records.package import InputSpec
 from contract.schema.data import FeatureConfig, HeadConfig
 from contract.schema.pipeline import PipelineConfig
@@ -116,10 +118,11 @@ def predict_examples(
 
 
 def wire_inputs(features: Mapping[str, Array], config: PipelineConfig) -> dict[str, Array]:
-    """Return columns as `serving_default` takes them: variable-length ones padded."""
+    """Return columns as `serving_default` takes them: by legal name, those of any length padded."""
     specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
+    legal = legal_names(specs)
     return {
-        name: _padded(features[name], spec) if spec.is_variable_length else features[name]
+        legal[name]: _padded(features[name], spec) if spec.is_variable_length else features[name]
         for name, spec in specs.items()
     }
 
@@ -165,14 +168,14 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
     module = tf.Module()
     module.transform = _transform_layer(transform_graph)
     module.state = _state_of(model)
-    features = config.features
+    features, legal = config.features, legal_names(config.features)
 
     def parse_examples(examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(examples, {n: _parsing(f) for n, f in features.items()})
-        return {name: _to_wire(value, features[name]) for name, value in parsed.items()}
+        return {legal[name]: _to_wire(value, features[name]) for name, value in parsed.items()}
 
     def answer(**inputs: tf.Tensor) -> Tensors:
-        raw = {name: _from_wire(inputs[name], feature) for name, feature in features.items()}
+        raw = {name: _from_wire(inputs[legal[name]], f) for name, f in features.items()}
         inputs = model_inputs(module.transform(raw))
         scores = head_scores(config, head_outputs(model, config, inputs, training=False))
         return {output_name(head, config.heads): score for head, score in scores.items()}
@@ -181,7 +184,7 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
         return answer(**parse_examples(examples))
 
     examples_spec = tf.TensorSpec([None], tf.string, "examples")
-    specs = {name: _wire_spec(name, feature) for name, feature in features.items()}
+    specs = {legal[name]: _wire_spec(legal[name], f) for name, f in features.items()}
     parser = tf.function(parse_examples, input_signature=[examples_spec], autograph=False)
     setattr(module, EXAMPLES_PARSER, parser)
     signatures = {

@@ -1,25 +1,25 @@
 """The files that batch inference reads rows from and writes answers to, by their extension."""
 
-import csv
-import gzip
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from components.csv_files import check_columns, read_csv
+from components.column_names import check_columns, check_types
+from components.csv_files import first_row, hint_at_header, read_csv, read_header
+from components.parquet_files import read_parquet, read_schema
 from components.raw_examples import READ_ROWS, encode
-from components.raw_rows import BadRow, RowParser, SourceRows, required_columns
+from components.raw_rows import BadRow, RowParser, SourceRows, column_problems, required_columns
 from contract.errors import DataError, UserError
 from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
 
-READABLE = (".csv", ".csv.gz", ".parquet", ".tfrecord", ".tfrecord.gz")
+PACKED_CSV = (".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zst", ".csv.lz4")
+READABLE = (".csv", *PACKED_CSV, ".parquet", ".tfrecord", ".tfrecord.gz")
 WRITABLE = (".csv", ".jsonl", ".parquet", ".tfrecord", ".tfrecord.gz")
 
 
@@ -65,9 +65,8 @@ def read_rows(path: Path, config: PipelineConfig) -> Iterator[ExampleRows]:
         return
     unlabelled = without_labels(config)
     parser = RowParser(unlabelled)
-    batches = _csv_batches(path, config) if kind.startswith(".csv") else _parquet_batches(path)
-    for number, batch in enumerate(batches):
-        check_columns(path, batch.columns.schema.names, required_columns(unlabelled))
+    open_rows = _csv_batches if kind.startswith(".csv") else _parquet_batches
+    for number, batch in enumerate(open_rows(path, config)):
         parsed = parser.parse(batch)
         rows = batch.rows[parsed.rows].tolist()
         encoded = encode(parsed.examples) if rows else []
@@ -88,7 +87,7 @@ def _csv_batches(path: Path, config: PipelineConfig) -> Iterator[SourceRows]:
     own = config.ingest.source
     source = own if isinstance(own, CsvSource) else CsvSource(kind="csv", files=(str(path),))
     if source.columns is not None:
-        first = _first_row(path, source.delimiter)
+        first = first_row(path, source)
         labels = {config.label_column(head) for head in config.heads}
         features = tuple(name for name in source.columns if name not in labels)
         columns: tuple[str, ...] | None = source.columns
@@ -97,24 +96,17 @@ def _csv_batches(path: Path, config: PipelineConfig) -> Iterator[SourceRows]:
         elif len(first) == len(features):
             columns = features
         source = source.model_copy(update={"columns": columns})
+    found, needed = read_header(path, source), required_columns(without_labels(config))
+    hint = "" if set(needed) <= set(found) else hint_at_header(path, source, needed)
+    check_columns(path, found, needed, hint)
     return read_csv(path, source)
 
 
-def _first_row(path: Path, delimiter: str) -> list[str]:
-    opener: Callable[..., Any] = gzip.open if path.name.endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-        return [cell.strip() for cell in next(csv.reader(file, delimiter=delimiter), [])]
-
-
-def _parquet_batches(path: Path) -> Iterator[SourceRows]:
-    first = 1
-    try:
-        with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(batch_size=READ_ROWS):
-                yield SourceRows(str(path), np.arange(first, first + batch.num_rows), batch)
-                first += batch.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: truncated or not a Parquet file: {error}") from error
+def _parquet_batches(path: Path, config: PipelineConfig) -> Iterator[SourceRows]:
+    unlabelled, schema = without_labels(config), read_schema(path)
+    check_columns(path, schema.names, required_columns(unlabelled))
+    check_types(path, column_problems(schema, unlabelled))
+    return read_parquet(path)
 
 
 def _from_tfrecord(path: Path, compression: str) -> Iterator[ExampleRows]:

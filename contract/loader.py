@@ -32,28 +32,79 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def pipeline_folders(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
     """Return every pipeline folder by name: the checkout's own, then those of SLIPWAY_PIPELINES.
 
-    `SLIPWAY_PIPELINES` holds folders of pipeline folders, separated as in PATH; of two pipelines
-    with one name the later wins.
+    `SLIPWAY_PIPELINES` holds folders of pipeline folders, separated as in PATH. A pipeline there
+    replaces one of the checkout that has its name; a name that two of its folders have is left out
+    (`folder_problems` names both).
     """
-    parents = [PROJECT / "configs" / "pipelines"]
-    parents += [Path(p) for p in environment.get("SLIPWAY_PIPELINES", "").split(os.pathsep) if p]
-    return {
-        config.parent.name: config.parent
-        for parent in parents
-        for config in sorted(parent.glob(f"*/{CONFIG_FILE}"))
-    }
+    own = {one.name: one for one in _folders_in(PROJECT / "configs" / "pipelines")}
+    found = _by_name(environment)
+    named = {name: folders[0] for name, folders in found.items() if len(folders) == 1}
+    return {name: one for name, one in own.items() if name not in found} | named
+
+
+def folder_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what is wrong with SLIPWAY_PIPELINES, one line a problem."""
+    problems = []
+    for parent in _parents(environment):
+        if (parent / CONFIG_FILE).exists():
+            problem = f"is a pipeline itself; expected its parent, {parent.resolve().parent}"
+        elif not parent.is_dir():
+            problem = "is a file" if parent.exists() else "no such folder"
+            problem += "; expected a folder of pipeline folders"
+        else:
+            continue
+        problems.append(f"SLIPWAY_PIPELINES: {parent}: {problem}")
+    problems += [
+        _ambiguous(n, folders) for n, folders in _by_name(environment).items() if folders[1:]
+    ]
+    return problems
 
 
 def find_pipeline(name: str) -> Path:
-    """Return the folder of a pipeline, or raise NotFoundError with the nearest name."""
+    """Return the folder of a pipeline.
+
+    Raises:
+        ConfigError: If two folders of SLIPWAY_PIPELINES have a pipeline of this name.
+        NotFoundError: If there is none, with the nearest name.
+    """
     folders = pipeline_folders()
-    if name not in folders:
-        known = ", ".join(sorted(folders)) or "none"
-        raise NotFoundError(
-            f"pipeline '{name}': not found{did_you_mean(name, folders)} (known: {known}). "
-            "'slipway new NAME' makes one; SLIPWAY_PIPELINES names the parents of others."
+    if name in folders:
+        return folders[name]
+    if len(same := _by_name(os.environ).get(name, [])) > 1:
+        raise ConfigError([_ambiguous(name, same)])
+    known = ", ".join(sorted(folders)) or "none"
+    raise NotFoundError(
+        "\n".join(
+            [
+                f"pipeline '{name}': not found{did_you_mean(name, folders)} (known: {known}). "
+                "'slipway new NAME' makes one; SLIPWAY_PIPELINES names the parents of others.",
+                *folder_problems(),
+            ]
         )
-    return folders[name]
+    )
+
+
+def _parents(environment: Mapping[str, str]) -> list[Path]:
+    named = environment.get("SLIPWAY_PIPELINES", "").split(os.pathsep)
+    return list(dict.fromkeys(Path(parent).expanduser() for parent in named if parent))
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    return [config.parent for config in sorted(parent.glob(f"*/{CONFIG_FILE}"))]
+
+
+def _by_name(environment: Mapping[str, str]) -> dict[str, list[Path]]:
+    """Return the pipeline folders of SLIPWAY_PIPELINES by name; each place once."""
+    found: dict[str, dict[Path, Path]] = {}
+    for parent in _parents(environment):
+        for folder in _folders_in(parent):
+            found.setdefault(folder.name, {}).setdefault(folder.resolve(), folder)
+    return {name: list(folders.values()) for name, folders in found.items()}
+
+
+def _ambiguous(name: str, folders: list[Path]) -> str:
+    places = " and ".join(map(str, folders))
+    return f"pipeline '{name}': in {places}, both of SLIPWAY_PIPELINES; rename or remove one"
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -107,7 +158,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError([f"--set {assignment}: expected KEY=VALUE, as in train.steps=200"])
         try:
-            overrides[key.strip()] = yaml.safe_load(value)
+            overrides[key.strip()] = yaml.load(value, Loader=_StrictLoader)
         except yaml.YAMLError as error:
             message = f"--set {assignment}: not a YAML value: {_in_one_line(error)}"
             raise ConfigError([message]) from error
@@ -183,8 +234,16 @@ else:  # libyaml's, where PyYAML was built with it: eight times as fast
     SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_LISTS_OF_TEXT = frozenset({"classes"})  # keys whose items are text by definition, quoted or not
+
+
 class _StrictLoader(SafeLoader):
-    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing."""
+    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing.
+
+    Keys, and the names of classes, are text as it is written: YAML 1.1 would make truth values of
+    `no` and `on`, numbers of `2020` and `1_000`, and dates of `2020-01-01`.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping of keys that differ."""
@@ -195,13 +254,19 @@ class _StrictLoader(SafeLoader):
                 if first is not key.start_mark:
                     again = f"key '{key.value}' again; it is there on line {first.line + 1}"
                     raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                key.tag = _TEXT_TAG
+                if key.value in _LISTS_OF_TEXT and isinstance(value, yaml.SequenceNode):
+                    for item in value.value:
+                        item.tag = _TEXT_TAG if isinstance(item, yaml.ScalarNode) else item.tag
         made: dict[Any, Any] = super().construct_mapping(node, deep)
         return made
 
 
 def _read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(), Loader=_StrictLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
     except OSError as error:
@@ -265,9 +330,20 @@ def _explain(model: type[BaseModel], problem: ErrorDetails, label: str) -> str:
         return f"{label}: {where}: unknown key{hint}"
     if problem["type"] == "missing":
         return f"{label}: {where}: missing"
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
+        return f"{label}: {where}: {_unquoted(problem['input'])}"
     message = problem["msg"].removeprefix("Value error, ")
     found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
     return f"{label}: {where}: {message}{found}" if where else f"{label}: {message}"
+
+
+def _unquoted(found: bool | int | float) -> str:
+    if not isinstance(found, bool):
+        return f'expected text, found the number {found}; quote it: "{found}"'
+    written = "yes, on or true" if found else "no, off or false"
+    return (
+        f"expected text, found the truth value that YAML makes of an unquoted {written}; quote it"
+    )
 
 
 def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -4,12 +4,12 @@ It is a DAG file without a DAG: an error in `pipelines.py` itself would take all
 """
 
 from contract.errors import ConfigError, UserError
-from contract.loader import load_pipeline, pipeline_folders
+from contract.loader import folder_problems, load_pipeline, pipeline_folders
 
 
 def problems() -> list[str]:
-    """Return every problem of every pipeline, each with its file."""
-    found: list[str] = []
+    """Return every problem of SLIPWAY_PIPELINES and of every pipeline, each with its place."""
+    found = folder_problems()
     for folder in pipeline_folders().values():
         try:
             load_pipeline(folder)

@@ -26,11 +26,19 @@ def artifact_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.en
     return local_path(runtime.root) if runtime.root else state_folder(environment) / "artifacts"
 
 
+def starts_warm(runtime: RuntimeConfig) -> bool:
+    """Tell whether component processes of this machine start as forks of a warm parent."""
+    if runtime.processes.start == "auto":
+        return runtime.kind == "local" and not _has_gpu()
+    return runtime.processes.start == "warm"
+
+
 def component_environment(base: Mapping[str, str], packages: Path | None) -> dict[str, str]:
     """Return the variables of a component process.
 
     Everything of `base` but Airflow's own (its settings hold secrets, and users' code runs here);
-    the project and then the pipeline's own packages come first on PYTHONPATH.
+    the project and then the pipeline's own packages come first on PYTHONPATH. It writes and reads
+    UTF-8, whatever the locale of this process.
     """
     kept = {k: v for k, v in base.items() if not k.lstrip("_").startswith("AIRFLOW_")}
     own = [str(PROJECT), *([str(packages)] if packages else [])]
@@ -42,6 +50,8 @@ def component_environment(base: Mapping[str, str], packages: Path | None) -> dic
         **kept,
         "PYTHONPATH": os.pathsep.join([*own, *others]),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
     }
 
 

@@ -158,7 +158,7 @@ def write_bad_rows(folder: Path, batch: EncodedBatch) -> Written:
     name = f"unit-{batch.unit:06d}-{batch.number:09d}-bad"
     reasons: dict[str, int] = defaultdict(int)
     samples: dict[str, str] = {}
-    with (folder / name).open("w") as file:
+    with (folder / name).open("w", encoding="utf-8") as file:
         for row in batch.bad:
             reasons[row.reason] += 1
             samples.setdefault(row.reason, describe_bad_row(row))

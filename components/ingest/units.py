@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.csv_files import check_columns
-from components.ingest.sources import module_of
+from components.ingest.sources import checked_columns, module_of
 from components.labels import delta_source
-from components.raw_rows import required_columns
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 
@@ -49,9 +47,7 @@ def plan_units(
     for part, source in parts:
         files = module_of(source).files(source)
         for file in files:
-            found = module_of(source).columns(source, file)
-            check_columns(file, found, required_columns(config))
-            columns.update(dict.fromkeys(found))
+            columns.update(dict.fromkeys(checked_columns(source, file, config)))
         packs = _packed(source, files, limit)
         units += [Unit(len(units) + n, part, source, pack) for n, pack in enumerate(packs)]
     return units, tuple(columns)

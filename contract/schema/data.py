@@ -1,19 +1,60 @@
 """Sections about the data: where it lies, what it means, how it is read, checked, prepared."""
 
-from typing import Annotated, Literal, Self
+import codecs
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     model_validator,
 )
 
+from contract.errors import did_you_mean
 from contract.schema.section import Count, Ratio, Scalar, Section
 
 SPLITS = ("train", "eval", "test")
 
+# Codecs of Python that are no encodings of files; those of Windows alone are not everywhere.
+_NO_FILE_ENCODINGS = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
+)
+_COMMON_ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "iso8859-15", "cp1251", "shift_jis")
+
+
+def _known_encoding(name: str) -> str:
+    """Return an encoding's name; ValueError if Python has no such encoding of text."""
+    try:
+        found = codecs.lookup(name)
+        is_text = found._is_text_encoding and found.name.replace("-", "_") not in _NO_FILE_ENCODINGS
+    except (LookupError, ValueError):
+        is_text = False
+    if not is_text:
+        known = ", ".join(_COMMON_ENCODINGS)
+        near = did_you_mean(name.lower(), _COMMON_ENCODINGS)
+        raise ValueError(f"unknown text encoding{near} (such as {known})")
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+
+
+def _class_as_text(name: Any) -> Any:
+    """Return a class as text; a number is its own digits."""
+    if isinstance(name, bool):
+        written = "yes, on or true" if name else "no, off or false"
+        raise ValueError(
+            f"expected text, found the truth value that YAML makes of an unquoted {written}; quote "
+            'it, as in ["no", "yes"]'
+        )
+    return str(name) if isinstance(name, int | float) else name
+
+
+ClassName = Annotated[str, BeforeValidator(_class_as_text)]
+
 
 class CsvSource(Section):
-    """Comma-separated text, one row a line."""
+    """Comma-separated text, one row a line; gzip, bz2, xz, zstd and lz4 are unpacked."""
 
     kind: Literal["csv"]
     files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths or globs.")]
@@ -21,6 +62,12 @@ class CsvSource(Section):
         None, description="Names, where the file has no header."
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: Encoding = Field(
+        "utf-8", description="A name that Python knows; a byte-order mark says more than it."
+    )
+    skip_lines: Annotated[int, Field(ge=0)] = Field(
+        0, description="Lines before the header, such as a title."
+    )
     is_stripped: bool = Field(True, description="Remove white space around each cell.")
     missing: tuple[str, ...] = Field(("",), description="Cells that mean 'no value'.")
 
@@ -87,7 +134,7 @@ class HeadConfig(Section):
 
     task: Literal["binary_classification", "multiclass_classification", "regression"]
     column: str = Field("", description="The label's column; the head's own name if empty.")
-    classes: tuple[str, ...] = Field(
+    classes: tuple[ClassName, ...] = Field(
         (), description="Labels in order of the model's outputs, as text; the second is 'positive'."
     )
     strip: str = Field("", description="Characters removed around the label ('.' for census).")

@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from contract.feature_names import name_problem
 from contract.schema.data import (
     FeatureConfig,
     HeadConfig,
@@ -90,6 +91,13 @@ class PipelineConfig(Section):
     def _consistent(self) -> Self:
         problems = []
         labels = {self.label_column(head): head for head in self.heads}
+        for name in self.features:
+            if problem := name_problem(name):
+                problems.append(f"features.{name}: {problem}")
+        if self.weight is not None and self.weight != "weight" and "weight" in self.features:
+            problems.append(
+                "features.weight: the name is taken where there are weights; rename the column"
+            )
         for column in sorted(labels.keys() & self.features.keys()):
             problems.append(f"heads.{labels[column]}: column '{column}' is also a feature: a leak")
         if self.weight is not None and self.weight in self.features:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from contract.records.package import InputSpec
+from serving.server.feature_names import by_callers_names
 from serving.server.runtime import Runtime
 
 
@@ -24,10 +25,13 @@ def open_runtime(
     Raises:
         DataError: If a file is missing or broken, or the runtime does not take it.
     """
+    opened: Runtime
     if runtime is not None:
         from serving.server.split_runtime import SplitRuntime
 
-        return SplitRuntime(runtime, inputs, concurrent_calls)
-    from serving.server.tensorflow_runtime import TensorFlowRuntime
+        opened = SplitRuntime(runtime, inputs, concurrent_calls)
+    else:
+        from serving.server.tensorflow_runtime import TensorFlowRuntime
 
-    return TensorFlowRuntime(model)
+        opened = TensorFlowRuntime(model)
+    return by_callers_names(opened, inputs)

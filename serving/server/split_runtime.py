@@ -7,6 +7,7 @@ inputs as callers send them there is no front, and the process never imports Ten
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from contract.feature_names import legal_names
 from contract.records.optimization import RuntimeFiles, TensorDescription
 from contract.records.package import InputSpec
 from serving.server.engine import open_engine
@@ -34,7 +35,7 @@ class SplitRuntime:
 
         Args:
             folder: The runtime's.
-            inputs: Of `serving_default`, by name, so that `serving_examples` can be parsed.
+            inputs: Of `serving_default` by callers' names, which `serving_examples` is parsed by.
             concurrent_calls: How many threads will call at once.
 
         Raises:
@@ -45,7 +46,7 @@ class SplitRuntime:
         self._front = _front(folder / files.front) if files.front else None
         self._core_inputs = files.core_inputs
         self._outputs = tuple(tensor.name for tensor in files.outputs)
-        self._parse = ExamplesParser(inputs)
+        self._parse, self._legal = ExamplesParser(inputs), legal_names(inputs)
         outputs = _named(files.outputs)
         examples = {"examples": TensorInfo("examples", "string", (None,))}
         self._signatures = {
@@ -59,7 +60,8 @@ class SplitRuntime:
 
     def call(self, signature: str, columns: Columns) -> Outputs:
         if signature == EXAMPLES_SIGNATURE:
-            columns = self._parse(columns["examples"])
+            parsed = self._parse(columns["examples"])
+            columns = {self._legal[name]: column for name, column in parsed.items()}
         given = dict(columns)
         if self._front is not None:
             given |= self._front.call(DEFAULT_SIGNATURE, columns)

@@ -15,6 +15,8 @@ from contract.records.evaluation import BlessRecord
 from contract.records.record import Result
 from contract.storage import exclusive_lock
 
+pytestmark = pytest.mark.long
+
 AFTER_BLESS = {"optimize", "package", "canary", "promote"}
 BEFORE_BLESS = {"ingest", "validate", "transform", "train", "evaluate"}
 

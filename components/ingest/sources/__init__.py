@@ -8,9 +8,16 @@
 To add a source: a section in `contract/schema/data.py`, a module here, a line in `MODULES`.
 """
 
+from pathlib import Path
+
+from components.column_names import check_columns, check_types
+from components.csv_files import hint_at_header
 from components.ingest.sources import csv, idx, parquet, sklearn
 from components.ingest.sources.source import SourceModule
-from contract.schema.data import Source
+from components.parquet_files import read_schema
+from components.raw_rows import column_problems, required_columns
+from contract.schema.data import CsvSource, ParquetSource, Source
+from contract.schema.pipeline import PipelineConfig
 
 MODULES: dict[str, SourceModule] = {
     "csv": csv,
@@ -23,3 +30,20 @@ MODULES: dict[str, SourceModule] = {
 def module_of(source: Source) -> SourceModule:
     """Return the module that reads a source."""
     return MODULES[source.kind]
+
+
+def checked_columns(source: Source, file: Path, config: PipelineConfig) -> tuple[str, ...]:
+    """Return the names of a file's columns; rows are not read.
+
+    Raises:
+        DataError: If the file is missing, broken or empty, or lacks a column that the config names,
+            or has one of a type that cannot be read as what the config says.
+    """
+    found, needed = module_of(source).columns(source, file), required_columns(config)
+    hint = ""
+    if isinstance(source, CsvSource) and not set(needed) <= set(found):
+        hint = hint_at_header(file, source, needed)
+    check_columns(file, found, needed, hint)
+    if isinstance(source, ParquetSource):
+        check_types(file, column_problems(read_schema(file), config))
+    return found

@@ -1,11 +1,13 @@
 """Comma-separated text files."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from components.csv_files import read_csv, read_header
 from components.ingest.sources.source import find_files
 from components.raw_rows import SourceRows
+from components.source_columns import partition_columns, with_partitions
 from contract.schema.data import CsvSource
 
 
@@ -15,13 +17,14 @@ def files(source: CsvSource) -> list[Path]:
 
 
 def columns(source: CsvSource, file: Path) -> tuple[str, ...]:
-    """Return the header's names, or the config's."""
-    return read_header(file, source)
+    """Return the header's names, or the config's, then those that the folders say."""
+    return tuple(dict.fromkeys([*read_header(file, source), *partition_columns(file)]))
 
 
 def read(source: CsvSource, file: Path) -> Iterator[SourceRows]:
     """Yield rows of text, null where missing."""
-    return read_csv(file, source)
+    for rows in read_csv(file, source):
+        yield replace(rows, columns=with_partitions(rows.columns, file))
 
 
 def size_bytes(source: CsvSource, file: Path) -> int:  # noqa: ARG001 (as every source has it)

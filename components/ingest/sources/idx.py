@@ -4,12 +4,9 @@ Source of the format: http://yann.lecun.com/exdb/mnist/ (two zero bytes, a type 
 dimensions, each dimension as a big-endian int32, then the values, big-endian).
 """
 
-import gzip
 import math
 import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +17,7 @@ import pyarrow as pa
 
 from components.ingest.sources.source import find_files
 from components.raw_rows import SourceRows
+from components.text_files import open_bytes
 from contract.errors import DataError
 from contract.schema.data import IdxSource
 
@@ -42,9 +40,9 @@ def files(source: IdxSource) -> list[Path]:
     """Return the images' file, after a check that there is a label for each image."""
     find_files((source.images, source.labels))
     images, labels = Path(source.images), Path(source.labels)
-    with _opened(images) as file:
+    with open_bytes(images) as file:
         images_header = _read_header(images, file)
-    with _opened(labels) as file:
+    with open_bytes(labels) as file:
         labels_header = _read_header(labels, file)
     if labels_header.shape:
         raise DataError(f"{labels}: expected one dimension, found {1 + len(labels_header.shape)}")
@@ -79,7 +77,7 @@ def read(source: IdxSource, file: Path) -> Iterator[SourceRows]:
 
 def size_bytes(source: IdxSource, file: Path) -> int:  # noqa: ARG001
     """Return the size of all images, unpacked."""
-    with _opened(file) as opened:
+    with open_bytes(file) as opened:
         header = _read_header(file, opened)
     return header.rows * header.row_bytes
 
@@ -89,7 +87,7 @@ def size_bytes(source: IdxSource, file: Path) -> int:  # noqa: ARG001
 
 def _blocks(path: Path) -> Iterator[npt.NDArray[np.generic]]:
     """Yield `[rows, values]` in the machine's byte order."""
-    with _opened(path) as file:
+    with open_bytes(path) as file:
         header = _read_header(path, file)
         for start in range(0, header.rows, _BATCH_ROWS):
             rows = min(_BATCH_ROWS, header.rows - start)
@@ -101,21 +99,6 @@ def _blocks(path: Path) -> Iterator[npt.NDArray[np.generic]]:
             yield values.astype(header.dtype.newbyteorder("="))
         if file.read(1):
             raise DataError(f"{path}: more data than its header announces ({header.rows:,} rows)")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with path.open("rb") as raw:
-            is_gzip = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if is_gzip:
-                with gzip.GzipFile(fileobj=raw) as file:
-                    yield file  # type: ignore[misc]
-            else:
-                yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: truncated or damaged gzip file: {error}") from error
 
 
 def _read_header(path: Path, file: IO[bytes]) -> _Header:

@@ -1,9 +1,12 @@
 """Ingestion of every kind of source, and of everything that should be refused."""
 
+import bz2
 import gzip
 import json
+import lzma
 import struct
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +142,43 @@ def test_parquet_gives_the_same_examples_as_csv(workshop: Workshop, edit: Edit) 
     edit("ingest.source", {"kind": "parquet", "files": ["people.parquet"]})
     workshop.run("ingest", run_id="parquet")
     assert ids(workshop, "csv") == ids(workshop, "parquet")
+
+
+def test_parquet_of_every_writer_gives_the_same_examples(workshop: Workshop, edit: Edit) -> None:
+    """Views as polars writes them, categories, decimals; the job is the folder's, as in Hive."""
+    workshop.run("ingest", run_id="csv")
+    workshop.write()
+    for job in ("cook", "smith", "clerk"):
+        ages, _, words, incomes = zip(*[r for r in people(300) if r[1] == job], strict=True)
+        table = pa.table(
+            {
+                "age": pa.array([Decimal(age) for age in ages], pa.decimal128(12, 3)),
+                "words": pa.array([w.split() for w in words], pa.large_list(pa.string_view())),
+                "income": pa.array(incomes, pa.large_string()).dictionary_encode(),
+                "seen": pa.array([{"at": 1}] * len(ages)),
+            }
+        )
+        folder = workshop.folder / f"job={job}"
+        folder.mkdir()
+        pq.write_table(table, folder / "part.parquet")
+    edit("ingest.source", {"kind": "parquet", "files": ["*/part.parquet"]})
+    workshop.run("ingest", run_id="parquet")
+    assert ids(workshop, "csv") == ids(workshop, "parquet")
+
+
+def test_csv_in_another_encoding_and_packing_gives_the_same_examples(
+    workshop: Workshop, edit: Edit
+) -> None:
+    rows = [(age, f"{job} é", words, label) for age, job, words, label in people(300)]
+    workshop.files["people.csv"] = as_csv(rows)
+    workshop.run("ingest", run_id="utf8")
+    text = as_csv(rows).decode()
+    workshop.files["people.csv"] = bz2.compress(text.encode("utf-16"))
+    workshop.run("ingest", run_id="utf16")
+    workshop.files["people.csv"] = lzma.compress(text.encode("cp1252"))
+    edit("ingest.source.encoding", "cp1252")
+    workshop.run("ingest", run_id="cp1252")
+    assert ids(workshop, "utf8") == ids(workshop, "utf16") == ids(workshop, "cp1252")
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -314,6 +354,35 @@ def test_broken_csv_files_are_refused(workshop: Workshop, content: bytes, messag
     with pytest.raises(DataError, match=message):
         workshop.run("ingest")
     assert not workshop.layout().step("ingest").exists()
+
+
+def test_a_delimiter_that_is_not_the_files_is_named_with_the_key(workshop: Workshop) -> None:
+    workshop.files["people.csv"] = as_csv(people(300)).replace(b",", b";")
+    with pytest.raises(DataError, match=r'Line 1 has these columns: set .*\.delimiter: ";"'):
+        workshop.run("ingest")
+
+
+def test_rows_in_another_encoding_go_to_the_dead_letter_file(workshop: Workshop) -> None:
+    rows = as_csv(people(300)) + "44,Köchin,w,<=50K\n".encode("latin-1")
+    workshop.files["people.csv"] = rows
+    record = workshop.run("ingest").detail_as(IngestRecord)
+    assert record.bad_row_reasons == {"row: not UTF-8": 1}
+    (line,) = (
+        (workshop.layout().step("ingest") / record.dead_letter).read_text("utf-8").split("\n")[:-1]
+    )
+    entry = json.loads(line)
+    assert entry["found"].startswith(r"'K\xf6chin' (cp1252 reads 'Köchin'")
+
+
+def test_parquet_columns_without_a_place_in_an_example_are_refused_by_name(
+    workshop: Workshop, edit: Edit
+) -> None:
+    table = pa.table({"age": [1], "job": [{"a": 1}], "words": ["x"], "income": ["<=50K"]})
+    workshop.write()
+    pq.write_table(table, workshop.folder / "people.parquet")
+    edit("ingest.source", {"kind": "parquet", "files": ["people.parquet"]})
+    with pytest.raises(DataError, match=r"column 'job' is a struct \(struct<a: int64>\)"):
+        workshop.run("ingest")
 
 
 def test_a_missing_file_is_refused(workshop: Workshop, edit: Edit) -> None:

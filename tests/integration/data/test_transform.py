@@ -202,3 +202,18 @@ def test_a_damaged_raw_shard_is_named(
     output.mkdir()
     with pytest.raises(DataError, match="eval-00000-of-00001"):
         transform(config, tmp_path, broken, output)
+
+
+def test_a_model_that_cannot_be_right_ends_the_step_before_the_data_are_read(
+    workshop: Workshop,
+) -> None:
+    workshop.files["model.py"] = b"""
+import keras
+
+def build_model(features, hyperparameters):
+    age = keras.layers.Reshape((1,))(features["age"])
+    output = keras.layers.Dense(1, activation="sigmoid")(age)
+    return keras.Model(inputs=features, outputs=output)
+"""
+    with pytest.raises(UserCodeError, match=r"head 'income' ends in a sigmoid"):
+        workshop.run("ingest", "validate", "transform")

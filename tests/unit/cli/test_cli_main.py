@@ -1,5 +1,6 @@
 """The command as a whole: help, errors, how long it takes to start."""
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,24 @@ def test_an_error_is_one_clean_message_with_its_own_exit_code(runner: CliRunner)
 def test_debug_keeps_the_traceback(runner: CliRunner) -> None:
     result = runner.invoke(app, ["--debug", "check", "digitz"])
     assert type(result.exception).__name__ == "NotFoundError"
+
+
+@pytest.mark.parametrize("variable", ["PYTHONIOENCODING", "LC_ALL"])
+def test_a_terminal_that_lacks_a_character_shows_its_code(variable: str) -> None:
+    plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    value = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}[variable]
+    words = r"data.print('gr\xf6\xdfe \u2713'); say('[green]\u2026[/] \udcff')"
+    code = f"from cli.output import data, say; {words}"
+    for command, exit_code in ((["-c", code], 0), (["-m", "cli.main", "check", "größe"], 2)):
+        done = subprocess.run(
+            [sys.executable, *command],
+            env={**os.environ, **plain, variable: value},
+            capture_output=True,
+            check=False,
+        )
+        shown = (done.stdout + done.stderr).decode("ascii")
+        assert (done.returncode, "Traceback" in shown) == (exit_code, False)
+        assert exit_code or r"gr\xf6\xdfe \u2713" in shown
 
 
 def test_importing_the_command_imports_nothing_heavy() -> None:

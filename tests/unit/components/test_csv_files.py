@@ -1,11 +1,13 @@
 """CSV files: quotes, headers, missing cells, and files that are not whole."""
 
 import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from components.csv_files import check_columns, read_csv, read_header
+from components.csv_files import hint_at_header, read_csv, read_header
 from components.raw_rows import BadRow
 from contract.errors import DataError
 from contract.schema.data import CsvSource
@@ -119,8 +121,95 @@ def test_a_header_that_repeats_a_name_is_an_error(file: Path) -> None:
         read_header(file, source())
 
 
-def test_missing_columns_are_named_with_the_nearest_that_is_there() -> None:
-    with pytest.raises(DataError, match=r"missing columns: 'age'; did you mean 'agee'\?") as caught:
-        check_columns(Path("x.csv"), ("agee", "job", "town"), ("age", "job"))
-    assert "columns that the config does not name: agee, town" in str(caught.value)
-    check_columns(Path("x.csv"), ("job", "town", "age"), ("age", "job"))
+# --- encodings and headers ----------------------------------------------------------------------
+
+
+def test_a_row_with_bad_bytes_shows_what_another_encoding_reads(file: Path) -> None:
+    file.write_bytes(b"a,b\nM\xfcnchen,3\n")
+    _, (bad,) = read(file, source())
+    assert bad.found == r"'M\xfcnchen' (cp1252 reads 'München'; see ingest.source.encoding)"
+    assert bad.content == [r"M\xfcnchen", "3"]
+    assert read(file, source(encoding="cp1252"))[0] == [{"a": "München", "b": "3"}]
+
+
+def test_a_header_with_bad_bytes_is_an_error_that_names_the_key(file: Path) -> None:
+    file.write_bytes(b"a,gr\xf6\xdfe\n1,2\n")
+    with pytest.raises(
+        DataError, match=r"line 1, the header, is not UTF-8: column 'gr\\xf6\\xdfe'"
+    ):
+        read_header(file, source())
+    assert read_header(file, source(encoding="latin-1")) == ("a", "größe")
+
+
+def test_utf16_and_zstd_are_read_together(file: Path) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as out:
+        out.write("a,b\nä,2\n".encode("utf-16"))
+    file.write_bytes(sink.getvalue().to_pybytes())
+    assert read(file, source())[0] == [{"a": "ä", "b": "2"}]
+
+
+def test_columns_without_a_name_are_left_out(file: Path) -> None:
+    file.write_text(",a,b,,\n0,1,2,,x\n")
+    assert read_header(file, source()) == ("a", "b")
+    assert read(file, source())[0] == [{"a": "1", "b": "2"}]
+
+
+def test_the_line_that_tells_excel_the_delimiter_is_no_header(file: Path) -> None:
+    file.write_text("sep=;\na;b\n1;2\n3\n")
+    rows, bad = read(file, source(delimiter=";"))
+    assert rows == [{"a": "1", "b": "2"}]
+    assert [b.row for b in bad] == [4]
+    with pytest.raises(DataError, match="line 1 says that the delimiter is ';', but .* with ','"):
+        read_header(file, source())
+
+
+def test_lines_before_the_header_are_left_out_and_counted(file: Path) -> None:
+    file.write_text('# it\'s "exported"\n\na,b\n1,2\n3\n')
+    rows, bad = read(file, source(skip_lines=2))
+    assert rows == [{"a": "1", "b": "2"}]
+    assert [b.row for b in bad] == [5]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a;b\n1;2\n", 'Line 1 has these columns: set ingest.source.delimiter: ";"'),
+        ("a\tb\n1\t2\n", r'set ingest.source.delimiter: "\t"'),
+        ("# exported\na,b\n1,2\n", "Line 2 has these columns: set ingest.source.skip_lines: 1"),
+        ("Title\n\na|b\n", 'delimiter: "|" and ingest.source.skip_lines: 2'),
+        ("1.5,2\n3,4\n", "name its columns in ingest.source.columns"),
+        ("c,d\n", "Line 1, read with the delimiter ',', is 'c,d'"),
+        ('"a,b"\n', "is '\"a,b\"'"),
+    ],
+)
+def test_missing_columns_are_explained_by_the_first_lines(
+    file: Path, content: str, said: str
+) -> None:
+    file.write_text(content)
+    assert said in hint_at_header(file, source(), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1,2,", "row: 3 cells, expected 2: the line ends in a delimiter, the header does not"),
+        ("1;2", "row: 1 cells, expected 2, as there are with the delimiter ';'"),
+    ],
+)
+def test_the_reason_of_a_row_of_another_width_tells_the_cause(
+    file: Path, row: str, reason: str
+) -> None:
+    file.write_text(f"a,b\n{row}\n3,4\n")
+    assert [b.reason for b in read(file, source())[1]] == [reason]
+
+
+def test_no_lone_surrogate_leaves_the_reader(file: Path) -> None:
+    file.write_bytes(b"a,b\n\xff,\xed\xa0\x80\n\xfe\n\xc3,1,2\n")
+    rows, bad = read(file, source())
+    assert rows == []
+    assert [json.dumps(b.content, ensure_ascii=False).encode() for b in bad] == [
+        rb'["\\xff", "\\xed\\xa0\\x80"]',
+        rb'["\\xfe"]',
+        rb'["\\xc3", "1", "2"]',
+    ]

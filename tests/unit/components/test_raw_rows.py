@@ -1,12 +1,20 @@
 """Rows to raw examples: labels, weights, keys, and the reasons of those that are left out."""
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.raw_rows import ParsedRows, RowParser, SourceRows, required_columns
+from components.raw_rows import (
+    ParsedRows,
+    RowParser,
+    SourceRows,
+    column_problems,
+    required_columns,
+)
 from contract.loader import validate
 from contract.schema.pipeline import PipelineConfig
 
@@ -32,7 +40,7 @@ def make_config(**changes: Any) -> PipelineConfig:
 
 
 def parse(config: PipelineConfig, **columns: Any) -> ParsedRows:
-    arrays = {name: pa.array(values) for name, values in columns.items()}
+    arrays = {n: v if isinstance(v, pa.Array) else pa.array(v) for n, v in columns.items()}
     batch = pa.RecordBatch.from_pydict(arrays)
     rows = np.arange(1, batch.num_rows + 1)
     return RowParser(config).parse(SourceRows("people.csv", rows, batch))
@@ -65,6 +73,65 @@ def test_integer_and_float_labels_match_class_names() -> None:
     found = parse(config, age=[1, 2], job=["a", "b"], digit=[2, 0])
     assert found.examples["label:digit"].to_pylist() == [[2], [0]]
     assert parse(config, age=[1], job=["a"], digit=[1.0]).bad == ()
+
+
+@pytest.mark.parametrize("classes", [["0", "1"], ["False", "True"]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array(["0", "1"]),
+        pa.array(["0.0", "1.0"]),
+        pa.array(["False", "True"]),
+        pa.array(["false", "true"]).dictionary_encode(),
+        pa.array([b"false", b"true"]),
+        pa.array([0, 1], pa.uint8()),
+        pa.array([0.0, 1.0]),
+        pa.array([0.0, 1.0], pa.float16()),
+        pa.array([False, True]),
+        pa.array([Decimal("0.0"), Decimal("1.0")]),
+        pa.array([["0"], ["1"]]),
+    ],
+)
+def test_labels_of_every_kind_match_the_same_classes(classes: list[str], labels: pa.Array) -> None:
+    heads = {"y": {"task": "binary_classification", "classes": classes}}
+    found = parse(make_config(heads=heads), age=[1, 2], job=["a", "b"], y=labels)
+    assert found.examples["label:y"].to_pylist() == [[0], [1]]
+
+
+def test_labels_that_are_no_text_are_bad_rows() -> None:
+    heads = {"y": {"task": "binary_classification", "classes": ["0", "1"]}}
+    columns = {"age": [1, 2, 3], "job": ["a", "b", "c"]}
+    found = parse(make_config(heads=heads), **columns, y=pa.array([math.nan, 1.0, None]))
+    assert [bad.reason for bad in found.bad] == ["label 'y': missing", "label 'y': missing"]
+    found = parse(make_config(heads=heads), **columns, y=pa.array([b"\xff", b"1", b"0"]))
+    assert [bad.reason for bad in found.bad] == ["label 'y': not one of '0', '1'"]
+    found = parse(make_config(heads=heads), **columns, y=pa.array([["0", "1"], ["1"], []]))
+    assert [bad.reason for bad in found.bad] == ["label 'y': not a scalar", "label 'y': missing"]
+
+
+def test_text_that_is_not_utf8_is_a_bad_row_with_its_bytes() -> None:
+    offsets = pa.py_buffer(np.array([0, 1, 3], np.int32).tobytes())
+    job = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"ab\xff")])
+    found = parse(make_config(), age=[1, 2], job=job, income=["<=50K"] * 2)
+    assert found.examples["job"].to_pylist() == [[b"a"]]
+    assert [(bad.row, bad.reason) for bad in found.bad] == [(2, "job: not UTF-8")]
+    assert found.bad[0].content["job"] == "b'b\\xff'"
+
+
+def test_columns_of_a_type_that_fits_nothing_are_named_before_any_row() -> None:
+    config = make_config(heads={"price": {"task": "regression"}}, weight="mass")
+    schema = pa.schema(
+        {
+            "age": pa.timestamp("s"),
+            "job": pa.map_(pa.string(), pa.string()),
+            "price": pa.date32(),
+            "mass": pa.binary(),
+            "other": pa.struct([]),
+        }
+    )
+    found = column_problems(schema, config)
+    assert list(found) == ["age", "job", "price", "mass"]
+    assert found["job"].startswith("is a map (map<string, string>)")
 
 
 def test_a_regression_label_must_be_a_finite_number() -> None:

@@ -1,15 +1,19 @@
 """One raw column: conversion of text and typed values, shapes, ranges, bytes to hash."""
 
+import math
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
 from components.raw_values import Flat, flatten, problems_of, read_values
+from components.source_columns import plain
 from contract.schema.data import FeatureConfig
 
 
 def parsed(column: pa.Array, feature: FeatureConfig) -> tuple[list[object], list[str]]:
     """Return the values as lists per row, and per row the first problem ('' if none)."""
-    flat, unreadable = read_values(flatten(column, feature), feature)
+    flat, unreadable = read_values(flatten(plain(column)[0], feature), feature)
     problems = ["unreadable" if bad else "" for bad in unreadable.tolist()]
     for reason, rows in problems_of(flat, feature, ~unreadable):
         for row, is_bad in enumerate(rows.tolist()):
@@ -25,7 +29,71 @@ def test_text_is_read_as_an_integer(text: str, value: int) -> None:
     assert parsed(pa.array([text]), FeatureConfig(dtype="int64")) == ([[value]], [""])
 
 
-@pytest.mark.parametrize("text", ["x", "1.5", "1e3", "9" * 20, "1_000", "0x10", "nan", "١"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1234567890123456789", 1234567890123456789),
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("+9223372036854775807.000", 2**63 - 1),
+        ("0000000000000000000000042", 42),
+        ("1e3", 1000),
+        ("1.5E+1", 15),
+        ("1200e-2", 12),
+        ("-0.0", 0),
+        ("0e999999999", 0),
+        ("9.223372036854775807e18", 2**63 - 1),
+    ],
+)
+def test_an_integer_is_read_by_its_value(text: str, value: int) -> None:
+    feature = FeatureConfig(dtype="int64")
+    assert parsed(pa.array(["1", text, None, "2"]), feature)[0] == [[1], [value], None, [2]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9223372036854775808",
+        "-9223372036854775809",
+        "9223372036854775807.5",
+        "1e19",
+        "1e999999999",
+        "1e-999999999",
+        "1e-1",
+        "1e",
+        "e5",
+        ".",
+        "1,000",
+    ],
+)
+def test_a_number_that_is_no_int64_is_unreadable(text: str) -> None:
+    assert parsed(pa.array([text, "7"]), FeatureConfig(dtype="int64"))[1] == ["unreadable", ""]
+
+
+def test_decimals_keep_every_digit_of_an_integer() -> None:
+    column = pa.array([Decimal(2**63 - 1), Decimal("1.50"), None], pa.decimal128(38, 2))
+    feature = FeatureConfig(dtype="int64", default=0)
+    assert parsed(column, feature) == ([[2**63 - 1], [0], None], ["", "unreadable", ""])
+    number = parsed(column, FeatureConfig(dtype="float32", default=0))[0]
+    assert number == [[float(2**63)], [1.5], None]
+    assert parsed(column, FeatureConfig(dtype="string"))[0][1] == [b"1.5"]
+
+
+def test_nan_where_text_or_an_integer_should_be_is_a_missing_value() -> None:
+    column = pa.array([3.0, math.nan])
+    for dtype in ("string", "int64"):
+        assert parsed(column, FeatureConfig(dtype=dtype))[1] == [
+            "",
+            "missing, and there is no default",
+        ]
+    assert parsed(column, FeatureConfig(dtype="string", default="?")) == ([[b"3"], None], ["", ""])
+    lists = pa.array([[1.0, math.nan]])
+    words = FeatureConfig(dtype="string", is_variable_length=True)
+    assert parsed(lists, words)[1] == ["unreadable"]
+    assert parsed(column, FeatureConfig(dtype="float32"))[1][1] == "not a finite number"
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "1.5e0", "9" * 20, "1_000", "0x10", "nan", "١"])
 def test_text_that_is_no_integer_is_unreadable(text: str) -> None:
     assert parsed(pa.array([text]), FeatureConfig(dtype="int64"))[1] == ["unreadable"]
 

@@ -8,12 +8,14 @@ from contract.errors import ConfigError, NotFoundError
 from contract.layout import RunLayout
 from contract.loader import (
     find_pipeline,
+    folder_problems,
     freeze_pipeline,
     load_frozen,
     load_pipeline,
     load_runtime,
     parse_overrides,
     pipeline_digest,
+    pipeline_folders,
 )
 from contract.schema.data import CsvSource
 
@@ -69,6 +71,58 @@ def test_a_misspelt_pipeline_is_told_the_nearest(
     assert find_pipeline("houses") == folder
     with pytest.raises(NotFoundError, match="did you mean 'houses'"):
         find_pipeline("house")
+
+
+def make_pipeline(parent: Path, name: str) -> Path:
+    (parent / name).mkdir(parents=True)
+    (parent / name / "pipeline.yaml").write_text(YAML.replace("houses", name))
+    return parent / name
+
+
+def test_a_name_that_two_folders_have_is_refused_with_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = make_pipeline(tmp_path / "a", "flats"), make_pipeline(tmp_path / "b", "flats")
+    alone = make_pipeline(tmp_path / "b", "barns")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    with pytest.raises(ConfigError, match=f"pipeline 'flats': in {one} and {other}, both of"):
+        find_pipeline("flats")
+    assert find_pipeline("barns") == alone
+    assert "flats" not in pipeline_folders()
+    assert len(folder_problems()) == 1
+
+
+def test_a_folder_named_twice_is_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_pipeline(tmp_path / "a", "flats")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", f"{tmp_path / 'a'}:{tmp_path / 'link'}::")
+    assert find_pipeline("flats") == folder
+    assert folder_problems() == []
+
+
+def test_a_pipeline_elsewhere_replaces_one_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_pipeline(tmp_path, "digits")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", str(tmp_path))
+    assert find_pipeline("digits") == folder
+
+
+def test_folders_that_cannot_hold_pipelines_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = (folder, folder / "nowhere", folder / "pipeline.yaml")
+    monkeypatch.setenv("SLIPWAY_PIPELINES", ":".join(map(str, parents)))
+    with pytest.raises(NotFoundError) as caught:
+        find_pipeline("houses")
+    expected = [
+        f"{folder}: is a pipeline itself; expected its parent, {folder.parent}",
+        f"{folder / 'nowhere'}: no such folder; expected a folder of pipeline folders",
+        f"{folder / 'pipeline.yaml'}: is a file; expected a folder of pipeline folders",
+    ]
+    assert str(caught.value).splitlines()[1:] == [f"SLIPWAY_PIPELINES: {one}" for one in expected]
 
 
 def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
@@ -146,3 +200,79 @@ def test_a_frozen_run_refuses_other_overrides(folder: Path, tmp_path: Path) -> N
 def test_an_unknown_runtime_is_told_the_nearest() -> None:
     with pytest.raises(NotFoundError, match="did you mean 'local'"):
         load_runtime("locale")
+
+
+# --- what YAML 1.1 makes of text ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("[no, yes]", ("no", "yes")),
+        ("[off, on]", ("off", "on")),
+        ("[False, True]", ("False", "True")),
+        ("[0, 1]", ("0", "1")),
+        ("[1.0, 1_000]", ("1.0", "1_000")),
+        ("[2020-01-01, null]", ("2020-01-01", "null")),
+        ('["no", yes]', ("no", "yes")),
+    ],
+)
+def test_classes_are_text_as_it_is_written(folder: Path, written: str, read: tuple[str]) -> None:
+    heads = f"heads: {{sold: {{task: binary_classification, classes: {written}}}}}"
+    text = YAML.replace("heads: {price: {task: regression}}", heads)
+    (folder / "pipeline.yaml").write_text(text)
+    assert load_pipeline(folder).heads["sold"].classes == read
+
+
+def test_classes_that_come_as_truth_values_are_refused_with_the_way_out(folder: Path) -> None:
+    overrides = parse_overrides(["heads.price={task: binary_classification, classes: [no, yes]}"])
+    assert load_pipeline(folder, overrides).heads["price"].classes == ("no", "yes")
+    overrides = parse_overrides(
+        ["heads.price.task=binary_classification", "heads.price.classes=[no, yes]"]
+    )
+    with pytest.raises(ConfigError, match=r"an unquoted no, off or false; quote it"):
+        load_pipeline(folder, overrides)
+
+
+def test_names_are_text_as_it_is_written(folder: Path) -> None:
+    names = ["no", "on", "2020", "1_000", "null", "2020-01-01", "1.50"]
+    features = ", ".join(f"{name}: {{dtype: int64}}" for name in names)
+    text = YAML.replace("{rooms: {dtype: int64}}", f"{{{features}}}")
+    (folder / "pipeline.yaml").write_text(text)
+    assert list(load_pipeline(folder).features) == names
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("no", "the truth value that YAML makes of an unquoted no, off or false; quote it"),
+        ("2020", 'the number 2020; quote it: "2020"'),
+    ],
+)
+def test_text_that_yaml_takes_for_something_else_is_to_be_quoted(
+    folder: Path, written: str, said: str
+) -> None:
+    (folder / "pipeline.yaml").write_text(f"{YAML}weight: {written}\n")
+    with pytest.raises(ConfigError, match=f"weight: expected text, found {said}"):
+        load_pipeline(folder)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(folder: Path) -> None:
+    (folder / "pipeline.yaml").write_bytes(b"\xef\xbb\xbf" + YAML.encode())
+    assert load_pipeline(folder).name == "houses"
+
+
+# --- encodings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["utf8", "UTF-8", "Latin-1", "cp1252", "utf-16-le", "Shift_JIS"])
+def test_encodings_that_python_knows_are_accepted(folder: Path, name: str) -> None:
+    source = load_pipeline(folder, {"ingest.source.encoding": name}).ingest.source
+    assert isinstance(source, CsvSource)
+    assert source.encoding == name
+
+
+@pytest.mark.parametrize("name", ["utf-9", "rot13", "base64", "idna", "unicode_escape", "", "a\0b"])
+def test_what_is_no_encoding_of_files_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"encoding: unknown text encoding.*such as utf-8"):
+        load_pipeline(folder, {"ingest.source.encoding": name})

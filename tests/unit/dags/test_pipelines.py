@@ -54,7 +54,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder.mkdir(parents=True)
         config = {"name": name, **MINIMAL, **changes}
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
-    own = {"SLIPWAY_PIPELINES": str(home / "pipelines"), "AIRFLOW_HOME": str(home)}
+    parents = f"{home / 'pipelines'}:{home / 'nowhere'}"
+    own = {"SLIPWAY_PIPELINES": parents, "AIRFLOW_HOME": str(home)}
     environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
     environment["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "CRITICAL"
     done = subprocess.run(
@@ -136,6 +137,7 @@ def test_a_broken_pipeline_is_named_with_its_problems_and_spares_the_others(
     assert file.endswith("pipeline_errors.py")
     assert "broken/pipeline.yaml: train.learnin_rate: unknown key; did you mean" in error
     assert "broken/pipeline.yaml: train.steps" in error
+    assert "nowhere: no such folder; expected a folder of pipeline folders" in error
 
 
 def test_the_page_and_the_tasks_explain_the_run(found: dict[str, Any]) -> None:

@@ -102,3 +102,17 @@ def test_the_artifact_root_is_the_runtimes_or_in_the_state_folder(tmp_path: Path
 def test_the_local_runtime_is_the_default() -> None:
     assert current_runtime({}) == current_runtime({"SLIPWAY_RUNTIME": "local"})
     assert current_runtime({}).max_parallel_components >= 2
+
+
+def test_a_component_writes_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    base = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    script = "import sys; open('f', 'w').write('ü'); sys.stdout.write('ü ' + chr(0xdc80))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=component_environment(base, None),
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode() == r"ü \udc80"
+    assert (tmp_path / "f").read_text(encoding="utf-8") == "ü"
