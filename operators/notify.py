@@ -11,6 +11,7 @@ from contract.layout import RunLayout
 from contract.schema.pipeline import NotifyConfig
 from contract.storage import local_path
 from operators.run_note import write_note
+from operators.tracked_run import end_tracked_run
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,9 @@ class FailureNotice:
         announce(self.notify, notice, context)
         if self.root:
             run = RunLayout(local_path(self.root), task.dag_id, str(task.run_id))
-            write_note(run, f"failed in '{task.task_id.rpartition('.')[2]}'", reasons)
+            outcome = f"failed in '{task.task_id.rpartition('.')[2]}'"
+            write_note(run, outcome, reasons)
+            end_tracked_run(run, outcome, "\n".join(reasons))
 
 
 def _url(host: str, schema: str | None, port: int | None) -> str:

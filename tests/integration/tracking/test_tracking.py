@@ -33,6 +33,7 @@ from contract.records.record import Record, Result
 from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
+from operators.tracked_run import end_tracked_run
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +261,24 @@ def test_the_parent_of_a_failed_step_has_failed_until_a_retry(uri: str, tmp_path
     assert parent.data.tags["slipway.outcome"] == "failed in 'train'"
     with open_tracker(uri, run, "train"):
         assert parent_of(uri, "failing").data.tags["slipway.outcome"] == "running"
+
+
+def test_the_parent_of_a_killed_step_is_ended_from_outside(uri: str, tmp_path: Path) -> None:
+    run = RunLayout(tmp_path, "killed", "r1")
+    code = (
+        "import os, sys, pathlib; from contract.layout import RunLayout; "
+        "from components.tracking import open_tracker; "
+        "run = RunLayout(pathlib.Path(sys.argv[2]), 'killed', 'r1'); "
+        "opened = open_tracker(sys.argv[1], run, 'train'); opened.__enter__(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, uri, str(tmp_path)], check=False)
+    assert parent_of(uri, "killed").info.status == "RUNNING"
+    end_tracked_run(run, "failed in 'train'", "exit code -9", {"MLFLOW_TRACKING_URI": uri})
+    parent = parent_of(uri, "killed")
+    assert (parent.info.status, parent.info.end_time is not None) == ("FAILED", True)
+    assert parent.data.tags["slipway.outcome"] == "failed in 'train'"
+    assert parent.data.tags["slipway.reasons"] == "exit code -9"
 
 
 def test_a_step_goes_on_without_mlflow(

@@ -1,0 +1,38 @@
+"""The parent MLflow run of a DAG run, ended where no component can: its process was killed.
+
+A component ends the parent itself, with the run's outcome; see `components/run_overview.py`. This
+asks MLflow's REST API, because its library takes seconds to import.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+
+from contract.layout import RunLayout
+
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 10.0
+_MOST_CHARACTERS = 5000  # of a tag, MLflow's own limit
+
+
+def end_tracked_run(
+    run: RunLayout, outcome: str, reason: str, environment: Mapping[str, str] = os.environ
+) -> None:
+    """End the parent run as failed, with outcome and reason; nothing fails where MLflow is away."""
+    url, place = environment.get("MLFLOW_TRACKING_URI", ""), run.tracking("run")
+    if not url.startswith("http") or not place.is_file():
+        return
+    import httpx
+
+    run_id = place.read_text(encoding="utf-8").strip()
+    tags = {"slipway.outcome": outcome, "slipway.reasons": reason[:_MOST_CHARACTERS]}
+    ended = {"run_id": run_id, "status": "FAILED", "end_time": int(1000 * time.time())}
+    calls = [("set-tag", {"run_id": run_id, "key": k, "value": v}) for k, v in tags.items()]
+    try:
+        with httpx.Client(base_url=url, timeout=_ANSWER_SECONDS, trust_env=False) as http:
+            for name, body in [*calls, ("update", ended)]:
+                http.post(f"/api/2.0/mlflow/runs/{name}", json=body).raise_for_status()
+    except httpx.HTTPError as error:
+        log.warning("MLflow's run was not ended: %s: %s", type(error).__name__, error)
