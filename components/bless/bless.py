@@ -16,6 +16,7 @@ from components.metrics import (
     measure,
     measure_own,
 )
+from components.squashed_twice import are_squashed_twice, in_words
 from components.user_code import user_code
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
@@ -59,6 +60,7 @@ def bless(
     ours = ask(candidate, test)
     metrics = _measure(ours, config, own)
     findings = against_thresholds(metrics[config.blessing_head], config.bless)
+    findings += [Finding(True, warning) for warning in warnings_of(ours, config)]
     champion_metrics: Metrics = {}
     comparison = None
     if champion.version is None or champion.model is None:
@@ -78,6 +80,16 @@ def bless(
         answers=ours,
         comparison=comparison,
     )
+
+
+def warnings_of(answers: Mapping[str, Answers], config: PipelineConfig) -> list[str]:
+    """Return what is odd about a candidate's answers, though no threshold says no."""
+    tasks = {head: config.heads[head].task for head in answers}
+    return [
+        in_words(head, tasks[head])
+        for head, answer in answers.items()
+        if are_squashed_twice(tasks[head], answer.scores)
+    ]
 
 
 def _measure(answers: Mapping[str, Answers], config: PipelineConfig, own: Custom) -> Metrics:
