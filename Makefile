@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-faults test-cluster test-images lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -26,6 +26,7 @@ $(UV):
 	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/lock.txt
 	@$(UV) pip install --quiet --no-deps --python $(BIN)/python --editable .
 	@touch $@
+	@echo "Installed. Call it as $(BIN)/slipway, or first: export PATH=$(CURDIR)/$(BIN):\$$PATH"
 
 demo: setup ## three acts on real data: first run, canary and promotion, roll-back
 	@$(BIN)/python -m cli.demo
@@ -36,17 +37,38 @@ up: setup ## start Airflow, MLflow, Envoy and the serving agent in the backgroun
 down: setup ## stop them all
 	@$(BIN)/slipway down
 
-test: test-unit test-integration test-e2e ## unit, integration and e2e tests
+# Each file has one worker (tests/side_by_side.py). `make test` leaves out what is marked thorough.
+FILES := --dist loadfile --no-loadscope-reorder
+THOROUGH ?= none
+
+test: test-unit test-whole ## unit, integration and e2e tests
+
+# Whole pipelines in Airflow wait more than they compute: two cores keep three workers.
+test-whole: setup ## integration and e2e tests side by side
+	@$(BIN)/pytest --numprocesses 3 $(FILES) --thorough $(THOROUGH) \
+		--durations-file build/durations/whole.csv tests/e2e tests/integration
+
+test-thorough: setup ## the slow, exhaustive tests that `make test` leaves out
+	@$(BIN)/pytest --numprocesses 2 -m thorough --durations-file build/durations/thorough.csv \
+		tests/integration
 
 test-unit: setup ## fast and offline
 	@$(BIN)/pytest --numprocesses 2 --durations-file build/durations/unit.csv tests/unit
 
 test-integration: setup ## real TensorFlow, Beam, MLflow, Envoy
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--durations-file build/durations/integration.csv tests/integration
+	@$(BIN)/pytest --numprocesses 2 $(FILES) --durations-file build/durations/integration.csv \
+		tests/integration
 
 test-e2e: setup ## whole pipelines in real Airflow
-	@$(BIN)/pytest --durations-file build/durations/e2e.csv tests/e2e
+	@$(BIN)/pytest --numprocesses 2 $(FILES) --durations-file build/durations/e2e.csv tests/e2e
+
+COVERAGE := $(BIN)/coverage
+
+coverage: setup ## lines that unit and integration tests run, also in their processes; fails below the floor
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) tests/unit tests/integration
+	@$(COVERAGE) combine --quiet
+	@$(COVERAGE) report
 
 FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
 	unit/launching/processes unit/launching/cluster unit/launching/test_restarts.py \
@@ -75,7 +97,7 @@ format: setup ## let ruff rewrite what it can
 BENCH := $(BIN)/python tests/benchmarks
 
 bench: setup ## the figures of the chain on one machine: one JSON line each
-	@for name in airflow pipelines server envoy judge start; do $(BENCH)/bench_$$name.py || exit 1; done
+	@for name in airflow pipelines server envoy judge start warm; do $(BENCH)/bench_$$name.py || exit 1; done
 	@$(BENCH)/bench_training.py --only tracking resume
 
 bench-train: setup ## the figures of training: strategies, input, checkpoints, recovery, evaluation

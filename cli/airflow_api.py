@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +18,7 @@ from contract.errors import (
 from contract.records.stack import Stack
 
 ANSWER_SECONDS = 30.0
+ENDED_NOTE = "**ended by a person**"  # how the note of a run begins that 'slipway cancel' ended
 MOST_ROWS = 100  # Airflow's own limit of a page
 
 
@@ -85,6 +87,11 @@ class AirflowClient:
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return one run."""
         return self._get(f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def end(self, dag_id: str, run_id: str, note: str) -> None:
+        """End a run: its tasks are killed, those to come are skipped."""
+        body = {"state": "failed", "note": note}
+        self._call("PATCH", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}", json=body)
 
     def task_instances(self, dag_id: str, run_id: str = "~") -> list[dict[str, Any]]:
         """Return the task instances of one run; of the latest runs where none is named."""

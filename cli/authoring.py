@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, SetOption
-from cli.output import data, print_json, say
+from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_USER_ERROR, ConfigError, UserError
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -20,7 +21,10 @@ def new(
     name: Annotated[str, typer.Argument(help="Lower case letters, digits and _.")],
     into: Annotated[
         Path | None,
-        typer.Option(help="Folder of pipeline folders; configs/pipelines if not given."),
+        typer.Option(
+            help="Folder of pipeline folders; if not given, the first one of SLIPWAY_PIPELINES, or "
+            "configs/pipelines."
+        ),
     ] = None,
 ) -> None:
     """Scaffold a pipeline folder that runs as it is.
@@ -41,7 +45,7 @@ def new(
             ]
         )
     known = pipeline_folders()
-    parent = (into or PROJECT / "configs" / "pipelines").expanduser().resolve()
+    parent = (into or _own_parent() or PROJECT / "configs" / "pipelines").expanduser().resolve()
     folder = parent / name
     if name in known or folder.exists():
         raise UserError(
@@ -55,9 +59,22 @@ def new(
         ) from error
     config = load_pipeline(folder)
     say(f"Made [bold]{escape(str(folder))}[/] ({config.ingest.source.kind} data, to begin with).")
-    if into is not None and name not in pipeline_folders():
-        say(f"Let Slipway find it:  [cyan]export SLIPWAY_PIPELINES={escape(str(parent))}[/]")
-    say(f"Try it:  [cyan]slipway check {name} && slipway run {name} --local[/]")
+    if name not in pipeline_folders():
+        parents = os.pathsep.join([*_own_parents(), str(parent)])
+        export = escape(f"export SLIPWAY_PIPELINES={shlex.quote(parents)}")
+        say(f"Let Slipway find it:  [cyan]{export}[/]")
+    called = escape(command_name())
+    say(f"Try it:  [cyan]{called} check {name} && {called} run {name} --local[/]")
+
+
+def _own_parent() -> Path | None:
+    """Return the folder in which a user of SLIPWAY_PIPELINES keeps pipelines."""
+    parents = _own_parents()
+    return Path(parents[0]) if parents else None
+
+
+def _own_parents() -> list[str]:
+    return [part for part in os.environ.get("SLIPWAY_PIPELINES", "").split(os.pathsep) if part]
 
 
 def check(

@@ -122,7 +122,7 @@ class Board:
         return time.monotonic() - row.started if row.started is not None else 0.0
 
     def _print_change(self, task: str, row: Row) -> None:
-        if row.state == WAITING:
+        if row.state == WAITING and not row.note:
             return
         row.said_at = time.monotonic()
         elapsed = f" in {row.seconds:.1f} s" if row.seconds is not None else ""

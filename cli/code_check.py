@@ -7,9 +7,10 @@ That is a process of its own, which has the packages of the pipeline's `requirem
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,23 @@ HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
     "model.py": {"build_model": ("features", "hyperparameters")},
 }
 _SHOWN_LINES = 5
+_GPUS = re.compile(r"^gpus: (\d+)$", re.MULTILINE)
 _SAID = "findings: "  # without it the user's code has ended the process, whatever its exit code
 
 
-def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
-    """Install the pipeline's packages, then look at its code in a process that has them."""
+def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding, None, int | None]:
+    """Install the pipeline's packages, then look at its code in a process that has them.
+
+    Returns:
+        How many GPUs that process found, before the user's code ran; None if it did not get there.
+    """
     from launching.environment import component_environment, install_requirements
 
     try:
         packages = install_requirements(folder, state_folder())
     except SlipwayError as error:
         yield from (Finding("packages", "error", line) for line in str(error).splitlines())
-        return
+        return None
     if packages is not None:
         yield Finding("packages", "ok", f"requirements.txt is installed in {packages}")
     done = subprocess.run(
@@ -46,13 +52,16 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         text=True,
         check=False,
     )
+    counted = _GPUS.search(done.stdout)  # the first such line: users' code comes after it
+    gpus = int(counted[1]) if counted else None
     _, mark, findings = done.stdout.rpartition(_SAID)  # behind what native code may have printed
     if mark:
         yield from (Finding(**found) for found in json.loads(findings))
-        return
+        return gpus
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
     message = f"the process that imports it ended with exit code {done.returncode}: {said}"
     yield Finding("code", "error", message)
+    return gpus
 
 
 def look(folder: Path, overrides: Mapping[str, Any]) -> Iterator[Finding]:
@@ -88,7 +97,7 @@ def _preprocessing(folder: Path, config: PipelineConfig) -> Finding:
     from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
     from components.transform.preprocessing import load_preprocessing
-    from components.transform.transform import feature_tensors
+    from components.transform.raw_tensors import feature_tensors
 
     specs = TensorAdapter(feature_tensors(config)).OriginalTypeSpecs()
     try:
@@ -129,7 +138,13 @@ def _metric_names(folder: Path, config: PipelineConfig) -> Iterator[Finding]:
 
 def main() -> None:
     """Look at the folder that the command line names; print the findings as one line of JSON."""
+    from components.collector import collect_rarely
+    from components.train.preflight import count_gpus
+
+    collect_rarely()
     overrides = json.load(sys.stdin)
+    with contextlib.suppress(ImportError):  # the user's code will meet it, and say where
+        print(f"gpus: {count_gpus()}", flush=True)
     with contextlib.redirect_stdout(sys.stderr):  # users' files may print
         found = [finding.as_dict() for finding in look(Path(sys.argv[1]), overrides)]
     sys.stdout.write(_SAID + json.dumps(found) + "\n")

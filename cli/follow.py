@@ -10,6 +10,7 @@ from cli.airflow_api import AirflowClient
 from cli.board import RUNNING, WAITING, Board
 from cli.logs import TAIL_LINES
 from cli.outcome import Ending, ending_of
+from cli.outcome import failed as failed_first
 from cli.progress import note_of, summary_of
 from contract.errors import (
     EXIT_DONE,
@@ -87,6 +88,9 @@ def expected_seconds(instances: Sequence[Mapping[str, Any]]) -> dict[str, float]
     return {task: median(seconds) for task, seconds in seen.items()}
 
 
+MOST_OTHERS = 20
+
+
 class Follower:
     """Keeps a board in step with one DAG run."""
 
@@ -120,12 +124,22 @@ class Follower:
                 time.sleep(POLL_SECONDS)
                 continue
             found = {instance["task_id"]: instance for instance in instances}
+            if state == "queued":
+                self._say_what_it_waits_for(board)
             for task in board.rows:
                 if task in found:
                     show(board, found[task], run)
             if state in ("success", "failed"):
                 return self._ending(state, instances, run)
             time.sleep(POLL_SECONDS)
+
+    def _say_what_it_waits_for(self, board: Board) -> None:
+        """Name the run that Airflow lets go first: one run of a pipeline at a time."""
+        first = next(iter(board.rows))
+        others = self._airflow.runs(self._dag_id, MOST_OTHERS)
+        running = [str(run["dag_run_id"]) for run in others if run["state"] == "running"]
+        if running and board.rows[first].state == WAITING:
+            board.update(first, WAITING, note=f"waits for run {running[0]}")
 
     def _ending(self, state: str, instances: Sequence[Mapping[str, Any]], run: RunLayout) -> Ending:
         if state == "success":
@@ -134,6 +148,9 @@ class Follower:
         if not failed:
             return Ending(EXIT_UNEXPECTED, "failed", ("the run was ended by somebody",))
         first = min(failed, key=lambda i: i["end_date"] or "")
+        if (recorded := failed_first(run)) is not None:  # as `status` names it
+            steps = {short_name(i["task_id"]): i for i in failed}
+            first = steps.get(recorded.failed_step, first)
         log = self._airflow.log(first)
         return Ending(
             _exit_code(log),

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cli.stack import (
     LOOPBACK,
     Plan,
     airflow_programs,
+    background_programs,
     base_programs,
     make_secrets,
     task_environment,
@@ -24,7 +25,7 @@ from cli.stack import (
 from contract.errors import ServiceUnavailableError
 from contract.loader import PROJECT
 from operators.airflow_settings import migrate_command
-from serving.agent.supervision import Supervisor, write_configuration
+from serving.agent.supervision import Program, ProgramState, Supervisor, write_configuration
 
 HEALTHY_SECONDS = 180.0
 POLL_SECONDS = 0.5
@@ -39,22 +40,34 @@ Probe = Callable[[httpx.Client], bool]
 def start(plan: Plan, board: Board) -> None:
     """Start everything in `plan`, show it on `board` and return when all of it is healthy.
 
+    Airflow's database is brought up to date while the other services start.
+
     Raises:
         ServiceUnavailableError: If a service does not come up; with the last lines of its log.
     """
     make_secrets(plan)
     supervisor = Supervisor(plan.supervisor_home)
-    base = base_programs(plan)
-    for program in base:
-        board.update(program.name, RUNNING)
-    if supervisor.is_running() or not plan.has_airflow:
-        _supervise(plan, supervisor, with_airflow=plan.has_airflow)
-    else:
-        _supervise(plan, supervisor, with_airflow=False)
-    if plan.has_airflow:
-        _migrate(plan, board)
-        _supervise(plan, supervisor, with_airflow=True)
-    _wait_until_healthy(plan, supervisor, board)
+    base, airflow = base_programs(plan), airflow_programs(plan) if plan.has_airflow else []
+    # nobody waits for a background program: at a first start it would only slow the others
+    everything = [*base, *airflow, *background_programs(plan)]
+    _supervise(plan, supervisor, everything if supervisor.is_running() else base)
+    awaited = _Awaited(plan, supervisor, board)
+    awaited.expect(base)
+    migration = _begin_migration(plan, board) if plan.has_airflow else None
+    try:
+        while migration is not None or awaited.probes:
+            if migration is not None and migration.poll() is not None:
+                _end_migration(plan, board, migration.returncode)
+                _supervise(plan, supervisor, [*base, *airflow])
+                awaited.expect(airflow)
+                migration = None
+            awaited.look()
+            time.sleep(POLL_SECONDS)
+    finally:
+        if migration is not None:
+            migration.kill()
+            migration.wait()
+    _supervise(plan, supervisor, everything)
     plan.stack.write(stack_path())
 
 
@@ -81,57 +94,77 @@ def services_of(plan: Plan) -> list[list[str]]:
     return [[*base, DATABASE], [program.name for program in airflow_programs(plan)]]
 
 
-def _supervise(plan: Plan, supervisor: Supervisor, *, with_airflow: bool) -> None:
-    programs = base_programs(plan) + (airflow_programs(plan) if with_airflow else [])
+def _supervise(plan: Plan, supervisor: Supervisor, programs: Sequence[Program]) -> None:
     write_configuration(plan.supervisor_home, programs)
     supervisor.start()
 
 
-def _migrate(plan: Plan, board: Board) -> None:
+def _begin_migration(plan: Plan, board: Board) -> "subprocess.Popen[bytes]":
     board.update(DATABASE, RUNNING)
-    log = plan.logs / f"{DATABASE}.log"
-    with log.open("ab") as file:
-        done = subprocess.run(
+    with _migration_log(plan).open("ab") as file:
+        return subprocess.Popen(
             migrate_command(),
             env={**os.environ, **task_environment(plan)},
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            check=False,
         )
-    if done.returncode != 0:
-        board.update(DATABASE, "failed", note=f"exit code {done.returncode}")
-        raise _trouble(DATABASE, f"exit code {done.returncode}", log)
+
+
+def _end_migration(plan: Plan, board: Board, exit_code: int) -> None:
+    if exit_code != 0:
+        board.update(DATABASE, "failed", note=f"exit code {exit_code}")
+        raise _trouble(DATABASE, f"exit code {exit_code}", _migration_log(plan))
     board.update(DATABASE, "done")
 
 
-def _wait_until_healthy(plan: Plan, supervisor: Supervisor, board: Board) -> None:
-    probes = _probes(plan)
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    processes: dict[str, set[int]] = {name: set() for name in probes}
-    for name in probes:
-        board.update(name, RUNNING)
-    with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
-        while probes:
-            for name in [name for name, probe in probes.items() if _holds(probe, client)]:
-                board.update(name, "done", note="healthy")
-                del probes[name]
-            states = supervisor.states()
-            for name in probes:
-                state = states.get(name)
-                processes[name] |= {state.pid} - {0} if state else set()
-                if state is None or state.state in GIVEN_UP:
-                    what = "it ended"
-                elif len(processes[name]) > MAX_STARTS:
-                    what = f"it ended {MAX_STARTS} times"
-                elif time.monotonic() > deadline:
-                    what = f"not healthy after {HEALTHY_SECONDS:.0f} s"
-                else:
-                    continue
-                board.update(name, "failed")
-                raise _trouble(name, what, plan.logs / f"{name}.log")
-            time.sleep(POLL_SECONDS)
+def _migration_log(plan: Plan) -> Path:
+    return plan.logs / f"{DATABASE}.log"
+
+
+class _Awaited:
+    """The programs that are not healthy yet."""
+
+    def __init__(self, plan: Plan, supervisor: Supervisor, board: Board) -> None:
+        self.probes: dict[str, Probe] = {}
+        self._plan, self._supervisor, self._board = plan, supervisor, board
+        self._deadline = time.monotonic() + HEALTHY_SECONDS
+        self._processes: dict[str, set[int]] = {}
+        self._client = httpx.Client(timeout=PROBE_SECONDS, trust_env=False)
+
+    def expect(self, programs: Iterable[Program]) -> None:
+        """Wait for these, too."""
+        probes = _probes(self._plan)
+        for program in programs:
+            self.probes[program.name] = probes[program.name]
+            self._board.update(program.name, RUNNING)
+
+    def look(self) -> None:
+        """Show which programs have become healthy since the last look.
+
+        Raises:
+            ServiceUnavailableError: If one will not; with the last lines of its log.
+        """
+        for name in [name for name, probe in self.probes.items() if _holds(probe, self._client)]:
+            self._board.update(name, "done", note="healthy")
+            del self.probes[name]
+        states = self._supervisor.states()
+        for name in self.probes:
+            if (trouble := self._trouble(name, states.get(name))) is not None:
+                self._board.update(name, "failed")
+                raise _trouble(name, trouble, self._plan.logs / f"{name}.log")
+
+    def _trouble(self, name: str, state: ProgramState | None) -> str | None:
+        if state is None or state.state in GIVEN_UP:
+            return "it ended"
+        processes = self._processes.setdefault(name, set())
+        processes |= {state.pid} - {0}
+        if len(processes) > MAX_STARTS:
+            return f"it ended {MAX_STARTS} times"
+        if time.monotonic() > self._deadline:
+            return f"not healthy after {HEALTHY_SECONDS:.0f} s"
+        return None
 
 
 def _probes(plan: Plan) -> dict[str, Probe]:

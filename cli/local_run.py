@@ -1,14 +1,17 @@
 """A run without Airflow: the same component processes in the same order, for a fast loop."""
 
+import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from cli.board import RUNNING, Board
 from cli.outcome import Ending, ending_of, failure, packaged, refusal_of
+from cli.outcome import failed as failed_first
 from cli.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
@@ -17,8 +20,10 @@ from contract.loader import PROJECT
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.storage import local_path
+from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import own_warm_parent, socket_of
 
 STAGES = (
     ("ingest",),
@@ -35,6 +40,7 @@ REDEPLOY_STAGES = STAGES[STAGES.index(("package",)) :]
 DEPLOYING = frozenset({"canary", "promote"})
 JUDGING = frozenset({"bless", "canary"})  # their results may end the run
 POLL_SECONDS = 0.2
+_NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
 SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
 
 
@@ -52,7 +58,8 @@ class _RunningStep:
             for line in self.process.lines(tick=lambda: None):
                 file.write(line + "\n")
                 file.flush()
-                self.message = line.partition(" INFO ")[2] or self.message
+                told = line.partition(" INFO ")[2]
+                self.message = self.message if _NO_NEWS.search(told) else told or self.message
         self.exit_code = self.process.wait()
 
 
@@ -65,6 +72,7 @@ class LocalRun:
     environment: Mapping[str, str]
     is_deploying: bool
     job: ProcessJobConfig = field(default_factory=ProcessJobConfig)
+    warm_parent: Path | None = None
 
     @property
     def layout(self) -> RunLayout:
@@ -105,13 +113,9 @@ class LocalRun:
 
     def _start(self, step: str) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
-        process = StepProcess(
-            command_line(replace(self.command, step=step), self.layout, self.job),
-            self.environment,
-            PROJECT,
-            self.layout.process_lock(step),
-            self.job.grace_seconds,
-        )
+        command = command_line(replace(self.command, step=step), self.layout, self.job)
+        start = ProcessStart(tuple(command), self.environment, PROJECT, self.job.grace_seconds)
+        process = StepProcess(start, self.layout.process_lock(step), self.warm_parent)
         return _RunningStep(process, self._log(step))
 
     def _wait(self, running: "Mapping[str, _RunningStep]", board: Board) -> Ending | None:
@@ -132,7 +136,10 @@ class LocalRun:
             board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
         if not failed:
             return None
-        return failure(failed[0], running[failed[0]].exit_code or 0, self._log(failed[0]))
+        # The records know which failed first, and `status` names that one, too.
+        recorded = failed_first(self.layout)
+        first = recorded.failed_step if recorded and recorded.failed_step in failed else failed[0]
+        return failure(first, running[first].exit_code or 0, self._log(first))
 
     def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
         if running.exit_code == 0 and self.layout.result(step).exists():
@@ -148,6 +155,21 @@ class LocalRun:
 
     def _log(self, step: str) -> Path:
         return self.logs / f"{step}.log"
+
+
+@contextmanager
+def warm_parent(home: Path, run: LocalRun) -> Iterator[Path]:
+    """Yield the socket of the warm parent that `slipway up` has started, else of one for this run.
+
+    Args:
+        home: The state folder.
+    """
+    if (of_stack := socket_of(home)).exists():
+        yield of_stack
+        return
+    run.logs.mkdir(parents=True, exist_ok=True)
+    with own_warm_parent(run.environment, run.logs / "warm-parent.log") as own:
+        yield own
 
 
 def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, float]:

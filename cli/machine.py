@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cli.interrupts import terminated_like_interrupted
 from cli.options import JsonOption
-from cli.output import notes, print_json, say, terminated_like_interrupted
+from cli.output import notes, print_json, say
 from contract.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def options(
 
 for panel, commands in (
     ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
-    ("Run it", (running.run, running.status, summaries.tensorboard)),
+    ("Run it", (running.run, running.status, running.cancel, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
     ("Any SavedModel", (optimizing.optimize,)),
     ("Steer its traffic", (traffic.promote, traffic.rollback, traffic.teardown)),

@@ -44,7 +44,7 @@ def predict(
     if is_json:
         print_json({"version": answer.version, "predictions": named})
         return
-    for number, row in enumerate(named):
+    for number, row in enumerate(named, start=1):  # as 'score' counts them
         data.print(f"row {number}: {'; '.join(_in_words(row))}   (version {answer.version})")
 
 

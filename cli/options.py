@@ -15,3 +15,4 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 VersionOption = Annotated[
     int | None, typer.Option("--version", min=1, help="A kept version's number.")
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")]

@@ -59,16 +59,25 @@ def ending_of(run: RunLayout) -> Ending | None:
 
 
 def failed(run: RunLayout) -> Ending | None:
-    """Return the ending of a run whose step failed and was not tried again; None if none has."""
-    for step in STEPS:
-        try:
-            found = Failure.read(run.failure(step))
-        except NotFoundError:
-            continue
-        is_newest = found.attempt == Attempt.newest(run.attempts(step))
-        if is_newest and not run.result(step).exists():
-            return Ending(found.exit_code, "failed", (found.reason,), failed_step=step)
-    return None
+    """Return the ending of a run whose step failed and was not tried again; None if none has.
+
+    Of several (training and evaluation go on side by side) it is the one that failed first: the
+    others may have failed for it.
+    """
+    found = [one for step in STEPS if (one := _lasting_failure(run, step)) is not None]
+    if not found:
+        return None
+    first = min(found, key=lambda one: one.failed_at)
+    return Ending(first.exit_code, "failed", (first.reason,), failed_step=first.step)
+
+
+def _lasting_failure(run: RunLayout, step: str) -> Failure | None:
+    try:
+        found = Failure.read(run.failure(step))
+    except NotFoundError:
+        return None
+    is_newest = found.attempt == Attempt.newest(run.attempts(step))
+    return found if is_newest and not run.result(step).exists() else None
 
 
 def packaged(run: RunLayout) -> Ending | None:

@@ -3,12 +3,12 @@
 import io
 import json
 import os
-import signal
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from contract.errors import SlipwayError
 
+_NVIDIA = Path("/dev/nvidiactl")
 FILE_WIDTH = 160  # characters: where no terminal says how wide it is, tables need not be squeezed
 
 for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is shown as \u2713
@@ -46,8 +47,13 @@ def complain(error: SlipwayError) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported."""
+    """Drop what is written to stderr below Python: TensorFlow's notes while it is imported.
+
+    Where there is no GPU TensorFlow is told so: it looks for one later, and complains of CUDA.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not _NVIDIA.exists():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -59,17 +65,15 @@ def quietly() -> Iterator[None]:
         os.close(kept)
 
 
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, interrupt) for number in numbers]
+def command_name() -> str:
+    """Return how this command was called, so that a printed command works when it is copied."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    if called.name != "slipway":
+        return "slipway"
+    if found is not None and Path(found).absolute() == called.absolute():
+        return called.name
     try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        return str(called.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return shlex.quote(str(called.absolute()))

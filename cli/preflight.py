@@ -37,16 +37,21 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
-    yield from check_code(folder, overrides)
-    yield from check_training(config)
+    gpus = yield from check_code(folder, overrides)
+    yield from check_training(config, gpus)
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
 
 
-def check_training(config: PipelineConfig) -> Iterator[Finding]:
-    """Look for what makes the training impossible here: libraries, versions, accelerators."""
+def check_training(config: PipelineConfig, gpus: int | None) -> Iterator[Finding]:
+    """Look for what makes the training impossible here: libraries, versions, accelerators.
+
+    Args:
+        gpus: How many there are; None: count them, which imports TensorFlow.
+    """
     from components.train.preflight import (
+        count_gpus,
         training_problems,
         training_warnings,
         version_problems,
@@ -54,7 +59,7 @@ def check_training(config: PipelineConfig) -> Iterator[Finding]:
 
     with quietly():
         problems = [*version_problems(), *training_problems(config)]
-        warnings = list(training_warnings(config))
+        warnings = list(training_warnings(config, count_gpus if gpus is None else lambda: gpus))
     yield from (Finding("training", "warning", warning) for warning in warnings)
     yield from (Finding("training", "error", problem) for problem in problems)
     if not problems:

@@ -1,5 +1,6 @@
 """What a step that is going on has done so far, read from what it leaves on storage."""
 
+import math
 from collections.abc import Sequence
 
 from contract.errors import SlipwayError
@@ -7,6 +8,7 @@ from contract.layout import RunLayout
 from contract.records.traffic import TrafficPlan
 
 MOST_CHARACTERS = 200
+_WHOLE = 1000
 
 
 def note_of(run: RunLayout, step: str) -> str | None:
@@ -21,8 +23,15 @@ def summary_of(run: RunLayout, step: str) -> str | None:
 
     if (result := read_result(run, step)) is None:
         return None
-    figures = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
+    figures = [f"{name} {number(value)}" for name, value in result.metrics.items()]
     return shortened([*result.reasons, *figures])
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: whole from a thousand on, else four digits."""
+    if abs(value) >= _WHOLE or (value == int(value) if math.isfinite(value) else False):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def shortened(parts: Sequence[str]) -> str:

@@ -1,8 +1,11 @@
 """Commands that run a pipeline and show its runs: run, status."""
 
+import getpass
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.interrupts import Terminated, terminated_like_interrupted
 from cli.options import JsonOption, NameArgument, SetOption
-from cli.output import data, print_json, say, terminated_like_interrupted
+from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:
@@ -31,6 +35,14 @@ def run(
     is_local: Annotated[
         bool, typer.Option("--local", help="Run the components here, without Airflow.")
     ] = False,
+    is_deploying: Annotated[
+        bool | None,
+        typer.Option(
+            "--deploy/--no-deploy",
+            help="With --local: go on to canary and promotion; not without it, nor by default.",
+            show_default=False,
+        ),
+    ] = None,
     redeploy: Annotated[
         int | None,
         typer.Option(
@@ -47,6 +59,9 @@ def run(
 ) -> None:
     """Run a pipeline: in Airflow, or with --local as processes of this command.
 
+    A run in Airflow puts what passes into service. A local run ends with the package, unless
+    --deploy (or --redeploy) is given.
+
     With --follow and --local the exit code is 0 if the run ended as it should (a model that was
     refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
     With --continue a run goes on with the code and config that it began with; what is done is not
@@ -58,6 +73,8 @@ def run(
 
     [cyan]$ slipway run digits --local --set train.steps=200[/]
 
+    [cyan]$ slipway run digits --local --deploy[/]
+
     [cyan]$ slipway run digits --local --continue local-20260131T120000-1f4c[/]
 
     [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
@@ -66,6 +83,7 @@ def run(
     from contract.command import StepCommand
     from contract.loader import find_pipeline, load_pipeline, parse_overrides
 
+    is_deploying = _is_deploying(is_deploying, is_local, redeploy)
     overrides = parse_overrides(set_ or [])
     load_pipeline(find_pipeline(name), overrides)  # says at once what is wrong with them
     if redeploy is not None:
@@ -87,9 +105,10 @@ def run(
         return
     try:
         with terminated_like_interrupted():
-            ending = run_locally(command) if is_local else run_in_airflow(command)
-    except KeyboardInterrupt:
+            ending = run_locally(command, is_deploying) if is_local else run_in_airflow(command)
+    except KeyboardInterrupt as interrupt:
         if is_local:
+            _note_end(command, interrupt)
             say(f"Ended. {_how_to_go_on(command)}")
         else:
             say("The run goes on in Airflow; end it there.")
@@ -97,6 +116,8 @@ def run(
     show_ending(command, ending, is_json)
     if is_local and ending.exit_code == EXIT_UNEXPECTED:
         say(_how_to_go_on(command))
+    if is_local and not is_deploying and ending.outcome == "packaged":
+        say(_how_to_deploy(command, ending))
     raise typer.Exit(ending.exit_code)
 
 
@@ -124,25 +145,52 @@ def status(
         data.print(part)
 
 
+def cancel(
+    name: NameArgument,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, from 'status'.")],
+) -> None:
+    """End a run in Airflow; what it has made stays, and traffic of a trial goes back to stable.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway cancel digits cli-20260131T120000-1f4c[/]
+    """
+    from cli.airflow_api import ENDED_NOTE, AirflowClient
+    from cli.services import require_stack
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    if run_id.startswith("local-"):
+        raise UserError(f"{run_id}: a local run ends with Ctrl-C in the terminal where it runs")
+    with AirflowClient.of(require_stack()) as airflow:
+        state = airflow.run(name, run_id)["state"]
+        if state in ("success", "failed"):
+            raise UserError(f"{name}: run {run_id} has ended already ({state})")
+        airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, 'slipway cancel')")
+    say(f"Ended run [bold]{escape(run_id)}[/]; it was {state}.")
+
+
 def new_run_id(origin: str) -> str:
     """Return a run id nobody has: origin, time (UTC), chance."""
     return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
-def run_locally(command: "StepCommand") -> "Ending":
-    """Run the components here and show them; deploys only if a serving agent is up."""
+def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
+    """Run the components here and show them, up to the package or into service."""
     from cli.board import Board
-    from cli.local_run import LocalRun, expected_seconds
+    from cli.local_run import LocalRun, expected_seconds, warm_parent
     from cli.services import read_stack, stack_environment
     from contract.loader import find_pipeline, load_pipeline, state_folder
     from launching.environment import (
         component_environment,
         current_runtime,
         install_requirements,
+        starts_warm,
     )
     from launching.housekeeping import local_logs, remove_old
 
     stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
+    runtime = current_runtime()
     packages = install_requirements(folder, home)
     retention = load_pipeline(folder, command.overrides).retention
     remove_old(home, command.pipeline, retention.log_days)
@@ -150,14 +198,17 @@ def run_locally(command: "StepCommand") -> "Ending":
         command,
         logs=local_logs(home, command.pipeline) / command.run_id,
         environment={**component_environment(os.environ, packages), **stack_environment(stack)},
-        is_deploying=stack is not None,
-        job=current_runtime().job,
+        is_deploying=is_deploying,
+        job=runtime.job,
     )
-    if stack is None:
-        say("No services are up: the run ends with the package. 'slipway up' starts them.")
+    local.layout.ended_by.unlink(missing_ok=True)
     expected = expected_seconds(local.layout.of_pipeline)
-    with Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board:
-        return local.follow(board)
+    is_warm = starts_warm(runtime) and packages is None
+    with (
+        warm_parent(home, local) if is_warm else nullcontext() as parent,
+        Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board,
+    ):
+        return replace(local, warm_parent=parent).follow(board)
 
 
 def trigger(command: "StepCommand") -> None:
@@ -239,8 +290,57 @@ def _show_lines(lines: Sequence[str]) -> None:
         say(f"  {escape(line)}")
 
 
+def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> bool:
+    """Tell whether the run goes on to canary and promotion.
+
+    Raises:
+        UserError: If a run in Airflow is told to or not to: it always does.
+        ServiceUnavailableError: If a local run should, and no services are up.
+    """
+    from cli.services import require_stack
+
+    if not is_local:
+        if wanted is not None:
+            raise UserError(
+                "--deploy and --no-deploy: expected --local: a run in Airflow always goes on to "
+                "canary and promotion"
+            )
+        return True
+    is_deploying = redeploy is not None if wanted is None else wanted
+    if is_deploying:
+        require_stack()
+    return is_deploying
+
+
+def _note_end(command: "StepCommand", interrupt: KeyboardInterrupt) -> None:
+    """Leave a record of who ended a local run: `slipway status` tells it."""
+    from contract.records.record import EndedBy
+
+    is_person = not isinstance(interrupt, Terminated)
+    who = getpass.getuser() if is_person else str(interrupt)
+    if (run := layout_of(command)).path.is_dir():
+        EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
+
+
 def _how_to_go_on(command: "StepCommand") -> str:
-    return f"Go on with it: slipway run {command.pipeline} --local --continue {command.run_id}"
+    return (
+        f"Go on with it: {command_name()} run {command.pipeline} --local --continue "
+        f"{command.run_id}"
+    )
+
+
+def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
+    from cli.services import read_stack
+
+    first = "" if read_stack() is not None else f"{command_name()} up && "
+    if command.redeploy_version is not None:
+        words = f"run {command.pipeline} --local --redeploy {command.redeploy_version}"
+    else:
+        words = f"run {command.pipeline} --local --continue {command.run_id} --deploy"
+    return (
+        f"Left out: canary and promotion; version {ending.version} is packaged and not in service. "
+        f"Deploy it: {first}{command_name()} {words}"
+    )
 
 
 def _require_run(name: str, run_id: str, is_plain: bool) -> None:

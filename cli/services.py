@@ -66,6 +66,8 @@ def stack_environment(stack: Stack | None) -> dict[str, str]:
         environment["MLFLOW_TRACKING_URI"] = stack.tracking_uri
         environment["SLIPWAY_AGENT_URL"] = stack.agent_url
         environment["SLIPWAY_AGENT_TOKEN_FILE"] = stack.agent_token_file
+        environment["SLIPWAY_DATA_PLANE_URL"] = stack.data_plane_url
+        environment["SLIPWAY_AIRFLOW_URL"] = stack.airflow_url
     return environment
 
 

@@ -1,6 +1,7 @@
 """Where a pipeline stands: its runs, its kept versions, its traffic plan and what is seen of it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from cli.outcome import ending_of, failed, packaged, read_result
+from cli.outcome import read_result
+from cli.progress import number
+from cli.run_states import Airflow, ask_airflow, state_of
 from cli.services import artifact_root, open_agent, read_stack
 from cli.traffic import in_words
 from contract.errors import NotFoundError, ServiceUnavailableError
@@ -18,20 +21,22 @@ from contract.records.traffic import Observation, TrafficPlan
 from contract.storage import size_bytes
 
 STATUS_PATIENCE_SECONDS = 2.0
+_NOBODY_ANSWERS = "services are down, so nobody answers requests; this is the plan as it was stored"
 
 
 def standing_of(name: str, most_runs: int) -> dict[str, Any]:
     """Return everything that `slipway status` shows, as JSON."""
     pipeline = PipelineLayout(artifact_root(), name)
     plan, observation, problem = _traffic(pipeline)
+    airflow = ask_airflow(read_stack(), name, most_runs)
     return {
         "pipeline": name,
         "champion": plan.champion,
         "plan": plan.model_dump(mode="json"),
         "observation": observation.model_dump(mode="json") if observation else None,
-        "problem": problem,
+        "problem": "; ".join(filter(None, (problem, airflow.problem))),
         "versions": [_version(pipeline, number) for number in pipeline.kept_versions()],
-        "runs": [_run(run) for run in latest_runs(pipeline)[:most_runs]],
+        "runs": [_run(run, plan, airflow) for run in _runs(pipeline, airflow)[:most_runs]],
     }
 
 
@@ -60,14 +65,16 @@ def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield the tables of a standing."""
     yield in_words(TrafficPlan.model_validate(standing["plan"]))
     if standing["problem"]:
-        yield f"[yellow]{standing['problem']}[/]"
+        yield f"[yellow]{escape(standing['problem'])}[/]"
     if standing["versions"]:
         yield _versions_table(standing)
     yield _runs_table(standing)
     for run in standing["runs"]:
+        reason = escape("; ".join(run["reasons"]))
         if run["failed_step"]:
-            reason = escape("; ".join(run["reasons"]))
             yield f"[red]{run['run_id']} failed in '{run['failed_step']}':[/] {reason}"
+        elif reason and run["outcome"] != "promoted":
+            yield f"{run['run_id']} {run['outcome']}: {reason}"
 
 
 def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None, str]:
@@ -79,8 +86,8 @@ def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None,
                 observed = agent.observation(pipeline.pipeline) if plan.generation else None
                 return plan, observed, ""
         except ServiceUnavailableError as error:
-            return _stored_plan(pipeline), None, str(error)
-    return _stored_plan(pipeline), None, ""
+            return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: {error}"
+    return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: start them with 'slipway up'"
 
 
 def _stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
@@ -103,19 +110,28 @@ def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
     }
 
 
-def _run(run: RunLayout) -> dict[str, Any]:
+def _runs(pipeline: PipelineLayout, airflow: Airflow) -> list[RunLayout]:
+    """Return the runs that Airflow has queued and that have no folder, then all, newest first."""
+    found = latest_runs(pipeline)
+    known = {run.path.name for run in found}
+    waiting = [pipeline.run(run_id) for f, run_id in airflow.run_ids.items() if f not in known]
+    return [*(run for run in waiting if airflow.states[run.path.name] == "queued"), *found]
+
+
+def _run(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> dict[str, Any]:
     results = {step: read_result(run, step) for step in STEPS}
     done = [result for result in results.values() if result is not None]
-    ending = ending_of(run) or failed(run) or packaged(run)
+    run_id = done[0].run_id if done else airflow.run_ids.get(run.path.name, run.run_id)
+    ending = state_of(replace(run, run_id=run_id), plan, airflow)
     return {
-        "run_id": done[0].run_id if done else run.run_id,
+        "run_id": run_id,
         "started_at": min((r.started_at for r in done), default=None),
         "seconds": sum(r.seconds for r in done),
         "steps_done": [step for step, result in results.items() if result is not None],
-        "outcome": ending.outcome if ending else "unfinished",
-        "version": ending.version if ending else None,
-        "failed_step": ending.failed_step if ending else "",
-        "reasons": ending.reasons if ending else (),
+        "outcome": ending.outcome,
+        "version": ending.version,
+        "failed_step": ending.failed_step,
+        "reasons": ending.reasons,
     }
 
 
@@ -132,9 +148,21 @@ def _versions_table(standing: Mapping[str, Any]) -> Table:
             _figures(version["metrics"]),
             str(counters["requests"]) if counters else "",
             str(counters["errors"]) if counters else "",
-            "champion" if number == standing["champion"] else "",
+            _role(TrafficPlan.model_validate(standing["plan"]), number),
         )
     return table
+
+
+def _role(plan: TrafficPlan, version: int) -> str:
+    """Return what a version is in the plan, in words; empty for one that is only kept."""
+    if version == plan.champion:
+        return "champion"
+    if (mark := plan.mark_of(version)) is not None:
+        return f"bad: {escape(mark.author or 'somebody')} rolled back from it"
+    trial = plan.canary or plan.shadow
+    if trial is not None and trial.version == version:
+        return "canary" if plan.canary else "shadow"
+    return "on standby" if version in plan.standby else ""
 
 
 def _runs_table(standing: Mapping[str, Any]) -> Table:
@@ -159,7 +187,7 @@ def _table(*columns: str) -> Table:
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
 def _time(moment: datetime | str | None) -> str:

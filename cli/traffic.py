@@ -1,45 +1,68 @@
 """Commands that steer the traffic by hand: promote, rollback, teardown."""
 
 import getpass
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
-from cli.options import JsonOption, NameArgument, VersionOption
+from cli.options import JsonOption, NameArgument, VersionOption, YesOption
 from cli.output import notes, print_json, say
-from contract.errors import NotFoundError
+from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:
-    from components.agent_client import AgentClient
+    from components.deploy.manual import Move
     from contract.layout import PipelineLayout
+    from contract.records.stack import Stack
     from contract.records.traffic import TrafficPlan
 
-    Change = Callable[[AgentClient, PipelineLayout, str], TrafficPlan]
+    Decide = Callable[[TrafficPlan, PipelineLayout, str], Move]
 
 
-def promote(name: NameArgument, version: VersionOption = None, is_json: JsonOption = False) -> None:
-    """Give all traffic to a kept version; to the one on trial, or the newest, if none is named.
+def promote(
+    name: NameArgument,
+    version: VersionOption = None,
+    is_forced: Annotated[
+        bool,
+        typer.Option("--force", help="With --version: promote it although it did not pass."),
+    ] = False,
+    is_agreed: YesOption = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Give all traffic to a version: without --version the newest one that passed its trial.
 
-    A canary that is going on ends; its run finds out and stops.
+    A version that was refused, rolled back, cut off in its trial or never tried has to be named
+    and forced. A canary that is going on ends; its run finds out and stops.
 
     [bold]Examples[/]
 
-    [cyan]$ slipway promote digits --version 3[/]
+    [cyan]$ slipway promote digits[/]
+
+    [cyan]$ slipway promote digits --version 3 --force[/]
     """
     from components.deploy import manual
 
-    def change(client: "AgentClient", layout: "PipelineLayout", author: str) -> "TrafficPlan":
-        wanted = version or _on_trial_or_newest(client, layout)
-        return manual.promote_version(client, layout, wanted, author)
+    if is_forced and version is None:
+        raise UserError("--force: expected --version too: name the version that is forced")
 
-    _steer(name, change, is_json)
+    def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+        return manual.promotion(plan, layout, version, is_forced, author)
+
+    _move(name, decide, is_agreed, is_json)
 
 
 def rollback(
-    name: NameArgument, version: VersionOption = None, is_json: JsonOption = False
+    name: NameArgument,
+    version: VersionOption = None,
+    is_agreed: YesOption = False,
+    is_json: JsonOption = False,
 ) -> None:
-    """End the trial that is going on, or go back to the last champion, or to a kept version.
+    """End the trial that is going on, or go back to the last champion that was not rolled back.
+
+    The version that is left is marked bad: no later roll-back returns to it, and only
+    'slipway promote NAME --version N --force' puts it in service again.
 
     [bold]Examples[/]
 
@@ -49,7 +72,10 @@ def rollback(
     """
     from components.deploy import manual
 
-    _steer(name, lambda c, layout, author: manual.rollback(c, layout, version, author), is_json)
+    def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+        return manual.rollback(plan, layout, version, author)
+
+    _move(name, decide, is_agreed, is_json)
 
 
 def teardown(
@@ -65,26 +91,51 @@ def teardown(
 
     [cyan]$ slipway teardown digits --version 2[/]
     """
+    from cli.services import open_agent
     from components.deploy import manual
 
-    _steer(name, lambda c, layout, author: manual.teardown(c, layout, version, author), is_json)
+    layout, stack = _place(name)
+    with open_agent(stack) as client, notes.status("Waiting until traffic follows the plan"):
+        plan = manual.teardown(client, layout, version, _author())
+    _show(stack, plan, is_json)
 
 
-def _steer(name: str, change: "Change", is_json: bool) -> None:
-    """Make a change of the plan, wait until traffic follows it, and show what is in force."""
-    from cli.services import artifact_root, open_agent, require_stack
+def _move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
+    """Decide on a change, say what it is, ask at a terminal, and make it."""
+    from cli.services import open_agent
+    from components.deploy.manual import carry_out
+
+    layout, stack = _place(name)
+    with open_agent(stack) as client:
+        move = decide(client.plan(name), layout, _author())
+        say(f"[bold]{escape(name)}[/]: {escape(move.words)}")
+        if move.warning:
+            say(f"[yellow]warning:[/] {escape(move.warning)}")
+        if not is_agreed and sys.stdin.isatty() and not typer.confirm("Do it?", err=True):
+            say("Nothing was changed.")
+            raise typer.Exit(EXIT_UNEXPECTED)
+        with notes.status("Waiting until traffic follows the plan"):
+            plan = carry_out(client, move)
+    _show(stack, plan, is_json)
+
+
+def _place(name: str) -> "tuple[PipelineLayout, Stack]":
+    from cli.services import artifact_root, require_stack
     from contract.layout import PipelineLayout
     from contract.loader import find_pipeline
 
     find_pipeline(name)
-    layout, stack = PipelineLayout(artifact_root(), name), require_stack()
-    with (
-        open_agent(stack) as client,
-        notes.status("Waiting until traffic follows the plan"),
-    ):
-        plan = change(client, layout, f"{getpass.getuser()} at the command line")
+    return PipelineLayout(artifact_root(), name), require_stack()
+
+
+def _author() -> str:
+    return f"{getpass.getuser()} at the command line"
+
+
+def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
+    """Move MLflow's alias to the champion and show what is in force."""
     if plan.champion is not None and stack.tracking_uri:
-        _tell_mlflow(stack.tracking_uri, name, plan.champion)
+        _tell_mlflow(stack.tracking_uri, plan.pipeline, plan.champion)
     if is_json:
         print_json(plan.model_dump(mode="json"))
     else:
@@ -107,22 +158,10 @@ def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:
 def in_words(plan: "TrafficPlan") -> str:
     """Return a plan as one line: who answers, and why."""
     arms = [f"{arm.name} version {arm.version} {arm.weight_percent} %" for arm in plan.arms]
-    if plan.shadow is not None:
-        arms.append(f"shadow version {plan.shadow.version} {plan.shadow.percent} %")
+    shadow = plan.shadow
+    copies = f"; {shadow.percent} % is copied to shadow version {shadow.version}" if shadow else ""
     reason = f" by {plan.author}: {plan.reason}" if plan.author else ""
     return (
-        f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'} "
+        f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'}{copies} "
         f"(plan {plan.generation}{escape(reason)})"
     )
-
-
-def _on_trial_or_newest(client: "AgentClient", layout: "PipelineLayout") -> int:
-    plan = client.plan(layout.pipeline)
-    trial = plan.canary or plan.shadow
-    if trial is not None:
-        return trial.version
-    if not (kept := layout.kept_versions()):
-        raise NotFoundError(
-            f"{layout.pipeline}: no version is kept; make one with 'slipway run {layout.pipeline}'"
-        )
-    return kept[-1]

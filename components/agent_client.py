@@ -145,7 +145,7 @@ class AgentClient:
 
 def _is_same_decision(proposed: TrafficPlan, current: TrafficPlan) -> bool:
     """Tell whether a conflict is with our own proposal: stored, but its answer was lost."""
-    changed_by_agent = {"generation", "written_at", "record_version"}
+    changed_by_agent = {"generation", "written_at", "record_version", "champions", "bad"}
     return current.generation == proposed.generation + 1 and current.model_dump(
         exclude=changed_by_agent
     ) == proposed.model_dump(exclude=changed_by_agent)

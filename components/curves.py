@@ -1,10 +1,11 @@
 """What a model's pictures are drawn from: confusion matrix, ROC, precision-recall, reliability.
 
-Small enough to be part of a verdict, so that whoever has the verdict can draw.
+Small enough to be part of a verdict, so that whoever has the verdict can draw. In NumPy alone:
+`sklearn.metrics` computes the same (a test compares them), and its import costs an evaluator more
+CPU time than the curves of a run's checkpoints.
 """
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from components.metrics import Answers, Array
 from contract.records.evaluation import Curve, Curves
@@ -53,26 +54,46 @@ def _one_versus_rest(answers: Answers) -> tuple[Array, Array, Array]:
 
 
 def _confusion(answers: Answers, called: Array, classes: int) -> tuple[tuple[float, ...], ...]:
-    counts = confusion_matrix(
-        answers.labels, called, labels=range(classes), sample_weight=answers.weights
-    )
-    return tuple(tuple(float(count) for count in row) for row in counts)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (answers.labels, called), answers.weights)
+    return tuple(tuple(row) for row in counts.tolist())
 
 
 def _roc(is_positive: Array, score: Array, weights: Array) -> Curve | None:
-    if is_positive.all() or not is_positive.any():
+    false, true = _called_positive(is_positive, score, weights)
+    if not len(true) or not false[-1] or not true[-1]:
         return None
-    false_positive, true_positive, _ = roc_curve(is_positive, score, sample_weight=weights)
-    return _thinned(false_positive, true_positive)
+    is_corner = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+    false, true = (_from_zero(_with_ends(counts, is_corner)) for counts in (false, true))
+    return _thinned(false / false[-1], true / true[-1])
 
 
 def _precision_recall(is_positive: Array, score: Array, weights: Array) -> Curve | None:
-    if not is_positive.any():
+    false, true = _called_positive(is_positive, score, weights)
+    if not len(true) or not true[-1]:
         return None
-    precision, recall, _ = precision_recall_curve(
-        is_positive, score, sample_weight=weights, drop_intermediate=True
-    )
-    return _thinned(recall[::-1], precision[::-1])
+    moves = np.diff(true) != 0
+    false, true = (_with_ends(counts, moves[:-1] | moves[1:]) for counts in (false, true))
+    recall, precision = _from_zero(true / true[-1]), np.append(1.0, true / (true + false))
+    return _thinned(recall, precision)
+
+
+def _called_positive(is_positive: Array, score: Array, weights: Array) -> tuple[Array, Array]:
+    """Return the weights of false and true positives at each distinct score, highest first."""
+    used = np.flatnonzero(weights)
+    order = used[np.argsort(-score[used], kind="stable")]
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))[: len(order)]
+    is_true, weight = is_positive[order], weights[order].astype(np.float64)
+    return np.cumsum(weight * ~is_true)[last], np.cumsum(weight * is_true)[last]
+
+
+def _with_ends(values: Array, is_kept: Array) -> Array:
+    """Return the first value, the last, and those between them that are kept."""
+    return values[np.concatenate([[True], is_kept, [True]])] if len(values) > 2 else values
+
+
+def _from_zero(values: Array) -> Array:
+    return np.append(0.0, values)
 
 
 def _reliability(said: Array, seen: Array, weights: Array) -> Curve:

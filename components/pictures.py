@@ -3,7 +3,6 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from contract.records.evaluation import Curve, Curves
 from contract.schema.data import HeadConfig
@@ -45,17 +44,17 @@ def _panels(config: HeadConfig, curves: Curves) -> list:  # type: ignore[type-ar
 
 def _confusion(axes: Axes, config: HeadConfig, curves: Curves) -> None:
     counts = np.array(curves.confusion)
-    is_small = len(config.classes) <= _MOST_LABELLED_CLASSES
-    display = ConfusionMatrixDisplay(counts, display_labels=config.classes if is_small else None)
-    whole = bool(np.all(counts == np.round(counts)))
-    display.plot(
-        include_values=is_small,
-        cmap="Blues",
-        colorbar=False,
-        ax=axes,
-        values_format=".0f" if whole else ".3g",
-    )
-    axes.set_title("Confusion matrix")
+    axes.imshow(counts, cmap="Blues")
+    axes.set(title="Confusion matrix", xlabel="Predicted label", ylabel="True label")
+    if len(config.classes) > _MOST_LABELLED_CLASSES:
+        return
+    axes.set_xticks(range(len(config.classes)), config.classes)
+    axes.set_yticks(range(len(config.classes)), config.classes)
+    form = ".0f" if np.all(counts == np.round(counts)) else ".3g"
+    middle = (counts.max() + counts.min()) / 2
+    for (truth, called), count in np.ndenumerate(counts):
+        color = "white" if count > middle else "black"
+        axes.text(called, truth, format(count, form), ha="center", va="center", color=color)
 
 
 def _curve(axes: Axes, curve: Curve, title: str, names: tuple[str, str]) -> None:

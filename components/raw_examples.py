@@ -8,6 +8,7 @@ a weight column, `weight` (float32). `ingest` writes them; whoever reads them do
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
-from contract.errors import DataError
+from components.shards import check_shards, read_shard
+from components.tf_example import example_class
 from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
@@ -89,10 +91,8 @@ def encode(batch: pa.RecordBatch, schema: schema_pb2.Schema | None = None) -> li
             null means that the row lacks the value.
         schema: Needed for lists of lists only: it names the columns for their lengths.
     """
-    from tensorflow.core.example import example_pb2
-
     # The Arrow encoder leaves the order of features to chance; protobuf can sort them.
-    parse = example_pb2.Example.FromString
+    parse = example_class().FromString
     encoded = RecordBatchToExamplesEncoder(schema).encode(batch)
     return [parse(example).SerializeToString(deterministic=True) for example in encoded]
 
@@ -118,23 +118,13 @@ def encode_rows(rows: Sequence[Mapping[str, Any]], config: PipelineConfig) -> li
 def read_serialized(shards: Sequence[Path]) -> Iterator[list[bytes]]:
     """Yield the tf.Examples of GZIP TFRecord shards, in order, in lists of at most READ_ROWS.
 
-    A shard cut off between two records reads as a shorter one; who knows how many rows there
-    should be compares.
-
     Raises:
         DataError: If a shard is missing, truncated or not a TFRecord file.
     """
-    import tensorflow as tf
-
-    from components.shards import broken_shard, check_shards
-
     check_shards(shards)
-    records = tf.data.TFRecordDataset([str(path) for path in shards], "GZIP").batch(READ_ROWS)
-    try:
-        for batch in records.as_numpy_iterator():
-            yield batch.tolist()
-    except tf.errors.DataLossError as error:
-        raise DataError(broken_shard(shards) or f"{shards[0].parent}: {error.message}") from error
+    records = chain.from_iterable(read_shard(shard, "gzip") for shard in shards)
+    while batch := list(islice(records, READ_ROWS)):
+        yield batch
 
 
 def read_arrow(shards: Sequence[Path], config: PipelineConfig) -> Iterator[pa.RecordBatch]:

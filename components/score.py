@@ -22,8 +22,15 @@ from components.beam_pipelines import running_pipeline
 from components.raw_examples import Array
 from components.raw_rows import BadRow
 from components.saved_models import load, predict_examples
-from components.scoring_formats import WRITABLE, ExampleRows, extension, read_rows, write_answers
-from contract.errors import DataError
+from components.scoring_formats import (
+    READABLE,
+    WRITABLE,
+    ExampleRows,
+    extension,
+    read_rows,
+    write_answers,
+)
+from contract.errors import DataError, UserError
 from contract.records.package import InputSpec, PackageManifest
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig
@@ -65,6 +72,7 @@ def score(scoring: Scoring) -> ScoreReport:
         UserError: If an extension is unknown.
     """
     kind = extension(scoring.target, WRITABLE)
+    extension(scoring.source, READABLE)
     manifest = PackageManifest.read(scoring.package / "package.json")
     _check_inputs(manifest, scoring.config)
     target = scoring.target
@@ -117,7 +125,7 @@ class ReadRows(beam.DoFn):  # type: ignore[misc]
     def process(self, path: Path) -> Iterator[Any]:
         try:
             yield from read_rows(path, self._config)
-        except DataError as error:
+        except UserError as error:
             yield beam.pvalue.TaggedOutput(_FAILED, str(error))
 
 
@@ -131,9 +139,15 @@ class Answer(beam.DoFn):  # type: ignore[misc]
         self._source, self._parts = str(scoring.source), parts
 
     def setup(self) -> None:
-        self._model = load(self._path)
+        self._model: Any = None
+        try:
+            self._model = load(self._path)
+        except UserError as error:  # as in ReadRows; here nothing can be emitted yet
+            (self._parts / _FAILED).write_text(str(error))
 
     def process(self, batch: ExampleRows) -> Iterator[tuple[int, tuple[BadRow, ...]]]:
+        if self._model is None:
+            return
         rows, bad = np.array(batch.rows, np.int64), batch.bad
         examples = np.array(batch.examples, object)
         try:

@@ -2,15 +2,13 @@
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
-from components.tfrecord_shards import compression_type
+from components.tfrecord_shards import BrokenRecordError, compression_of, read_records
 from contract.errors import DataError
+from contract.schema.data import Compression
 
-_BLOCK_BYTES = 1 << 20
 _ADVICE = "clear the step that writes it in Airflow, or start a new run"
 
 
@@ -27,34 +25,38 @@ def check_shards(shards: Sequence[Path]) -> None:
             raise DataError(f"{shard}: empty, 0 bytes; {_ADVICE}")
 
 
-def broken_shard(shards: Sequence[Path]) -> str:
-    """Read every shard by itself; return what is wrong with the first broken one, or `""`."""
-    for shard in shards:
-        is_gzip = compression_type(shard) == "GZIP"
-        if problem := (_gzip_problem(shard) if is_gzip else "") or _record_problem(shard):
-            return f"{shard}: {problem}; {_ADVICE}"
-    return ""
+def read_shard(shard: Path, compression: Compression | None = None) -> Iterator[bytes]:
+    """Yield the records of a shard; its compression is that of its name, if none is given.
 
-
-def _gzip_problem(shard: Path) -> str:
-    """Find what TensorFlow does not: it takes a gzip cut off between two records for whole."""
+    Raises:
+        DataError: If it is truncated, corrupt or not readable; it names the shard.
+    """
     try:
-        with gzip.open(shard) as file:
-            while file.read(_BLOCK_BYTES):
-                pass
-    except EOFError:
-        return "truncated, its gzip stream has no end"
+        yield from read_records(shard, compression or compression_of(shard))
+    except EOFError as error:
+        raise _broken(shard, "truncated, its gzip stream has no end") from error
+    except BrokenRecordError as error:
+        problem = "corrupt, a record is cut off or does not match its checksum"
+        raise _broken(shard, problem) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        return f"corrupt, not whole gzip ({error})"
+        raise _broken(shard, f"corrupt, not whole gzip ({error})") from error
     except OSError as error:
-        return f"not readable ({error.strerror})"
+        raise _broken(shard, f"not readable ({error.strerror})") from error
+
+
+def broken_shard(shards: Sequence[Path]) -> str:
+    """Read every shard by itself; return what is wrong with the first broken one, or `""`.
+
+    It finds what TensorFlow does not: that takes a gzip cut off between two records for whole.
+    """
+    for shard in shards:
+        try:
+            for _ in read_shard(shard):
+                pass
+        except DataError as error:
+            return str(error)
     return ""
 
 
-def _record_problem(shard: Path) -> str:
-    try:
-        for _ in tf.data.TFRecordDataset(str(shard), compression_type(shard)).batch(4096):
-            pass
-    except tf.errors.DataLossError:
-        return "corrupt, a record is cut off or does not match its checksum"
-    return ""
+def _broken(shard: Path, problem: str) -> DataError:
+    return DataError(f"{shard}: {problem}; {_ADVICE}")

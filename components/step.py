@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from components.collector import collect_rarely
 from components.tracking import Tracker, open_tracker
 from contract.command import StepCommand
 from contract.errors import (
@@ -85,8 +86,12 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
     A component that several processes run together has `follow`: what those do that are not the
     chief. Only the chief claims the attempt, publishes and tracks.
     """
+    collect_rarely()
     logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        stream=sys.stdout,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        force=True,  # tf.Transform's import warns, and so has set up the root logger already
     )
     logging.getLogger("absl").setLevel(logging.WARNING)  # tf.Transform tells each feature's shape
     command = StepCommand.parse(component, sys.argv[1:])

@@ -11,12 +11,24 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components import mlflow_models
+from components.mlflow_models import VERSION_TAG
+from components.run_overview import (
+    OUTCOME_TAG,
+    RUNNING,
+    airflow_link,
+    served_at,
+    tell_failure,
+    tell_parent,
+)
 from contract.layout import RunLayout
 from contract.records.record import Result
 from contract.storage import create_exclusively
@@ -24,9 +36,9 @@ from contract.storage import create_exclusively
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param
 
-_VERSION_TAG = "slipway.version"
+_KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"  # "Model training"
 _SEND_SECONDS = 2.0  # one batch costs some 10 ms of CPU, however many metrics are in it
 _METRICS_A_BATCH = 1000  # MLflow's own limit
 # How MLflow names an image of a key at a step; it has no call that lists them.
@@ -38,8 +50,12 @@ log = logging.getLogger("slipway")
 class Tracker:
     """Logs one step's parameters, metrics and artifacts; without a client it does nothing."""
 
-    def __init__(self, client: "MlflowClient | None" = None, run_id: str = "") -> None:
+    def __init__(
+        self, client: "MlflowClient | None" = None, run_id: str = "", parent: "Parent | None" = None
+    ) -> None:
         self._client = client
+        self._parent = parent
+        self._result: Result | None = None
         self._waiting: list[Metric] = []  # not yet handed to MLflow's thread
         self._sent_at = -math.inf
         self.run_id = run_id
@@ -78,11 +94,12 @@ class Tracker:
         return frozenset(steps)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; the same ones may be logged again by a retry."""
+        """Log parameters, also to the parent run; a retry may log the same ones again."""
         from mlflow.entities import Param
 
         entries = [Param(_clean(name), str(value)[:6000]) for name, value in params.items()]
-        self._try(lambda c: c.log_batch(self.run_id, params=entries))
+        for run_id in (self.run_id, *([self._parent.run_id] if self._parent else [])):
+            self._try(partial(_log_params, run_id=run_id, params=entries))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or all files of a directory."""
@@ -129,6 +146,7 @@ class Tracker:
 
     def log_result(self, result: Result) -> None:
         """Log what every step has: its duration, figures, reasons and artifact digests."""
+        self._result = result
         self.log_metrics({**result.metrics, "seconds": result.seconds})
         if result.reasons:
             self.set_tag("slipway.reasons", "\n".join(result.reasons))
@@ -139,19 +157,14 @@ class Tracker:
         """Register a package as a version of the registered model and point an alias at it.
 
         The registry numbers versions itself; ours is in the tag `slipway.version`. What is stored
-        there is `package.json`, which says where the package lies and what is in it.
+        there is the package as an MLflow model: see `mlflow_models`.
         """
 
         def register(client: "MlflowClient") -> None:
             if _point_alias(client, name, version, alias):
                 return
-            client.log_artifact(self.run_id, str(package / "package.json"), "package")
-            entry = client.create_model_version(
-                name,
-                f"runs:/{self.run_id}/package",
-                run_id=self.run_id,
-                tags={_VERSION_TAG: str(version), "slipway.package": str(package)},
-            )
+            where = served_at(name, version)
+            entry = mlflow_models.register_package(client, self.run_id, package, where)
             client.set_registered_model_alias(name, alias, entry.version)
 
         self._try(register)
@@ -160,8 +173,8 @@ class Tracker:
         """Take an alias away from whichever version has it."""
         self._try(lambda c: c.delete_registered_model_alias(name, alias))
 
-    def finish(self, status: str) -> None:
-        """Send what is queued and end the run as FINISHED, FAILED or KILLED."""
+    def finish(self, status: str, reason: str = "") -> None:
+        """Send what is queued, end the run as FINISHED, FAILED or KILLED, and tell the parent."""
 
         def end(client: "MlflowClient") -> None:
             import mlflow
@@ -171,6 +184,8 @@ class Tracker:
 
         self._send_metrics()
         self._try(end)
+        if self._parent is not None and (self._result is not None or status != "FINISHED"):
+            self._try(partial(self._parent.tell, result=self._result, reason=reason))
 
     def _send_metrics(self) -> None:
         self._sent_at = time.monotonic()
@@ -188,6 +203,22 @@ class Tracker:
             call(self._client)
         except Exception as error:  # noqa: BLE001 (whatever MLflow raises, the step goes on)
             log.warning("MLflow: %s: %s", type(error).__name__, str(error).splitlines()[:1])
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run above a step's: what people compare pipeline runs by."""
+
+    run_id: str
+    run: RunLayout
+    step: str
+
+    def tell(self, client: "MlflowClient", result: Result | None, reason: str) -> None:
+        """Add a step's result to the run; a step without one has failed."""
+        if result is not None:
+            tell_parent(client, self.run_id, self.run, result)
+        else:
+            tell_failure(client, self.run_id, self.step, reason)
 
 
 def point_champion(tracking_uri: str, name: str, version: int) -> bool:
@@ -218,8 +249,8 @@ def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Track
         log.info("MLFLOW_TRACKING_URI is not set: this run is not tracked")
     try:
         yield tracker
-    except BaseException:
-        tracker.finish("FAILED")
+    except BaseException as error:
+        tracker.finish("FAILED", str(error) or type(error).__name__)
         raise
     tracker.finish("FINISHED")
 
@@ -233,9 +264,11 @@ def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
         mlflow.set_tracking_uri(tracking_uri)
         client = MlflowClient(tracking_uri)
         experiment = mlflow.set_experiment(run.pipeline).experiment_id
-        parent = _continued_run(client, experiment, run, "run", {})
+        client.set_experiment_tag(experiment, _KIND_TAG, _KIND)
+        parent = _continued_run(client, experiment, run, "run", _parent_tags(run))
+        client.set_tag(parent, OUTCOME_TAG, RUNNING)
         child = _continued_run(client, experiment, run, step, {"mlflow.parentRunId": parent})
-        return Tracker(client, child)
+        return Tracker(client, child, Parent(parent, run, step))
     except Exception as error:  # noqa: BLE001 (see the module's first lines)
         log.warning(
             "MLflow at %s did not answer, this step is not tracked: %s", tracking_uri, error
@@ -261,6 +294,15 @@ def _continued_run(
     return place.read_text()
 
 
+def _log_params(client: "MlflowClient", run_id: str, params: "list[Param]") -> None:
+    client.log_batch(run_id, params=params)
+
+
+def _parent_tags(run: RunLayout) -> dict[str, str]:
+    link = airflow_link(run)
+    return {"slipway.airflow_run": link} if link else {}
+
+
 def _point_alias(client: "MlflowClient", name: str, version: int, alias: str) -> bool:
     """Point an alias at the entry of one of our versions; make the registered model if need be."""
     from mlflow.exceptions import MlflowException
@@ -270,7 +312,7 @@ def _point_alias(client: "MlflowClient", name: str, version: int, alias: str) ->
     except MlflowException:
         log.debug("registered model %s is there already", name)
     entries = client.search_model_versions(f"name = '{name}'")
-    ours = [entry for entry in entries if entry.tags.get(_VERSION_TAG) == str(version)]
+    ours = [entry for entry in entries if entry.tags.get(VERSION_TAG) == str(version)]
     if ours:
         client.set_registered_model_alias(name, alias, ours[0].version)
     return bool(ours)

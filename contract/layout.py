@@ -116,6 +116,11 @@ class RunLayout:
         return self.path / "fingerprint.json"
 
     @property
+    def ended_by(self) -> Path:
+        """Who ended a run that runs without Airflow; gone when it is continued."""
+        return self.path / "ended-by.json"
+
+    @property
     def dead_letter(self) -> Path:
         """Bad rows of an ingestion that failed for them: its own folder is not published."""
         return self.path / "dead-letter.jsonl"

@@ -35,8 +35,7 @@ from operators.start import StartOperator
 
 RUNTIME = current_runtime()
 OPERATORS = {"start": StartOperator, "approve": ApproveOperator, **step_operators(RUNTIME)}
-FORM = ParamsDict(form())
-FORM.validate()
+ParamsDict(form()).validate()  # once: the forms of pipelines differ in what they say only
 LONGEST_RETRY_DELAY = timedelta(minutes=10)
 # Airflow wants a beginning of time; without catch-up it has no other meaning.
 BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
@@ -44,9 +43,10 @@ BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 
 def pipeline_dag(config: PipelineConfig) -> DAG:
     """Build the DAG of one pipeline."""
+    root = str(artifact_root(RUNTIME))
     common = {
-        "pipeline": PipelineRef(config.name, str(artifact_root(RUNTIME)), config.notify),
-        "on_failure_callback": FailureNotice(config.notify),
+        "pipeline": PipelineRef(config.name, root, config.notify),
+        "on_failure_callback": FailureNotice(config.notify, root),
     }
 
     def task(name: str, **more: Any) -> Any:
@@ -76,8 +76,8 @@ def pipeline_dag(config: PipelineConfig) -> DAG:
         if RUNTIME.max_parallel_components == 1:
             train >> evaluate
     # Only now: each task would get a copy, and Airflow checks every copy (4 s for 50 pipelines).
-    # And not by assignment, which would check again, for every DAG, what FORM has passed.
-    object.__setattr__(dag, "params", FORM)
+    # And not by assignment, which would check again, for every DAG, what has passed above.
+    object.__setattr__(dag, "params", ParamsDict(form(config)))
     return dag
 
 

@@ -26,6 +26,13 @@ def artifact_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.en
     return local_path(runtime.root) if runtime.root else state_folder(environment) / "artifacts"
 
 
+def starts_warm(runtime: RuntimeConfig) -> bool:
+    """Tell whether component processes of this machine start as forks of a warm parent."""
+    if runtime.processes.start == "auto":
+        return runtime.kind == "local" and not _has_gpu()
+    return runtime.processes.start == "warm"
+
+
 def component_environment(base: Mapping[str, str], packages: Path | None) -> dict[str, str]:
     """Return the variables of a component process.
 

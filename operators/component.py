@@ -21,8 +21,10 @@ from contract.storage import Attempt, local_path
 from launching.environment import component_environment, install_requirements
 from launching.log_lines import Complaints, parsed
 from launching.own_result import Ending, own_result
+from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import socket_of
 from operators.run_request import RunRequest
 
 
@@ -60,11 +62,17 @@ class ComponentOperator(BaseOperator):
     ui_color = "#e7f0fa"
 
     def __init__(
-        self, *, pipeline: PipelineRef, job: ProcessJobConfig | None = None, **kwargs: Any
+        self,
+        *,
+        pipeline: PipelineRef,
+        job: ProcessJobConfig | None = None,
+        is_warm: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.job = job or ProcessJobConfig()
+        self.is_warm = is_warm
         self._process: StepProcess | None = None
 
     def build(self, run_id: str, request: RunRequest) -> StepCommand:
@@ -106,14 +114,15 @@ class ComponentOperator(BaseOperator):
     def _run(self, command: StepCommand, run: RunLayout, watch: Callable[[], None]) -> Result:
         earlier = Attempt.newest(run.attempts(command.step))
         packages = install_requirements(run.frozen_pipeline, state_folder())
-        environment = component_environment(os.environ, packages)
-        process = StepProcess(
-            command_line(command, run, self.job),
-            environment,
+        start = ProcessStart(
+            tuple(command_line(command, run, self.job)),
+            component_environment(os.environ, packages),
             PROJECT,
-            run.process_lock(command.step),
             self.job.grace_seconds,
         )
+        is_warm = self.is_warm and packages is None  # a warm parent has the project's packages
+        warm_parent = socket_of(state_folder()) if is_warm else None
+        process = StepProcess(start, run.process_lock(command.step), warm_parent)
         self._process, worker, complaints = process, os.getppid(), Complaints()
 
         def tick() -> None:

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from airflow.sdk import BaseHook, BaseNotifier
 
+from contract.layout import RunLayout
 from contract.schema.pipeline import NotifyConfig
+from contract.storage import local_path
+from operators.run_note import write_note
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class FailureNotice:
     """The `on_failure_callback` of every task of a pipeline: called after the last retry."""
 
     notify: NotifyConfig
+    root: str = ""  # where the run's note finds the run; empty: no note
 
     def __call__(self, context: Mapping[str, Any]) -> None:
         task = context["task_instance"]
@@ -120,6 +124,9 @@ class FailureNotice:
             "failed", task.dag_id, task.run_id, task.task_id, reasons, getattr(task, "log_url", "")
         )
         announce(self.notify, notice, context)
+        if self.root:
+            run = RunLayout(local_path(self.root), task.dag_id, str(task.run_id))
+            write_note(run, f"failed in '{task.task_id.rpartition('.')[2]}'", reasons)
 
 
 def _url(host: str, schema: str | None, port: int | None) -> str:

@@ -15,6 +15,8 @@ from contract.schema.pipeline import PipelineConfig
 
 # The fields of the form that stand for one config key each.
 _CONFIG_FIELDS = {"training_steps": "train.steps", "learning_rate": "train.learning_rate"}
+# Sections that say what a pipeline is, and not how one run goes.
+_FIXED = frozenset({"features", "heads", "schedule", "notify"})
 _KEYS = (*_CONFIG_FIELDS, "overrides", "redeploy_version", "force")
 
 
@@ -47,23 +49,49 @@ class RunRequest:
         )
 
 
-def form() -> dict[str, Param]:
-    """Return the fields of the form; what they say and allow comes from the config's schema."""
-    fields = {name: _config_param(key) for name, key in _CONFIG_FIELDS.items()}
+def form(config: PipelineConfig | None = None) -> dict[str, Param]:
+    """Return the fields of the form; what they say and allow comes from the config's schema.
+
+    With a pipeline's config they also say what is configured now, and which keys there are.
+    """
+    fields = {name: _config_param(key, config) for name, key in _CONFIG_FIELDS.items()}
     fields["redeploy_version"] = Param(
         None,
         type=["null", "integer"],
         minimum=1,
         title="Deploy this version again",
-        description="Skip data and training; package this kept version anew and deploy that.",
+        description="Skip data and training; package this kept version again and deploy that. "
+        "Empty: make a new one.",
     )
     fields["overrides"] = Param(
         {},
-        type="object",
+        type=["null", "object"],  # without null the form calls it required
         title="Overrides",
-        description='Any other config keys, as in {"train.batch_size": 128}.',
+        description_md=_about_overrides(config),
     )
     return fields
+
+
+def _about_overrides(config: PipelineConfig | None) -> str:
+    example = 'Any other config keys, as in `{"train.batch_size": 128}`; `{}` changes nothing.'
+    if config is None:
+        return example
+    keys = "\n".join(f"- `{section}.`: {', '.join(names)}" for section, names in _keys_of(config))
+    return f"{example} The keys of this pipeline:\n\n{keys}"
+
+
+def _keys_of(config: PipelineConfig) -> list[tuple[str, list[str]]]:
+    """Return the keys that may be overridden, by section; lists and free values are one key."""
+    found: dict[str, list[str]] = {}
+    for section, values in config.model_dump(mode="json", by_alias=True).items():
+        if section in _FIXED or not isinstance(values, dict):
+            continue
+        for name, value in values.items():
+            if isinstance(value, dict) and value:
+                found.setdefault(f"{section}.{name}", []).extend(value)
+            else:
+                found.setdefault(section, []).append(name)
+    return list(found.items())
 
 
 def _problems(conf: Mapping[str, Any]) -> list[str]:
@@ -84,14 +112,22 @@ def _problems(conf: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _config_param(key: str) -> Param:
+def _config_param(key: str, config: PipelineConfig | None) -> Param:
     schema = _schema_of(key)
     limits = {k: v for k, v in schema.items() if "inimum" in k or "aximum" in k}
     title = f"{schema['title']} ({key})"
-    description = f"{schema.get('description', '')} Empty: as configured.".strip()
+    described = schema.get("description", "")
+    description = f"{described} {_configured(key, config)}".strip()
     return Param(
         None, type=["null", schema["type"]], title=title, description=description, **limits
     )
+
+
+def _configured(key: str, config: PipelineConfig | None) -> str:
+    if config is None:
+        return "Empty: as configured."
+    section, name = key.split(".")
+    return f"Empty: {getattr(getattr(config, section), name):,}, as configured."
 
 
 @cache

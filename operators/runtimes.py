@@ -6,6 +6,7 @@ from typing import Any
 
 from contract.layout import STEPS
 from contract.schema.runtime import RuntimeConfig
+from launching.environment import starts_warm
 
 OperatorFactory = Callable[..., Any]
 
@@ -13,7 +14,8 @@ OperatorFactory = Callable[..., Any]
 def step_operators(runtime: RuntimeConfig) -> dict[str, OperatorFactory]:
     """Return what makes the operator of each step, from `pipeline` and what Airflow wants."""
     if runtime.kubernetes is None:
-        return {step: partial(made, job=runtime.job) for step, made in _local().items()}
+        given = {"job": runtime.job, "is_warm": starts_warm(runtime)}
+        return {step: partial(made, **given) for step, made in _local().items()}
     operators = _pods()
     return {step: partial(made, kubernetes=runtime.kubernetes) for step, made in operators.items()}
 

@@ -12,6 +12,7 @@ from contract.loader import find_pipeline, freeze_pipeline, load_frozen, state_f
 from launching.cluster.pod_environment import packages_home
 from launching.housekeeping import remove_old, remove_unused_environments
 from operators.component import PipelineRef, airflow_errors
+from operators.run_note import write_note
 from operators.run_request import RunRequest
 
 # A run that nobody asked for may find that there is nothing to do.
@@ -52,6 +53,7 @@ class StartOperator(BaseOperator, SkipMixin):
             has_news = self._has_news(run)
         is_asked_for = is_cleared or request.is_forced or dag_run.run_type not in _UNASKED_RUNS
         if not has_news and not is_asked_for:
+            write_note(run, "nothing to do", ("nothing has changed since the last run",))
             shutil.rmtree(run.path)
             self.skip(context["ti"], following)
 

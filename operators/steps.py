@@ -14,6 +14,7 @@ from contract.records.traffic import DeployRecord
 from contract.records.training import TrainingEnded
 from operators.component import ComponentOperator, PipelineRef
 from operators.notify import Kind, Notice, announce
+from operators.run_note import write_note
 
 _LOOK_SECONDS = 10.0
 _LOST_STATES = ("failed", "upstream_failed", "skipped", "removed")
@@ -71,7 +72,9 @@ class _Gate(_Announcing):
     inherits_from_skipmixin = True
     skip: Any  # of Airflow's SkipMixin, which must come last among the bases
 
-    def _close(self, kind: Kind, reasons: Iterable[str], context: Any) -> None:
+    def _close(self, kind: Kind, outcome: str, reasons: Iterable[str], context: Any) -> None:
+        reasons = tuple(reasons)
+        write_note(self.pipeline.run(context["ti"].run_id), outcome, reasons)
         self._announce(kind, reasons, context)
         self.skip(context["ti"], context["task"].get_flat_relatives(upstream=False))
 
@@ -82,7 +85,7 @@ class Bless(_Gate):
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(BlessRecord)
         if not record.is_blessed:
-            self._close("refused", record.reasons, context)
+            self._close("refused", "not blessed", record.reasons, context)
 
 
 class Canary(_Gate):
@@ -91,7 +94,7 @@ class Canary(_Gate):
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(DeployRecord)
         if record.outcome not in ("passed", "first", "promoted"):
-            self._close(_kind_of(record), _reasons(record), context)
+            self._close(_kind_of(record), _outcome(record), _reasons(record), context)
 
 
 class Promote(_Announcing):
@@ -111,6 +114,8 @@ class Promote(_Announcing):
 
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(DeployRecord)
+        run = self.pipeline.run(result.run_id)
+        write_note(run, _outcome(record), record.reasons, record.version)
         if record.outcome in ("promoted", "first"):
             extra = {"version": record.version, "run_id": result.run_id}
             context["outlet_events"][self.alias].add(self.model, extra=extra)
@@ -135,6 +140,10 @@ class PromoteOperator(Promote, ComponentOperator):
 
 def _kind_of(record: DeployRecord) -> Kind:
     return "refused" if record.outcome == "refused" else "rolled back"
+
+
+def _outcome(record: DeployRecord) -> str:
+    return record.outcome.replace("_", " ")
 
 
 def _reasons(record: DeployRecord) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import LoadReport, PackageRecord
 from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
 
 _LOAD = LoadReport(
     requests=1, errors=0, seconds=1.0, requests_per_second=1.0, p50_ms=1.0, p95_ms=1.0, p99_ms=1.0
@@ -20,6 +21,11 @@ def leave_package(run: RunLayout, version: int, digest: str, compared_with: int 
     made = PackageRecord(version=version, digest=digest, load=_LOAD, max_skew=0.0)
     _leave(run, "bless", blessed)
     _leave(run, "package", made)
+
+
+def leave_stage(run: RunLayout, stage: str, record: DeployRecord) -> None:
+    """Write the result of `canary` or `promote`."""
+    _leave(run, stage, record)
 
 
 def _leave(run: RunLayout, step: str, record: Record) -> None:

@@ -1,7 +1,9 @@
 """`python -m components.bless`: the best checkpoint, judged against what is serving."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.agent_client import AgentClient
 from components.step import Outcome, Step, main
@@ -10,6 +12,9 @@ from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord, EvaluateRecord
 from contract.records.traffic import TrafficPlan
 from contract.records.training import TrainRecord
+
+if TYPE_CHECKING:
+    from components.metrics import Answers
 
 CANDIDATE = "candidate"
 
@@ -20,10 +25,8 @@ def work(step: Step) -> Outcome:
     from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
-    from components.curves import curves_of
     from components.metrics import check_metrics
     from components.model_hooks import custom_metrics
-    from components.pictures import draw
 
     config, run = step.config, step.run
     own = custom_metrics(run.frozen_pipeline, config)
@@ -35,10 +38,7 @@ def work(step: Step) -> Outcome:
     test = TestPart.find([run.step("ingest") / s for s in ingested.shards["test"]], config)
     champion = Champion.find(run.of_pipeline, serving_version(step), config)
     judgement = bless(target, champion, test, config, own)
-    for head, answers in judgement.answers.items():
-        title = f"{head} on the test part, {len(answers.labels):,} rows"
-        curves = curves_of(config.heads[head].task, answers)
-        step.tracker.log_figure(draw(config.heads[head], curves, title), f"{head}.png")
+    _track(step, judgement.answers)
     record = BlessRecord(
         is_blessed=judgement.is_blessed,
         candidate=CANDIDATE,
@@ -50,6 +50,18 @@ def work(step: Step) -> Outcome:
         detectable_difference=judgement.detectable_difference,
     )
     return Outcome(record, {"candidate": CANDIDATE}, _figures(record), judgement.reasons)
+
+
+def _track(step: Step, answers: "Mapping[str, Answers]") -> None:
+    if not step.tracker.is_on:
+        return
+    from components.curves import curves_of
+    from components.pictures import draw  # imports matplotlib
+
+    for head, given in answers.items():
+        config = step.config.heads[head]
+        title = f"{head} on the test part, {len(given.labels):,} rows"
+        step.tracker.log_figure(draw(config, curves_of(config.task, given), title), f"{head}.png")
 
 
 def _check_all_judged(step: Step) -> None:

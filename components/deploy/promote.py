@@ -82,6 +82,8 @@ def _check_unchanged(deployment: Deployment, verdict: DeployRecord, plan: Traffi
     version, trial = deployment.version, plan.canary or plan.shadow
     if plan.champion != verdict.champion_version:
         deed = f"put version {plan.champion} in service, expected {verdict.champion_version}"
+    elif plan.mark_of(version) is not None:
+        deed = f"rolled back from version {version}"
     elif version not in plan.versions:
         deed = f"took version {version} out of service"
     elif trial is not None and trial.version != version:

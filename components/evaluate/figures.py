@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from components.pictures import draw
 from components.tracking import Tracker
 from contract.records.evaluation import Metric, Verdict
 from contract.schema.data import HeadConfig
@@ -30,6 +29,10 @@ class Figures:
 
     def draw(self, verdict: Verdict) -> None:
         """Draw and upload each head's curves, unless they are in MLflow already."""
+        if not self._tracker.is_on:
+            return
+        from components.pictures import draw  # imports matplotlib
+
         for head, curves in verdict.curves.items():
             if head in self._drawn and verdict.step not in self._drawn[head]:
                 self._drawn[head].add(verdict.step)

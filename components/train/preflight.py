@@ -19,13 +19,16 @@ def training_problems(config: PipelineConfig) -> Iterator[str]:
         yield from _mpi_problems()
 
 
-def _gpus() -> int:
+def count_gpus() -> int:
+    """Return how many GPUs TensorFlow finds in this process."""
     import tensorflow as tf
 
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def training_warnings(config: PipelineConfig, gpus: Callable[[], int] = _gpus) -> Iterator[str]:
+def training_warnings(
+    config: PipelineConfig, gpus: Callable[[], int] = count_gpus
+) -> Iterator[str]:
     """Yield a sentence for what cannot be here, but can be where the workers have GPUs."""
     if config.train.all_reduce == "nccl" and not gpus():
         yield "train.all_reduce: nccl works between GPUs, and this machine has none: see 'ring'"

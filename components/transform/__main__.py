@@ -2,9 +2,7 @@
 
 import logging
 
-from components.model_hooks import MODEL_FILE
 from components.step import Outcome, Step, main
-from components.transform.transform import EXAMPLES, GRAPH, RawData, transform
 from contract.records.data import IngestRecord
 
 log = logging.getLogger("slipway")
@@ -12,6 +10,13 @@ log = logging.getLogger("slipway")
 
 def work(step: Step) -> Outcome:
     """Transform what the run ingested with the user's frozen `preprocessing_fn`."""
+    from components.transform.transform import (  # imports TensorFlow and Beam
+        EXAMPLES,
+        GRAPH,
+        RawData,
+        transform,
+    )
+
     _look_at_model(step)
     ingested = step.upstream("ingest", IngestRecord)
     folder = step.run.step("ingest")
@@ -24,6 +29,7 @@ def work(step: Step) -> Outcome:
 
 def _look_at_model(step: Step) -> None:
     """Build the model on placeholders before the hours that its training may take."""
+    from components.model_hooks import MODEL_FILE
     from components.model_look import look_at_model
     from components.transform.preprocessing import load_preprocessing
 

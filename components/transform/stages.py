@@ -16,13 +16,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.raw_examples import ID, encode, read_arrow
 from components.tfrecord_shards import write_shard
+from components.transform.raw_tensors import BYTES_LISTS, SPLIT, slice_key
 from contract.schema.data import FeatureConfig, TransformConfig
 from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")
 
-SPLIT = "split:"  # travels with a batch, and is taken off before it is written
-BYTES_LISTS = pa.large_list(pa.large_binary())
 _PROGRESS_SECONDS = 10.0
 
 
@@ -110,11 +109,6 @@ def add_slices(batch: pa.RecordBatch, config: PipelineConfig) -> pa.RecordBatch:
         text = _slice_text(batch[name], config.features[name])
         batch = batch.append_column(slice_key(name), text)
     return batch
-
-
-def slice_key(feature: str) -> str:
-    """Return the name under which a transformed example holds a slice feature."""
-    return f"slice:{feature}"
 
 
 def _slice_text(column: pa.Array, feature: FeatureConfig) -> pa.Array:

@@ -9,29 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 import tensorflow_transform.beam as tft_beam
 from apache_beam.pvalue import AsSingleton, PCollection
 from apache_beam.transforms.combiners import ToList
 from tensorflow_transform import TFTransformOutput
 from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransformFn
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from components.beam_pipelines import running_pipeline
 from components.canonical_files import rewrite_json, rewrite_saved_model
-from components.raw_examples import ID, WEIGHT, label_key, raw_schema
+from components.raw_examples import ID, WEIGHT, label_key
 from components.shards import broken_shard, check_shards
 from components.tfrecord_shards import name_shards
 from components.transform.preprocessing import load_preprocessing
-from components.transform.stages import (
-    BYTES_LISTS,
-    SPLIT,
-    ReadShard,
-    Shard,
-    WriteShards,
-    slice_key,
-)
+from components.transform.raw_tensors import SPLIT, feature_tensors, slice_key
+from components.transform.stages import ReadShard, Shard, WriteShards
 from contract.errors import DataError, SlipwayError, UserCodeError
 from contract.records.data import TransformRecord
 from contract.schema.pipeline import PipelineConfig
@@ -137,19 +128,6 @@ def _build(
         | "WriteShards" >> beam.ParDo(writer, AsSingleton(metadata.deferred_metadata))
         | "Gather" >> ToList()
         | "WriteSummary" >> beam.Map(_write_summary, output / _SUMMARY)
-    )
-
-
-def feature_tensors(config: PipelineConfig) -> TensorAdapterConfig:
-    """Return how tf.Transform turns raw record batches into tensors: features only."""
-    schema = raw_schema(config)
-    decoder = ExamplesToRecordBatchDecoder(schema.SerializeToString())
-    representations = schema.tensor_representation_group[""].tensor_representation
-    fields = list(decoder.ArrowSchema())
-    texts = [*(slice_key(name) for name in config.evaluate.slices), SPLIT]
-    fields += [pa.field(name, BYTES_LISTS) for name in texts]
-    return TensorAdapterConfig(
-        pa.schema(fields), {name: representations[name] for name in config.features}
     )
 
 

@@ -1,14 +1,20 @@
 """`python -m components.validate`: statistics, schema, anomalies and drift of the raw examples."""
 
+from typing import TYPE_CHECKING
+
 from components.step import Outcome, Step, main
-from components.validate.last_run import find_last_run
-from components.validate.validate import SCHEMA, Data, Validation, refuse, validate
 from contract.records.data import IngestRecord
 from contract.storage import write_atomically
+
+if TYPE_CHECKING:
+    from components.validate.validate import Validation
 
 
 def work(step: Step) -> Outcome:
     """Validate what the run ingested, against the schema in force and the last run."""
+    from components.validate.last_run import find_last_run
+    from components.validate.validate import SCHEMA, Data, refuse, validate  # imports matplotlib
+
     ingested = step.upstream("ingest", IngestRecord)
     folder = step.run.step("ingest")
     shards = {split: [folder / name for name in names] for split, names in ingested.shards.items()}
@@ -23,9 +29,9 @@ def work(step: Step) -> Outcome:
     return Outcome(found.record, artifacts, _metrics(found), _reasons(found, is_first))
 
 
-def _track(step: Step, found: Validation) -> None:
+def _track(step: Step, found: "Validation") -> None:
     step.tracker.log_figure(found.figure, "distributions.png")
-    step.tracker.log_artifact(step.output / SCHEMA)
+    step.tracker.log_artifact(step.output / found.record.data_schema)
     step.tracker.log_metrics({f"drift/{n}": drift.distance for n, drift in found.drifts.items()})
     train = found.statistics.splits["train"]
     step.tracker.log_metrics({f"missing_ratio/{n}": c.missing_ratio for n, c in train.items()})
@@ -35,12 +41,12 @@ def _track(step: Step, found: Validation) -> None:
         step.tracker.log_table(table, "anomalies.json")
 
 
-def _metrics(found: Validation) -> dict[str, float]:
+def _metrics(found: "Validation") -> dict[str, float]:
     drift = max((d.distance for d in found.drifts.values()), default=0.0)
     return {"anomalies": float(len(found.record.anomalies)), "max_drift": drift}
 
 
-def _reasons(found: Validation, is_first: bool) -> tuple[str, ...]:
+def _reasons(found: "Validation", is_first: bool) -> tuple[str, ...]:
     reasons = [f"{anomaly.kind}: {anomaly.message}" for anomaly in found.record.anomalies]
     if is_first:
         reasons.append("the first good run: its schema is in force from now on")

@@ -115,3 +115,11 @@ class Failure(Record):
     exit_code: int
     reason: str
     failed_at: datetime
+
+
+class EndedBy(Record):
+    """Who ended a run before its last step: a person at a terminal, or a signal of the machine."""
+
+    who: str
+    is_person: bool
+    ended_at: datetime

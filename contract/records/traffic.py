@@ -10,6 +10,9 @@ from contract.records.record import Record
 Percent = Annotated[int, Field(ge=0, le=100)]
 Decision = Literal["pass", "fail", "continue"]
 
+MOST_ENTRIES = 50  # of a plan's history and of its marks: a plan stays a small file
+MOST_REASON_CHARACTERS = 300
+
 
 class Arm(Record):
     """A share of the traffic that goes to one version."""
@@ -27,14 +30,40 @@ class Shadow(Record):
     max_concurrent_requests: int = 32
 
 
+class ChampionChange(Record):
+    """A version became champion. A roll-back is a change that marks the version it leaves."""
+
+    version: int
+    previous: int | None = None
+    is_rollback: bool = False
+    author: str = ""
+    reason: str = ""
+    changed_at: datetime | None = None
+
+
+class BadVersion(Record):
+    """A version that somebody rolled back from; only a promotion by number lifts the mark."""
+
+    version: int
+    author: str = ""
+    reason: str = ""
+    marked_at: datetime | None = None
+
+
 class TrafficPlan(Record):
-    """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet."""
+    """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet.
+
+    `champions` and `bad` are kept by whoever stores plans: a proposal adds marks to `bad` and
+    cannot take any away, and what it says of `champions` does not count.
+    """
 
     pipeline: str
     generation: int = 0
     arms: tuple[Arm, ...] = ()
     shadow: Shadow | None = None
     standby: tuple[int, ...] = Field((), description="Kept running without traffic.")
+    champions: tuple[ChampionChange, ...] = Field((), description="Oldest first.")
+    bad: tuple[BadVersion, ...] = Field((), description="Rolled back from, by version.")
     author: str = ""
     reason: str = ""
     written_at: datetime | None = None
@@ -66,18 +95,84 @@ class TrafficPlan(Record):
         shadow = {self.shadow.version} if self.shadow else set()
         return frozenset({arm.version for arm in self.arms} | shadow | set(self.standby))
 
+    @property
+    def lineage(self) -> tuple[int, ...]:
+        """Champions that nobody rolled back from, oldest first; the last one is in service.
+
+        A roll-back takes everything after the version that it returns to out of the lineage. A
+        plan written before plans had a history has the champion, and before it the versions on
+        standby with lower numbers: a higher number is a version rolled back from, or on approval.
+        """
+        if not self.champions:
+            earlier = sorted(v for v in self.standby if self.champion and v < self.champion)
+            return (*earlier, *filter(None, [self.champion]))
+        line: list[int] = []
+        for change in self.champions:
+            if change.is_rollback:
+                while line and line[-1] != change.version:
+                    line.pop()
+            if not line or line[-1] != change.version:
+                line.append(change.version)
+        return tuple(line)
+
+    def mark_of(self, version: int) -> BadVersion | None:
+        """Return the mark of a version that was rolled back from, if it has one."""
+        return next((mark for mark in self.bad if mark.version == version), None)
+
+    def stored_after(self, current: "TrafficPlan", written_at: datetime) -> "TrafficPlan":
+        """Return this proposal as it is stored in place of the current plan.
+
+        The generation rises, the history grows if the champion changes, marks are kept and a
+        promotion lifts the champion's. The last 50 entries of both are kept.
+        """
+        fresh = [m.model_copy(update={"marked_at": written_at}) for m in self.bad]
+        marks = {m.version: m for m in (*fresh, *current.bad) if m.version != self.champion}
+        return self.model_copy(
+            update={
+                "generation": current.generation + 1,
+                "written_at": written_at,
+                "champions": self._history_after(current, written_at)[-MOST_ENTRIES:],
+                "bad": tuple(marks[number] for number in sorted(marks))[-MOST_ENTRIES:],
+            }
+        )
+
+    def _history_after(
+        self, current: "TrafficPlan", changed_at: datetime
+    ) -> tuple[ChampionChange, ...]:
+        history = current.champions or tuple(ChampionChange(version=v) for v in current.lineage)
+        if self.champion is None or self.champion == current.champion:
+            return history
+        change = ChampionChange(
+            version=self.champion,
+            previous=current.champion,
+            is_rollback=any(mark.version == current.champion for mark in self.bad),
+            author=self.author,
+            reason=self.reason[:MOST_REASON_CHARACTERS],
+            changed_at=changed_at,
+        )
+        return (*history, change)
+
 
 class ArmObservation(Record):
-    """Counters of one version since its traffic began; they only grow, unless Envoy restarts."""
+    """Counters of one version since its traffic began; they only grow, unless Envoy restarts.
+
+    Only predictions asked of the pipeline count, and their copies for the shadow: not questions
+    about status and metadata, nor what callers ask of one version directly.
+    """
 
     version: int
     is_ready: bool
-    requests: int = 0
-    errors: int = 0
+    requests: int = Field(0, description="Requests answered, whatever the status.")
+    errors: int = Field(0, description="Of them, answers with status 5xx.")
+    client_errors: int = Field(0, description="Of them, answers with status 4xx.")
+    active: int = Field(0, description="Requests under way now; the one figure that falls.")
     latency_bounds_ms: tuple[float, ...] = Field((), description="Upper bounds, rising.")
     latency_counts: tuple[int, ...] = Field((), description="Cumulative, one per bound.")
-    compared: int = Field(0, description="Shadow answers paired with the stable arm's.")
-    disagreements: int = Field(0, description="Pairs that predict another class.")
+    latency_total: int = Field(0, description="Answers timed, also those above the last bound.")
+    compared: int = Field(0, description="Shadow requests paired with the stable arm's answer.")
+    disagreements: float = Field(
+        0.0, description="Sum over these requests of the share of their rows that differ."
+    )
 
 
 class Observation(Record):
@@ -95,13 +190,24 @@ class Observation(Record):
 
 
 class LadderStep(Record):
-    """What the judge saw on one rung."""
+    """What the judge saw on one rung.
+
+    `evidence` is by test: how many times the test's stakes on a worse canary have multiplied, over
+    the way so far; a version is rolled back when it reaches the test's entry in `bounds`.
+    """
 
     name: str
     weight_percent: Percent
     requests: int
     errors: int
+    client_errors: int = 0
+    stable_requests: int = 0
+    stable_errors: int = 0
+    stable_client_errors: int = 0
     decision: Literal["pass", "rollback", "inconclusive"]
+    decided_by: str = Field("", description="The tests that decided, by name.")
+    evidence: dict[str, float] = Field({})
+    bounds: dict[str, float] = Field({})
     reason: str
     seconds: float
 

@@ -12,6 +12,16 @@ from contract.schema.cluster import KubernetesConfig, ProcessJobConfig
 from contract.schema.section import Count, Section
 
 
+class ProcessesConfig(Section):
+    """How component processes of this machine start."""
+
+    start: Literal["auto", "warm", "fresh"] = Field(
+        "auto",
+        description="'warm': as forks of a process that has imported TensorFlow and Beam; 'fresh': "
+        "as new interpreters; 'auto': warm, but fresh where an NVIDIA device is visible.",
+    )
+
+
 class RuntimeConfig(Section):
     """Where components run: `configs/runtimes/<name>.yaml`."""
 
@@ -21,6 +31,7 @@ class RuntimeConfig(Section):
     job: ProcessJobConfig = Field(
         ProcessJobConfig(), description="Of kind 'local'; pods have theirs in 'kubernetes'."
     )
+    processes: ProcessesConfig = Field(ProcessesConfig(), description="Of kind 'local' only.")
     kubernetes: KubernetesConfig | None = Field(None, description="Of kind 'kubernetes' only.")
 
     @model_validator(mode="after")
@@ -29,6 +40,8 @@ class RuntimeConfig(Section):
             raise ValueError("section 'kubernetes' belongs to kind 'kubernetes', and only there")
         if self.kind == "kubernetes" and "job" in self.model_fields_set:
             raise ValueError("section 'job' belongs to kind 'local'; expected kubernetes.job")
+        if self.kind == "kubernetes" and "processes" in self.model_fields_set:
+            raise ValueError("section 'processes' belongs to kind 'local'")
         if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
             raise ValueError(
                 "root: pods and Airflow meet there: expected an absolute path on a shared volume, "

@@ -1,1 +1,6 @@
-"""Steps as processes of this machine: one process group a step, ended for certain."""
+"""Steps as processes of this machine: one process group a step, fresh or forked from a warm parent.
+
+`step_process` starts a step and ends it for certain. `guard` looks after a process group.
+`role_processes` runs a job of several roles. `warm_parent` is the process that forks; `warm_start`
+asks it, by the messages of `fork_request`; `python_command` is what the fork then runs.
+"""

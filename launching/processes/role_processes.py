@@ -6,13 +6,14 @@ ends with that group. What the roles print comes out prefixed; the exit code is 
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,11 +26,16 @@ from contract.roles import hanging
 from contract.schema.cluster import JobConfig, ProcessJobConfig, Role
 from launching.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from launching.log_lines import prefixed
+from launching.processes.forked_child import ForkedChild, fork_child
+from launching.processes.python_command import is_forkable, is_forked
 from launching.restarts import End, JobEnd, Restart, decide
 
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's: of one operation; by default all cores
 
+_Process = subprocess.Popen[bytes] | ForkedChild
+
 _POLL_SECONDS = 0.05
+_BLOCK_BYTES = 1 << 16
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _END_SECONDS = 2.0  # for what is left of a job that is over, or starts again: nothing to save
 
@@ -78,10 +84,10 @@ class ProcessJob:
     job: JobSpec
     used: dict[Role, int] = field(default_factory=dict)
     stop_at: float | None = None  # when whatever still runs is killed, once a signal has come
-    _running: dict[Replica, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    _running: dict[Replica, _Process] = field(default_factory=dict)
     _addresses: dict[Replica, str] = field(default_factory=dict)
     _ends: list[End] = field(default_factory=list)
-    _readers: list[threading.Thread] = field(default_factory=list)
+    _outputs: list["_Output"] = field(default_factory=list)
 
     def run(self) -> JobEnd:
         """Run until the job is over; nothing of it is left then."""
@@ -91,8 +97,7 @@ class ProcessJob:
             return self._follow()
         finally:
             self._stop(tuple(self._running))
-            for reader in self._readers:
-                reader.join(timeout=_END_SECONDS)
+            self._copy_until(lambda: not self._outputs, _END_SECONDS)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """Start nothing more and pass the signal on; the chief then saves what it has."""
@@ -105,7 +110,7 @@ class ProcessJob:
 
     def _follow(self) -> JobEnd:
         while True:
-            time.sleep(_POLL_SECONDS)
+            self._copy(_POLL_SECONDS)
             self._note_ends()
             if self.stop_at is not None and (not self._running or time.monotonic() > self.stop_at):
                 return JobEnd(EXIT_UNEXPECTED, "stopped from outside")
@@ -127,7 +132,7 @@ class ProcessJob:
         wait = f"starting {names} again in {restart.after_seconds:g} s"
         _say("WARNING", f"job: {restart.reason}; {wait}")
         self._stop(tuple(r for r in restart.replicas if r in self._running))
-        time.sleep(restart.after_seconds)
+        self._copy_until(lambda: False, restart.after_seconds)
         self.used = dict(restart.used)
         self._ends = [end for end in self._ends if end.replica not in restart.replicas]
         if self.stop_at is None:
@@ -138,19 +143,23 @@ class ProcessJob:
             ports = free_ports(len(replicas))
             self._addresses = {r: f"127.0.0.1:{p}" for r, p in zip(replicas, ports, strict=True)}
         for replica in replicas:
-            process = subprocess.Popen(
-                self.job.command,
-                env=self._environment(replica),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=self.job.is_mpi,
-            )
+            process = self._spawn(self._environment(replica))
             self._running[replica] = process
-            name = "" if self.job.is_alone else str(replica)
-            reader = threading.Thread(target=self._copy, args=(process, name), daemon=True)
-            reader.start()
-            self._readers.append(reader)
+            self._outputs.append(_Output(replica, process))
+
+    def _spawn(self, environment: dict[str, str]) -> _Process:
+        """Start a replica in this process's group: a fork, if this process is one and it can be."""
+        if is_forked() and is_forkable(self.job.command):
+            unwanted = [output.descriptor for output in self._outputs]
+            return fork_child(self.job.command, environment, unwanted)
+        return subprocess.Popen(
+            self.job.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=self.job.is_mpi,
+        )
 
     def _environment(self, replica: Replica) -> dict[str, str]:
         if self.job.is_alone:
@@ -161,27 +170,60 @@ class ProcessJob:
             THREADS: threads_each(self.job),
         }
 
-    def _copy(self, process: "subprocess.Popen[bytes]", name: str) -> None:
-        """Copy a replica's output; kill who hangs by the chief's words: its end is then noted."""
-        assert process.stdout is not None
-        for line in process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            _write(prefixed(text, name) if name else text)
-            if name == str(self.job.chief) and (hung := hanging(text)):
-                for replica, one in list(self._running.items()):
-                    if str(replica) == hung:
-                        one.kill()
+    def _copy(self, seconds: float) -> None:
+        """Copy what the replicas print within a time, but for their last, unfinished lines."""
+        by_descriptor = {output.descriptor: output for output in self._outputs}
+        for descriptor in select.select([*by_descriptor], (), (), seconds)[0]:
+            output = by_descriptor[descriptor]
+            for line in output.lines():
+                self._write(output.replica, line)
+            if output.is_over:
+                self._outputs.remove(output)
+
+    def _copy_until(self, is_done: Callable[[], bool], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not is_done() and (left := until - time.monotonic()) > 0:
+            self._copy(min(left, _POLL_SECONDS))
+
+    def _write(self, replica: Replica, line: bytes) -> None:
+        """Print a replica's line; kill a replica that hangs by the chief's words."""
+        text = line.decode(errors="replace").rstrip()
+        _write(text if self.job.is_alone else prefixed(text, str(replica)))
+        if replica == self.job.chief and (hung := hanging(text)):
+            for other, process in self._running.items():
+                if str(other) == hung:
+                    process.kill()
 
     def _stop(self, replicas: tuple[Replica, ...]) -> None:
         processes = [self._running.pop(replica) for replica in replicas]
         for process in processes:
             process.terminate()
-        until = time.monotonic() + _END_SECONDS
+        self._copy_until(lambda: all(p.poll() is not None for p in processes), _END_SECONDS)
         for process in processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+
+class _Output:
+    """What a replica prints, by lines."""
+
+    def __init__(self, replica: Replica, process: _Process) -> None:
+        assert process.stdout is not None
+        self.replica = replica
+        self.descriptor = process.stdout.fileno()
+        self.is_over = False
+        self._stdout = process.stdout  # closed with this
+        self._rest = b""
+
+    def lines(self) -> list[bytes]:
+        """Read once and return the lines that are whole; at the end also what is left."""
+        block = os.read(self.descriptor, _BLOCK_BYTES)
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        if not block:
+            self.is_over = True
+            self._stdout.close()
+            return [self._rest] if self._rest else []
+        return lines
 
 
 def threads_each(job: JobSpec) -> str:
@@ -218,7 +260,7 @@ def _say(level: str, text: str) -> None:
 
 
 def _write(line: str) -> None:
-    sys.stdout.write(line + "\n")  # one write: lines of several threads do not mix
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contract.errors import ConflictError
-from contract.schema.cluster import ProcessJobConfig
+from launching.processes.process_start import ProcessStart
+from launching.processes.warm_start import ForkedProcess, NotWarmError, fork
 
 _GUARD = Path(__file__).with_name("guard.py")
 _TICK_SECONDS = 1.0
 _TAKEOVER_SECONDS = 30.0  # beyond the grace
-_GRACE_SECONDS = ProcessJobConfig().grace_seconds
 _BLOCK_BYTES = 1 << 16
 
 
@@ -28,35 +28,44 @@ class StepProcess:
     group of an earlier one, which can be there still when the worker that had begun it was lost.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        folder: Path,
-        lock: Path,
-        grace_seconds: float = _GRACE_SECONDS,
-    ) -> None:
-        """Start the command in a folder; whoever ends it gives it a grace.
+    def __init__(self, start: ProcessStart, lock: Path, warm_parent: Path | None = None) -> None:
+        """Start the command, from a warm parent where one is named and serves it.
+
+        Args:
+            warm_parent: The socket of a warm parent. Where it does not serve this command, the
+                process is a fresh one, and the first of its lines says why.
 
         Raises:
             ConflictError: If an earlier process of the same lock does not end.
         """
-        self._grace_seconds = grace_seconds
-        descriptor = _take_lock(lock, grace_seconds)
+        self._grace_seconds = start.grace_seconds
+        self._notes: list[str] = []
+        descriptor = _take_lock(lock, start.grace_seconds)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", str(_GUARD), str(grace_seconds), *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                cwd=folder,
-                pass_fds=(descriptor,),
-                start_new_session=True,
-            )
+            self._process = self._started(start, descriptor, warm_parent)
             os.pwrite(descriptor, f"{self._process.pid:<20}".encode(), 0)
         finally:
             os.close(descriptor)  # the children hold it
+
+    def _started(
+        self, start: ProcessStart, lock: int, warm_parent: Path | None
+    ) -> "subprocess.Popen[bytes] | ForkedProcess":
+        if warm_parent is not None:
+            try:
+                return fork(warm_parent, start, lock)
+            except NotWarmError as reason:
+                now = time.strftime("%Y-%m-%d %H:%M:%S")
+                self._notes.append(f"{now} INFO started as a fresh process: {reason}")
+        return subprocess.Popen(
+            [sys.executable, "-I", str(_GUARD), str(start.grace_seconds), *start.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(start.environment),
+            cwd=start.folder,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -68,6 +77,7 @@ class StepProcess:
 
         Of a line that rewrites itself (a progress bar) only its last state is given.
         """
+        yield from self._notes
         assert self._process.stdout is not None
         descriptor, rest, ticked = self._process.stdout.fileno(), b"", time.monotonic()
         while True:

@@ -53,11 +53,9 @@ class PlanStore:
                 raise ConflictError(
                     f"pipeline '{plan.pipeline}': the plan has changed: generation "
                     f"{current.generation} (by '{current.author}') is in force, this proposal was "
-                    f"made on {plan.generation}. Read the plan again and decide anew."
+                    f"made on {plan.generation}. Read the plan again and decide again."
                 )
-            stored = plan.model_copy(
-                update={"generation": plan.generation + 1, "written_at": datetime.now(UTC)}
-            )
+            stored = plan.stored_after(current, datetime.now(UTC))
             stored.write(layout.traffic_plan)
         return stored
 

@@ -31,6 +31,7 @@ from serving.agent.unix_rpc import Fault, call
 # `sun_path` of a unix socket holds 108 bytes with its closing zero, and supervisord first binds
 # `<path>.<pid>`.
 _MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
+_SHORT_FOLDER = Path("/tmp")  # where TMPDIR is too long as well
 _POLL_SECONDS = 0.05
 
 # States of supervisor/process.py.
@@ -103,13 +104,12 @@ class ProgramState:
 
 def socket_path(home: Path) -> Path:
     """Return where supervisord listens: in its home, or, if that is too long for a socket, in the
-    user's runtime folder under a digest of the home."""
-    path = home.absolute() / "supervisor.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
-        return path
+    user's runtime folder or one for temporary files, under a digest of the home."""
     digest = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]
+    name = f"slipway-{os.getuid()}-{digest}.sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(runtime) / f"slipway-{os.getuid()}-{digest}.sock"
+    places = (home.absolute() / "supervisor.sock", Path(runtime) / name, _SHORT_FOLDER / name)
+    return next(p for p in places if len(os.fsencode(p)) <= _MAX_SOCKET_PATH_BYTES)
 
 
 def write_configuration(home: Path, programs: Iterable[Program]) -> Path:

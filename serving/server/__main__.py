@@ -12,6 +12,7 @@ import uvloop
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
 from serving.server.process import ModelServer, Options
+from serving.server.targets import DEFAULT_LABELS
 
 log = logging.getLogger("slipway")
 
@@ -44,7 +45,15 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--token-file", type=Path, help="file with the token callers must send")
     parser.add_argument("--certificate", type=Path, help="PEM file: serve TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
-    return Options(**vars(parser.parse_args(arguments)))
+    parser.add_argument(
+        "--label",
+        action="append",
+        dest="labels",
+        metavar="NAME",
+        help="answer /labels/NAME too; may be repeated; 'stable' if none is given",
+    )
+    found = vars(parser.parse_args(arguments))
+    return Options(**{**found, "labels": tuple(found["labels"] or DEFAULT_LABELS)})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,13 @@ import numpy as np
 
 from contract.schema.serving import ServeConfig
 from serving.server.messages import RequestError
-from serving.server.runtime import Columns, Outputs
+from serving.server.runtime import (
+    Columns,
+    NotFiniteError,
+    Outputs,
+    first_row_not_finite,
+    is_finite,
+)
 
 log = logging.getLogger("slipway")
 
@@ -160,12 +166,12 @@ class Batcher:
         faults = [n for n, array in outputs.items() if array.shape[:1] != (rows,)]
         if faults:
             raise ValueError(f"output '{faults[0]}' has not one entry for each of {rows} rows")
-        is_finite = all(_is_finite(array) for array in outputs.values())
+        are_finite = all(is_finite(array) for array in outputs.values())
         outcomes: list[Outcome] = []
         start = 0
         for job in batch:
             own = {name: array[start : start + job.rows] for name, array in outputs.items()}
-            outcomes.append(own if is_finite else _checked(own))
+            outcomes.append(own if are_finite else _checked(own))
             start += job.rows
         return outcomes
 
@@ -208,6 +214,8 @@ def _cut(job: Job, max_rows: int) -> list[Job]:
 
     def collect(index: int, outcome: Outcome) -> None:
         nonlocal missing
+        if isinstance(outcome, NotFiniteError):
+            outcome = outcome.moved(starts[index])
         outcomes[index] = outcome
         missing -= 1
         if missing == 0:
@@ -233,13 +241,9 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
         return error
 
 
-def _is_finite(array: np.ndarray) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
 def _checked(outputs: Outputs) -> Outcome:
-    """Return the outputs, or the error that they are: JSON has no NaN."""
-    for name, array in outputs.items():
-        if not _is_finite(array):
-            return ValueError(f"output '{name}' is NaN or infinite for a row")
-    return outputs
+    """Return the outputs, or the error of the first row that has no finite one."""
+    if (found := first_row_not_finite(outputs)) is None:
+        return outputs
+    row, name = found
+    return NotFiniteError(name, row)

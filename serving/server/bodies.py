@@ -5,29 +5,43 @@ from typing import Any
 
 import orjson
 
+from contract.errors import did_you_mean
+from serving.server.encodings import decoded_body, is_gzip
 from serving.server.instances import InputReader
 from serving.server.messages import Request, RequestError
 from serving.server.runtime import DEFAULT_SIGNATURE
 
 
-def parse_body(request: Request) -> dict[str, Any]:
-    """Return the body as a JSON object.
+def parse_body(request: Request, max_bytes: int) -> dict[str, Any]:
+    """Return the body as a JSON object; a gzip body may inflate to `max_bytes`.
 
     Raises:
-        RequestError: 415 if it is compressed, 400 if it is no JSON object.
+        RequestError: 415 or 413 if it is compressed in a way that is not taken, or inflates to too
+            much; 400 if it is no JSON object.
     """
-    encoding = request.headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
-        raise RequestError(
-            415, f"content-encoding {encoding.decode('latin-1')}: send the body uncompressed"
-        )
+    content = request.body
+    if encoding := request.headers.get(b"content-encoding"):
+        content = decoded_body(content, encoding, max_bytes)
     try:
-        body = orjson.loads(request.body)
+        body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RequestError(400, f"body: not JSON: {error}") from error
+        hint = "; it looks like gzip: send content-encoding: gzip" if is_gzip(content) else ""
+        raise RequestError(400, f"body: not JSON: {error}{hint}") from error
     if type(body) is not dict:
         raise RequestError(400, 'body: expected a JSON object, as in {"instances": [...]}')
     return body
+
+
+def rows_or_columns(body: dict[str, Any]) -> str:
+    """Return which of `instances` (rows) and `inputs` (columns) a `:predict` body has; or 400."""
+    found = [key for key in ("instances", "inputs") if key in body]
+    if len(found) == 1:
+        return found[0]
+    expected = "expected exactly one of 'instances' (rows) and 'inputs' (columns)"
+    if found:
+        raise RequestError(400, f"body: found both 'instances' and 'inputs'; {expected}")
+    near = next((hint for k in body if (hint := did_you_mean(k, ("instances", "inputs")))), "")
+    raise RequestError(400, f"body: {expected}{near}")
 
 
 def choose_reader(

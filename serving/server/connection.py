@@ -29,7 +29,15 @@ _IDLE_SECONDS = 4000.0
 _LINGER_SECONDS = 2.0
 _MAX_REQUEST_ID_BYTES = 128
 _READ_HEADERS = frozenset(
-    (b"authorization", b"content-encoding", b"content-length", b"expect", b"x-request-id")
+    (
+        b"access-control-request-method",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"origin",
+        b"x-request-id",
+    )
 )
 
 
@@ -150,6 +158,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if (key := name.lower()) in _READ_HEADERS:
+            if key == b"content-encoding" and key in self._headers:
+                value = b"%b, %b" % (self._headers[key], value)  # one list on several lines
             self._headers[key] = value
 
     def on_headers_complete(self) -> None:

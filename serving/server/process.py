@@ -20,6 +20,7 @@ from serving.server.metrics import ServerMetrics
 from serving.server.model import fillers, input_specs, load_model, read_package, readers
 from serving.server.prediction_log import PredictionLog
 from serving.server.rest import Loaded, RestApi
+from serving.server.targets import DEFAULT_LABELS
 
 log = logging.getLogger("slipway")
 
@@ -41,6 +42,7 @@ class Options:
     token_file: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    labels: tuple[str, ...] = DEFAULT_LABELS
 
 
 class ModelServer:
@@ -56,7 +58,7 @@ class ModelServer:
         self._manifest = manifest = read_package(options.package)
         self._tls = _tls(options)
         self._metrics = ServerMetrics(manifest.pipeline, manifest.version)
-        self._api = RestApi(manifest, self._metrics, _token(options.token_file))
+        self._api = RestApi(manifest, self._metrics, _token(options.token_file), options.labels)
         self._connections = Connections(
             self._api.handle,
             int(manifest.serve.max_body_mb * 2**20),

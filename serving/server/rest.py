@@ -1,13 +1,14 @@
 """TensorFlow Serving's REST API for one version of one model, with /healthz and /metrics.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "..."}`. We depart in
-saying 405 for a wrong method, 503 for a full queue, and in refusing what is not JSON (NaN).
+saying 405 for a wrong method, 503 for a full queue, 404 for an unknown label, and in refusing what
+is not JSON (NaN).
 """
 
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,19 +16,27 @@ from typing import Any
 import numpy as np
 import orjson
 
-from contract.errors import did_you_mean
 from contract.records.package import PackageManifest
 from contract.schema.data import HeadConfig
 from serving.server import predictions
 from serving.server.batching import Batcher, Job, Outcome
-from serving.server.bodies import choose_reader, parse_body, read_examples
+from serving.server.bodies import choose_reader, parse_body, read_examples, rows_or_columns
+from serving.server.cross_origin import CrossOrigin
 from serving.server.faults import FaultInjector
 from serving.server.instances import InputReader
 from serving.server.messages import Request, RequestError
 from serving.server.metadata import metadata_body, status_body
 from serving.server.metrics import ServerMetrics
 from serving.server.prediction_log import PredictionLog, is_logged
-from serving.server.runtime import DEFAULT_SIGNATURE, Outputs, RefusedInputError, Signature
+from serving.server.runtime import (
+    DEFAULT_SIGNATURE,
+    NotFiniteError,
+    Outputs,
+    RefusedInputError,
+    Signature,
+    largest_value,
+)
+from serving.server.targets import DEFAULT_LABELS, model_paths, not_found_words, path_of
 
 log = logging.getLogger("slipway")
 
@@ -56,13 +65,36 @@ class _Route:
     is_open: bool = False  # needs no token
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a prediction was asked about; `key` is the body's, for messages."""
+
+    signature: str
+    columns: Mapping[str, np.ndarray]
+    key: str
+
+    def refusal(self, error: RefusedInputError) -> str:
+        """Say which values the model cannot answer."""
+        if not isinstance(error, NotFiniteError):
+            return f"the model refuses the input: {error}"
+        values = largest_value(self.columns, error.row)
+        return f"{self.key}[{error.row}]: {error}{values}"
+
+
 class RestApi:
     """Routes requests; answers 503 for predictions until `loaded` is set."""
 
     def __init__(
-        self, manifest: PackageManifest, metrics: ServerMetrics, token: str | None = None
+        self,
+        manifest: PackageManifest,
+        metrics: ServerMetrics,
+        token: str | None = None,
+        labels: Sequence[str] = DEFAULT_LABELS,
     ) -> None:
-        """Serve `manifest`; with a `token`, everything but /healthz asks for it."""
+        """Serve `manifest`; with a `token`, everything but /healthz and OPTIONS asks for it.
+
+        The version is also found under `/labels/LABEL` for each of its labels.
+        """
         self.loaded: Loaded | None = None
         self.is_draining = False
         self._manifest = manifest
@@ -70,17 +102,22 @@ class RestApi:
         self._authorization = f"Bearer {token}".encode() if token else None
         self._outputs = predictions.output_names(manifest.heads)
         self._log_ratio = manifest.serve.prediction_log_ratio
+        self._max_body_bytes = int(manifest.serve.max_body_mb * 2**20)
+        self._cross_origin = CrossOrigin(manifest.serve.cors_origins)
+        self._labels = tuple(labels)
         self._faults = FaultInjector(manifest.serve.fault_ratio, metrics.observe_fault)
         self._routes = self._make_routes()
         self._unknown = _Route("other", {})
 
     def handle(self, request: Request) -> None:
         """Answer a request, now or when the model has; never raises."""
-        path, _, _ = request.path.partition(b"?")
+        path = path_of(request.path)
         route = self._routes.get(path, self._unknown)
         try:
             if request.error is not None:
                 raise request.error
+            if request.method == b"OPTIONS" and (route.methods or path == b"*"):
+                return self._options(request, route)
             if self._authorization is not None and not route.is_open:
                 self._check_token(request)
             handler = route.methods.get(request.method)
@@ -92,16 +129,16 @@ class RestApi:
         except Exception:
             log.exception("request %s failed", request.request_id)
             self._refuse(route.name, request, RequestError(500, "the server failed; see its log"))
+        return None
 
     # --- routes ---------------------------------------------------------------------------------
 
     def _make_routes(self) -> dict[bytes, _Route]:
-        model = f"/v1/models/{self._manifest.pipeline}"
         routes = {
             b"/healthz": _Route("healthz", _get(self._healthz), is_open=True),
             b"/metrics": _Route("metrics", _get(self._exposition)),
         }
-        for base in (model, f"{model}/versions/{self._manifest.version}"):
+        for base in model_paths(self._manifest, self._labels):
             routes[base.encode()] = _Route("status", _get(self._status))
             routes[f"{base}/metadata".encode()] = _Route("metadata", _get(self._metadata))
             for verb in ("predict", "classify", "regress"):
@@ -116,16 +153,10 @@ class RestApi:
                 405,
                 f"{path.decode('latin-1')}: method {request.method.decode('latin-1')} is not "
                 f"allowed; expected {allowed}",
-                {"allow": allowed},
+                {"allow": f"{allowed}, OPTIONS"},
             )
-        found = path.decode("latin-1")[:200]
-        known = [name.decode() for name in self._routes]
-        hint = did_you_mean(found, known) or f" (for example {known[-3]})"
-        return RequestError(
-            404,
-            f"{found}: not found; this server has version {self._manifest.version} of "
-            f"'{self._manifest.pipeline}'{hint}",
-        )
+        words = not_found_words(path, self._routes, self._manifest, self._labels)
+        return RequestError(404, words)
 
     def _check_token(self, request: Request) -> None:
         given = request.headers.get(b"authorization", b"")
@@ -137,6 +168,10 @@ class RestApi:
             )
 
     # --- small answers --------------------------------------------------------------------------
+
+    def _options(self, request: Request, route: _Route) -> None:
+        methods = route.methods or (b"GET", b"HEAD", b"POST")  # of the server, for `OPTIONS *`
+        self._finish("options", request, 200, b"", self._cross_origin.options(request, [*methods]))
 
     def _healthz(self, request: Request) -> None:
         state = "draining" if self.is_draining else "serving" if self.loaded else "loading"
@@ -159,17 +194,13 @@ class RestApi:
     def _predict(self, request: Request) -> None:
         loaded = self._ready()
         self._faults.maybe_fail()
-        body = parse_body(request)
+        body = parse_body(request, self._max_body_bytes)
         signature, reader = choose_reader(loaded.readers, body)
-        if "instances" in body and "inputs" not in body:
-            columns = reader.read_rows(body["instances"])
-            self._submit("predict", request, signature, columns, predictions.predict_rows)
-        elif "inputs" in body and "instances" not in body:
-            columns = reader.read_columns(body["inputs"])
-            self._submit("predict", request, signature, columns, predictions.predict_columns)
+        if (key := rows_or_columns(body)) == "instances":
+            columns, formatter = reader.read_rows(body[key]), predictions.predict_rows
         else:
-            near = next((did_you_mean(key, ("instances", "inputs")) for key in body), "")
-            raise RequestError(400, f"body: expected exactly one of 'instances' and 'inputs'{near}")
+            columns, formatter = reader.read_columns(body[key]), predictions.predict_columns
+        self._submit("predict", request, _Asked(signature, columns, key), formatter)
 
     def _classify(self, request: Request) -> None:
         tasks = ("binary_classification", "multiclass_classification")
@@ -181,7 +212,7 @@ class RestApi:
     def _predict_examples(self, method: str, request: Request, tasks: tuple[str, ...]) -> None:
         loaded = self._ready()
         self._faults.maybe_fail()
-        body = parse_body(request)
+        body = parse_body(request, self._max_body_bytes)
         head, config = self._choose_head(method, body.get("signature_name"), tasks)
         columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(read_examples(body), "examples")
         name = self._outputs[head]
@@ -191,7 +222,7 @@ class RestApi:
                 return predictions.regress(outputs[name])
             return predictions.classify(outputs[name], config)
 
-        self._submit(method, request, DEFAULT_SIGNATURE, columns, formatted)
+        self._submit(method, request, _Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted)
 
     def _choose_head(
         self, method: str, wanted: Any, tasks: tuple[str, ...]
@@ -208,24 +239,21 @@ class RestApi:
             raise RequestError(400, f"signature_name: several heads, name one of {names}")
         return next(iter(heads.items()))
 
-    def _submit(
+    def _submit(self, method: str, request: Request, asked: _Asked, formatter: Formatter) -> None:
+        rows = len(next(iter(asked.columns.values())))
+        done = partial(self._predicted, method, request, asked, formatter)
+        self._ready().batcher.submit(Job(asked.signature, asked.columns, rows, done))
+
+    def _predicted(
         self,
         method: str,
         request: Request,
-        signature: str,
-        columns: dict[str, np.ndarray],
+        asked: _Asked,
         formatter: Formatter,
-    ) -> None:
-        rows = len(next(iter(columns.values())))
-        done = partial(self._predicted, method, request, formatter)
-        self._ready().batcher.submit(Job(signature, columns, rows, done))
-
-    def _predicted(
-        self, method: str, request: Request, formatter: Formatter, outcome: Outcome
+        outcome: Outcome,
     ) -> None:
         if isinstance(outcome, RefusedInputError):
-            error = RequestError(400, f"the model refuses the input: {outcome}")
-            return self._refuse(method, request, error)
+            return self._refuse(method, request, RequestError(400, asked.refusal(outcome)))
         try:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -266,7 +294,7 @@ class RestApi:
         body: bytes,
         headers: bytes = _JSON_HEADERS,
     ) -> None:
-        request.reply(status, body, headers)
+        request.reply(status, body, headers + self._cross_origin.headers(request))
         self._metrics.observe_request(name, status, time.monotonic() - request.received_at)
 
 

@@ -34,6 +34,53 @@ class RefusedInputError(ValueError):
     """The model itself refused the values of a row: the caller's error, not the server's."""
 
 
+class NotFiniteError(RefusedInputError):
+    """An output is NaN or infinite for a row whose values are finite: JSON cannot say that.
+
+    `row` counts from 0 within the caller's request.
+    """
+
+    def __init__(self, output: str, row: int) -> None:
+        self.output, self.row = output, row
+        super().__init__(
+            f"the model has no finite '{output}' for the values of this row; are they in the range "
+            "that it was trained on?"
+        )
+
+    def moved(self, rows: int) -> "NotFiniteError":
+        """Return the same of a row that is so many rows further down."""
+        return NotFiniteError(self.output, self.row + rows)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Tell whether an output has no NaN and no infinity; text has none."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def first_row_not_finite(outputs: Outputs) -> tuple[int, str] | None:
+    """Return the first row with an output that is not finite, and that output's name."""
+    found = [
+        (int(np.isfinite(array).reshape(len(array), -1).all(axis=1).argmin()), name)
+        for name, array in outputs.items()
+        if not is_finite(array)
+    ]
+    return min(found) if found else None
+
+
+def largest_value(columns: Columns, row: int) -> str:
+    """Name the number of a row that is furthest from 0, as ` (largest: 'x' = 1e+32)`; or `""`."""
+    found: list[tuple[float, str]] = []
+    for name, column in columns.items():
+        if column.dtype.kind in "fi" and column[row].size:
+            values = np.ravel(column[row]).astype(np.float64)
+            if (values := values[np.isfinite(values)]).size:
+                found.append((float(values[np.abs(values).argmax()]), name))
+    if not found:
+        return ""
+    value, name = max(found, key=lambda pair: abs(pair[0]))
+    return f" (largest: '{name}' = {value:g})"
+
+
 class Runtime(Protocol):
     """A loaded model. `call` may be used from several threads at once."""
 

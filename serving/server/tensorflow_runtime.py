@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ class TensorFlowRuntime:
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         tf = _tensorflow_without_keras()
-        tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        with suppress(RuntimeError):  # in a notebook TensorFlow may be at work: its threads stay
+            tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         self._tf = tf
         try:
             # Kept because it owns the variables and tables that the signatures use.

@@ -29,6 +29,7 @@ from launching.cluster.claim import Claim
 from launching.cluster.manifests import TASK
 from launching.cluster.pods import SERVICES, PodJob
 from launching.job_spec import JobSpec
+from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
 
 SETTINGS = JobConfig(grace_seconds=1, restart_backoff_seconds=0.5)
@@ -80,7 +81,8 @@ def in_pods(
 def in_processes(one: JobSpec, folder: Path) -> float:
     command = [sys.executable, "-m", "launching.processes.role_processes", one.model_dump_json()]
     began = time.monotonic()
-    process = StepProcess(command, {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT, folder / ".lock")
+    start = ProcessStart(tuple(command), {**os.environ, "PYTHONPATH": str(ROOT)}, ROOT)
+    process = StepProcess(start, folder / ".lock")
     list(process.lines(lambda: None))
     process.wait()
     return time.monotonic() - began

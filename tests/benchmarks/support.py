@@ -2,7 +2,12 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +25,33 @@ def emit(
     line |= {"unit": unit, **more}
     rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
     print(json.dumps(rounded, ensure_ascii=False), flush=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command used, with the processes that it waited for."""
+
+    cpu_seconds: float
+    peak_mib: float  # of its largest process
+    seconds: float
+
+
+def cost_of(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
+    """Run a command in the project's folder to its good end, and return what it used."""
+    began = time.monotonic()
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
+    cpu_seconds = used.ru_utime + used.ru_stime
+    return Cost(cpu_seconds, used.ru_maxrss / 1024, time.monotonic() - began)
 
 
 def handmade_runs(component: str) -> ModuleType:

@@ -13,6 +13,8 @@ from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 
+pytestmark = pytest.mark.long
+
 LAST_STEP = 3000
 LONG = {
     "train.steps": LAST_STEP,

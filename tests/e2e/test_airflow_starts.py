@@ -15,6 +15,8 @@ from contract.records.evaluation import BlessRecord
 from contract.records.record import Result
 from contract.storage import exclusive_lock
 
+pytestmark = pytest.mark.long
+
 AFTER_BLESS = {"optimize", "package", "canary", "promote"}
 BEFORE_BLESS = {"ingest", "validate", "transform", "train", "evaluate"}
 
@@ -48,6 +50,9 @@ def test_a_run_by_hand_with_overrides_ends_well_where_the_model_is_refused(
     assert (notice["kind"], notice["pipeline"], notice["step"]) == ("refused", "by_hand", "bless")
     assert verdict.reasons[0] in notice["text"]
     assert "step 40" in stack.log("by_hand", "hand-1", "train")  # the component's own lines
+    note = stack.get("/dags/by_hand/dagRuns/hand-1")["note"]
+    assert note.startswith("**not blessed**")
+    assert verdict.reasons[0] in note
 
 
 def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: AirflowStack) -> None:

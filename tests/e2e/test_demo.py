@@ -14,6 +14,8 @@ import pytest
 from cli.airflow_api import airflow_password
 from contract.records.stack import Stack
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_SECONDS = 1500  # nine minutes on two idle cores; tests share theirs
 
@@ -81,8 +83,8 @@ def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
 def interrupt(demo: "subprocess.Popen[str]", number: signal.Signals, temporary: Path) -> None:
     """Interrupt a demo and see that it leaves nothing."""
     demo.send_signal(number)
-    demo.communicate()
-    assert demo.returncode == 130
+    said, _ = demo.communicate()
+    assert demo.returncode == 130, said[-5000:]
     assert left_running(temporary) == []
     assert list(temporary.glob("slipway-demo-*")) == []
 
@@ -91,7 +93,11 @@ def interrupt(demo: "subprocess.Popen[str]", number: signal.Signals, temporary: 
 def test_a_demo_that_is_terminated_in_mid_run_leaves_nothing(tmp_path: Path) -> None:
     demo = start(tmp_path)
     assert demo.stdout is not None
-    assert any("ingest: running" in line for line in demo.stdout)
+    said = ""
+    while "ingest: running" not in said:
+        line = demo.stdout.readline()
+        assert line, f"the demo ended before its first step ran:\n{said}"
+        said += line
     interrupt(demo, signal.SIGTERM, tmp_path)
 
 

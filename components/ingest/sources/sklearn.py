@@ -1,6 +1,5 @@
 """Data sets that ship inside scikit-learn."""
 
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,24 @@ from contract.schema.data import SklearnSource
 
 _BATCH_ROWS = 4096
 
+# The names are part of scikit-learn's data; here, so that `slipway check` need not load it.
+_WINE = """
+alcohol malic_acid ash alcalinity_of_ash magnesium total_phenols flavanoids nonflavanoid_phenols
+proanthocyanins color_intensity hue od280_od315_of_diluted_wines proline
+"""
+_CELL = """
+radius texture perimeter area smoothness compactness concavity concave_points symmetry
+fractal_dimension
+"""
+_FEATURES = {
+    "digits": ["image"],
+    "iris": [f"{part}_{side}_cm" for part in ("sepal", "petal") for side in ("length", "width")],
+    "wine": _WINE.split(),
+    "breast_cancer": [
+        form.format(name) for form in ("mean_{}", "{}_error", "worst_{}") for name in _CELL.split()
+    ],
+}
+
 
 def files(source: SklearnSource) -> list[Path]:
     """Return the data set's name as the one 'file' to read."""
@@ -21,7 +38,7 @@ def files(source: SklearnSource) -> list[Path]:
 
 def columns(source: SklearnSource, file: Path) -> tuple[str, ...]:  # noqa: ARG001
     """Return `image` or the table's columns in snake case, and `label`."""
-    return tuple(_load(source.dataset).schema.names)
+    return (*_FEATURES[source.dataset], "label")
 
 
 def read(source: SklearnSource, file: Path) -> Iterator[SourceRows]:
@@ -47,6 +64,5 @@ def _load(dataset: str) -> pa.RecordBatch:
         pixels = bunch.images.astype(np.float32).reshape(len(bunch.images), -1)
         image = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), pixels.shape[1])
         return pa.RecordBatch.from_pydict({"image": image, "label": label})
-    names = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in bunch.feature_names]
-    table = dict(zip(names, map(pa.array, bunch.data.T), strict=True))
+    table = dict(zip(_FEATURES[dataset], map(pa.array, bunch.data.T), strict=True))
     return pa.RecordBatch.from_pydict({**table, "label": label})

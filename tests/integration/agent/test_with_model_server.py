@@ -1,5 +1,8 @@
 """The same stack with the real model server and a small SavedModel."""
 
+import gzip
+import json
+import socket
 import sys
 import time
 from pathlib import Path
@@ -31,7 +34,7 @@ def save_model(folder: Path, logits: tuple[float, float]) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_default})
 
 
-def add_package(stack, version: int, logits: tuple[float, float]) -> None:
+def add_package(stack, version: int, logits: tuple[float, float], **serve: object) -> None:
     folder = stack.layout.version(version)
     save_model(folder / "model", logits)
     manifest = PackageManifest(
@@ -41,7 +44,7 @@ def add_package(stack, version: int, logits: tuple[float, float]) -> None:
         digest=digest_directory(folder / "model"),
         inputs={"x": InputSpec(dtype="float32")},
         heads={"digit": HeadConfig(task="multiclass_classification", classes=("a", "b"))},
-        serve=ServeConfig(drain_seconds=5.0),
+        serve=ServeConfig.model_validate({"drain_seconds": 5.0, **serve}),
         provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
     )
     manifest.write(folder / "package.json")
@@ -77,6 +80,48 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
         stack.until(lambda: stack.observation().of(1) is None, "server 1 gone")
     assert load.failures() == {}
     assert stack.seen(2).errors == 0
+
+
+def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> None:
+    """Labels, gzip, a preflight without a token, and a target with scheme and host."""
+    (tmp_path / "callers").write_text("s3cret\n")
+    stack = make_stack(
+        server_command=(sys.executable, "-m", "serving.server"),
+        data_plane_token_file=tmp_path / "callers",
+    )
+    page = "https://app.example.org"
+    for version in (1, 2):
+        add_package(stack, version, (2.0, 1.0), cors_origins=(page,))
+    stack.serve({1: 90, 2: 10})
+    known = {"authorization": "Bearer s3cret"}
+    for label, version in {"stable": "1", "canary": "2", "champion": "1"}.items():
+        url = f"{stack.url}/v1/models/digits/labels/{label}:predict"
+        for _ in range(5):
+            answer = httpx.post(url, json=BODY, headers=known)
+            assert (answer.status_code, answer.headers["x-slipway-version"]) == (200, version)
+    unknown = httpx.get(f"{stack.url}/v1/models/digits/labels/blue", headers=known)
+    assert (unknown.status_code, "stable, champion, canary" in unknown.text) == (404, True)
+
+    url = f"{stack.url}/v1/models/digits:predict"
+    packed = gzip.compress(json.dumps(BODY).encode())
+    zipped = httpx.post(url, content=packed, headers={**known, "content-encoding": "gzip"})
+    assert (zipped.status_code, len(zipped.json()["predictions"])) == (200, 2)
+
+    asked = {"origin": page, "access-control-request-method": "POST"}
+    preflight = httpx.options(url, headers=asked)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, page)
+    assert httpx.post(url, json=BODY, headers={"origin": page}).status_code == 401
+    read = httpx.post(url, json=BODY, headers={"origin": page, **known})
+    assert read.headers["access-control-allow-origin"] == page
+
+    with socket.create_connection(("127.0.0.1", stack.settings.envoy_port), timeout=10) as caller:
+        target = "http://models.example.org/v1/models/digits/versions/2"
+        lines = ("host: models.example.org", "authorization: Bearer s3cret", "connection: close")
+        caller.sendall(f"GET {target} HTTP/1.1\r\n".encode())
+        caller.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        received = b"".join(iter(lambda: caller.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b'"AVAILABLE"' in received
 
 
 def test_a_killed_model_server_costs_callers_little(real_stack, load_on) -> None:

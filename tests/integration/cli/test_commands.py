@@ -22,6 +22,13 @@ from cli.main import app
 from contract.layout import STEPS
 from contract.loader import PROJECT
 
+LOADING = """
+import json, sys
+import mlflow, pandas
+rows = pandas.read_json(sys.argv[1], dtype=float)
+print(json.dumps(mlflow.pyfunc.load_model("models:/wine@champion").predict(rows)))
+"""
+
 
 @dataclass
 class Machine:
@@ -79,7 +86,15 @@ def test_a_scaffolded_pipeline_is_found_good(machine: Machine) -> None:
 
 
 def test_it_runs_as_it_is_into_service(machine: Machine) -> None:
-    ended = machine.slipway("run", "wine", "--local", "--json")
+    packaged = CliRunner().invoke(app, ("run", "wine", "--local"), env=machine.environment)
+    assert packaged.exit_code == 0
+    run_id = machine.slipway("status", "wine", "--json")["runs"][0]["run_id"]
+    assert packaged.stderr.splitlines()[-1] == (
+        "Left out: canary and promotion; version 1 is packaged and not in service. Deploy it: "
+        f"slipway run wine --local --continue {run_id} --deploy"
+    )
+    assert machine.slipway("status", "wine", "--json")["champion"] is None
+    ended = machine.slipway(*("run", "wine", "--local", "--continue", run_id, "--deploy", "--json"))
     assert (ended["outcome"], ended["version"], ended["exit_code"]) == ("promoted", 1, 0)
     assert ended["metrics"]["train"]["parameters"] > 0
     standing = machine.slipway("status", "wine", "--json")
@@ -102,6 +117,33 @@ def test_mlflow_has_one_parent_with_a_child_per_step(mlflow: MlflowClient) -> No
     assert "distributions.png" in pictures
     assert children["bless"].data.metrics["grower/accuracy"] > 0.8
     assert aliases(mlflow) == {"champion": "1"}
+    assert parent.info.status == "FINISHED"
+    assert (parent.data.tags["slipway.outcome"], parent.data.tags["slipway.version"]) == (
+        "promoted",
+        "1",
+    )
+    assert parent.data.metrics["grower/accuracy"] > 0.8
+    assert parent.data.metrics["model_size_kib"] > 0
+    assert parent.data.tags["slipway.served_at"].endswith("/v1/models/wine/versions/1")
+    assert "learning_rate" in parent.data.params
+
+
+def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path: Path) -> None:
+    """In a process of its own, as a person at a notebook would."""
+    package = next((machine.folder / "home").glob("**/versions/1/package.json")).parent
+    lines = (package / "examples.jsonl").read_text().splitlines()[:5]
+    rows = tmp_path / "rows.json"
+    rows.write_text(f"[{','.join(lines)}]")
+    answer = machine.slipway("predict", "wine", "--file", str(rows), "--json")
+    served = [list(one["grower"]["scores"].values()) for one in answer["predictions"]]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": machine.stack["tracking_uri"]}
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOADING, str(rows)],
+        **{"cwd": PROJECT, "env": environment, "text": True, "check": True},
+        capture_output=True,
+    )
+    found = json.loads(loaded.stdout.splitlines()[-1])
+    assert [pytest.approx(row, abs=1e-6) for row in found] == served
 
 
 def test_it_answers_rows_files_and_callers(machine: Machine, tmp_path: Path) -> None:
@@ -134,8 +176,8 @@ def test_callers_traffic_takes_a_new_version_into_service(
     replay = [sys.executable, "-m", "cli.main", "replay", "wine", "--rate", "100", "--json"]
     environment = {**os.environ, **machine.environment}
     callers = subprocess.Popen(replay, cwd=PROJECT, env=environment, stdout=subprocess.PIPE)
-    quick = ("deploy.ladder_percent=[100]", "deploy.shadow_requests=10")
-    settings = [word for setting in quick for word in ("--set", setting)]
+    quick = ("ladder_percent=[100]", "shadow_requests=10", "min_seconds_per_step=2")
+    settings = [word for setting in quick for word in ("--set", f"deploy.{setting}")]
     try:
         ended = machine.slipway("run", "wine", "--local", "--redeploy", "1", *settings, "--json")
     finally:
@@ -149,7 +191,10 @@ def test_callers_traffic_takes_a_new_version_into_service(
 def test_a_person_steers_the_traffic(machine: Machine, mlflow: MlflowClient) -> None:
     assert machine.steered("rollback", "wine") == 1
     assert aliases(mlflow) == {"champion": "1"}
-    assert machine.steered("promote", "wine", "--version", "2") == 2
+    refused = CliRunner().invoke(app, ("promote", "wine"), env=machine.environment)
+    assert refused.exit_code == 2
+    assert "rolled back from it" in refused.stderr
+    assert machine.steered("promote", "wine", "--version", "2", "--force") == 2
     assert aliases(mlflow) == {"champion": "2"}
     assert machine.steered("teardown", "wine", "--version", "1") == 2
     assert machine.steered("teardown", "wine") is None
@@ -157,8 +202,16 @@ def test_a_person_steers_the_traffic(machine: Machine, mlflow: MlflowClient) -> 
     assert ([one["version"] for one in standing["versions"]], standing["champion"]) == ([2], None)
 
 
-def test_without_services_a_run_ends_with_its_package(machine: Machine) -> None:
+def test_without_services_a_version_is_packaged_and_not_deployed(machine: Machine) -> None:
     machine.slipway("down")
-    ended = machine.slipway("run", "wine", "--local", "--redeploy", "2", "--json")
+    for words in (("--deploy",), ("--redeploy", "2")):
+        refused = CliRunner().invoke(
+            app, ("run", "wine", "--local", *words), env=machine.environment
+        )
+        assert refused.exit_code == 1
+        assert "start them with 'slipway up'" in refused.stderr
+    ended = machine.slipway("run", "wine", "--local", "--redeploy", "2", "--no-deploy", "--json")
     assert (ended["outcome"], ended["version"]) == ("packaged", 3)
-    assert machine.slipway("status", "wine", "--json")["runs"][0]["outcome"] == "packaged"
+    standing = machine.slipway("status", "wine", "--json")
+    assert standing["runs"][0]["outcome"] == "packaged"
+    assert standing["problem"].startswith("services are down, so nobody answers requests")

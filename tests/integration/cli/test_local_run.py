@@ -1,6 +1,8 @@
 """Runs that do not end well, by real components without Airflow, and what `check` refuses."""
 
+import getpass
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +32,13 @@ def run(*more: str) -> dict[str, object]:
     return {**json.loads(result.stdout), "left_with": result.exit_code, "said": result.stderr}
 
 
+def state() -> tuple[str, list[str]]:
+    """Return what `status` says of the latest run."""
+    result = runner.invoke(app, ["status", "wine", "--json"])
+    latest = json.loads(result.stdout)["runs"][0]
+    return latest["outcome"], latest["reasons"]
+
+
 def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error(
     wine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,18 +51,25 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
     ]
     words = ["run", "wine", "--local", *(word for one in settings for word in ("--set", one))]
     started = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", *words], stderr=subprocess.PIPE, text=True, cwd=PROJECT
+        [sys.executable, "-m", "cli.main", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        # what a shell starts in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     runs = home / "artifacts/wine/runs"
     deadline = time.monotonic() + 120
     while not list(runs.glob("local-*/train/checkpoints/*/manifest.json")):
         assert time.monotonic() < deadline and started.poll() is None
         time.sleep(0.05)
-    started.terminate()
+    assert state() == ("running", ["'train' is running"])
+    started.send_signal(signal.SIGINT)
     said = started.communicate()[1]
     (interrupted,) = runs.iterdir()
     assert f"slipway run wine --local --continue {interrupted.name}" in said
     assert not (interrupted / "train/result.json").exists()
+    assert state() == ("ended by a person", [f"{getpass.getuser()} interrupted it"])
     ingested = (interrupted / "ingest/result.json").read_bytes()
 
     ended = run("--continue", interrupted.name)

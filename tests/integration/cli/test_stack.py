@@ -4,7 +4,9 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,10 @@ from typer.testing import CliRunner
 from cli.data_plane import caller_headers
 from cli.main import app
 from contract.records.stack import Stack
+from launching.environment import component_environment
+from launching.processes.process_start import ProcessStart
+from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import socket_of
 
 runner = CliRunner()
 
@@ -62,6 +68,35 @@ def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path) -> N
     assert left_running(home) == []
     assert not (home / "stack.json").exists()
     assert up() == stack, "the same ports after a restart"
+
+
+def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
+    home: Path, tmp_path: Path
+) -> None:
+    up()
+
+    def start(script: str) -> tuple[StepProcess, str]:
+        command = (sys.executable, "-c", script)
+        how = ProcessStart(command, component_environment(os.environ, None), tmp_path)
+        process = StepProcess(how, tmp_path / "lock", socket_of(home))
+        return process, next(process.lines(lambda: None))
+
+    wait_for(socket_of(home).exists)  # `up` does not
+    warm, *_ = (p for p in psutil.process_iter() if str(socket_of(home)) in " ".join(p.cmdline()))
+    warm.kill()
+    wait_for(lambda: start("print('forked')")[1] == "forked")  # else: why it is a fresh process
+    process, pid = start("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    assert runner.invoke(app, ["down"]).exit_code == 0
+    assert process.wait() != 0
+    assert not psutil.pid_exists(int(pid))
+    assert left_running(home) == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_callers_without_the_token_are_turned_away(home: Path, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 from components.raw_examples import RawColumns, encode, read_batches, read_raw
-from components.tfrecord_shards import write_shard
+from components.tf_example import example_class
+from components.tfrecord_shards import read_records, write_shard
 from contract.errors import DataError
 from contract.loader import validate
+from contract.schema.data import Compression
 from contract.schema.pipeline import PipelineConfig
 
 
@@ -81,3 +84,28 @@ def test_a_damaged_shard_is_named(config: PipelineConfig, tmp_path: Path) -> Non
     (tmp_path / "a.tfrecord.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
         read_raw([tmp_path / "a.tfrecord.gz"], config)
+
+
+@pytest.mark.parametrize(("compression", "name"), [("gzip", "GZIP"), ("none", "")])
+def test_tensorflow_reads_what_we_write_and_the_reverse(
+    tmp_path: Path, compression: Compression, name: str
+) -> None:
+    random = np.random.default_rng(5)
+    records = [random.bytes(size) for size in [0, 1, 3_000_000, *random.integers(0, 900, 5000)]]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    write_shard(ours, records, compression)
+    with tf.io.TFRecordWriter(str(theirs), name) as writer:
+        for record in records:
+            writer.write(record)
+    read = tf.data.TFRecordDataset([str(ours)], name).as_numpy_iterator()
+    assert list(read) == records
+    assert list(read_records(theirs, compression)) == records
+
+
+def test_our_message_has_the_bytes_of_tensorflows() -> None:
+    for example in encode(batch(50)):
+        whole = tf.train.Example.FromString(example)
+        assert whole.features.feature["face"].float_list.value
+        expected = whole.SerializeToString(deterministic=True)
+        assert example_class().FromString(expected).SerializeToString(deterministic=True) == example
+        assert expected == example

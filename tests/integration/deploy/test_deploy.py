@@ -7,7 +7,7 @@ import json
 import signal
 import time
 
-from components.deploy.manual import promote_version, rollback, teardown
+from components.deploy.manual import carry_out, promotion, rollback, teardown
 from components.deploy.state import STATE_FILE, CanaryState
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
@@ -29,7 +29,7 @@ def test_a_good_canary_is_promoted_and_no_caller_notices(stack, callers):
     before, version = champion(stack), next_version(stack)
     canary, promote = stack.deploy(stack.package(version, compared_with=before))
     assert canary.outcome == "passed"
-    assert [s.name for s in canary.ladder] == ["shadow", "5 %", "25 %", "50 %", "100 %"]
+    assert [s.name for s in canary.ladder] == ["shadow", "5 %", "25 %", "50 %", "95 %"]
     assert promote.outcome == "promoted"
     plan = stack.client.plan(PIPELINE)
     assert (plan.champion, plan.canary, plan.standby) == (version, None, (before,))
@@ -87,7 +87,7 @@ def test_a_canary_killed_on_a_rung_goes_on_with_its_counts(stack, callers):
     assert canary.outcome == "passed"
     assert canary.ladder[:2] == killed.ladder
     assert canary.ladder[2].requests >= killed.canary.requests
-    assert [s.name for s in canary.ladder] == ["shadow", "5 %", "25 %", "50 %", "100 %"]
+    assert [s.name for s in canary.ladder] == ["shadow", "5 %", "25 %", "50 %", "95 %"]
     assert callers.failures() == {}
     stack.run("promote", run)
     assert champion(stack) == version
@@ -112,7 +112,8 @@ def test_a_manual_promotion_in_mid_canary_stops_it(stack, callers):
     run = stack.package(version, compared_with=before, min_requests_per_step=100_000)
     process = stack.start("canary", run)
     stack.until(lambda: stack.client.plan(PIPELINE).canary is not None, "on a rung")
-    plan = promote_version(stack.client, stack.layout, before, "ada")
+    move = promotion(stack.client.plan(PIPELINE), stack.layout, before, False, "ada")
+    plan = carry_out(stack.client, move)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     canary = Result.read(stack.layout.run(run).result("canary")).detail_as(DeployRecord)
@@ -141,8 +142,11 @@ def test_without_traffic_it_is_inconclusive(stack):
 
 def test_by_hand_back_and_out_of_service(stack, callers):
     now, before = champion(stack), stack.client.plan(PIPELINE).standby[0]
-    assert rollback(stack.client, stack.layout, None, "ada").champion == before
-    assert promote_version(stack.client, stack.layout, now, "ada").champion == now
+    back = rollback(stack.client.plan(PIPELINE), stack.layout, None, "ada")
+    assert carry_out(stack.client, back).champion == before
+    forced = promotion(stack.client.plan(PIPELINE), stack.layout, now, True, "ada")
+    assert forced.warning == f"version {now} did not pass: ada rolled back from it"
+    assert carry_out(stack.client, forced).champion == now
     assert callers.failures() == {}
     assert teardown(stack.client, stack.layout, None, "ada").versions == frozenset()
     assert json.loads(stack.layout.traffic_plan.read_text())["author"] == "ada"

@@ -73,6 +73,7 @@ def test_processes_share_the_work_and_one_result(make_run):
     assert "replica 1: done" in made.said
 
 
+@pytest.mark.thorough
 def test_evaluators_are_started_and_replaced_one_by_one(make_run):
     made = make_run({"evaluate.evaluators": 2, "evaluate.lease_seconds": 3.0})
     job, step = made.start_job(), 0

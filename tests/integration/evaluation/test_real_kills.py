@@ -60,6 +60,7 @@ def nursery(tmp_path: Path):
     nursery.close()
 
 
+@pytest.mark.thorough
 def test_fifty_kills_neither_miss_nor_double_a_verdict_or_a_figure(nursery, tmp_path):
     run, chance = RunLayout(tmp_path, "kills", "run"), random.Random(20261121)
     for role in ROLES:

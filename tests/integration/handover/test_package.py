@@ -271,3 +271,25 @@ def test_an_unknown_extension_is_refused(
     )
     with pytest.raises(UserError, match=r"out\.xlsx: expected a file that ends in one of"):
         score(scoring)
+
+
+def test_what_beam_cannot_do_is_said_in_one_line(
+    packaged: Path,
+    optimized_run: RunLayout,
+    pipelines: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Beam would print a traceback and hide the error in a RuntimeError."""
+    config = load_frozen(optimized_run)
+    source = tmp_path / "in.txt"
+    source.write_text("x")
+    with pytest.raises(UserError, match=r"in\.txt: expected a file that ends in one of"):
+        score(Scoring(packaged, config, source, tmp_path / "out.csv"))
+    broken = tmp_path / "package"
+    shutil.copytree(packaged, broken)
+    (broken / "model" / "saved_model.pb").write_bytes(b"broken")
+    rows = pipelines / "parcels" / "parcels.parquet"
+    with pytest.raises(DataError, match="a SavedModel that cannot be loaded"):
+        score(Scoring(broken, config, rows, tmp_path / "out.csv"))
+    assert "Traceback" not in capfd.readouterr().err

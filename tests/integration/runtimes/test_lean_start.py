@@ -9,6 +9,29 @@ import pytest
 
 SAY = "print(json.dumps(sorted(n for n in sys.modules if sys.modules[n] is not None)))"
 
+USES = """
+model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+
+import pandas as pd
+rows = pd.DataFrame({"a": np.arange(8.0), "b": np.arange(8.0)})
+history = model.fit(rows, pd.Series(np.arange(8.0)), validation_split=0.25, verbose=0).history
+assert {"loss", "val_loss"} <= set(history)
+
+from sklearn.base import ClassifierMixin, clone
+wrapped = keras.wrappers.SKLearnClassifier(model)
+assert isinstance(wrapped, ClassifierMixin) and type(clone(wrapped)) is type(wrapped)
+import pickle
+assert pickle.loads(pickle.dumps(keras.wrappers.SKLearnClassifier)) is type(wrapped)
+
+import io
+images, target = np.zeros((4, 8, 8, 3)), io.BytesIO()
+keras.visualization.plot_image_gallery(images, value_range=(0, 1), rows=2, cols=2, path=target)
+assert target.getvalue().startswith(b"\\x89PNG")
+from keras import utils
+assert callable(utils.plot_model)
+"""
+
 
 def modules_after(*lines: str) -> list[set[str]]:
     """Run lines in one process; return the modules that are there after each."""
@@ -24,6 +47,10 @@ def test_a_components_keras_is_lean_and_everybody_else_finds_what_was_hidden() -
     assert {"keras.src.models", "tensorflow"} <= lean
     assert not {"sklearn", "matplotlib", "pandas"} & lean
     assert {"sklearn", "matplotlib", "pandas"} <= whole
+
+
+def test_what_keras_does_with_data_frames_and_scikit_learn_works_as_usual() -> None:
+    modules_after("import components, keras, numpy as np", *USES.split("\n\n"))
 
 
 @pytest.mark.parametrize("asked", ["", "1"])

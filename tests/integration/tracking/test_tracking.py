@@ -9,18 +9,30 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 
 from components.optimize.ledger import as_figure, log_ledger
 from components.optimize.runtimes.figures import log_trials
-from components.tracking import open_tracker, point_champion
+from components.tracking import Tracker, open_tracker, point_champion
 from contract.layout import RunLayout
-from contract.records.evaluation import Metric
+from contract.records.evaluation import BlessRecord, Metric
 from contract.records.optimization import LedgerRow, RuntimeMeasurement, ServedRuntime
+from contract.records.package import (
+    InputSpec,
+    LoadReport,
+    PackageManifest,
+    PackageRecord,
+    Provenance,
+)
+from contract.records.record import Record, Result
+from contract.records.traffic import DeployRecord
+from contract.schema.data import HeadConfig
+from contract.schema.serving import ServeConfig
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +115,27 @@ def test_what_the_optimiser_did_is_there_as_tables_and_pictures(uri: str, tmp_pa
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
+def make_package(folder: Path, version: int) -> Path:
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "weights").write_text("w")
+    PackageManifest(
+        pipeline="houses",
+        version=version,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        digest="sha256:0",
+        inputs={"rooms": InputSpec(dtype="float32")},
+        heads={"price": HeadConfig(task="regression")},
+        serve=ServeConfig(),
+        provenance=Provenance(run_id="r1", git_commit="", data_digests={}, versions={}),
+    ).write(folder / "package.json")
+    return folder
+
+
 def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> None:
-    (tmp_path / "package.json").write_text("{}")
     with open_tracker(uri, RunLayout(tmp_path, "houses", "r1"), "promote") as tracker:
-        tracker.register_model("houses", tmp_path, 7, "champion")
-        tracker.register_model("houses", tmp_path, 8, "challenger")
+        for version, alias in {7: "champion", 8: "challenger"}.items():
+            package = make_package(tmp_path / str(version), version)
+            tracker.register_model("houses", package, version, alias)
 
     client = MlflowClient(uri)
     assert point_champion(uri, "houses", 7)
@@ -118,6 +146,120 @@ def test_an_alias_moves_to_the_registered_version(uri: str, tmp_path: Path) -> N
     champion = client.get_model_version_by_alias("houses", "champion")
     assert champion.tags["slipway.version"] == "8"
     assert "challenger" not in client.get_registered_model("houses").aliases
+
+
+def leave(tracker: Tracker, run: RunLayout, step: str, record: Record) -> None:
+    tracker.log_result(
+        Result(
+            step=step,
+            pipeline=run.pipeline,
+            run_id=run.run_id,
+            attempt=1,
+            started_at=datetime(2026, 1, 1, tzinfo=UTC),
+            seconds=2.0,
+            inputs={},
+            detail=record.model_dump(mode="json"),
+        )
+    )
+
+
+BLESSED = BlessRecord(
+    is_blessed=True,
+    candidate="c",
+    step=5,
+    champion_version=1,
+    metrics={"price": {"mean_absolute_error": Metric(value=0.5, low=0.4, high=0.6)}},
+    reasons=("price/mean_absolute_error is not worse",),
+)
+LOAD = LoadReport(
+    requests=9, errors=0, seconds=1, requests_per_second=9.0, p50_ms=1, p95_ms=2, p99_ms=3.0
+)
+PROMOTED = DeployRecord(
+    stage="promote", outcome="promoted", version=2, reasons=("version 2 has all traffic",)
+)
+
+
+def parent_of(uri: str, name: str) -> Run:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    return parent
+
+
+def test_the_parent_ends_with_the_outcome_and_has_what_runs_are_compared_by(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_AIRFLOW_URL", "http://airflow")
+    monkeypatch.setenv("SLIPWAY_DATA_PLANE_URL", "http://plane/")
+    run = RunLayout(tmp_path, "flats", "manual__2026-01-01T00:00:00+00:00")
+    with open_tracker(uri, run, "train") as tracker:
+        tracker.log_params({"learning_rate": 0.1})
+    with open_tracker(uri, run, "bless") as tracker:
+        leave(tracker, run, "bless", BLESSED)
+    assert parent_of(uri, "flats").info.status == "RUNNING"
+    with open_tracker(uri, run, "package") as tracker:
+        leave(tracker, run, "package", PackageRecord(version=2, digest="d", load=LOAD, max_skew=0))
+    assert parent_of(uri, "flats").info.status == "FINISHED"
+    assert parent_of(uri, "flats").data.tags["slipway.outcome"] == "packaged"
+    with open_tracker(uri, run, "promote") as tracker:
+        assert parent_of(uri, "flats").info.status == "RUNNING"
+        leave(tracker, run, "promote", PROMOTED)
+
+    parent = parent_of(uri, "flats")
+    figures, tags = parent.data.metrics, parent.data.tags
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"learning_rate": "0.1"}
+    assert figures["price/mean_absolute_error"] == 0.5
+    assert (figures["price/mean_absolute_error_low"], figures["p99_ms"]) == (0.4, 3.0)
+    assert (tags["slipway.outcome"], tags["slipway.version"]) == ("promoted", "2")
+    assert tags["slipway.compared_with_version"] == "1"
+    page = "http://airflow/dags/flats/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00"
+    served = "http://plane/v1/models/flats/versions/2"
+    assert (tags["slipway.airflow_run"], tags["slipway.served_at"]) == (page, served)
+    assert tags["mlflow.note.content"] == (
+        f"**promoted**\n\n- version 2 has all traffic\n\n[Run in Airflow]({page})\n\n"
+        f"[Served model]({served})"
+    )
+    experiment = MlflowClient(uri).get_experiment_by_name("flats")
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+@pytest.mark.parametrize(
+    ("step", "record", "outcome"),
+    [
+        ("bless", BLESSED.model_copy(update={"is_blessed": False}), "not blessed"),
+        (
+            "canary",
+            DeployRecord(stage="canary", outcome="rolled_back", version=2, reasons=("slow",)),
+            "rolled back",
+        ),
+    ],
+)
+def test_the_parent_of_a_run_that_was_turned_away_says_so(
+    uri: str, tmp_path: Path, step: str, record: Record, outcome: str
+) -> None:
+    run = RunLayout(tmp_path, f"turned_{step}", "local-1")
+    with open_tracker(uri, run, step) as tracker:
+        leave(tracker, run, step, record)
+    parent = parent_of(uri, run.pipeline)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["slipway.outcome"] == outcome
+    assert parent.data.tags["slipway.reasons"]
+    assert "slipway.airflow_run" not in parent.data.tags
+
+
+def test_the_parent_of_a_failed_step_has_failed_until_a_retry(uri: str, tmp_path: Path) -> None:
+    run = RunLayout(tmp_path, "failing", "r1")
+    with pytest.raises(RuntimeError, match="no"), open_tracker(uri, run, "train"):
+        raise RuntimeError("no luck")
+    parent = parent_of(uri, "failing")
+    assert (parent.info.status, parent.data.tags["slipway.reasons"]) == ("FAILED", "no luck")
+    assert parent.data.tags["slipway.outcome"] == "failed in 'train'"
+    with open_tracker(uri, run, "train"):
+        assert parent_of(uri, "failing").data.tags["slipway.outcome"] == "running"
 
 
 def test_a_step_goes_on_without_mlflow(

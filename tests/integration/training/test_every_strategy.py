@@ -88,6 +88,7 @@ def test_digits(tmp_path: Path) -> None:
     check("digits", tmp_path, DIGITS, 0.9)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(1500)
 def test_mnist(tmp_path: Path, shared_data: Path) -> None:
     """On ten thousand of them: preparing all seventy would take longer than the five trainings."""

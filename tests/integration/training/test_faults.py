@@ -147,6 +147,7 @@ def undisturbed(module_make_run) -> list[np.ndarray]:
     return made.model(STEPS).get_weights()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strategy", MATRIX)
 def test_whatever_happens_to_a_role_training_ends_as_if_it_had_not(
     module_make_run, undisturbed, tmp_path, strategy

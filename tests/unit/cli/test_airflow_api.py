@@ -1,5 +1,6 @@
 """Airflow's REST API as the front door uses it, against a stand-in of its HTTP side."""
 
+import getpass
 import json
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from cli.airflow_api import AirflowClient, airflow_password
+from cli.airflow_api import ENDED_NOTE, AirflowClient, airflow_password
+from cli.main import app
 from contract.errors import ConflictError, NotFoundError, ServiceUnavailableError, UserError
 from contract.records.stack import Stack
 
@@ -46,10 +49,18 @@ class Handler(BaseHTTPRequestHandler):
         if "/assets" in self.path:
             uris = ["slipway://census/labels2", "slipway://census/labels"]
             self._answer(200, {"assets": [{"id": 7 + n, "uri": u} for n, u in enumerate(uris)]})
+        elif self.path.startswith("/api/v2/dags/digits/dagRuns/"):
+            self._answer(200, {"state": "success" if self.path.endswith("over") else "running"})
         elif self.path == "/api/v2/dags/digits":
             self._answer(200, {"dag_id": "digits"})
         else:
             self._answer(404, {"detail": "no such DAG"})
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self._is_known():
+            self.server.seen.append(("PATCH", self.path, body))
+            self._answer(200, {})
 
     def _log_in(self, body: dict[str, str]) -> None:
         if body["password"] != "right":
@@ -147,3 +158,41 @@ def test_the_password_is_read_from_airflows_own_file(tmp_path: Path) -> None:
         root="/r", airflow_user="admin", airflow_password_file=str(tmp_path / "passwords.json")
     )
     assert airflow_password(stack) == "s3cret"
+
+
+@pytest.fixture
+def stack(airflow: Airflow, tmp_path: Path) -> Stack:
+    """The stack file of a machine whose Airflow is the stand-in."""
+    home = tmp_path / "slipway-home"
+    home.mkdir(exist_ok=True)
+    (home / "passwords.json").write_text('{"admin": "right"}')
+    found = Stack(
+        root=str(tmp_path / "root"),
+        airflow_url=airflow.url,
+        airflow_user="admin",
+        airflow_password_file=str(home / "passwords.json"),
+    )
+    found.write(home / "stack.json")
+    return found
+
+
+@pytest.mark.usefixtures("stack")
+def test_cancel_ends_a_run_and_leaves_who_did_it(airflow: Airflow) -> None:
+    result = CliRunner().invoke(app, ["cancel", "digits", "manual__2026-01-01T00:00:00+00:00"])
+    assert result.exit_code == 0, result.stderr
+    assert "it was running" in result.stderr
+    ((method, path, body),) = airflow.seen
+    assert (method, body["state"]) == ("PATCH", "failed")
+    assert path == "/api/v2/dags/digits/dagRuns/manual__2026-01-01T00%3A00%3A00%2B00%3A00"
+    assert body["note"] == f"{ENDED_NOTE} ({getpass.getuser()}, 'slipway cancel')"
+
+
+@pytest.mark.usefixtures("stack")
+def test_cancel_refuses_a_run_that_is_over_and_a_local_one(airflow: Airflow) -> None:
+    over = CliRunner().invoke(app, ["cancel", "digits", "over"])
+    assert over.exit_code == 2
+    assert "run over has ended already (success)" in over.stderr
+    local = CliRunner().invoke(app, ["cancel", "digits", "local-1"])
+    assert local.exit_code == 2
+    assert "a local run ends with Ctrl-C" in local.stderr
+    assert airflow.seen == []

@@ -1,6 +1,9 @@
 """new, check, schema."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,9 +72,39 @@ def test_new_refuses_a_name_that_another_folder_has(parent: Path) -> None:
     assert "pipeline 'digits': already there" in result.stderr
 
 
-def test_new_says_how_the_pipeline_is_found(tmp_path: Path) -> None:
-    result = runner.invoke(app, ["new", "wine", "--into", str(tmp_path)])
-    assert "export SLIPWAY_PIPELINES=" in result.stderr
+def test_new_says_how_the_pipeline_is_found_beside_those_that_are(
+    tmp_path: Path, parent: Path
+) -> None:
+    place = tmp_path / "my pipelines"
+    result = runner.invoke(app, ["new", "wine", "--into", str(place)])
+    assert f"export SLIPWAY_PIPELINES='{parent}:{place}'" in result.stderr
+
+
+def test_new_goes_into_the_users_own_folder_of_pipelines(parent: Path) -> None:
+    result = runner.invoke(app, ["new", "wine"])
+    assert (parent / "wine" / "pipeline.yaml").is_file()
+    assert "export" not in result.stderr
+
+
+def test_the_commands_that_new_prints_work_as_printed(tmp_path: Path) -> None:
+    """Called by a path, as after `make setup`, and from a folder of one's own."""
+    called = Path(sys.executable).with_name("slipway")
+    environment = {**os.environ, "SLIPWAY_HOME": str(tmp_path / "home")}
+    del environment["PATH"]
+    place = tmp_path / "mine"
+    made = subprocess.run(
+        [str(called), "new", "wine", "--into", str(place)],
+        **{"cwd": tmp_path, "env": environment, "check": True, "text": True},
+        capture_output=True,
+    )
+    printed = [line.partition("  ")[2] for line in made.stderr.splitlines()[1:]]
+    assert printed[1] == f"{called} check wine && {called} run wine --local"
+    commands = f"{printed[0]} && {called} status wine"
+    shown = subprocess.run(
+        ["/bin/sh", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "wine: nothing is in service" in shown.stdout
 
 
 def test_check_shows_all_problems_of_a_config_at_once(parent: Path) -> None:

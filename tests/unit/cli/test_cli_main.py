@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from cli.main import app
 
 COMMANDS = (
-    *("new", "check", "schema", "run", "status", "predict", "score", "loadtest", "replay"),
-    *("labels", "promote", "rollback", "teardown", "up", "down"),
+    *("new", "check", "schema", "run", "status", "cancel", "predict", "score", "loadtest"),
+    *("replay", "labels", "promote", "rollback", "teardown", "up", "down"),
 )
 
 

@@ -1,12 +1,13 @@
 """A pipeline's code, looked at in a process that has its packages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cli.code_check import check_code
+from cli.findings import Finding
 
 CONFIG = {
     "name": "shoes",
@@ -35,6 +36,16 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def looked_at(check: Generator[Finding, None, int | None]) -> tuple[list[Finding], int | None]:
+    """Return what a check yields, and what it returns."""
+    found = []
+    while True:
+        try:
+            found.append(next(check))
+        except StopIteration as end:
+            return found, end.value
+
+
 def test_code_that_needs_the_pipelines_own_package_is_found_good(
     folder: Path, tmp_path: Path, make_wheel: Callable[[Path, str], None]
 ) -> None:
@@ -51,8 +62,9 @@ def test_code_that_needs_the_pipelines_own_package_is_found_good(
 
 def test_requirements_that_cannot_be_met_are_an_error(folder: Path) -> None:
     (folder / "requirements.txt").write_text("--no-index\nshoelace==1.0\n")
-    found = list(check_code(folder, {}))
+    found, gpus = looked_at(check_code(folder, {}))
     assert {(f.subject, f.state) for f in found} == {("packages", "error")}
+    assert gpus is None
     assert "shoes/requirements.txt: cannot be installed" in found[0].message
 
 
@@ -68,8 +80,15 @@ def test_code_and_metrics_that_are_wrong_are_errors_with_their_place(folder: Pat
 @pytest.mark.parametrize("code", [0, 7])
 def test_code_that_kills_its_process_is_an_error(folder: Path, code: int) -> None:
     (folder / "model.py").write_text(f"import os\nos._exit({code})")
-    (finding,) = check_code(folder, {})
+    (finding,), gpus = looked_at(check_code(folder, {}))
+    assert gpus is not None, "counted before the code runs"
     assert (finding.state, f"exit code {code}" in finding.message) == ("error", True)
+
+
+def test_what_the_users_code_prints_is_not_the_number_of_gpus(folder: Path) -> None:
+    _, gpus = looked_at(check_code(folder, {}))
+    (folder / "model.py").write_text("import os\nos.write(1, b'gpus: 77\\n')\nos._exit(0)")
+    assert looked_at(check_code(folder, {}))[1] == gpus != 77
 
 
 def test_preprocessing_is_tried_on_placeholders(folder: Path) -> None:

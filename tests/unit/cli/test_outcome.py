@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.outcome import ending_of, failure, refusal_of
+from cli.outcome import ending_of, failed, failure, refusal_of
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
-from contract.records.record import Record, Result
+from contract.records.record import Failure, Record, Result
 from contract.records.traffic import DeployRecord
 
 
@@ -86,3 +86,20 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path: Path) -> None:
     log.write_text("".join(f"line {n}\n\n" for n in range(100)))
     assert failure("train", 2, log).log[-1] == "line 99"
     assert len(failure("train", 2, log).log) == 15
+
+
+def test_of_two_steps_that_failed_the_first_to_fail_is_named(run: RunLayout) -> None:
+    """Training and evaluation go on side by side; whoever fails second may fail for the first."""
+    for step, second in {"train": 2, "evaluate": 1}.items():
+        run.attempts(step).mkdir(parents=True)
+        (run.attempts(step) / "1").touch()
+        Failure(
+            step=step,
+            attempt=1,
+            exit_code=2,
+            reason=f"{step} failed",
+            failed_at=datetime(2026, 1, 1, second=second, tzinfo=UTC),
+        ).write(run.failure(step))
+    ending = failed(run)
+    assert ending is not None
+    assert (ending.failed_step, ending.reasons) == ("evaluate", ("evaluate failed",))

@@ -1,11 +1,13 @@
 """What is looked at before a run."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cli.preflight import check_disk, check_services, check_sources
+from cli.preflight import check_disk, check_services, check_sources, check_training
 from contract.loader import load_pipeline
 from contract.records.stack import Stack
 from contract.schema.pipeline import PipelineConfig
@@ -95,3 +97,32 @@ def test_services_that_do_not_answer_are_errors(tmp_path: Path) -> None:
     (finding,) = check_services()
     assert finding.state == "error"
     assert "MLflow at http://127.0.0.1:9/health" in finding.message
+
+
+@pytest.mark.parametrize(("gpus", "states"), [(2, ["warning", "ok"]), (1, ["ok"])])
+def test_training_that_leaves_gpus_idle_is_a_warning(
+    folder: Path, gpus: int, states: list[str]
+) -> None:
+    config = config_with(folder, {"kind": "sklearn", "dataset": "wine"})
+    found = list(check_training(config, gpus))
+    assert [finding.state for finding in found] == states
+    assert gpus == 1 or "drives one GPU" in found[0].message
+
+
+def test_gpus_that_nobody_could_count_are_counted_here(folder: Path) -> None:
+    config = config_with(folder, {"kind": "sklearn", "dataset": "wine"})
+    (finding,) = (f for f in check_training(config, None) if f.state != "warning")
+    assert (finding.subject, finding.state) == ("training", "ok")
+
+
+def test_a_check_imports_large_libraries_in_its_child_only() -> None:
+    check = (
+        "import sys\nfrom pathlib import Path\nfrom cli.preflight import check_pipeline\n"
+        "from contract.loader import find_pipeline\n"
+        "found = list(check_pipeline(find_pipeline('digits'), {}, Path('/tmp')))\n"
+        "assert {'code', 'metrics', 'training', 'sources'} <= {one.subject for one in found}\n"
+        "print({'tensorflow', 'keras', 'apache_beam', 'sklearn', 'mlflow'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,6 +1,27 @@
 """One line of what a step says: whole parts, and no more than fits."""
 
-from cli.progress import MOST_CHARACTERS, shortened
+import pytest
+
+from cli.progress import MOST_CHARACTERS, number, shortened
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (10860.0, "10,860"),
+        (10860.4, "10,860"),
+        (2169.0, "2,169"),
+        (3.0, "3"),
+        (0.0, "0"),
+        (0.91234, "0.9123"),
+        (-1234.5, "-1,234"),
+        (0.00001234, "1.234e-05"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers_have_one_form(value: float, words: str) -> None:
+    assert number(value) == words
 
 
 def test_parts_that_fit_are_all_there() -> None:

@@ -27,6 +27,12 @@ def test_without_services_a_command_says_how_to_start_them(command: list[str]) -
     assert "start them with 'slipway up'" in result.stderr
 
 
+def test_force_without_a_version_is_refused() -> None:
+    result = runner.invoke(app, ["promote", "digits", "--force"])
+    assert result.exit_code == 2
+    assert "--force: expected --version too" in result.stderr
+
+
 def test_predict_without_services_says_how_to_start_them(tmp_path: Path) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text("[1]")
@@ -39,6 +45,19 @@ def test_run_refuses_a_wrong_override_before_anything_starts() -> None:
     result = runner.invoke(app, ["run", "digits", "--set", "train.step=5"])
     assert result.exit_code == 2
     assert "train.step: unknown key; did you mean 'steps'?" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--deploy", "--no-deploy"])
+def test_a_run_in_airflow_cannot_be_told_whether_to_deploy(option: str) -> None:
+    result = runner.invoke(app, ["run", "digits", option])
+    assert result.exit_code == 2
+    assert "expected --local: a run in Airflow always goes on" in result.stderr
+
+
+def test_a_local_run_that_should_deploy_needs_services_before_it_starts() -> None:
+    result = runner.invoke(app, ["run", "digits", "--local", "--deploy"])
+    assert result.exit_code == 1
+    assert "start them with 'slipway up'" in result.stderr
 
 
 def test_run_refuses_to_deploy_again_what_is_not_kept() -> None:
@@ -78,6 +97,7 @@ def test_status_of_a_new_pipeline_says_that_nothing_is_in_service() -> None:
     result = runner.invoke(app, ["status", "digits"])
     assert result.exit_code == 0
     assert "nothing is in service" in result.stdout
+    assert "services are down, so nobody answers requests" in result.stdout
 
 
 def test_labels_that_cannot_be_announced_are_stored_all_the_same(tmp_path: Path) -> None:

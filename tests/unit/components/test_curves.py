@@ -85,6 +85,51 @@ def test_several_classes_are_averaged_over_all_decisions():
     assert np.trapezoid(roc.y, roc.x) == pytest.approx(expected, abs=5e-3)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_curves_are_those_of_scikit_learn_with_weights_and_equal_scores(seed: int):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, 60)
+    chance = random.integers(0, 30, 60) / 32  # many equal ones
+    weights = random.integers(0, 4, 60).astype(float)  # some count for nothing
+    curves = curves_of(BINARY, Answers(labels, np.stack([1 - chance, chance], axis=1), weights))
+
+    assert curves.roc is not None and curves.precision_recall is not None
+    false, true, _ = sklearn_metrics.roc_curve(labels, chance, sample_weight=weights)
+    assert curves.roc.x == pytest.approx(false)
+    assert curves.roc.y == pytest.approx(true)
+    precision, recall, _ = sklearn_metrics.precision_recall_curve(
+        labels, chance, sample_weight=weights, drop_intermediate=True
+    )
+    assert curves.precision_recall.x == pytest.approx(recall[::-1])
+    assert curves.precision_recall.y == pytest.approx(precision[::-1])
+
+
+def test_a_confusion_matrix_is_that_of_scikit_learn():
+    random = np.random.default_rng(3)
+    scores, labels = random.dirichlet(np.ones(4), 90), random.integers(0, 4, 90)
+    answers = Answers(labels, scores, random.random(90))
+    expected = sklearn_metrics.confusion_matrix(
+        labels, scores.argmax(axis=1), labels=range(4), sample_weight=answers.weights
+    )
+    assert np.array(curves_of(MULTICLASS, answers).confusion) == pytest.approx(expected)
+
+
+def test_a_matrix_shows_truth_by_row_and_the_call_by_column():
+    head = HeadConfig(task="binary_classification", classes=("no", "yes"))
+    axes, *_ = draw(head, Curves(confusion=((8.0, 1.0), (0.5, 2.0))), "title").axes
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "8", (1, 0): "1", (0, 1): "0.5", (1, 1): "2"}
+    labels = [axes.get_xlabel(), axes.get_ylabel()]
+    assert labels == ["Predicted label", "True label"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["no", "yes"]
+
+
+def test_classes_that_no_weighted_example_has_leave_curves_out():
+    answers = Answers(np.array([0, 1]), np.array([[0.7, 0.3], [0.2, 0.8]]), np.array([1.0, 0.0]))
+    curves = curves_of(BINARY, answers)
+    assert (curves.roc, curves.precision_recall) == (None, None)
+
+
 def test_what_is_undefined_is_left_out():
     one_class = Answers(np.zeros(5, np.int64), np.tile([0.7, 0.3], (5, 1)), np.ones(5))
     curves = curves_of(BINARY, one_class)

@@ -1,6 +1,10 @@
+from typing import Any
+
 import pytest
 
 from contract.errors import ConfigError
+from contract.loader import find_pipeline, load_pipeline
+from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
 from operators.run_request import RunRequest, form
 
@@ -57,3 +61,47 @@ def test_the_limits_of_a_field_are_the_schemas() -> None:
 def test_two_dags_do_not_share_the_forms_state() -> None:
     form()["training_steps"].resolve(7)
     assert form()["training_steps"].value is None
+
+
+def a_config() -> PipelineConfig:
+    return PipelineConfig.model_validate(
+        {
+            "name": "digits",
+            "features": {"x": {"dtype": "float32"}},
+            "heads": {"label": {"task": "regression"}},
+            "ingest": {"source": {"kind": "csv", "files": ("x.csv",)}},
+            "train": {"steps": 2000, "hyperparameters": {"units": 16}},
+        }
+    )
+
+
+def test_a_pipelines_form_says_what_is_configured_and_which_keys_there_are() -> None:
+    fields = form(a_config())
+    assert str(fields["training_steps"].description).endswith("Empty: 2,000, as configured.")
+    keys = fields["overrides"].schema["description_md"].splitlines()
+    assert "- `train.hyperparameters.`: units" in keys
+    (train,) = [line for line in keys if line.startswith("- `train.`: ")]
+    assert {"batch_size", "steps"} <= set(train.partition(": ")[2].split(", "))
+    assert not [line for line in keys if line.startswith(("- `features", "- `heads"))]
+
+
+def test_no_field_of_the_form_is_required() -> None:
+    """Airflow marks a field as required if its type has no null."""
+    for fields in (form(), form(a_config())):
+        assert [name for name, field in fields.items() if "null" not in field.schema["type"]] == []
+
+
+def test_every_key_that_the_form_names_is_taken_as_an_override() -> None:
+    """All at once, each with the value that it has."""
+    folder = find_pipeline("digits")
+    config = load_pipeline(folder)
+    overrides = {}
+    for line in form(config)["overrides"].schema["description_md"].splitlines():
+        if line.startswith("- `"):
+            section, names = line.removeprefix("- `").split(".`: ")
+            values: Any = config.model_dump(mode="json", by_alias=True)
+            for part in section.split("."):
+                values = values[part]
+            overrides |= {f"{section}.{name}": values[name] for name in names.split(", ")}
+    assert len(overrides) > 80
+    assert load_pipeline(folder, overrides) == config

@@ -6,7 +6,7 @@ from components.deploy.deploy import deploy
 from components.deploy.plans import Note, on_standby, with_canary, with_champion, without_trial
 from components.deploy.promote import promote
 from contract.errors import ServiceUnavailableError
-from contract.records.traffic import Arm, DeployRecord, TrafficPlan
+from contract.records.traffic import Arm, BadVersion, DeployRecord, TrafficPlan
 
 PERSON = Note("ada", "because I can")
 OURS = Note("run r2", "")
@@ -97,6 +97,17 @@ def test_it_leaves_a_plan_alone_that_somebody_changed(passed, make_deployment, c
     record = promote(make_deployment(), PASSED)
     assert record.outcome == "refused"
     assert words in record.reasons[0]
+    assert passed.plan == changed
+
+
+def test_it_leaves_a_version_alone_that_somebody_rolled_back_from(passed, make_deployment):
+    promoted = passed.put(with_champion(passed.plan, 2, OURS))
+    mark = BadVersion(version=2, author="ada")
+    back = with_champion(promoted, 1, PERSON).model_copy(update={"bad": (mark,)})
+    changed = passed.put(on_standby(passed.put(back), 2, PERSON))
+    record = promote(make_deployment(), PASSED)
+    assert record.outcome == "refused"
+    assert "ada rolled back from version 2 since the canary ended" in record.reasons[0]
     assert passed.plan == changed
 
 

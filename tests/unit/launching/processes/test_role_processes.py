@@ -12,12 +12,22 @@ import pytest
 from contract.roles import hangs
 from contract.schema.cluster import JobConfig
 from launching.job_spec import JobSpec
+from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import under_mpirun
 from launching.processes.step_process import StepProcess
 
 PROJECT = Path(__file__).parents[4]
 TASK = "import json, os, sys, time, socket; c = json.loads(os.environ['TF_CONFIG'])\n"
 TASK += "role, index = c['task']['type'], c['task']['index']\n"
+
+
+parent: Path | None = None
+
+
+@pytest.fixture(autouse=True)
+def _fresh_or_warm(warm_parent: Path | None) -> None:
+    global parent
+    parent = warm_parent
 
 
 def start(script: str, folder: Path, **changes: Any) -> StepProcess:
@@ -31,10 +41,10 @@ def start(script: str, folder: Path, **changes: Any) -> StepProcess:
     job = JobSpec(**{**given, **changes})
     if job.is_mpi:
         job = under_mpirun(job)
-    command = [sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json()]
+    command = (sys.executable, "-m", "launching.processes.role_processes", job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
-    grace = job.settings.grace_seconds
-    return StepProcess(command, environment, folder, folder / "lock", grace)
+    start = ProcessStart(command, environment, folder, job.settings.grace_seconds)
+    return StepProcess(start, folder / "lock", parent)
 
 
 def run(script: str, folder: Path, **changes: Any) -> tuple[int, str]:
@@ -161,21 +171,28 @@ def test_stopping_the_step_leaves_no_role_alive(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
+PATIENT = JobConfig(grace_seconds=30)  # a busy machine takes seconds to end what has ended
 SAVE = """
 import signal
 def save(*_):
     time.sleep({seconds})
-    open('saved', 'w').write('x')
+    with open('saved', 'w') as file:
+        file.write('x')
     sys.exit(1)
 signal.signal(signal.SIGTERM, save if is_chief else {other})
-open(f'ready-{{name}}', 'w').write('x')
+with open(f'ready-{{name}}', 'w') as file:  # closed by a destructor, it would swallow the exit
+    file.write('x')
 time.sleep(600)
 """
 
 
 def test_sigterm_gives_the_chief_the_jobs_grace_whoever_ends_before(tmp_path: Path) -> None:
     naming = "is_chief, name = role == 'chief', f'{role}-{index}'\n"
-    process = start(naming + SAVE.format(seconds=1.0, other="lambda *_: sys.exit(1)"), tmp_path)
+    process = start(
+        naming + SAVE.format(seconds=1.0, other="lambda *_: sys.exit(1)"),
+        tmp_path,
+        settings=PATIENT,
+    )
     wait_for(*(tmp_path / f"ready-{name}" for name in ("chief-0", "worker-0", "worker-1")))
     process.stop()
     assert process.wait() == 1
@@ -199,7 +216,9 @@ def test_mpirun_does_not_cut_the_grace_of_its_ranks_short(tmp_path: Path) -> Non
     )
     script = naming + SAVE.format(seconds=2.5, other="lambda *_: None")  # it ends with the chief
     command = (sys.executable, "-c", script)
-    process = start("", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True)
+    process = start(
+        "", tmp_path, command=command, replicas={"worker": 2}, is_mpi=True, settings=PATIENT
+    )
     wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
     process.stop()
     assert process.wait() == 1

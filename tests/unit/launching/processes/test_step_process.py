@@ -5,15 +5,32 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
 
 
-def start(script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0) -> StepProcess:
-    command = [sys.executable, "-c", script]
-    return StepProcess(command, os.environ, folder, folder / lock, grace_seconds)
+class Start(Protocol):
+    """Starts a script, fresh or warm."""
+
+    def __call__(
+        self, script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0
+    ) -> StepProcess: ...
+
+
+@pytest.fixture
+def start(warm_parent: Path | None, environment: dict[str, str]) -> Start:
+    def start(
+        script: str, folder: Path, lock: str = "lock", grace_seconds: float = 5.0
+    ) -> StepProcess:
+        command = (sys.executable, "-c", script)
+        how = ProcessStart(command, environment, folder, grace_seconds)
+        return StepProcess(how, folder / lock, warm_parent)
+
+    return start
 
 
 def nothing() -> None:
@@ -36,7 +53,7 @@ def is_alive(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
-def test_lines_arrive_while_the_command_still_runs(tmp_path: Path) -> None:
+def test_lines_arrive_while_the_command_still_runs(start: Start, tmp_path: Path) -> None:
     waiting = (
         "import os, time; print('first', flush=True)\n"
         "while not os.path.exists('go'): time.sleep(0.01)\n"
@@ -51,6 +68,7 @@ def test_lines_arrive_while_the_command_still_runs(tmp_path: Path) -> None:
 
 
 def test_output_to_both_streams_bad_bytes_and_a_missing_last_newline_are_kept(
+    start: Start,
     tmp_path: Path,
 ) -> None:
     script = r"import sys; sys.stdout.buffer.write(b'10%\r100%\n\xff'); sys.stdout.flush()"
@@ -67,13 +85,15 @@ def test_output_to_both_streams_bad_bytes_and_a_missing_last_newline_are_kept(
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + 9),
     ],
 )
-def test_the_exit_code_is_the_commands(script: str, code: int, tmp_path: Path) -> None:
+def test_the_exit_code_is_the_commands(
+    start: Start, script: str, code: int, tmp_path: Path
+) -> None:
     process = start(script, tmp_path)
     list(process.lines(nothing))
     assert process.wait() == code
 
 
-def test_tick_is_called_while_the_command_is_silent(tmp_path: Path) -> None:
+def test_tick_is_called_while_the_command_is_silent(start: Start, tmp_path: Path) -> None:
     ticks: list[float] = []
     process = start("import time; time.sleep(2.5)", tmp_path)
     list(process.lines(lambda: ticks.append(time.monotonic())))
@@ -99,7 +119,7 @@ def family(folder: Path) -> list[int]:
     return [int(f.read_text()) for f in files]
 
 
-def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(tmp_path: Path) -> None:
+def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(start: Start, tmp_path: Path) -> None:
     process = start(STUBBORN_FAMILY, tmp_path, grace_seconds=0.2)
     pids = family(tmp_path)
     process.stop()
@@ -107,9 +127,9 @@ def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(tmp_path: Path) ->
     assert process.wait() != 0
 
 
-@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(5.0, True), (0.1, False)])
+@pytest.mark.parametrize(("grace_seconds", "is_saved"), [(30.0, True), (0.1, False)])
 def test_what_a_command_does_on_sigterm_has_the_jobs_grace(
-    tmp_path: Path, grace_seconds: float, is_saved: bool
+    start: Start, tmp_path: Path, grace_seconds: float, is_saved: bool
 ) -> None:
     script = """
 import pathlib, signal, time
@@ -128,22 +148,26 @@ time.sleep(600)
     assert (tmp_path / "saved").exists() == is_saved
 
 
-def test_the_group_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
+def test_the_group_ends_when_its_starter_is_killed(
+    warm_parent: Path | None, environment: dict[str, str], tmp_path: Path
+) -> None:
     script = (
         "import os, sys, time; from pathlib import Path\n"
+        "from launching.processes.process_start import ProcessStart\n"
         "from launching.processes.step_process import StepProcess\n"
-        "folder = Path(sys.argv[1])\n"
-        "StepProcess([sys.executable, '-c', sys.argv[2]], os.environ, folder, folder / 'lock')\n"
+        "folder, parent = Path(sys.argv[1]), Path(sys.argv[3]) if sys.argv[3] else None\n"
+        "start = ProcessStart((sys.executable, '-c', sys.argv[2]), dict(os.environ), folder)\n"
+        "process = StepProcess(start, folder / 'lock', parent)\n"
         "time.sleep(600)"
     )
-    arguments = [sys.executable, "-c", script, str(tmp_path), FAMILY]
-    with subprocess.Popen(arguments, cwd=Path(__file__).parents[3]) as starter:
+    arguments = [sys.executable, "-c", script, str(tmp_path), FAMILY, str(warm_parent or "")]
+    with subprocess.Popen(arguments, env=environment) as starter:
         pids = family(tmp_path)
         starter.send_signal(signal.SIGKILL)
         wait_for(lambda: not any(map(is_alive, pids)))
 
 
-def test_a_later_process_of_the_same_lock_ends_the_earlier(tmp_path: Path) -> None:
+def test_a_later_process_of_the_same_lock_ends_the_earlier(start: Start, tmp_path: Path) -> None:
     earlier = start(FAMILY, tmp_path)
     pids = family(tmp_path)
     later = start("print('mine')", tmp_path)
@@ -153,7 +177,7 @@ def test_a_later_process_of_the_same_lock_ends_the_earlier(tmp_path: Path) -> No
     assert earlier.wait() != 0
 
 
-def test_processes_of_different_locks_leave_each_other_alone(tmp_path: Path) -> None:
+def test_processes_of_different_locks_leave_each_other_alone(start: Start, tmp_path: Path) -> None:
     first = start("input_ = __import__('time').sleep(600)", tmp_path, "train.lock")
     second = start("pass", tmp_path, "evaluate.lock")
     assert second.wait() == 0

@@ -1,3 +1,4 @@
+import json
 import threading
 from datetime import UTC, datetime
 
@@ -5,7 +6,7 @@ import pytest
 
 from contract.errors import ConfigError, ConflictError, NotFoundError
 from contract.layout import PipelineLayout
-from contract.records.traffic import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, BadVersion, Shadow, TrafficPlan
 from serving.agent.plans import PlanStore
 from serving.traffic.backend import Capabilities
 
@@ -74,6 +75,64 @@ def test_of_many_proposals_at_once_one_is_stored(store) -> None:
     winners = [author for author in outcomes if author]
     assert len(outcomes) == 8
     assert winners == [store.current("digits").author]
+
+
+def bad(*versions: int) -> tuple[BadVersion, ...]:
+    return tuple(BadVersion(version=version, author="ada") for version in versions)
+
+
+def test_the_store_keeps_who_was_champion_whatever_a_proposal_says(store) -> None:
+    store.propose(plan({1: 100}, author="run r1", reason="first"))
+    store.propose(plan({1: 95, 2: 5}, generation=1))
+    stored = store.propose(plan({2: 100}, generation=2, author="run r2", reason="better"))
+    found = [(c.version, c.previous, c.is_rollback, c.author, c.reason) for c in stored.champions]
+    assert found == [(1, None, False, "run r1", "first"), (2, 1, False, "run r2", "better")]
+    assert stored.champions[1].changed_at == stored.written_at
+    assert stored.lineage == (1, 2)
+
+
+def test_a_mark_stays_until_its_version_is_champion_again(store) -> None:
+    store.propose(plan({1: 100}))
+    store.propose(plan({2: 100}, generation=1))
+    back = store.propose(plan({1: 100}, generation=2, bad=bad(2)))
+    assert (back.lineage, back.champions[-1].is_rollback) == ((1,), True)
+    assert back.mark_of(2).marked_at == back.written_at
+    marked = store.propose(plan({1: 95, 2: 5}, generation=3))
+    assert marked.mark_of(2) == back.mark_of(2)
+    promoted = store.propose(plan({2: 100}, generation=4))
+    assert (promoted.bad, promoted.lineage) == ((), (1, 2))
+
+
+def test_a_plan_file_without_a_history_is_read_and_continued(store, layout) -> None:
+    old = {
+        "record_version": 1,
+        "pipeline": "digits",
+        "generation": 7,
+        "arms": [{"record_version": 1, "name": "stable", "version": 2, "weight_percent": 100}],
+        "shadow": None,
+        "standby": [1],
+        "author": "run r2",
+        "reason": "version 2 is promoted",
+        "written_at": "2026-01-01T00:00:00Z",
+    }
+    layout.traffic_plan.parent.mkdir(parents=True)
+    layout.traffic_plan.write_text(json.dumps(old))
+    assert store.current("digits").lineage == (1, 2)
+    stored = store.propose(plan({1: 100}, generation=7, bad=bad(2)))
+    assert [change.version for change in stored.champions] == [1, 2, 1]
+    assert stored.lineage == (1,)
+
+
+def test_an_old_plan_does_not_count_what_was_rolled_back_from_or_waits(store) -> None:
+    """Such a version is on standby with a higher number than the champion's."""
+    assert plan({1: 100}, standby=(2,)).lineage == (1,)
+
+
+def test_history_and_marks_stay_small(store) -> None:
+    for generation in range(120):
+        stored = store.propose(plan({1 + generation % 2: 100}, generation=generation))
+    assert len(stored.champions) == 50
+    assert (stored.champions[-1].version, stored.champions[-1].previous) == (2, 1)
 
 
 def test_unknown_versions_are_refused_wherever_they_stand(store) -> None:

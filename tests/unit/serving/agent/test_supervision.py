@@ -1,6 +1,7 @@
 """What supervisord is told, read back by supervisord's own parser."""
 
 import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_long_home_gets_a_short_socket_of_its_own(tmp_path, monkeypatch) -> No
     assert socket_path(long).parent == Path("/run/user/1")
     assert len(str(socket_path(long))) < 100
     assert socket_path(long) != socket_path(other)
+
+
+@pytest.mark.parametrize("name", ["XDG_RUNTIME_DIR", "TMPDIR"])
+def test_where_folders_for_sockets_are_long_as_well_they_are_in_tmp(
+    tmp_path, monkeypatch, name
+) -> None:
+    folder = tmp_path / ("c" * 90)
+    folder.mkdir()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)  # forget what TMPDIR was
+    monkeypatch.setenv(name, str(folder))
+    assert socket_path(folder).parent == Path("/tmp")
+    assert socket_path(folder) != socket_path(tmp_path / ("d" * 90))
 
 
 def test_a_supervisord_that_does_not_run_is_said_so(tmp_path) -> None:

@@ -25,6 +25,7 @@ from serving.server.model import fillers, input_specs, readers
 from serving.server.prediction_log import PredictionLog
 from serving.server.rest import Loaded, RestApi
 from serving.server.runtime import Columns, Outputs, RefusedInputError, Signature, TensorInfo
+from serving.server.targets import DEFAULT_LABELS
 
 UNLUCKY = 13.0  # the engine refuses a row with it
 BROKEN = 666.0  # the engine fails on it
@@ -90,6 +91,7 @@ class Running:
         content = answer.read()
         connection.close()
         found = {name.lower(): value for name, value in answer.getheaders()}
+        assert len(found) == len(answer.getheaders()), f"a header twice: {answer.getheaders()}"
         is_json = found.get("content-type") == "application/json" and method != "HEAD"
         return answer.status, found, json.loads(content) if is_json else content
 
@@ -103,13 +105,14 @@ def run_server(
     engine: Doubling | None = None,
     token: str | None = None,
     predictions: Path | None = None,
+    labels: tuple[str, ...] = DEFAULT_LABELS,
 ) -> Iterator[Running]:
     ready, stop = threading.Event(), threading.Event()
     found: list[Running] = []
 
     async def serve() -> None:
         metrics = ServerMetrics(manifest.pipeline, manifest.version)
-        api = RestApi(manifest, metrics, token)
+        api = RestApi(manifest, metrics, token, labels)
         body_bytes = int(manifest.serve.max_body_mb * 2**20)
         connections = Connections(api.handle, body_bytes, b"x-slipway-version: 7\r\n")
         loop = asyncio.get_running_loop()

@@ -72,7 +72,7 @@ def test_columns_fill_a_missing_input_with_its_default():
         (AGE, True, "found a boolean"),
         (AGE, {"b64": "AA=="}, "found an object"),
         (NAME, 3, r"found a whole number \(3\), expected a single string"),
-        (NAME, {"b64": "?"}, "found an object, expected a single string"),
+        (NAME, {"b64": "?"}, r"f\.b64: not base64: 1 characters cannot be base64; is it cut off"),
         (WORDS, "a b", "expected a list of string, of any length"),
         (WORDS, ["a", 1], r"f\[1\]: found a whole number"),
         (IDS, [1, -(2**63)], "does not fit into int64"),

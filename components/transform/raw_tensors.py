@@ -1,0 +1,29 @@
+"""How raw record batches become the tensors of `preprocessing_fn`; without Beam, for `check`."""
+
+import pyarrow as pa
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
+
+from components.raw_examples import raw_schema
+from contract.schema.pipeline import PipelineConfig
+
+SPLIT = "split:"  # travels with a batch, and is taken off before it is written
+BYTES_LISTS = pa.large_list(pa.large_binary())
+
+
+def feature_tensors(config: PipelineConfig) -> TensorAdapterConfig:
+    """Return how tf.Transform turns raw record batches into tensors: features only."""
+    schema = raw_schema(config)
+    decoder = ExamplesToRecordBatchDecoder(schema.SerializeToString())
+    representations = schema.tensor_representation_group[""].tensor_representation
+    fields = list(decoder.ArrowSchema())
+    texts = [*(slice_key(name) for name in config.evaluate.slices), SPLIT]
+    fields += [pa.field(name, BYTES_LISTS) for name in texts]
+    return TensorAdapterConfig(
+        pa.schema(fields), {name: representations[name] for name in config.features}
+    )
+
+
+def slice_key(feature: str) -> str:
+    """Return the name under which a transformed example holds a slice feature."""
+    return f"slice:{feature}"

@@ -1,0 +1,126 @@
+"""A Python command line run in a forked process: what `python -m` or `-c` would run, warm."""
+
+import atexit
+import contextlib
+import os
+import runpy
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+_IS_FORKED = False
+
+
+def is_forked() -> bool:
+    """Tell whether a warm parent has forked this process, so that it has imported what that has."""
+    return _IS_FORKED
+
+
+def is_forkable(command: Sequence[str]) -> bool:
+    """Tell whether a fork can run a command: it is this interpreter's, with `-m` or `-c`."""
+    return len(command) > 2 and command[0] == sys.executable and command[1] in ("-m", "-c")
+
+
+def prepare_titles() -> None:
+    """Let forks of this process show their commands in `ps`; call it before the first fork.
+
+    setproctitle finds its place by the variables that the process began with. It must not write
+    over them: /proc/<pid>/environ tells who supervises a process.
+    """
+    with contextlib.suppress(ImportError):
+        os.environ["SPT_NOENV"] = "1"
+        from setproctitle import getproctitle
+
+        getproctitle()
+    os.environ.pop("SPT_NOENV", None)
+
+
+def run_forked(command: Sequence[str]) -> NoReturn:
+    """Run a forkable command in this process, which was just forked, and end the process.
+
+    Standard streams, environment and folder are the caller's to set. Signals get the handlers
+    that Python has at its start, and are no longer blocked.
+    """
+    global _IS_FORKED
+    code, _IS_FORKED = 1, True
+    try:
+        _reset_signals()
+        _seed_numpy()
+        _set_title(command)
+        code = _run(command)
+        _finish()
+    finally:
+        os._exit(code)
+
+
+def _run(command: Sequence[str]) -> int:
+    try:
+        _run_as_main(command)
+    except SystemExit as ended:
+        return _exit_code(ended)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        return 128 + signal.SIGINT
+    except BaseException:  # noqa: BLE001  # as the interpreter does
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _run_as_main(command: Sequence[str]) -> None:
+    _, option, subject, *arguments = command
+    sys.argv = [option, *arguments]
+    if option == "-m":
+        sys.path[0] = os.getcwd()  # noqa: PTH109  # a string, as the interpreter sets it
+        runpy.run_module(subject, run_name="__main__", alter_sys=True)
+        return
+    sys.path[0] = ""
+    sys.modules["__main__"] = module = ModuleType("__main__")
+    exec(compile(subject, "<string>", "exec"), module.__dict__)
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    at_start: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGPIPE: signal.SIG_IGN,
+    }
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, at_start.get(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _seed_numpy() -> None:
+    """Seed NumPy's global generator, which a fork would share; Python's `random` does it itself."""
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()
+
+
+def _set_title(command: Sequence[str]) -> None:
+    """Show the command in `ps`, as far as the parent's own command line left room."""
+    if (titles := sys.modules.get("setproctitle")) is not None:
+        titles.setproctitle(" ".join(["python", *command[1:]]))
+
+
+def _exit_code(ended: SystemExit) -> int:
+    if ended.code is None:
+        return 0
+    if isinstance(ended.code, int):
+        return ended.code & 0xFF
+    print(ended.code, file=sys.stderr)  # noqa: T201  # as the interpreter does
+    return 1
+
+
+def _finish() -> None:
+    """Do what Python does at its end for others: wait for threads, call `atexit`, flush."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue

@@ -1,0 +1,93 @@
+"""A package as an MLflow model: `mlflow.pyfunc.load_model` calls `_load_pyfunc` by its name.
+
+Rows go through the same reader, runtime and formatter as a request to the server does, so that both
+answer alike. Source: https://mlflow.org/docs/latest/ml/model/python_model/#loader-module.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from contract.errors import UserError
+from serving.server import predictions
+from serving.server.instances import InputReader
+from serving.server.messages import RequestError
+from serving.server.model import load_model, read_package
+from serving.server.runtime import DEFAULT_SIGNATURE, Outputs, first_row_not_finite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PackagedModel:
+    """What `load_model(...).predict` calls."""
+
+    def __init__(self, package: Path) -> None:
+        self._manifest = read_package(package)
+        self._runtime = load_model(package, self._manifest)
+        self._reader = InputReader(self._manifest.inputs)
+
+    def predict(
+        self, model_input: "pd.DataFrame | Sequence[Any]", params: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """Return what the server answers as `predictions`: one entry a row.
+
+        Raises:
+            UserError: If the server would refuse the rows; the message is the server's.
+        """
+        del params  # none are declared
+        rows = [_plain_row(row) for row in _rows(model_input)]
+        size = self._manifest.serve.max_batch_size
+        answers: list[Any] = []
+        for start in range(0, len(rows), size):
+            answers += self._answer(rows[start : start + size], start)
+        return answers
+
+    def _answer(self, rows: list[Any], start: int) -> list[Any]:
+        try:
+            columns = self._reader.read_rows(rows, f"rows from {start}")
+        except RequestError as refusal:
+            raise UserError(str(refusal)) from refusal
+        outputs = self._runtime.call(DEFAULT_SIGNATURE, columns)
+        _check_finite(outputs, start)
+        return list(orjson.loads(predictions.predict_rows(outputs))["predictions"])
+
+
+def _load_pyfunc(path: str) -> PackagedModel:
+    """Load a package; `path` is the folder that MLflow stored, as it was given."""
+    return PackagedModel(Path(path))
+
+
+def _check_finite(outputs: Outputs, start: int) -> None:
+    if (found := first_row_not_finite(outputs)) is not None:
+        row, name = found
+        raise UserError(f"row {start + row}: the model has no finite '{name}' for its values")
+
+
+def _rows(model_input: Any) -> list[Any]:
+    if hasattr(model_input, "to_dict"):
+        return list(model_input.to_dict("records"))
+    return list(model_input)
+
+
+def _plain_row(row: Any) -> Any:
+    """Return a row as JSON has it; what is missing in a table (NaN) is left out."""
+    if not isinstance(row, Mapping):
+        return _plain(row)
+    plain = {str(name): _plain(value) for name, value in row.items()}
+    return {name: value for name, value in plain.items() if not _is_missing(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)

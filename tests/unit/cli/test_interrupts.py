@@ -1,0 +1,80 @@
+"""An interrupt ends the work, also one that comes where Python drops exceptions."""
+
+import os
+import signal
+import sys
+import time
+import weakref
+from typing import Any
+
+import pytest
+
+from cli.interrupts import terminated_like_interrupted
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+class Interrupted:
+    """Its destructor is interrupted."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0)  # handlers run between two instructions
+
+
+class Failing:
+    def __del__(self) -> None:
+        raise ValueError("not an interrupt")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_interrupts_the_work(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_one_that_meets_a_destructor_interrupts_what_follows(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+        Interrupted(number)
+        time.sleep(10)
+
+
+def test_one_that_meets_a_weak_references_callback_does_too() -> None:
+    class Module: ...
+
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+        module = Module()
+        kept = weakref.ref(module, lambda _: Interrupted(signal.SIGTERM))
+        del module
+        assert kept() is None
+        time.sleep(10)
+
+
+def test_one_is_raised_again_until_it_ends_the_work() -> None:
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+        for _ in range(3):
+            Interrupted(signal.SIGTERM)
+        time.sleep(10)
+
+
+def test_work_that_has_ended_is_not_interrupted_afterwards() -> None:
+    with terminated_like_interrupted():
+        Interrupted(signal.SIGINT)
+    time.sleep(0.2)
+
+
+def test_other_exceptions_of_destructors_are_shown_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: shown.append(dropped.exc_value))
+    before = sys.unraisablehook
+    with terminated_like_interrupted():
+        Failing()
+    assert [str(error) for error in shown] == ["not an interrupt"]
+    assert sys.unraisablehook is before
