@@ -24,6 +24,7 @@ from components.metrics import (
     measure,
     measure_own,
 )
+from components.squashed_twice import are_squashed_twice, in_words
 from components.user_code import user_code
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
@@ -69,6 +70,7 @@ def bless(
     metrics = _measure(ours, config, own)
     head = config.blessing_head
     findings = against_thresholds(metrics[head], config.bless)
+    findings += [Finding(True, warning) for warning in warnings_of(ours, config)]
     champion_metrics: Metrics = {}
     comparison = None
     for other in (champion.best, champion):
@@ -93,6 +95,16 @@ def bless(
         answers=ours,
         comparison=comparison,
     )
+
+
+def warnings_of(answers: Mapping[str, Answers], config: PipelineConfig) -> list[str]:
+    """Return what is odd about a candidate's answers, though no threshold says no."""
+    tasks = {head: config.heads[head].task for head in answers}
+    return [
+        in_words(head, tasks[head])
+        for head, answer in answers.items()
+        if are_squashed_twice(tasks[head], answer.scores)
+    ]
 
 
 def _against(
