@@ -1,18 +1,18 @@
 """The way of a new version through shadow and ladder, with the judge at every look."""
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 from components.agent_client import PlanConflictError
-from components.deploy.accounts import ALPHA_SHARES, Phase, after, bound, stakes, with_stake
+from components.deploy.accounts import Phase, after, stakes, with_stake
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
 from components.deploy.evidence import Counts, growth
 from components.deploy.judge import Judgement, Terms, judge
 from components.deploy.ladder import Traffic, outlook
+from components.deploy.phases import ladder_step, time_to_go
 from components.deploy.plans import (
     Note,
     is_same_traffic,
@@ -23,7 +23,7 @@ from components.deploy.plans import (
 )
 from components.deploy.state import STATE_FILE, CanaryState, Ending
 from components.deploy.stopping import StoppedError, stops_on_sigterm
-from contract.records.traffic import ArmObservation, LadderStep, Observation, Shadow, TrafficPlan
+from contract.records.traffic import ArmObservation, Observation, Shadow, TrafficPlan
 
 log = logging.getLogger("slipway")
 
@@ -34,7 +34,6 @@ _SURVEY_SECONDS = 10.0
 # A server loads and warms its model in seconds; one that needs minutes is broken.
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
-_LADDER_DECISION = {"pass": "pass", "fail": "rollback", "continue": "inconclusive"}
 
 MakePlan = Callable[[TrafficPlan], TrafficPlan]
 
@@ -136,7 +135,7 @@ class Canary:
         for step in self.state.ladder:
             if step.seconds:
                 seen = Counts(step.stable_requests, step.stable_errors, step.stable_client_errors)
-                return _traffic(seen, step.seconds)
+                return Traffic.of(seen, step.seconds)
         return None
 
     def _survey(self) -> Traffic:
@@ -147,7 +146,7 @@ class Canary:
         now = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
         seen = growth(before, now)
         self._save(spent_seconds=self.state.spent_seconds + seconds)
-        return _traffic(seen, seconds)
+        return Traffic.of(seen, seconds)
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -208,7 +207,7 @@ class Canary:
         return Terms(self._config, is_shadow, self._disagreement_limit if is_shadow else None)
 
     def _end_phase(self, judgement: Judgement) -> None:
-        step = _step(self._name, self.percent, self.state, judgement, self._config.alpha)
+        step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
         self._save(
@@ -308,14 +307,7 @@ class Canary:
         return f"{self.percent} %" if self.percent else "shadow"
 
     def _say_progress(self, judgement: Judgement, seen: Observation) -> None:
-        counted = self.state.canary
-        events = counted.requests if self._terms.disagreement_limit is None else counted.compared
-        seconds = self.state.counted.seconds
-        if judgement.missing and not events:
-            eta = "no traffic yet"
-        else:
-            left = judgement.missing * seconds / events if events else 0.0
-            eta = f"about {max(left, judgement.missing_seconds):.0f} s to go"
+        eta = time_to_go(judgement, self.state.counted, self._terms)
         problems = "".join(f"; {problem}" for problem in seen.problems)
         log.info(
             "%s: %s: %s; %s%s",
@@ -324,32 +316,3 @@ class Canary:
             eta,
             problems,
         )
-
-
-def _traffic(stable: Counts, seconds: float) -> Traffic:
-    rate = stable.requests / seconds if seconds else math.inf
-    return Traffic(rate, stable.error_ratio, stable.client_error_ratio)
-
-
-def _step(
-    name: str, percent: int, state: CanaryState, judgement: Judgement, alpha: float
-) -> LadderStep:
-    """Return what is kept of a phase."""
-    canary, stable = state.counted.canary, state.counted.stable
-    is_open = judgement.decision == "continue" and state.outlook
-    return LadderStep(
-        name=name,
-        weight_percent=percent,
-        requests=canary.requests,
-        errors=canary.errors,
-        client_errors=canary.client_errors,
-        stable_requests=stable.requests,
-        stable_errors=stable.errors,
-        stable_client_errors=stable.client_errors,
-        decision=_LADDER_DECISION[judgement.decision],
-        decided_by=judgement.decided_by,
-        evidence={test: round(found, 3) for test, found in state.accounts.evidence().items()},
-        bounds={test: round(bound(test, alpha), 1) for test in ALPHA_SHARES},
-        reason=f"{judgement.reason}; {state.outlook}" if is_open else judgement.reason,
-        seconds=round(state.counted.seconds, 3),
-    )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from components.deploy.evidence import Counts
 from components.deploy.sequential import Limits, expected_events
 from contract.schema.serving import DeployConfig
 
@@ -24,6 +25,12 @@ class Traffic:
     requests_per_second: float
     error_ratio: float = 0.0
     client_error_ratio: float = 0.0
+
+    @classmethod
+    def of(cls, stable: Counts, seconds: float) -> "Traffic":
+        """Return what some time of stable's counts shows; a time of 0 shows endless traffic."""
+        rate = stable.requests / seconds if seconds else math.inf
+        return cls(rate, stable.error_ratio, stable.client_error_ratio)
 
 
 @dataclass(frozen=True)

@@ -327,6 +327,19 @@ SCENARIOS = (
         deploy={"max_disagreement_ratio": 0.08},
     ),
     Scenario("no traffic", rates=(1e-9, 1e-8)),
+    *(
+        Scenario(f"both 1 % errors, {rate} requests a second", rates=(rate, rate))
+        for rate in (4, 20, 100, 1000)
+    ),
+    *(
+        Scenario(
+            f"1 % to 5 % errors, {rate} requests a second, no shadow",
+            canary=0.05,
+            rates=(rate, rate),
+            deploy=NO_SHADOW,
+        )
+        for rate in (4, 20, 100, 1000)
+    ),
 )
 GOALS = {"0.1 % to 1 % errors": 0.95, "hanging": 0.999, "refusing": 0.999}
 

@@ -110,9 +110,12 @@ def test_a_command_that_is_interrupted_as_it_starts_is_killed(
             time.sleep(0)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupting)
-    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
-        with started(["sleep", "60"]) as process:
-            process.wait()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        terminated_like_interrupted(),
+        started(["sleep", "60"]) as process,
+    ):
+        process.wait()
     assert [process.returncode for process in made] == [-signal.SIGKILL]
 
 
