@@ -227,18 +227,23 @@ def _reap() -> None:
 
 
 def listen(path: Path) -> socket.socket:
-    """Listen on a socket that only this user reaches; an earlier one of that path is replaced."""
+    """Listen on a socket that only this user reaches; an earlier one of that path is replaced.
+
+    The socket is there under its name when it listens, not before.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    folder, where = address(path)
+    mine = path.with_name(f"{os.getpid()}.sock")
+    folder, where = address(mine)
     before = os.umask(0o177)
     try:
-        path.unlink(missing_ok=True)
+        mine.unlink(missing_ok=True)
         listener.bind(where)
+        listener.listen(_BACKLOG)
+        mine.rename(path)
     finally:
         os.umask(before)
         os.close(folder)
-    listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
 
