@@ -1,4 +1,4 @@
-"""Runs failed tests once more, if `may_fail.txt` names every one of them with a reason.
+"""Runs failed tests once more, if `may_fail.txt` names every one of them, or its file, with a reason.
 
     python tests/rerun.py [CACHE_FOLDER]
 
@@ -14,7 +14,7 @@ LIST = Path(__file__).with_name("may_fail.txt")
 
 
 def named(text: str) -> dict[str, str]:
-    """Return the reason by test of a list with one `TEST  # REASON` a line.
+    """Return the reason by test, file or folder of a list with one `NAME  # REASON` a line.
 
     Raises:
         ValueError: If a line has no reason.
@@ -24,9 +24,17 @@ def named(text: str) -> dict[str, str]:
         test, _, reason = (part.strip() for part in line.partition("  # "))
         if not line.startswith("#"):
             if not reason:
-                raise ValueError(f"{LIST.name}: '{line}': expected 'TEST  # REASON'")
+                raise ValueError(f"{LIST.name}: '{line}': expected 'NAME  # REASON'")
             found[test] = reason
     return found
+
+
+def reason_of(test: str, reasons: dict[str, str]) -> str | None:
+    """Return why a test may fail once; None if neither it nor its file or folder is named."""
+    for name, reason in reasons.items():
+        if test == name or test.startswith(tuple(name + mark for mark in ("/", "::", "["))):
+            return reason
+    return None
 
 
 def say(line: str, *below: str) -> None:
@@ -39,12 +47,12 @@ def main(cache: Path, listed: Path = LIST) -> int:
     """Return the exit code: 0 if everything that had failed is named and passes now."""
     record, reasons = cache / "v" / "cache" / "lastfailed", named(listed.read_text())
     failed = sorted(json.loads(record.read_text())) if record.exists() else []
-    if unknown := [test for test in failed if test not in reasons]:
+    if unknown := [test for test in failed if reason_of(test, reasons) is None]:
         say(f"Not run again, as {listed.name} does not name them:", *unknown)
     if unknown or not failed:
         return 1
     for test in failed:
-        say(f"Once more: {test}: {reasons[test]}")
+        say(f"Once more: {test}: {reason_of(test, reasons)}")
     command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *failed]
     return subprocess.run(command, check=False).returncode
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rerun import LIST, main, named
+from rerun import LIST, main, named, reason_of
 
 SUITE = """
 import pathlib
@@ -73,3 +73,18 @@ def test_our_list_names_tests_that_are_there() -> None:
     for test in named(LIST.read_text()):
         file, _, name = test.partition("::")
         assert f"def {name.partition('[')[0]}(" in (LIST.parents[1] / file).read_text(), test
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tests/e2e",
+        "tests/e2e/test_a.py",
+        "tests/e2e/test_a.py::test_b",
+        "tests/e2e/test_a.py::test_b[1]",
+    ],
+)
+def test_a_test_is_named_by_itself_its_file_or_its_folder(name: str) -> None:
+    assert reason_of("tests/e2e/test_a.py::test_b[1]", {name: "why"}) == "why"
+    assert reason_of("tests/e2e_more/test_a.py::test_b", {name: "why"}) is None
+    assert reason_of("tests/e2e/test_a.py::test_bc", {"tests/e2e/test_a.py::test_b": "why"}) is None
