@@ -1,4 +1,4 @@
-"""Runs failed tests once more, if `may_fail.txt` names every one of them, or its file, with a reason.
+"""Runs failed tests once more, if `may_fail.txt` names each of them or its file, with a reason.
 
     python tests/rerun.py [CACHE_FOLDER]
 
