@@ -23,7 +23,7 @@ from contract.schema.pipeline import PipelineConfig
 
 _WHERE = f"{MODEL_FILE}: build_model"
 _TOLERANCE = 1e-4  # of answers to equal rows; sums in another order differ by some 1e-6
-_MORE_PADDING = 3
+_ROWS = 8  # the first has one value in each padded feature, the last eight
 
 Rows = Mapping[str, Array]
 Features = dict[str, Placeholder]
@@ -37,6 +37,9 @@ def look_at_model(
     Raises:
         UserCodeError: With the first thing that is wrong, its layer or feature, and the fix.
     """
+    # In float32, whatever the training computes in: a sum in bfloat16 differs with its order.
+    train = config.train.model_copy(update={"precision": "float32"})
+    config = config.model_copy(update={"train": train})
     features = placeholders(config, preprocessing_fn)
     first, second = (build_on(config, folder, keras_inputs(features)) for _ in range(2))
     _check_same_weights(first, second)
@@ -45,14 +48,17 @@ def look_at_model(
             f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; make it by "
             "self.add_weight(...) of a Keras layer"
         )
-    rows = made_up_rows(features, _ids(first))
+    rows = made_up_rows(features, _ids(first), _ROWS)
     try:
         answer = _answer(first, config, rows)
     except Exception:  # noqa: BLE001  # made-up values may be none that the model takes
         return tuple(_warnings(first, features))
     _check_same_answers(answer, _answer(first, config, rows), _answer(second, config, rows))
     for name in (name for name, feature in features.items() if feature.is_padded):
-        _check_padding(name, features[name], answer, _answer_padded(first, config, rows, name))
+        for row in range(_ROWS):
+            alone = _alone(rows, features, row)
+            padded = _answer(first, config, {**alone, name: _padded(alone[name])})
+            _check_padding(name, features[name], _answer(first, config, alone), padded)
     return tuple(_warnings(first, features))
 
 
@@ -161,14 +167,20 @@ def _answer(model: keras.Model, config: PipelineConfig, rows: Rows) -> dict[str,
     return {head: output.numpy() for head, output in outputs.items()}
 
 
-def _answer_padded(
-    model: keras.Model, config: PipelineConfig, rows: Rows, name: str
-) -> dict[str, Array]:
-    """Answer the rows with more padding behind one feature."""
-    column = rows[name]
-    padding = np.full((len(column), _MORE_PADDING, *column.shape[2:]), _filler(column))
-    padded = np.concatenate([column, padding.astype(column.dtype)], axis=1)
-    return _answer(model, config, {**rows, name: padded})
+def _alone(rows: Rows, features: Features, row: int) -> dict[str, Array]:
+    """Return one row as it is when nothing longer is beside it."""
+    return {
+        name: column[row : row + 1, : row + 1]
+        if features[name].is_padded
+        else column[row : row + 1]
+        for name, column in rows.items()
+    }
+
+
+def _padded(column: Array) -> Array:
+    """Return a column with as much padding as it would get beside the longest row, and more."""
+    padding = np.full((len(column), _ROWS, *column.shape[2:]), _filler(column))
+    return np.concatenate([column, padding.astype(column.dtype)], axis=1)
 
 
 def _filler(column: Array) -> Any:

@@ -47,7 +47,7 @@ def placeholders(
 
 
 def made_up_rows(
-    features: dict[str, Placeholder], ids: dict[str, int], rows: int = 4
+    features: dict[str, Placeholder], ids: dict[str, int], rows: int
 ) -> dict[str, Array]:
     """Return rows of made-up values as a model takes them, the same every time.
 

@@ -124,6 +124,8 @@ class FeatureConfig(Section):
             isinstance(self.default, bool) or not isinstance(self.default, wanted)
         ):
             raise ValueError(f"default {self.default!r} is not a {self.dtype}")
+        if isinstance(self.default, int) and not -(2**63) <= self.default < 2**63:
+            raise ValueError(f"default {self.default} is beyond int64")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
         return self

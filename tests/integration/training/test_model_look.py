@@ -40,7 +40,12 @@ MASKED = """
 
 
 def look(
-    folder: Path, body: str, heads: dict[str, Any] = BINARY, first: int = 1, extra: str = ""
+    folder: Path,
+    body: str,
+    heads: dict[str, Any] = BINARY,
+    first: int = 1,
+    extra: str = "",
+    **changes: Any,
 ) -> tuple[str, ...]:
     """Look at a model whose `build_model` has this body."""
     raw = {
@@ -51,6 +56,7 @@ def look(
         },
         "heads": heads,
         "ingest": {"source": {"kind": "csv", "files": ["a.csv"]}},
+        **changes,
     }
     config = validate(PipelineConfig, raw, "odd")
     pipeline = folder / "pipelines" / "odd"
@@ -156,6 +162,14 @@ def test_answers_that_change_with_the_padding_are_refused(tmp_path: Path, body: 
         UserCodeError, match=r"changes with the padding of feature 'words' .* mask_zero=True"
     ):
         look(tmp_path, finished(body))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_narrow_numbers_in_training_are_no_reason_to_refuse(tmp_path: Path, precision: str) -> None:
+    body = MASKED.replace(
+        "words = layers.GlobalAv", "words = layers.Dense(64)(words)\n    words = layers.GlobalAv"
+    )
+    assert look(tmp_path, finished(body), train={"precision": precision}) == ()
 
 
 def test_ids_that_begin_at_0_beside_padding_are_a_warning(tmp_path: Path) -> None:

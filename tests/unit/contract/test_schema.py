@@ -65,6 +65,10 @@ def test_a_minimal_config_gets_every_default() -> None:
         ),
         ({"heads": {"image": {"task": "regression"}}}, "column 'image' is also a feature: a leak"),
         (
+            {"features": {"age": {"dtype": "int64", "default": 2**63}}},
+            "features.age: default 9223372036854775808 is beyond int64",
+        ),
+        (
             {"features": {"age": {"dtype": "int64", "default": "old"}}},
             "features.age: default 'old' is not a int64",
         ),
