@@ -156,7 +156,7 @@ class AirflowClient:
 
 def airflow_password(stack: Stack) -> str:
     """Return the password of the stack's Airflow user; its file is Airflow's own, a JSON object."""
-    passwords = json.loads(Path(stack.airflow_password_file).read_text())
+    passwords = json.loads(Path(stack.airflow_password_file).read_text(encoding="utf-8"))
     return str(passwords[stack.airflow_user])
 
 

@@ -152,11 +152,11 @@ def _scaffold(folder: Path) -> None:
 
     with publish_directory(folder) as temporary:
         for source in sorted(TEMPLATE.glob("*.*")):
-            text = source.read_text()
+            text = source.read_text(encoding="utf-8")
             if source.name == "pipeline.yaml":
                 text = text.replace("$schema=SCHEMA", f"$schema={_schema_from(folder)}")
                 text = text.replace("name: template", f"name: {folder.name}", 1)
-            (temporary / source.name).write_text(text)
+            (temporary / source.name).write_text(text, encoding="utf-8")
 
 
 def _schema_from(folder: Path) -> str:

@@ -51,6 +51,8 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
+        errors="replace",
     )
     counted = _GPUS.search(done.stdout)  # the first such line: users' code comes after it
     gpus = int(counted[1]) if counted else None

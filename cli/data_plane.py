@@ -34,7 +34,8 @@ def caller_headers(stack: Stack) -> dict[str, str]:
     """Return the headers that the data plane wants of a caller."""
     if not stack.data_plane_token_file:
         return {}
-    return {"authorization": f"Bearer {Path(stack.data_plane_token_file).read_text().strip()}"}
+    token = Path(stack.data_plane_token_file).read_text(encoding="utf-8").strip()
+    return {"authorization": f"Bearer {token}"}
 
 
 def certificate(stack: Stack) -> Path | None:

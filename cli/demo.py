@@ -118,7 +118,7 @@ def _rows_file(root: Path, name: str, count: int) -> Path:
     path = state_folder() / name
     if not path.exists():
         rows = rows_of_last_run(PipelineLayout(root, PIPELINE))[:count]
-        path.write_text(json.dumps({"instances": rows}))
+        path.write_text(json.dumps({"instances": rows}), encoding="utf-8")
     return path
 
 

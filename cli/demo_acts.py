@@ -8,9 +8,11 @@ from contract.layout import RunLayout
 from contract.records.package import LoadReport
 
 PIPELINE = "digits"
-CONVOLUTIONAL = {"train.hyperparameters.architecture": "convolutional"}
+# In production a rung lasts a minute at least; nobody wants to watch six of them.
+QUICK = {"deploy.min_seconds_per_step": 3.0}
+CONVOLUTIONAL = QUICK | {"train.hyperparameters.architecture": "convolutional"}
 # Without the shadow, which would catch it before any caller meets it: here the canary is to.
-FAULTY = {"serve.fault_ratio": 0.1, "deploy.shadow_requests": 0}
+FAULTY = QUICK | {"serve.fault_ratio": 0.1, "deploy.shadow_requests": 0}
 
 # Of act 1, whose home has no earlier run to learn from; on two idle cores.
 TYPICAL_SECONDS = {
@@ -59,6 +61,7 @@ ACTS = (
     Act(
         "Act 1: a small dense model, from raw data to production; nothing to compare it with",
         "promoted",
+        QUICK,
     ),
     Act(
         "Act 2: a convolutional model; judged, shadowed, tried as a canary, promoted",

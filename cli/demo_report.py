@@ -63,7 +63,7 @@ def serve(stack: Stack, pipeline: str, request: Path) -> None:
             while True:
                 time.sleep(1)
         return
-    rows = json.loads(request.read_text())["instances"]
+    rows = json.loads(request.read_text(encoding="utf-8"))["instances"]
     answer = data_plane.predict(stack, pipeline, rows)
     named = data_plane.named(answer.predictions[0], heads_of(pipeline, answer.version))
     data.print(f"Version {answer.version} answers: {json.dumps(named)}")
@@ -76,7 +76,7 @@ def run_link(run: RunLayout, stack: Stack) -> str:
     place = run.tracking("run")
     if not place.exists():
         return "not tracked"
-    run_id = place.read_text()
+    run_id = place.read_text(encoding="utf-8")
     answer = httpx.get(
         f"{stack.tracking_uri}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, trust_env=False
     )

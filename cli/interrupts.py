@@ -1,21 +1,23 @@
 """Ctrl-C, SIGTERM and SIGHUP end a block of work in one way, and none of them is lost."""
 
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
+from typing import Any
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
-_OVER = 0
+_OVER = 0  # no signal's number
 AGAIN_SECONDS = 0.05  # longer than destructors run
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C's ends the command; its name is the message."""
+    """A signal other than Ctrl-C's ends the command; its text is the signal's name."""
 
 
 @contextmanager
@@ -35,8 +37,47 @@ def terminated_like_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Hold interrupts back until the block is left: so that no process starts and is not known."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        came.append(number)
+
+    numbers = [n for n in (signal.SIGINT, *NUMBERS) if callable(signal.getsignal(n))]
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise _as_exception(came[0])
+
+
+@contextmanager
+def started(command: Sequence[str], **how: Any) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a process as `subprocess.Popen` does; kill it if it still runs after the block."""
+    process = None
+    try:
+        with interrupted_afterwards():
+            process = subprocess.Popen(command, **how)
+        yield process
+    finally:
+        if process is not None:
+            process.kill()  # does nothing to what has been waited for
+            process.wait()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise Terminated(signal.Signals(number).name)
+    raise _as_exception(number)
+
+
+def _as_exception(number: int) -> KeyboardInterrupt:
+    if number == signal.SIGINT:
+        return KeyboardInterrupt()
+    return Terminated(signal.Signals(number).name)
 
 
 @contextmanager
@@ -46,8 +87,7 @@ def _raised_again() -> Iterator[None]:
 
     def note(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            is_signals = issubclass(dropped.exc_type, Terminated)
-            lost.put(signal.SIGTERM if is_signals else signal.SIGINT)
+            lost.put(_number_of(dropped.exc_value))
         else:
             before(dropped)
 
@@ -62,8 +102,12 @@ def _raised_again() -> Iterator[None]:
         sender.join()
 
 
+def _number_of(dropped: BaseException | None) -> int:
+    return signal.Signals[str(dropped)] if isinstance(dropped, Terminated) else signal.SIGINT
+
+
 def _send_again(lost: "SimpleQueue[int]", thread: int) -> None:
-    while (number := lost.get()) != _OVER:
+    while number := lost.get():
         time.sleep(AGAIN_SECONDS)
         if lost.empty():  # else the block is over, or another one is on its way
             signal.pthread_kill(thread, number)

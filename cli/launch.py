@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from cli.board import RUNNING, Board
+from cli.interrupts import started
 from cli.logs import tail
 from cli.services import stack_path
 from cli.stack import (
@@ -53,8 +55,7 @@ def start(plan: Plan, board: Board) -> None:
     _supervise(plan, supervisor, everything if supervisor.is_running() else base)
     awaited = _Awaited(plan, supervisor, board)
     awaited.expect(base)
-    migration = _begin_migration(plan, board) if plan.has_airflow else None
-    try:
+    with _migrating(plan, board) if plan.has_airflow else nullcontext() as migration:
         while migration is not None or awaited.probes:
             if migration is not None and migration.poll() is not None:
                 _end_migration(plan, board, migration.returncode)
@@ -63,10 +64,6 @@ def start(plan: Plan, board: Board) -> None:
                 migration = None
             awaited.look()
             time.sleep(POLL_SECONDS)
-    finally:
-        if migration is not None:
-            migration.kill()
-            migration.wait()
     _supervise(plan, supervisor, everything)
     plan.stack.write(stack_path())
 
@@ -99,17 +96,21 @@ def _supervise(plan: Plan, supervisor: Supervisor, programs: Sequence[Program]) 
     supervisor.start()
 
 
-def _begin_migration(plan: Plan, board: Board) -> "subprocess.Popen[bytes]":
+@contextmanager
+def _migrating(plan: Plan, board: Board) -> "Iterator[subprocess.Popen[bytes]]":
     board.update(DATABASE, RUNNING)
-    with _migration_log(plan).open("ab") as file:
-        return subprocess.Popen(
+    with (
+        _migration_log(plan).open("ab") as file,
+        started(
             migrate_command(),
             env={**os.environ, **task_environment(plan)},
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-        )
+        ) as process,
+    ):
+        yield process
 
 
 def _end_migration(plan: Plan, board: Board, exit_code: int) -> None:

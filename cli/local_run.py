@@ -54,7 +54,7 @@ class _RunningStep:
         threading.Thread(target=self._copy, args=(log,), daemon=True).start()
 
     def _copy(self, log: Path) -> None:
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             for line in self.process.lines(tick=lambda: None):
                 file.write(line + "\n")
                 file.flush()

@@ -45,7 +45,7 @@ def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
         f"--port {s}={p}: taken by another program" for s, p in wanted.items() if _in_use(p)
     ]:
         raise ConfigError([*taken, "choose another port, or none to have a free one found"])
-    kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     chosen = dict(wanted)
     for service in SERVICES:
         if service in chosen:
@@ -59,7 +59,7 @@ def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
 
 def kept_ports(path: Path) -> dict[str, int]:
     """Return the ports chosen last; they are in use by the services that run."""
-    ports: dict[str, int] = json.loads(path.read_text())
+    ports: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     return ports
 
 

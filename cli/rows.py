@@ -20,7 +20,7 @@ def rows_from_file(path: Path) -> list[Any]:
         DataError: If it is not JSON, or holds no rows.
     """
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
         raw = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -128,7 +128,7 @@ def _step_under_way(run: RunLayout) -> str | None:
 def _locked_inodes() -> set[int]:
     """Return the inodes of the files that some process has locked; none but on Linux."""
     try:
-        lines = _LOCKS.read_text().splitlines()
+        lines = _LOCKS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
     fields = (line.split() for line in lines)

@@ -51,7 +51,7 @@ def open_agent(stack: Stack, patience_seconds: float = AGENT_PATIENCE_SECONDS) -
     """Return a client of the serving agent, which waits so long for one that does not answer."""
     from components.agent_client import AgentClient
 
-    token = Path(stack.agent_token_file).read_text().strip()
+    token = Path(stack.agent_token_file).read_text(encoding="utf-8").strip()
     return AgentClient(stack.agent_url, token, patience_seconds)
 
 

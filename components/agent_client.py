@@ -62,7 +62,7 @@ class AgentClient:
     def with_token_file(cls, url: str, token_file: Path) -> Self:
         """Return a client whose token is the content of a file."""
         try:
-            return cls(url, token_file.read_text().strip())
+            return cls(url, token_file.read_text(encoding="utf-8").strip())
         except OSError as error:
             raise NotFoundError(
                 f"{token_file}: the agent's token cannot be read: {error.strerror}; "

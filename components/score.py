@@ -108,9 +108,13 @@ def _run(scoring: Scoring, manifest: PackageManifest, parts: Path) -> list[BadRo
         _ = scored | "WriteBadRows" >> beam.Map(_write_bad_part, parts)
         _ = batches[_FAILED] | "WriteFailure" >> beam.Map((parts / _FAILED).write_text)
     if (parts / _FAILED).exists():
-        raise DataError((parts / _FAILED).read_text())
+        raise DataError((parts / _FAILED).read_text(encoding="utf-8"))
     files = sorted(parts.glob("*.bad"))
-    return [BadRow(**json.loads(line)) for f in files for line in f.read_text().splitlines()]
+    return [
+        BadRow(**json.loads(line))
+        for f in files
+        for line in f.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 class ReadRows(beam.DoFn):  # type: ignore[misc]
@@ -143,7 +147,7 @@ class Answer(beam.DoFn):  # type: ignore[misc]
         try:
             self._model = load(self._path)
         except UserError as error:  # as in ReadRows; here nothing can be emitted yet
-            (self._parts / _FAILED).write_text(str(error))
+            (self._parts / _FAILED).write_text(str(error), encoding="utf-8")
 
     def process(self, batch: ExampleRows) -> Iterator[tuple[int, tuple[BadRow, ...]]]:
         if self._model is None:
@@ -182,7 +186,7 @@ def _write_bad_part(batch: tuple[int, tuple[BadRow, ...]], parts: Path) -> None:
     number, bad = batch
     if bad:
         lines = (json.dumps(asdict(row), default=_as_text) + "\n" for row in bad)
-        (parts / f"{number:09d}.bad").write_text("".join(lines))
+        (parts / f"{number:09d}.bad").write_text("".join(lines), encoding="utf-8")
 
 
 def _write_bad_rows(target: Path, bad: list[BadRow]) -> Path | None:

@@ -282,7 +282,7 @@ def _continued_run(
     """Return the MLflow run of a step, made by whoever came first."""
     place = run.tracking(step)
     if place.exists():
-        run_id = place.read_text()
+        run_id = place.read_text(encoding="utf-8")
         client.update_run(run_id, status="RUNNING")
         return run_id
     name = run.run_id if step == "run" else step
@@ -291,7 +291,7 @@ def _continued_run(
     if create_exclusively(place, run_id):
         return run_id
     client.delete_run(run_id)
-    return place.read_text()
+    return place.read_text(encoding="utf-8")
 
 
 def _log_params(client: "MlflowClient", run_id: str, params: "list[Param]") -> None:

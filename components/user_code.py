@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from contract.errors import UserCodeError, did_you_mean
+
+_PREFIX = "pipeline_"  # of the names under which users' modules are known
 
 
 def load_module(folder: Path, filename: str) -> ModuleType:
@@ -24,7 +27,7 @@ def load_module(folder: Path, filename: str) -> ModuleType:
         raise UserCodeError(f"{path}: no such file; a pipeline folder needs one")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    specification = importlib.util.spec_from_file_location(f"pipeline_{path.stem}", path)
+    specification = importlib.util.spec_from_file_location(f"{_PREFIX}{path.stem}", path)
     if specification is None or specification.loader is None:
         raise UserCodeError(f"{path}: not importable")
     module = importlib.util.module_from_spec(specification)
@@ -76,14 +79,36 @@ def user_code(where: str) -> Iterator[None]:
     except UserCodeError:
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [f for f in frames if "/pipeline" in f.filename]
-        frame = (theirs or frames)[-1]
-        file, line, said = frame.filename, frame.lineno, str(error)
-        if isinstance(error, SyntaxError) and error.filename:  # no frame of theirs: it never ran
-            file, line, said = error.filename, error.lineno, error.msg
-        place = f"{Path(file).name}:{line}"
-        raise UserCodeError(f"{where}: {type(error).__name__} at {place}: {said}") from error
+        raise _blamed(where, error) from error
+
+
+def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
+    """Return an error's blame, with file and line, if it came out of a user's function or of Keras.
+
+    What Keras refuses (a shape, a type, an argument) it refuses of the user's layers.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    is_kerass = isinstance(error, _KERASS) and any("/keras/src/" in f.filename for f in frames)
+    return _blamed(where, error) if is_kerass or _theirs(frames) else None
+
+
+_KERASS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
+
+
+def _blamed(where: str, error: Exception) -> UserCodeError:
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = (_theirs(frames) or frames)[-1]
+    file, line, said = frame.filename, frame.lineno, str(error)
+    if isinstance(error, SyntaxError) and error.filename:  # no frame of theirs: it never ran
+        file, line, said = error.filename, error.lineno, error.msg
+    return UserCodeError(f"{where}: {type(error).__name__} at {Path(file).name}:{line}: {said}")
+
+
+def _theirs(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Return the frames of files in the folders of users' modules."""
+    files = [m.__file__ for n, m in sys.modules.items() if n.startswith(_PREFIX) and m.__file__]
+    folders = tuple(f"{Path(file).parent}{os.sep}" for file in files)
+    return [frame for frame in frames if frame.filename.startswith(folders)]
 
 
 def _file(module: ModuleType) -> str:

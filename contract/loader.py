@@ -187,7 +187,7 @@ def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) 
     config = load_pipeline(folder, overrides)
     resolved = config.model_dump_json(indent=2)
     if run.frozen_pipeline.exists():
-        frozen = (run.frozen_pipeline / RESOLVED_FILE).read_text()
+        frozen = (run.frozen_pipeline / RESOLVED_FILE).read_text(encoding="utf-8")
         if overrides and frozen != resolved:
             changed = ", ".join(_changed_keys(json.loads(frozen), json.loads(resolved)))
             raise ConfigError(
@@ -197,7 +197,7 @@ def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) 
     with publish_directory(run.frozen_pipeline) as temporary:
         ignored = shutil.ignore_patterns("__pycache__", "data", ".*")
         shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=ignored)
-        (temporary / RESOLVED_FILE).write_text(resolved)
+        (temporary / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
     return run.frozen_pipeline
 
 

@@ -104,7 +104,7 @@ def _written_sibling(path: Path, content: bytes | str) -> Iterator[Path]:
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold a lock on `path` for a read-check-write; it is let go when the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

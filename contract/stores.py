@@ -56,7 +56,7 @@ class FolderStore:
     def read(self, key: str) -> str | None:
         """See `Store`."""
         try:
-            return (self._path / key).read_text()
+            return (self._path / key).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 

@@ -89,7 +89,15 @@ def _install(requirements: Path, target: Path, label: str) -> None:
     command += ["-c", str(PROJECT / "requirements" / "lock.txt")]
     # uv then trusts the machine's own certificate authorities too, as pip and Python do
     environment = {"UV_SYSTEM_CERTS": "1", **os.environ}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode == 0:
         return
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])

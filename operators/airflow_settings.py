@@ -53,7 +53,7 @@ class AirflowHome:
         content = json.dumps({_USER: secrets.token_urlsafe(12)})
         if create_exclusively(self.password_file, content):
             self.password_file.chmod(0o600)
-        return str(json.loads(self.password_file.read_text())[_USER])
+        return str(json.loads(self.password_file.read_text(encoding="utf-8"))[_USER])
 
 
 def airflow_environment(home: AirflowHome) -> dict[str, str]:

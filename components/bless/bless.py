@@ -8,7 +8,15 @@ from pathlib import Path
 from components.bless.answers import TestPart, ask
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison, compare, compare_own
-from components.bless.verdict import Finding, against_champion, against_thresholds
+from components.bless.verdict import (
+    Asked,
+    Finding,
+    against_champion,
+    against_record,
+    against_thresholds,
+    on_other_head,
+    too_few_of_a_class,
+)
 from components.metrics import (
     Answers,
     Custom,
@@ -16,6 +24,7 @@ from components.metrics import (
     measure,
     measure_own,
 )
+from components.squashed_twice import are_squashed_twice, in_words
 from components.user_code import user_code
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
@@ -47,9 +56,10 @@ def bless(
 ) -> Judgement:
     """Judge a SavedModel on the test part, by thresholds and against what is serving.
 
-    The champion answers the same rows in the same process: figures measured earlier, perhaps on
-    other rows, play no part. A champion that cannot be compared with (other inputs or heads) leaves
-    the thresholds to decide, and the reasons say so.
+    The champion answers the same rows in the same process, and so does the best champion before it
+    that is kept: small losses within the margin do not add up. A champion with other inputs cannot
+    answer them; there the figure measured in its own run counts. One with other heads leaves the
+    thresholds to decide, and the reasons say so.
 
     Raises:
         ConfigError: If `bless.metric` or a threshold names a metric that there is not.
@@ -58,18 +68,25 @@ def bless(
     check_metrics(config, own)
     ours = ask(candidate, test)
     metrics = _measure(ours, config, own)
-    findings = against_thresholds(metrics[config.blessing_head], config.bless)
+    head = config.blessing_head
+    findings = against_thresholds(metrics[head], config.bless)
+    findings += [Finding(True, warning) for warning in warnings_of(ours, config)]
     champion_metrics: Metrics = {}
     comparison = None
-    if champion.version is None or champion.model is None:
-        findings.append(Finding(True, champion.obstacle))
-    else:
-        theirs = ask(champion.model, test)
-        champion_metrics = _measure(theirs, config, own)
-        head = config.blessing_head
-        comparison = _compare((ours[head], theirs[head]), config, own)
-        rows = len(ours[head].labels)
-        findings.append(against_champion(comparison, champion.version, rows, config.bless))
+    for other in (champion.best, champion):
+        if other is None:
+            continue
+        if other.version is None or other.model is None:
+            recorded = other.recorded.get(config.bless.metric)
+            ours_by_it = metrics[head].get(config.bless.metric)
+            findings.append(against_record(ours_by_it, recorded, other.obstacle, config.bless))
+            continue
+        theirs = ask(other.model, test)
+        if other is champion:
+            champion_metrics = _measure(theirs, config, own)
+        found, of_blessing_head = _against(other.version, ours, theirs, config, own)
+        comparison = of_blessing_head if other is champion else comparison
+        findings += found
     return Judgement(
         is_blessed=all(finding.has_passed for finding in findings),
         reasons=tuple(finding.reason for finding in findings),
@@ -78,6 +95,49 @@ def bless(
         answers=ours,
         comparison=comparison,
     )
+
+
+def warnings_of(answers: Mapping[str, Answers], config: PipelineConfig) -> list[str]:
+    """Return what is odd about a candidate's answers, though no threshold says no."""
+    tasks = {head: config.heads[head].task for head in answers}
+    return [
+        in_words(head, tasks[head])
+        for head, answer in answers.items()
+        if are_squashed_twice(tasks[head], answer.scores)
+    ]
+
+
+def _against(
+    version: int,
+    ours: Mapping[str, Answers],
+    theirs: Mapping[str, Answers],
+    config: PipelineConfig,
+    own: Custom,
+) -> tuple[list[Finding], Comparison | None]:
+    """Return what every head says of a version, the blessing head's last, with its comparison."""
+    findings, comparison = [], None
+    for head in sorted(config.heads, key=lambda name: name == config.blessing_head):
+        asked, pair = _asked(head, config), (ours[head], theirs[head])
+        classes = config.heads[head].classes
+        if few := too_few_of_a_class(pair[0].labels, classes, asked.metric, config.bless):
+            findings.append(few)
+            comparison = None
+            continue
+        comparison = _compare(head, asked.metric, pair, config, own)
+        if head == config.blessing_head:
+            rows = len(pair[0].labels)
+            findings.append(against_champion(comparison, version, rows, config.bless))
+        else:
+            confidence = config.bless.confidence
+            findings.append(on_other_head(head, comparison, version, asked, confidence))
+    return findings, comparison
+
+
+def _asked(head: str, config: PipelineConfig) -> Asked:
+    if head == config.blessing_head:
+        return Asked(config.bless.metric, config.bless.margin)
+    metric = "r2" if config.heads[head].task == "regression" else "accuracy"
+    return Asked(metric, config.bless.head_margins.get(head, config.bless.margin))
 
 
 def _measure(answers: Mapping[str, Answers], config: PipelineConfig, own: Custom) -> Metrics:
@@ -90,9 +150,11 @@ def _measure(answers: Mapping[str, Answers], config: PipelineConfig, own: Custom
     return measured
 
 
-def _compare(pair: tuple[Answers, Answers], config: PipelineConfig, own: Custom) -> Comparison:
-    head, settings = config.blessing_head, config.bless
-    if function := own.get(head, {}).get(settings.metric):
-        with user_code(f"model.py: metric '{settings.metric}'"):
-            return compare_own(settings.metric, function, pair, settings.confidence)
-    return compare(config.heads[head].task, settings.metric, pair, settings.confidence)
+def _compare(
+    head: str, metric: str, pair: tuple[Answers, Answers], config: PipelineConfig, own: Custom
+) -> Comparison:
+    confidence = config.bless.confidence
+    if function := own.get(head, {}).get(metric):
+        with user_code(f"model.py: metric '{metric}'"):
+            return compare_own(metric, function, pair, confidence)
+    return compare(config.heads[head].task, metric, pair, confidence)

@@ -1,9 +1,10 @@
 """The model that is serving now, as something to compare with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from components.metrics import is_lower_better
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest
@@ -18,11 +19,16 @@ class Champion:
         version: Its number; None where nothing is serving.
         model: Its SavedModel, or None.
         obstacle: Why there is no model to compare with, in words.
+        recorded: What was measured of it on the test part of its own run, by metric; it counts
+            where its model cannot answer this run's rows, because its inputs are others.
+        best: The best kept champion before it by the metric that decides, if that is another one.
     """
 
     version: int | None
     model: Path | None
     obstacle: str = ""
+    recorded: Mapping[str, float] = field(default_factory=dict)
+    best: "Champion | None" = None
 
     @classmethod
     def find(
@@ -31,26 +37,67 @@ class Champion:
         """Look up what serves as `version`; whatever is wrong with it is told, not raised."""
         if version is None:
             return cls(None, None, "nothing to compare with: no version is serving")
-        folder = layout.version(version)
         try:
-            manifest = PackageManifest.read(folder / "package.json")
+            manifest = PackageManifest.read(layout.version(version) / "package.json")
         except SlipwayError as error:
             return cls(version, None, f"version {version} serves, but cannot be read: {error}")
-        if difference := _difference(manifest, config):
-            return cls(version, None, f"version {version} cannot be compared with: {difference}")
-        return cls(version, folder / manifest.model)
+        found = cls._of(layout, manifest, config)
+        best = _best_before(layout, manifest, config)
+        return replace(found, best=None if best is None else cls._of(layout, best, config))
+
+    @classmethod
+    def _of(
+        cls, layout: PipelineLayout, manifest: PackageManifest, config: PipelineConfig
+    ) -> "Champion":
+        version, why = manifest.version, f"version {manifest.version} cannot be compared with: "
+        theirs = {name: (head.task, head.classes) for name, head in manifest.heads.items()}
+        ours = {name: (head.task, head.classes) for name, head in config.heads.items()}
+        if differing := _differing(theirs, ours):
+            return cls(version, None, f"{why}its heads differ ({', '.join(differing)})")
+        inputs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
+        if differing := _differing(manifest.inputs, inputs):
+            obstacle = f"{why}its inputs differ ({', '.join(differing)})"
+            return cls(version, None, obstacle, recorded_metrics(manifest, config))
+        return cls(version, layout.version(version) / manifest.model)
 
 
-def _difference(manifest: PackageManifest, config: PipelineConfig) -> str:
-    """Say in what a package's inputs or heads are not the config's; empty if they are."""
-    inputs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
-    if differing := _differing(manifest.inputs, inputs):
-        return f"its inputs differ ({', '.join(differing)})"
-    theirs = {name: (head.task, head.classes) for name, head in manifest.heads.items()}
-    ours = {name: (head.task, head.classes) for name, head in config.heads.items()}
-    if differing := _differing(theirs, ours):
-        return f"its heads differ ({', '.join(differing)})"
-    return ""
+def recorded_metrics(manifest: PackageManifest, config: PipelineConfig) -> dict[str, float]:
+    """Return what was measured of a version's blessing head on the test part of its own run."""
+    prefix = "" if len(manifest.heads) == 1 else f"{config.blessing_head}/"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in manifest.metrics.items()
+        if name.startswith(prefix)
+    }
+
+
+def _best_before(
+    layout: PipelineLayout, champion: PackageManifest, config: PipelineConfig
+) -> PackageManifest | None:
+    """Return the kept champion with the best recorded figure, if it is better than this one's.
+
+    Each champion was compared with the one before it, so they are a chain. Small losses within the
+    margin add up along it; against the best of them they cannot.
+    """
+    metric = config.bless.metric
+    chain = [champion]
+    while (before := chain[-1].compared_with_version) is not None:
+        if before in [manifest.version for manifest in chain]:
+            break
+        try:
+            chain.append(PackageManifest.read(layout.version(before) / "package.json"))
+        except SlipwayError:
+            break
+    sign = -1.0 if is_lower_better(metric) else 1.0
+    figures = {
+        manifest.version: sign * recorded[metric]
+        for manifest in chain
+        if metric in (recorded := recorded_metrics(manifest, config))
+    }
+    best = max(figures, key=lambda version: figures[version], default=champion.version)
+    if best == champion.version or champion.version not in figures:
+        return None
+    return next(manifest for manifest in chain if manifest.version == best)
 
 
 def _differing(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:

@@ -35,6 +35,10 @@ class Comparison:
         """Tell whether a loss of more than `margin` is excluded; never for NaN."""
         return self.low >= -margin
 
+    def is_inferior(self, margin: float) -> bool:
+        """Tell whether a loss of more than `margin` is shown, by the bound's mirror image."""
+        return 2 * self.advantage - self.low < -margin
+
 
 def compare(task: str, metric: str, pair: tuple[Answers, Answers], confidence: float) -> Comparison:
     """Compare a built-in metric of (candidate, champion).

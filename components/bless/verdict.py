@@ -1,13 +1,26 @@
 """From figures to a decision with its reasons in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from components.bless.comparison import Comparison
-from components.metrics import is_lower_better
+from components.metrics import Array, is_lower_better
 from contract.records.evaluation import Metric
 from contract.schema.training import BlessConfig
+
+# Their figures rest on the rows of one class, however many the other has.
+_BY_CLASS = frozenset({"auc", "precision", "recall"})
+
+
+class Asked(NamedTuple):
+    """What is compared, and by how much it may be worse."""
+
+    metric: str
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,63 @@ def _threshold(name: str, limit: float, metric: Metric | None) -> Finding:
         has_passed,
         f"{name} {metric.value:.4g} ({metric.low:.4g} to {metric.high:.4g}) on the test part, "
         f"{bound} {limit:g} is asked: {verdict}",
+    )
+
+
+def too_few_of_a_class(
+    labels: Array, classes: Sequence[str], metric: str, settings: BlessConfig
+) -> Finding | None:
+    """Refuse to compare by classes of which the test part has hardly any rows; None if it has.
+
+    With one row of a class, an AUC is that row's rank: DeLong's error is of no use there.
+    """
+    if metric not in _BY_CLASS:
+        return None
+    counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+    rarest = int(counts.argmin())
+    if counts[rarest] >= settings.min_examples_per_class:
+        return None
+    return Finding(
+        False,
+        f"{metric} cannot be compared: class '{classes[rarest]}' has {counts[rarest]} of "
+        f"{len(labels)} test rows, at least {settings.min_examples_per_class} needed "
+        "(bless.min_examples_per_class); use a larger test part, or another metric",
+    )
+
+
+def against_record(
+    ours: Metric | None, recorded: float | None, obstacle: str, settings: BlessConfig
+) -> Finding:
+    """Hold a candidate to what was once measured of a champion that takes other inputs.
+
+    Rows and inputs are not the same, so this is no test: the figure itself must be within the
+    margin.
+    """
+    name = settings.metric
+    if recorded is None:
+        return Finding(True, obstacle)
+    if ours is None:
+        return Finding(False, f"{obstacle}; {name} is undefined on the test part")
+    loss = ours.value - recorded if is_lower_better(name) else recorded - ours.value
+    has_passed = loss <= settings.margin
+    verdict = "within" if has_passed else "beyond"
+    return Finding(
+        has_passed,
+        f"{obstacle}; its {name} was {recorded:.4g} on the test part of its own run, the "
+        f"candidate's is {ours.value:.4g}: {verdict} the margin {settings.margin:g}",
+    )
+
+
+def on_other_head(
+    head: str, comparison: Comparison, version: int, asked: Asked, confidence: float
+) -> Finding:
+    """Refuse a candidate that one of the heads that do not decide shows to be worse."""
+    is_worse = comparison.is_inferior(asked.margin)
+    verdict = "a loss beyond the margin is shown" if is_worse else "no loss beyond the margin shown"
+    return Finding(
+        not is_worse,
+        f"head '{head}': {asked.metric} differs by {comparison.advantage:+.4g} from version "
+        f"{version}'s, margin {asked.margin:g} at {confidence:.0%} confidence: {verdict}",
     )
 
 

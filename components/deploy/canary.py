@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.agent_client import PlanConflictError
+from components.deploy.accounts import Phase, after, stakes, with_stake
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
+from components.deploy.disagreement import disagreement_limit
 from components.deploy.evidence import Counts, growth
-from components.deploy.judge import Judgement, Rung, judge_rung, judge_shadow, judge_unpaired_shadow
+from components.deploy.judge import Judgement, Terms, judge
+from components.deploy.ladder import Traffic, outlook
+from components.deploy.phases import ladder_step, time_to_go
 from components.deploy.plans import (
     Note,
     is_same_traffic,
@@ -19,17 +23,17 @@ from components.deploy.plans import (
 )
 from components.deploy.state import STATE_FILE, CanaryState, Ending
 from components.deploy.stopping import StoppedError, stops_on_sigterm
-from contract.records.traffic import ArmObservation, LadderStep, Observation, Shadow, TrafficPlan
+from contract.records.traffic import ArmObservation, Observation, Shadow, TrafficPlan
 
 log = logging.getLogger("slipway")
 
 # Between two looks: at 200 canary requests a second, 50 requests more than were needed.
 _LOOK_SECONDS = 0.25
 _PROGRESS_SECONDS = 5.0
+_SURVEY_SECONDS = 10.0
 # A server loads and warms its model in seconds; one that needs minutes is broken.
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
-_LADDER_DECISION = {"pass": "pass", "fail": "rollback", "continue": "inconclusive"}
 
 MakePlan = Callable[[TrafficPlan], TrafficPlan]
 
@@ -47,13 +51,9 @@ class Canary:
         self._path: Path = deployment.output / STATE_FILE
         self.state = state
         self.withdrawal_seconds: float | None = None
-        # The agent compares logged classes; a pipeline without either is judged by its errors.
-        heads = deployment.config.heads.values()
-        self._has_pairs = deployment.config.serve.prediction_log_ratio > 0 and any(
-            head.task != "regression" for head in heads
-        )
+        self._disagreement_limit = disagreement_limit(deployment, state.champion)
         has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
-        self._phases = ((0,) if has_shadow else ()) + self._config.ladder_percent
+        self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
 
     def walk(self) -> CanaryState:
         """Go on from the state until the version has passed, failed or run out of time.
@@ -82,6 +82,8 @@ class Canary:
     # --- one phase ------------------------------------------------------------------------------
 
     def _walk_phase(self) -> None:
+        if self.percent and not self.state.outlook:
+            self._choose_first_rung()
         if not self.state.is_entered and not self._enter():
             self._end_phase(
                 Judgement(
@@ -105,8 +107,46 @@ class Canary:
         if seconds is None:
             return False
         seen = self._d.client.observation(self._d.layout.pipeline)
-        self._save(is_entered=True, last_seen=self._both(seen))
+        self._save(is_entered=True, last_seen=self._both(seen), **self._stake_of_phase())
         return True
+
+    def _stake_of_phase(self) -> dict[str, object]:
+        """Return what changes when the phase's bets get their stakes; nothing if they have them."""
+        number = self.state.phase - self.state.skipped
+        if self.state.stakes_paid > number:
+            return {}
+        amounts = stakes(len(self._phases) - self.state.skipped, 0 in self._phases)
+        return {
+            "accounts": with_stake(self.state.accounts, amounts[number]),
+            "stakes_paid": number + 1,
+        }
+
+    def _choose_first_rung(self) -> None:
+        """Leave out the rungs for which there is too little traffic; say what is to be expected."""
+        traffic = self._traffic_in_shadow() or self._survey()
+        left = self._config.timeout_seconds - self.state.spent_seconds
+        found = outlook(self._config, traffic, left)
+        level = logging.INFO if found.is_possible else logging.WARNING
+        log.log(level, "%s: %s", self._d.layout.pipeline, found.words)
+        phase = self.state.phase + found.skipped
+        self._save(phase=phase, skipped=found.skipped, outlook=found.words)
+
+    def _traffic_in_shadow(self) -> Traffic | None:
+        for step in self.state.ladder:
+            if step.seconds:
+                seen = Counts(step.stable_requests, step.stable_errors, step.stable_client_errors)
+                return Traffic.of(seen, step.seconds)
+        return None
+
+    def _survey(self) -> Traffic:
+        """Watch stable for a moment, before any caller meets the new version."""
+        seconds = min(_SURVEY_SECONDS, self._config.min_seconds_per_step)
+        before = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
+        self._d.clock.sleep(seconds)
+        now = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
+        seen = growth(before, now)
+        self._save(spent_seconds=self.state.spent_seconds + seconds)
+        return Traffic.of(seen, seconds)
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -124,13 +164,11 @@ class Canary:
         last_look = last_words = self._d.clock.monotonic()
         while True:
             seen = self._look()
-            judgement = self._judge()
             now = self._d.clock.monotonic()
-            self._save(
-                spent_seconds=self.state.spent_seconds + now - last_look,
-                phase_seconds=self.state.phase_seconds + now - last_look,
-            )
+            self._count_time(now - last_look)
             last_look = now
+            judgement = judge(self.state.counted, self.state.accounts, self._terms)
+            self._save()
             if judgement.decision != "continue":
                 return judgement
             if self.state.spent_seconds >= self._config.timeout_seconds:
@@ -144,52 +182,41 @@ class Canary:
         self._d.check_attempt()
         self._own_plan()
         seen = self._d.client.observation(self._d.layout.pipeline)
-        grown = [
+        canary, stable = (
             growth(self.state.seen(version), seen.of(version))
             for version in (self._d.version, self.state.champion)
-        ]
+        )
+        counted = self.state.counted.grown(canary, stable, self._config.warm_up_requests)
         self.state = self.state.model_copy(
-            update={
-                "canary": self.state.canary + grown[0],
-                "stable": self.state.stable + grown[1],
-                "last_seen": self._both(seen),
-            }
+            update={"counted": counted, "last_seen": self._both(seen)}
         )
         return seen
 
-    def _judge(self) -> Judgement:
-        percent = self.percent
-        stable = self.state.stable_before if percent == 100 else self.state.stable
-        has_credit = any(step.weight_percent for step in self.state.ladder)
-        rung = Rung(self.state.canary, stable, has_credit)
-        if percent:
-            return judge_rung(rung, self._config)
-        judge = judge_shadow if self._has_pairs else judge_unpaired_shadow
-        return judge(rung, self._config)
+    def _count_time(self, seconds: float) -> None:
+        counted, accounts = after(
+            *(seconds, self.state.counted, self.state.accounts, self._config),
+            self._terms.disagreement_limit,
+        )
+        spent = self.state.spent_seconds + seconds
+        changes = {"counted": counted, "accounts": accounts, "spent_seconds": spent}
+        self.state = self.state.model_copy(update=changes)
+
+    @property
+    def _terms(self) -> Terms:
+        is_shadow = self.percent == 0
+        return Terms(self._config, is_shadow, self._disagreement_limit if is_shadow else None)
 
     def _end_phase(self, judgement: Judgement) -> None:
-        percent = self.percent
-        step = LadderStep(
-            name=self._name,
-            weight_percent=percent,
-            requests=self.state.canary.requests,
-            errors=self.state.canary.errors,
-            decision=_LADDER_DECISION[judgement.decision],
-            reason=judgement.reason,
-            seconds=round(self.state.phase_seconds, 3),
-        )
+        step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
         self._save(
             ladder=(*self.state.ladder, step),
-            stable_before=self.state.stable_before + self.state.stable,
             phase=self.state.phase + 1,
             is_entered=False,
-            phase_seconds=0.0,
-            canary=Counts(),
-            stable=Counts(),
+            counted=Phase(),
             ending=endings[judgement.decision],
-            reason=judgement.reason,
+            reason=step.reason,
             decided_at=self._d.clock.now(),
         )
 
@@ -280,10 +307,7 @@ class Canary:
         return f"{self.percent} %" if self.percent else "shadow"
 
     def _say_progress(self, judgement: Judgement, seen: Observation) -> None:
-        counted = self.state.canary
-        events = counted.requests if self.percent or not self._has_pairs else counted.compared
-        rate = events / self.state.phase_seconds if self.state.phase_seconds else 0.0
-        eta = f"about {judgement.missing / rate:.0f} s to go" if rate else "no traffic yet"
+        eta = time_to_go(judgement, self.state.counted, self._terms)
         problems = "".join(f"; {problem}" for problem in seen.problems)
         log.info(
             "%s: %s: %s; %s%s",

@@ -1,36 +1,61 @@
 """What was counted of a version since some moment, whatever happened to the counters meanwhile."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, repeat
 
-from contract.records.record import Record
 from contract.records.traffic import ArmObservation
 
 
-class Counts(Record):
+@dataclass(frozen=True, slots=True)
+class Counts:
     """Events of one version in one phase of a deployment.
 
     `latency_counts` are cumulative, one for each of the rising bounds; what is slower than the
-    last bound is in none of them.
+    last bound is in none of them, only in `latency_total`. `active` is not a sum: it is how many
+    requests are under way now. `disagreements` is a sum of shares, one for each compared request.
     """
 
     requests: int = 0
     errors: int = 0
+    client_errors: int = 0
+    active: int = 0
     latency_bounds_ms: tuple[float, ...] = ()
     latency_counts: tuple[int, ...] = ()
+    latency_total: int = 0
     compared: int = 0
-    disagreements: int = 0
+    disagreements: float = 0.0
 
     def __add__(self, other: "Counts") -> "Counts":
         bounds = other.latency_bounds_ms or self.latency_bounds_ms
-        mine = self.latency_counts if self.latency_bounds_ms == bounds else ()
-        theirs = other.latency_counts if other.latency_bounds_ms == bounds else ()
+        mine = self if self.latency_bounds_ms == bounds else Counts()
+        theirs = other if other.latency_bounds_ms == bounds else Counts()
         return Counts(
             requests=self.requests + other.requests,
             errors=self.errors + other.errors,
+            client_errors=self.client_errors + other.client_errors,
+            active=other.active,
             latency_bounds_ms=bounds,
-            latency_counts=_sum(mine, theirs, len(bounds)),
+            latency_counts=_sum(mine.latency_counts, theirs.latency_counts, len(bounds)),
+            latency_total=mine.latency_total + theirs.latency_total,
             compared=self.compared + other.compared,
             disagreements=self.disagreements + other.disagreements,
+        )
+
+    def since(self, before: "Counts") -> "Counts":
+        """Return what was counted since an earlier state of these counts."""
+        is_same = self.latency_bounds_ms == before.latency_bounds_ms
+        start = before if is_same else Counts()
+        return Counts(
+            requests=self.requests - before.requests,
+            errors=self.errors - before.errors,
+            client_errors=self.client_errors - before.client_errors,
+            active=self.active,
+            latency_bounds_ms=self.latency_bounds_ms,
+            latency_counts=_rising(_difference(self.latency_counts, start.latency_counts)),
+            latency_total=self.latency_total - start.latency_total,
+            compared=self.compared - before.compared,
+            disagreements=self.disagreements - before.disagreements,
         )
 
     @property
@@ -39,12 +64,19 @@ class Counts(Record):
         return self.errors / self.requests if self.requests else 0.0
 
     @property
+    def client_error_ratio(self) -> float:
+        """Answers with status 4xx over requests; 0 without requests."""
+        return self.client_errors / self.requests if self.requests else 0.0
+
+    @property
     def timed(self) -> int:
-        """How many requests the latency histogram holds."""
-        return self.latency_counts[-1] if self.latency_counts else 0
+        """How many answers were timed, those slower than the last bound among them."""
+        return max(self.latency_total, self.latency_counts[-1] if self.latency_counts else 0)
 
     def latency_ms(self, quantile: float) -> float:
         """Return a latency quantile, linear within its bucket; 0 where nothing was timed.
+
+        Beyond the last bound it is that bound.
 
         Source: the interpolation of Prometheus' `histogram_quantile`.
         """
@@ -55,14 +87,20 @@ class Counts(Record):
                 share = (rank - lower_count) / (count - lower_count)
                 return lower_bound + share * (bound - lower_bound)
             lower_bound, lower_count = bound, count
-        return 0.0
+        return lower_bound if self.timed else 0.0
 
-    def slower_than(self, limit_ms: float) -> int:
-        """Return how many requests were surely slower: those above the first bound >= limit."""
+    def slower_than(self, limit_ms: float) -> float:
+        """Return how many answers were slower, linear within the limit's bucket.
+
+        What is above the last bound is slow, whatever the limit.
+        """
+        lower_bound, lower_count = 0.0, 0
         for bound, count in zip(self.latency_bounds_ms, self.latency_counts, strict=True):
             if bound >= limit_ms:
-                return self.timed - count
-        return 0
+                share = (limit_ms - lower_bound) / (bound - lower_bound)
+                return self.timed - lower_count - share * (count - lower_count)
+            lower_bound, lower_count = bound, count
+        return float(self.timed - lower_count)
 
 
 def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
@@ -80,8 +118,11 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
     return Counts(
         requests=now.requests - traffic.requests,
         errors=now.errors - traffic.errors,
+        client_errors=now.client_errors - traffic.client_errors,
+        active=now.active,
         latency_bounds_ms=now.latency_bounds_ms,
         latency_counts=_rising(_difference(now.latency_counts, traffic.latency_counts)),
+        latency_total=now.latency_total - traffic.latency_total,
         compared=now.compared - pairs.compared,
         disagreements=now.disagreements - pairs.disagreements,
     )
@@ -97,24 +138,23 @@ def _traffic_was_reset(before: ArmObservation, now: ArmObservation) -> bool:
     pairs = [
         (before.requests, now.requests),
         (before.errors, now.errors),
+        (before.client_errors, now.client_errors),
+        (before.latency_total, now.latency_total),
         *zip(before.latency_counts, now.latency_counts, strict=False),
     ]
     return any(new < old for old, new in pairs)
 
 
 def _difference(now: Sequence[int], before: Sequence[int]) -> list[int]:
-    return [new - (before[i] if i < len(before) else 0) for i, new in enumerate(now)]
+    return [new - old for new, old in zip(now, before or repeat(0), strict=False)]
 
 
 def _rising(counts: Sequence[int]) -> tuple[int, ...]:
     """Return cumulative counts that never fall (buckets may be read a moment apart)."""
-    highest, rising = 0, []
-    for count in counts:
-        highest = max(highest, count)
-        rising.append(highest)
-    return tuple(rising)
+    return tuple(accumulate(counts, max))
 
 
 def _sum(mine: Sequence[int], theirs: Sequence[int], length: int) -> tuple[int, ...]:
-    padded = [list(c) or [0] * length for c in (mine, theirs)]
-    return tuple(a + b for a, b in zip(*padded, strict=True))
+    if not mine or not theirs:
+        return tuple(mine or theirs) or (0,) * length
+    return tuple(a + b for a, b in zip(mine, theirs, strict=True))

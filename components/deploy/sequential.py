@@ -1,18 +1,97 @@
-"""Sequential tests of a ratio: one may look after every request, and they stop as early as may be.
+"""Sequential tests of a ratio: one may look at any time, and their error rates hold all the same.
 
-Sources: Wald (1947), Sequential Analysis, chapters 3, 5 and 6 (the probability ratio test of one
-binomial, and of two); Robbins (1970), Annals of Mathematical Statistics 41(5), with Ville's
-inequality (1939), for the mixture that is valid at any time.
+Two kinds. A *bet* gathers evidence against a version, one figure a second, and holds even if what
+happens within a second belongs together (a burst). *Likelihood ratios* of one binomial gather
+evidence for it, from counts.
+
+Sources: Ville (1939): a non-negative martingale that starts at 1 reaches 1/alpha with a chance of
+at most alpha. Wald (1945), Annals of Mathematical Statistics 16(2), 117-186: the probability ratio
+test. Robbins (1970), Annals of Mathematical Statistics 41(5): mixtures that are valid at any time.
+Lindon & Malek (2022), arXiv 2011.03567: the arm that an event falls on, given the arms' shares.
+Waudby-Smith & Ramdas (2024), Journal of the Royal Statistical Society B 86(1): tests by betting of
+the mean of a bounded variable.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import special
 
+# How many times the odds of a bad event may be those of a good version.
+BETS = (2.0, 5.0, 25.0)
+EVENLY = (1 / 3, 1 / 3, 1 / 3)
+# What the default limits on errors call bad is five times what they allow.
+MOSTLY_FIVEFOLD = (0.1, 0.8, 0.1)
+_MOST_CAPITAL = 1e12  # beyond any bound; keeps a product finite
 # Wald's ratio needs hypotheses strictly inside (0, 1). "No error is allowed" becomes one in a
 # million, at which a single error against a refused ratio of 5 % weighs 10.8: it decides alone.
 _NEAREST_TO_CERTAIN = 1e-6
+_BISECTIONS = 16  # of what was counted: to 2e-5 of it
+
+Capital = tuple[float, ...]  # one amount for each of BETS
+
+
+def paid_in(capital: Capital, amount: float, parts: Sequence[float] = EVENLY) -> Capital:
+    """Return the capital with a fresh amount, divided over BETS in these parts, which sum to 1."""
+    before = capital or (0.0,) * len(BETS)
+    return tuple(old + amount * part for old, part in zip(before, parts, strict=True))
+
+
+def after_bet(capital: Capital, found: float, expected: float, events: float) -> Capital:
+    """Return the capital after one bet that a bounded figure is above its expectation.
+
+    Whatever the figure's distribution, if its mean given the past is at most `expected`, the
+    capital's mean does not grow. The stake is so chosen that a figure of 0 costs what `events`
+    independent good events would cost in Wald's ratio; where they are independent, the bet is
+    nearly as sharp as that ratio.
+
+    Args:
+        capital: What each of BETS has.
+        found: The figure, in 0..1, such as the share of a second's errors that are the canary's.
+        expected: The most that its mean may be, in 0..1, such as the canary's share of answers.
+        events: Of how many events the figure is the mean; with none there is no bet.
+
+    Source:
+        1 + stake (x / expected - 1), as Waudby-Smith & Ramdas (2024), section 4; the stake is ours.
+    """
+    if events <= 0 or not 0.0 < expected < 1.0:
+        return capital
+    return _grown(capital, found / expected - 1.0, expected, events)
+
+
+def after_arms(capital: Capital, bad: Sequence[float], answered: Sequence[int]) -> Capital:
+    """Return the capital after a bet that the canary has more than its share of a second's events.
+
+    Of two versions that are equally good, a bad event falls on one with its share of the answers,
+    however many there are and whatever both suffer together. Where the canary has most of the
+    traffic, that share says little; there the figure is how much larger the canary's ratio of bad
+    answers is than stable's, of mean 0 at most.
+
+    Args:
+        capital: What each of BETS has.
+        bad: Bad events of (canary, stable) in the second.
+        answered: Requests answered by (canary, stable) in the second; there is no bet unless both
+            answered.
+
+    Source:
+        Lindon & Malek (2022), with one figure for all events of a second instead of one for each.
+    """
+    total = sum(bad)
+    if not total or not all(answered):
+        return capital
+    share = answered[0] / sum(answered)
+    if share <= 0.5:
+        return after_bet(capital, bad[0] / total, share, total)
+    return _grown(capital, bad[0] / answered[0] - bad[1] / answered[1], 0.5, total)
+
+
+def _grown(capital: Capital, gain: float, expected: float, events: float) -> Capital:
+    kept = ((1.0 + expected * (ratio - 1.0)) ** -events for ratio in BETS)
+    return tuple(
+        min(old * (1.0 + (1.0 - part) * gain), _MOST_CAPITAL)
+        for old, part in zip(capital, kept, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -22,33 +101,15 @@ class Limits:
     allowed: float
     refused: float
 
-    def raised_to(self, ratio: float) -> "Limits":
-        """Return limits whose allowed ratio is at least `ratio`, with the same gap above it."""
-        gap = self.refused - self.allowed
-        allowed = min(max(self.allowed, ratio), 1.0 - gap)
-        return Limits(allowed, allowed + gap)
 
+def log_likelihood_ratio(bad: float, total: float, limits: Limits) -> float:
+    """Return log P(bad | refused) - log P(bad | allowed); 0 without events, higher is worse.
 
-@dataclass(frozen=True)
-class Errors:
-    """How often the test may be wrong: `alpha` refuses a good one, `beta` accepts a bad one."""
+    If the true ratio is at least `refused`, it falls to log(beta) with a chance of at most beta.
 
-    alpha: float
-    beta: float
-
-    @property
-    def refuse_at(self) -> float:
-        """The log-likelihood ratio from which on the ratio is refused (Wald's log A)."""
-        return math.log((1 - self.beta) / self.alpha)
-
-    @property
-    def accept_at(self) -> float:
-        """The log-likelihood ratio down from which the ratio is accepted (Wald's log B)."""
-        return math.log(self.beta / (1 - self.alpha))
-
-
-def log_likelihood_ratio(bad: int, total: int, limits: Limits) -> float:
-    """Return log P(bad | refused) - log P(bad | allowed); 0 without events, higher is worse."""
+    Source:
+        Wald (1945), section 3; without his (1 - alpha), which makes the bound exact.
+    """
     allowed, refused = (
         min(max(p, _NEAREST_TO_CERTAIN), 1 - _NEAREST_TO_CERTAIN)
         for p in (limits.allowed, limits.refused)
@@ -61,37 +122,70 @@ def log_likelihood_ratio(bad: int, total: int, limits: Limits) -> float:
     )
 
 
-def log_share_ratio(bad: int, total: int, other_bad: int, other_total: int, ratio: float) -> float:
-    """Return the log evidence that one side's events are `ratio` times as often bad as the other's.
+def expected_events(ratio: float, limits: Limits, beta: float) -> float:
+    """Return how many events the acceptance of a true ratio takes in the mean; inf if it may not.
 
-    Under equal ratios a bad event is on the one side with that side's share of all events; the
-    test is Wald's, of that share against the one that `ratio` would make of it. 0 without events
-    on either side, where there is nothing to compare.
-
-    Source: the conditional test of two rates, made sequential as in Wald's chapter 6 (he pairs the
-    events of both sides; here each bad event counts, so that sides may be of unequal size).
+    Source:
+        Wald (1945), section 4, without the excess over the bound.
     """
-    if not total or not other_total:
-        return 0.0
-    share = total / (total + other_total)
-    expected = share * ratio / (share * ratio + 1 - share)
-    return bad * math.log(expected / share) + other_bad * math.log((1 - expected) / (1 - share))
+    gained = ratio * log_likelihood_ratio(1, 1, limits)
+    gained += (1 - ratio) * log_likelihood_ratio(0, 1, limits)
+    return math.log(beta) / gained if gained < 0 else math.inf
 
 
-def log_evidence_above(bad: int, total: int, limit: float) -> float:
+def log_evidence_above(bad: float, total: float, limit: float) -> float:
     """Return the log of the evidence that the true ratio is above `limit`; 0 without events.
 
     The likelihood under a uniform mixture of all ratios above the limit over that at the limit.
     If the true ratio is at most `limit`, the chance that this ever reaches log(1/alpha), however
     often one looks, is at most alpha.
+
+    Source:
+        Robbins (1970): the mixture; Ville (1939): the bound.
     """
     if total == 0 or limit >= 1.0:
         return 0.0
     if limit <= 0.0:
         return math.inf if bad else 0.0
-    good = total - bad
-    tail = float(special.betaincc(bad + 1, good + 1, limit))
-    if tail == 0.0:
+    tail = float(special.betaincc(bad + 1, total - bad + 1, limit))
+    return _log_mixture(bad, total, limit, tail) - math.log1p(-limit)
+
+
+def log_evidence_below(bad: float, total: float, limit: float) -> float:
+    """Return the log of the evidence that the true ratio is below `limit`; 0 without events.
+
+    As `log_evidence_above`, with a uniform mixture of all ratios below the limit.
+    """
+    if total == 0 or limit <= 0.0:
+        return 0.0
+    if limit >= 1.0:
+        return math.inf if bad < total else 0.0
+    tail = float(special.betainc(bad + 1, total - bad + 1, limit))
+    return _log_mixture(bad, total, limit, tail) - math.log(limit)
+
+
+def _log_mixture(bad: float, total: float, limit: float, tail: float) -> float:
+    if tail <= 0.0:
         return -math.inf
-    mixture = float(special.betaln(bad + 1, good + 1)) + math.log(tail) - math.log1p(-limit)
+    good = total - bad
+    mixture = float(special.betaln(bad + 1, good + 1)) + math.log(tail)
     return mixture - bad * math.log(limit) - good * math.log1p(-limit)
+
+
+def surely_above(bad: float, total: float, error: float) -> float:
+    """Return the largest ratio that the true one is above; wrong at any time with chance `error`.
+
+    0 where nothing is sure. A one-sided confidence sequence: the limits of which the evidence that
+    the true ratio is above them is less than 1/error.
+
+    Source:
+        Robbins (1970); Howard et al. (2021), Annals of Statistics 49(2), for the name.
+    """
+    low, high = 0.0, bad / total if total else 0.0
+    if not high:
+        return 0.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        is_sure = log_evidence_above(bad, total, middle) >= -math.log(error)
+        low, high = (middle, high) if is_sure else (low, middle)
+    return low

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
+from components.deploy.accounts import Accounts, Phase
 from components.deploy.evidence import Counts
 from contract.records.record import Record
 from contract.records.traffic import ArmObservation, LadderStep, TrafficPlan
@@ -18,7 +19,8 @@ class CanaryState(Record):
     `plan` is the last one that this canary read or made. A phase is the shadow (where there is
     one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
     on requests count. `ending` is written before the plan that it calls for, so that a canary
-    killed in between ends as it was judged.
+    killed in between ends as it was judged. `stakes_paid` is of how many phases the bets have their
+    stakes; `outlook` says what was to be expected when the first rung was chosen.
     """
 
     version: int
@@ -27,15 +29,21 @@ class CanaryState(Record):
     phase: int = 0
     is_entered: bool = False
     spent_seconds: float = 0.0
-    phase_seconds: float = 0.0
-    canary: Counts = Counts()
-    stable: Counts = Counts()
-    stable_before: Counts = Counts()
+    counted: Phase = Phase()
+    accounts: Accounts = Accounts()
+    stakes_paid: int = 0
+    skipped: int = 0
+    outlook: str = ""
     last_seen: tuple[ArmObservation, ...] = ()
     ladder: tuple[LadderStep, ...] = ()
     ending: Ending = ""
     reason: str = ""
     decided_at: datetime | None = None
+
+    @property
+    def canary(self) -> Counts:
+        """What was counted of the canary in this phase."""
+        return self.counted.canary
 
     def seen(self, version: int) -> ArmObservation | None:
         """Return the counters of a version at the last look."""

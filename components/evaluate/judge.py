@@ -1,5 +1,6 @@
 """Judging one checkpoint: the eval part through the model once, then every figure in NumPy."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from components.examples import Batch, ExampleSource, as_batch, slices_of
 from components.metrics import Answers, Custom, measure, measure_own
 from components.model_hooks import MODEL_FILE, custom_metrics
 from components.models import build_model, head_outputs, head_scores
+from components.squashed_twice import are_squashed_twice, in_words
 from components.user_code import user_code
 from contract.records.evaluation import Curves, Metric
 from contract.schema.pipeline import PipelineConfig
+
+log = logging.getLogger("slipway")
 
 Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 
@@ -77,6 +81,9 @@ class Judge:
             )
             for head in self._config.heads
         }
+        for head, answer in answers.items():
+            if are_squashed_twice(task := self._config.heads[head].task, answer.scores):
+                log.warning("evaluate: %s", in_words(head, task))
         slices = {
             name: {head: self._measure(head, a.at(rows)) for head, a in answers.items()}
             for name, rows in self._slices.items()

@@ -89,7 +89,9 @@ def _run(
             | "Gather" >> ToList()
             | "WriteSummary" >> beam.Map(_write_lines, folder / _SUMMARY)
         )
-    entries = [json.loads(line) for line in (folder / _SUMMARY).read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in (folder / _SUMMARY).read_text(encoding="utf-8").splitlines()
+    ]
     (folder / _SUMMARY).unlink()
     if failures := sorted(entry for entry in entries if isinstance(entry, str)):
         raise DataError("\n".join(failures))
@@ -97,7 +99,7 @@ def _run(
 
 
 def _write_lines(lines: list[str], path: Path) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _check_splits(examples: dict[str, int]) -> None:

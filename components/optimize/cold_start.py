@@ -49,6 +49,8 @@ class Bench:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            encoding="utf-8",
+            errors="replace",
         )
 
     def __enter__(self) -> "Bench":
@@ -125,7 +127,7 @@ def _measure(model: str, signature: str, rows: dict[str, Any]) -> tuple[float, i
 
 def _peak_bytes() -> int:
     """Return the largest resident size that this process ever had, from /proc."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0

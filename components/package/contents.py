@@ -123,7 +123,7 @@ def _kept_rows(folder: Path, manifest: PackageManifest) -> list[dict[str, Any]]:
     path = folder / manifest.examples
     if not manifest.examples or not path.is_file():
         raise NotFoundError(f"{folder}: keeps no example rows, so it cannot be tried under load")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _flat_metrics(blessed: BlessRecord, config: PipelineConfig) -> dict[str, float]:

@@ -81,7 +81,7 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
         if contents.runtime is not None:
             shutil.copytree(contents.runtime, folder / _RUNTIME)
         lines = (json.dumps(row) + "\n" for row in contents.rows)
-        (folder / _EXAMPLES).write_text("".join(lines))
+        (folder / _EXAMPLES).write_text("".join(lines), encoding="utf-8")
     manifest = _described(contents, folder)
     kept = kept_before(layout, manifest)
     manifest = manifest.model_copy(update={"version": kept or next_version(layout)})

@@ -53,7 +53,14 @@ def git_commit() -> str:
 def _git(*arguments: str) -> str:
     try:
         answer = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=20, check=True
+            ["git", *arguments],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.SubprocessError):
         return ""

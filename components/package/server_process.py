@@ -73,14 +73,14 @@ class RunningServer:
             return False
 
     def _said(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        lines = self.log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
         return " | ".join(lines[-5:]) or "it said nothing"
 
 
 @contextmanager
 def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
     """Start a server on a package directory; it ends with the block, or with this process."""
-    pipeline = json.loads((package / "package.json").read_text())["pipeline"]
+    pipeline = json.loads((package / "package.json").read_text(encoding="utf-8"))["pipeline"]
     port = _free_port()
     command = [sys.executable, "-m", "serving.server"]
     command += ["--package", str(package), "--port", str(port), "--host", HOST]

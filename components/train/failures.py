@@ -5,7 +5,8 @@ import tensorflow as tf
 from components.examples import ExampleSource
 from components.shards import broken_shard
 from components.train.wire import PeerError
-from contract.errors import DataError, UserCodeError, UserError
+from components.user_code import blamed_on_user
+from contract.errors import DataError, SlipwayError, UserCodeError, UserError
 
 # What TensorFlow's own collectives raise when a process is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
@@ -14,10 +15,12 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineE
 def explain(error: Exception, source: ExampleSource, batch_size: int, step: int) -> Exception:
     """Tell broken data from a broken model: TensorFlow raises the same classes for both.
 
-    What is no error of TensorFlow's is returned as it is.
+    What is neither an error of TensorFlow's nor of the user's code is returned as it is.
     """
-    if not isinstance(error, tf.errors.OpError):
+    if isinstance(error, SlipwayError):
         return error
+    if not isinstance(error, tf.errors.OpError):
+        return blamed_on_user(f"train: the model, after step {step}", error) or error
     if problem := broken_shard(source.shards):
         return DataError(problem)
     if isinstance(error, tf.errors.ResourceExhaustedError):

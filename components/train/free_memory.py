@@ -16,7 +16,10 @@ def free_bytes(cgroups: Path = _CGROUPS) -> int:
     free = int(psutil.virtual_memory().available)
     for limit_name, use_name in _LIMIT_AND_USE:
         try:
-            limit, use = ((cgroups / name).read_text().strip() for name in (limit_name, use_name))
+            limit, use = (
+                (cgroups / name).read_text(encoding="utf-8").strip()
+                for name in (limit_name, use_name)
+            )
         except OSError:
             continue
         if limit != "max":  # v1 says a number larger than any memory

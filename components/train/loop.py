@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from components import checkpoints
 from components.checkpoints import Snapshot
@@ -90,8 +89,11 @@ class Loop:
         """
         try:
             self._run()
-        except (tf.errors.OpError, SlipwayError) as error:
-            raise self._explain(error, source) from error
+        except Exception as error:
+            found = self._explain(error, source)
+            if found is error:
+                raise
+            raise found from error
         finally:
             self._monitor.close()
         if self.step == self._config.steps:

@@ -94,7 +94,7 @@ def _run(
         raise
     except Exception as error:
         raise _explained(error, data) from error
-    shards = [Shard(**entry) for entry in json.loads(summary.read_text())]
+    shards = [Shard(**entry) for entry in json.loads(summary.read_text(encoding="utf-8"))]
     summary.unlink()
     return sorted(shards)
 
@@ -140,7 +140,7 @@ def _rewrite_graph(graph: Path) -> None:
 
 
 def _write_summary(shards: list[Shard], path: Path) -> None:
-    path.write_text(json.dumps([asdict(shard) for shard in shards]))
+    path.write_text(json.dumps([asdict(shard) for shard in shards]), encoding="utf-8")
 
 
 def _gather(

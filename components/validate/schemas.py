@@ -27,7 +27,7 @@ def read_schema(path: Path) -> schema_pb2.Schema | None:
     if not path.exists():
         return None
     try:
-        return json_format.Parse(path.read_text(), schema_pb2.Schema())
+        return json_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
     except (json_format.ParseError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: not a schema: {error}. Mend it, or delete it: the next good run writes one."

@@ -66,6 +66,18 @@ class PackageManifest(Record):
     compared_with_version: int | None = None
     provenance: Provenance
 
+    @property
+    def own_errors(self) -> dict[str, float]:
+        """The root mean squared error on the test part, by regression head; what is known of it.
+
+        Two answers that differ by less are the same answer, as far as this model can tell.
+        """
+        names = {name: f"{name}/rmse" if len(self.heads) > 1 else "rmse" for name in self.heads}
+        regressions = (name for name, head in self.heads.items() if head.task == "regression")
+        return {
+            name: self.metrics[names[name]] for name in regressions if names[name] in self.metrics
+        }
+
 
 class LoadReport(Record):
     """What a load test saw."""

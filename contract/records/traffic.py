@@ -154,16 +154,25 @@ class TrafficPlan(Record):
 
 
 class ArmObservation(Record):
-    """Counters of one version since its traffic began; they only grow, unless Envoy restarts."""
+    """Counters of one version since its traffic began; they only grow, unless Envoy restarts.
+
+    Only predictions asked of the pipeline count, and their copies for the shadow: not questions
+    about status and metadata, nor what callers ask of one version directly.
+    """
 
     version: int
     is_ready: bool
-    requests: int = 0
-    errors: int = 0
+    requests: int = Field(0, description="Requests answered, whatever the status.")
+    errors: int = Field(0, description="Of them, answers with status 5xx.")
+    client_errors: int = Field(0, description="Of them, answers with status 4xx.")
+    active: int = Field(0, description="Requests under way now; the one figure that falls.")
     latency_bounds_ms: tuple[float, ...] = Field((), description="Upper bounds, rising.")
     latency_counts: tuple[int, ...] = Field((), description="Cumulative, one per bound.")
-    compared: int = Field(0, description="Shadow answers paired with the stable arm's.")
-    disagreements: int = Field(0, description="Pairs that predict another class.")
+    latency_total: int = Field(0, description="Answers timed, also those above the last bound.")
+    compared: int = Field(0, description="Shadow requests paired with the stable arm's answer.")
+    disagreements: float = Field(
+        0.0, description="Sum over these requests of the share of their rows that differ."
+    )
 
 
 class Observation(Record):
@@ -181,13 +190,24 @@ class Observation(Record):
 
 
 class LadderStep(Record):
-    """What the judge saw on one rung."""
+    """What the judge saw on one rung.
+
+    `evidence` is by test: how many times the test's stakes on a worse canary have multiplied, over
+    the way so far; a version is rolled back when it reaches the test's entry in `bounds`.
+    """
 
     name: str
     weight_percent: Percent
     requests: int
     errors: int
+    client_errors: int = 0
+    stable_requests: int = 0
+    stable_errors: int = 0
+    stable_client_errors: int = 0
     decision: Literal["pass", "rollback", "inconclusive"]
+    decided_by: str = Field("", description="The tests that decided, by name.")
+    evidence: dict[str, float] = Field({})
+    bounds: dict[str, float] = Field({})
     reason: str
     seconds: float
 

@@ -116,6 +116,8 @@ class PipelineConfig(Section):
                 problems.append(f"train.class_weights.{head}: '{unknown[0]}' is no class of it")
         if self.bless.head and self.bless.head not in self.heads:
             problems.append(f"bless.head: '{self.bless.head}' is not a head")
+        for head in self.bless.head_margins.keys() - self.heads.keys():
+            problems.append(f"bless.head_margins: '{head}' is not a head")
         if self.ingest.test_source is None and self.ingest.split.test == 0.0:
             problems.append("ingest.split.test: must be above 0 where there is no test_source")
         if problems:

@@ -205,6 +205,17 @@ class BlessConfig(Section):
         description="Least value on the test part by metric name; losses: most.",
     )
     margin: Annotated[float, Field(ge=0.0)] = Field(
-        0.01, description="Non-inferiority margin: how much worse than the champion is acceptable."
+        0.01,
+        description="Non-inferiority margin: how much worse than the champion, and than the best "
+        "champion that is kept, is acceptable.",
+    )
+    head_margins: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict,
+        description="How much worse than the champion another head may not be shown to be, in "
+        "accuracy, or, of regression, in R²; a head that is not named has `margin`.",
+    )
+    min_examples_per_class: Count = Field(
+        30,
+        description="Least test rows of each class for auc, precision and recall to be compared.",
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95

@@ -83,7 +83,7 @@ def _own_limits() -> dict[str, tuple[int, int]]:
 
 
 def _own_umask() -> int:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("Umask:", 1)[1].split(None, 1)[0], 8)
 
 

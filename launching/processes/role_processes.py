@@ -242,7 +242,7 @@ def _ranks(mpirun: int) -> list[int]:
     It would pass SIGTERM on too, but only after a second, and a second before SIGKILL.
     """
     children = Path(f"/proc/{mpirun}/task/{mpirun}/children")
-    found = children.read_text().split() if children.exists() else ()
+    found = children.read_text(encoding="utf-8").split() if children.exists() else ()
     return [int(pid) for pid in found] or [mpirun]
 
 

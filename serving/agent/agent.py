@@ -153,7 +153,7 @@ class Threads:
 def _only_agent(state_folder: Path) -> Iterator[None]:
     state_folder.mkdir(parents=True, exist_ok=True)
     lock = state_folder / "agent.lock"
-    with lock.open("a") as file:
+    with lock.open("a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

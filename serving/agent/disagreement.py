@@ -1,8 +1,9 @@
-"""How often the shadow predicts another class than the stable version did for the same request.
+"""How much of a request's rows the shadow answers otherwise than the stable version did.
 
-Envoy gives a request and its copy one id; both servers log under it. Rows are compared class by
-class, head by head; a head that gives a number has no class and is left out, so a pipeline with
-such heads alone is never compared.
+Envoy gives a request and its copy one id; both servers log under it. A request is one sample,
+however many rows it has: its rows are alike, so its figure is the share of them that differ. Rows
+are compared head by head: by class, or, where a head gives a number, by whether both are further
+apart than the stable model's own error; a head whose error is not known is left out.
 """
 
 import threading
@@ -22,6 +23,7 @@ from serving.traffic.backend import Version
 _MAX_WAITING = 20_000
 
 LogFolder = Callable[[Version], Path]
+OwnErrors = Callable[[Version], Mapping[str, float]]  # of the heads that give numbers
 
 
 class PairingState(Record):
@@ -34,15 +36,21 @@ class PairingState(Record):
     stable_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
     shadow_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
     compared: int = 0
-    disagreements: int = 0
+    disagreements: float = 0.0
 
 
 class Pairing:
     """The comparison of one stable version with one shadow."""
 
-    def __init__(self, folders: tuple[Path, Path], state: PairingState, is_resumed: bool) -> None:
+    def __init__(
+        self,
+        folders: tuple[Path, Path],
+        state: PairingState,
+        own_errors: Mapping[str, float],
+        is_resumed: bool,
+    ) -> None:
         stable, shadow = folders
-        self._state = state
+        self._state, self._own_errors = state, own_errors
         self._stable = LogTail(stable, state.stable_offsets if is_resumed else None)
         self._shadow = LogTail(shadow, state.shadow_offsets if is_resumed else None)
         self._waiting: OrderedDict[str, tuple[bool, Any]] = OrderedDict()
@@ -84,19 +92,26 @@ class Pairing:
                 self._waiting.popitem(last=False)
             return
         del self._waiting[request_id]
-        compared, disagreements = compare(predictions, twin[1])
-        self.compared += compared
-        self.disagreements += disagreements
+        share = differing_share(predictions, twin[1], self._own_errors)
+        if share is not None:
+            self.compared += 1
+            self.disagreements += share
 
 
 class DisagreementCounter:
     """All comparisons of one agent; `follow` and `update` may be called from two threads."""
 
-    def __init__(self, state_folder: Path, log_folder: LogFolder) -> None:
+    def __init__(
+        self,
+        state_folder: Path,
+        log_folder: LogFolder,
+        own_errors: OwnErrors = lambda _: {},
+    ) -> None:
         self._state_folder = state_folder
         self._log_folder = log_folder
+        self._own_errors = own_errors
         self._open: dict[str, Pairing] = {}
-        self._counts: dict[Version, tuple[int, int]] = {}
+        self._counts: dict[Version, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
     def follow(self, pipeline: str, stable: int | None, shadow: int | None) -> None:
@@ -123,11 +138,11 @@ class DisagreementCounter:
                 if pairing.update():
                     self._remember(pipeline, pairing, is_open=True)
 
-    def counts(self, version: Version) -> tuple[int, int]:
-        """Return pairs compared and pairs that disagree of a version as shadow, since ever."""
+    def counts(self, version: Version) -> tuple[int, float]:
+        """Return a shadow's requests compared, and the sum of their shares of differing rows."""
         if version not in self._counts:
             state = self._read(version)
-            self._counts[version] = (state.compared, state.disagreements) if state else (0, 0)
+            self._counts[version] = (state.compared, state.disagreements) if state else (0, 0.0)
         return self._counts[version]
 
     def forget(self, version: Version) -> None:
@@ -137,14 +152,15 @@ class DisagreementCounter:
 
     def _begin(self, pipeline: str, stable: int, shadow: int) -> Pairing:
         folders = (self._log_folder((pipeline, stable)), self._log_folder((pipeline, shadow)))
+        own_errors = self._own_errors((pipeline, stable))
         old = self._read((pipeline, shadow))
         if old is not None and old.is_open and old.stable == stable:
-            return Pairing(folders, old, is_resumed=True)
+            return Pairing(folders, old, own_errors, is_resumed=True)
         state = PairingState(stable=stable, shadow=shadow)
         if old is not None:
             counts = {"compared": old.compared, "disagreements": old.disagreements}
             state = state.model_copy(update=counts)
-        pairing = Pairing(folders, state, is_resumed=False)
+        pairing = Pairing(folders, state, own_errors, is_resumed=False)
         self._remember(pipeline, pairing, is_open=True)
         return pairing
 
@@ -164,17 +180,32 @@ class DisagreementCounter:
         return self._state_folder / f"{version[0]}-{version[1]}.json"
 
 
-def compare(stable: Sequence[Any], shadow: Sequence[Any]) -> tuple[int, int]:
-    """Return how many rows of two answers can be compared, and how many of those disagree.
+def differing_share(
+    stable: Sequence[Any], shadow: Sequence[Any], own_errors: Mapping[str, float]
+) -> float | None:
+    """Return the share of rows that two answers to one request differ in; None if incomparable.
 
     Args:
         stable: Per row the prediction by head: a class index (int), or a number (float).
         shadow: The same rows, as the other version answered them.
+        own_errors: By how much two numbers of a head may differ and be the same answer.
     """
-    compared = disagreements = 0
+    compared = differing = 0
     for one, other in zip(stable, shadow, strict=False):
-        classes = [(one[head], other[head]) for head in one.keys() & other.keys()]
-        classes = [pair for pair in classes if not any(isinstance(v, float) for v in pair)]
-        compared += bool(classes)
-        disagreements += any(mine != theirs for mine, theirs in classes)
-    return compared, disagreements
+        pairs = [(head, one[head], other[head]) for head in one.keys() & other.keys()]
+        pairs = [pair for pair in pairs if pair[0] in own_errors or not _has_number(*pair[1:])]
+        compared += bool(pairs)
+        differing += any(
+            _differs(mine, theirs, own_errors.get(head)) for head, mine, theirs in pairs
+        )
+    return differing / compared if compared else None
+
+
+def _has_number(*values: Any) -> bool:
+    return any(isinstance(value, float) for value in values)
+
+
+def _differs(mine: Any, theirs: Any, tolerance: float | None) -> bool:
+    if tolerance is None or mine is None or theirs is None:  # what is not finite is logged as null
+        return bool(mine != theirs)
+    return abs(float(mine) - float(theirs)) > tolerance

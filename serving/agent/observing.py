@@ -50,8 +50,11 @@ class Observer:
             is_ready=self._is_ready(version),
             requests=seen.requests,
             errors=seen.errors,
+            client_errors=seen.client_errors,
+            active=seen.active,
             latency_bounds_ms=seen.latency_bounds_ms,
             latency_counts=seen.latency_counts,
+            latency_total=seen.latency_total,
             compared=compared,
             disagreements=disagreements,
         )

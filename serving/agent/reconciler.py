@@ -44,7 +44,9 @@ class Reconciler:
         self._applied_folder = state_folder / "applied"
         self._health = HealthProber()
         self.pairs = DisagreementCounter(
-            state_folder / "pairs", lambda key: plans.layout(key[0]).predictions(key[1])
+            state_folder / "pairs",
+            lambda key: plans.layout(key[0]).predictions(key[1]),
+            self._own_errors,
         )
         self._observer = Observer(backend, self.pairs, self._health.is_ready)
         self._wanted: dict[str, TrafficPlan] = {}
@@ -68,6 +70,13 @@ class Reconciler:
         problems = self._problems.get(pipeline, ()) + self._problems.get(_MACHINE, ())
         generation = applied.generation if applied else 0
         return self._observer.observe(pipeline, generation, self.servers, problems)
+
+    def _own_errors(self, version: Version) -> Mapping[str, float]:
+        folder = self._plans.layout(version[0]).version(version[1])
+        try:
+            return PackageManifest.read(folder / "package.json").own_errors
+        except (DataError, NotFoundError):
+            return {}
 
     def reconcile(self) -> None:
         """Make one pass. What fails is told in `observe` and tried again by the next pass."""

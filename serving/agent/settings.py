@@ -169,7 +169,7 @@ def parse(arguments: Sequence[str]) -> AgentSettings:
 def secret(path: Path) -> str:
     """Return the token in a file; ConfigError if there is none."""
     try:
-        found = path.read_text().strip()
+        found = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError([f"{path}: cannot read the token: {error.strerror}"]) from error
     if not found:

@@ -186,7 +186,9 @@ class Supervisor:
         self._end_orphans(timeout_seconds)
         configuration = self.home / "supervisord.conf"
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
-        started = subprocess.run(command, capture_output=True, text=True, check=False)
+        started = subprocess.run(
+            command, capture_output=True, text=True, check=False, encoding="utf-8", errors="replace"
+        )
         if started.returncode != 0:
             raise ServiceUnavailableError(
                 f"supervisord ({configuration}) did not start: {started.stderr.strip()[-500:]}"

@@ -16,7 +16,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def this_machine(cpuinfo: Path = _CPUINFO) -> Machine:
     """Return the CPU's model and its vector and matrix units; 'unknown' where nothing says so."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     pairs = [line.partition(":") for line in lines if ":" in line]
     fields: dict[str, str] = {}
     for key, _, value in pairs:  # the first core speaks for all

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         judged = _answers(runtime, _rows(options.judged_rows, runtime), math.inf)
         np.savez(options.judged, **judged)  # type: ignore[arg-type]
     machine = {"machine": this_machine().model_dump(mode="json")}
-    options.report.write_text(json.dumps(figures | machine))
+    options.report.write_text(json.dumps(figures | machine), encoding="utf-8")
     return EXIT_DONE
 
 

@@ -33,14 +33,14 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if not host or not port.isdecimal():
         parser.error(f"--agent: expected HOST:PORT, found '{options.agent}'")
     try:
-        token = options.agent_token_file.read_text().strip()
+        token = options.agent_token_file.read_text(encoding="utf-8").strip()
         binary = envoy_binary()
     except (OSError, SlipwayError) as error:
         parser.error(str(error))
     own, agent = Endpoint(options.host, options.stats_port), Endpoint(host, int(port))
     document = fleet_bootstrap(own, agent, token)
     path = Path(tempfile.mkdtemp(prefix="envoy-")) / "bootstrap.json"  # a folder of ours alone
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     quiet = ("--disable-hot-restart", "--log-level", "warning")
     os.execv(binary, (binary, "-c", str(path), *quiet))
 

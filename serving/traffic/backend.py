@@ -42,21 +42,25 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class VersionCounters:
-    """What the data plane counted for one version; cumulative.
+    """What the data plane counted for one version; cumulative, but for `active`: under way now.
 
-    `latency_counts[i]` is how many answers took less than `latency_bounds_ms[i]`.
+    `errors` are answers with status 5xx, `client_errors` with 4xx. `latency_counts[i]` is how many
+    answers took less than `latency_bounds_ms[i]`, `latency_total` how many were timed in all.
     """
 
     requests: int = 0
     errors: int = 0
     latency_bounds_ms: tuple[float, ...] = ()
     latency_counts: tuple[int, ...] = ()
+    latency_total: int = 0
+    client_errors: int = 0
+    active: int = 0
 
     def __add__(self, other: "VersionCounters") -> "VersionCounters":
         return self._joined(other, operator.add)
 
     def at_least(self, other: "VersionCounters") -> "VersionCounters":
-        """Return each counter, or the other's where that is more."""
+        """Return each counter, or the other's where that is more; nothing is under way in it."""
         return self._joined(other, max)
 
     def _joined(
@@ -67,8 +71,10 @@ class VersionCounters:
         return VersionCounters(
             requests=join(self.requests, other.requests),
             errors=join(self.errors, other.errors),
+            client_errors=join(self.client_errors, other.client_errors),
             latency_bounds_ms=self.latency_bounds_ms or other.latency_bounds_ms,
             latency_counts=tuple(join(mine, theirs) for mine, theirs in pairs),
+            latency_total=join(self.latency_total, other.latency_total),
         )
 
 
@@ -100,5 +106,5 @@ class TrafficBackend(Protocol):
         ...
 
     def active_requests(self) -> Mapping[Version, int]:
-        """Return how many requests are under way, by pipeline and version."""
+        """Return how many requests are under way, by pipeline and version, of whatever kind."""
         ...

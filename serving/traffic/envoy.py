@@ -2,8 +2,10 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 from contract.errors import ServiceUnavailableError
@@ -74,16 +76,19 @@ class Envoy:
 
     def observe(self) -> Mapping[Version, VersionCounters]:
         """See TrafficBackend. Copies that the shadow's cap turned away count for nothing."""
-        for name, text in self._texts(envoy_stats.COUNTERS_FILTER).items():
+        texts = self._texts(envoy_stats.COUNTERS_FILTER)
+        for name, text in texts.items():
             self._counters.update(name, envoy_stats.uptime(text), envoy_stats.counters(text))
-        return self._counters.total()
+        active = _sum_of(envoy_stats.active(text) for text in texts.values())
+        return {
+            version: replace(counters, active=active.get(version, 0))
+            for version, counters in self._counters.total().items()
+        }
 
     def active_requests(self) -> Mapping[Version, int]:
         """See TrafficBackend."""
-        seen = [
-            envoy_stats.active(text) for text in self._texts(envoy_stats.ACTIVE_FILTER).values()
-        ]
-        return {v: sum(one.get(v, 0) for one in seen) for v in {v for one in seen for v in one}}
+        texts = self._texts(envoy_stats.ACTIVE_FILTER)
+        return _sum_of(envoy_stats.active(text) for text in texts.values())
 
     def _publish_clusters(self, wanted: Mapping[str, Document]) -> None:
         version = self._channel.publish("clusters", [wanted[name] for name in sorted(wanted)])
@@ -116,6 +121,13 @@ class Envoy:
             if not texts:
                 raise problem
         return texts
+
+
+def _sum_of(parts: Iterable[Mapping[Version, int]]) -> Counter[Version]:
+    total = Counter[Version]()
+    for part in parts:
+        total.update(part)
+    return total
 
 
 def _has_taken_over(one: EnvoyAdmin, stat: str, version: str) -> bool:

@@ -1,7 +1,9 @@
 """Envoy's clusters: where versions answer, how much at once, and how their health is asked.
 
-A version has two: `<pipeline>/<version>` for callers, and `<pipeline>/<version>/shadow` with a cap
-for mirrored requests, so that a slow shadow can only lose copies and never piles up.
+A version has three, so that each use has its own counters: `<pipeline>/<version>` for predictions,
+`<pipeline>/<version>/shadow` with a cap for their copies, so that a slow shadow can only lose
+copies and never piles up, and `<pipeline>/<version>/direct` for what is asked of a version by its
+number, and for status and metadata.
 """
 
 import ipaddress
@@ -26,7 +28,9 @@ def clusters(traffic: PipelineTraffic) -> dict[str, Document]:
     for version, endpoint in traffic.endpoints.items():
         name = cluster_name(plan.pipeline, version)
         made[name] = _cluster(name, endpoint, _caller_limits()) | _health_checks()
-        shadow = cluster_name(plan.pipeline, version, is_shadow=True)
+        direct = cluster_name(plan.pipeline, version, "direct")
+        made[direct] = _cluster(direct, endpoint, _caller_limits())  # one asks after its health
+        shadow = cluster_name(plan.pipeline, version, "shadow")
         # it stays when the shadow ends, with its last counts
         made[shadow] = _cluster(shadow, endpoint, _shadow_limits(plan, version))
     return made

@@ -14,6 +14,7 @@ ROUTES = "pipelines"
 TYPE = "type.googleapis.com/envoy"
 
 Kind = Literal["listeners", "routes", "clusters"]
+Use = Literal["arm", "shadow", "direct"]
 TYPES: dict[Kind, str] = {
     "listeners": f"{TYPE}.config.listener.v3.Listener",
     "routes": f"{TYPE}.config.route.v3.RouteConfiguration",
@@ -21,9 +22,14 @@ TYPES: dict[Kind, str] = {
 }
 
 
-def cluster_name(pipeline: str, version: int, is_shadow: bool = False) -> str:
-    """Return the name under which Envoy keeps a version's endpoint and counters."""
-    return f"{pipeline}/{version}/shadow" if is_shadow else f"{pipeline}/{version}"
+def cluster_name(pipeline: str, version: int, use: Use = "arm") -> str:
+    """Return the name under which Envoy keeps a version's endpoint and counters for one use.
+
+    `arm` answers predictions asked of the pipeline, `shadow` copies of them; only these two are
+    what a version is judged by. `direct` is the rest: questions about status and metadata, and what
+    callers ask of one version by its number.
+    """
+    return f"{pipeline}/{version}" if use == "arm" else f"{pipeline}/{version}/{use}"
 
 
 def version_of(resources: Sequence[Document]) -> str:

@@ -59,7 +59,7 @@ class FileChannel:
     def publish(self, kind: Kind, resources: Sequence[Document]) -> str:
         """See Channel. A file whose content would stay the same is left alone."""
         path, text = self.path(kind), discovery_response(kind, resources)
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
         return version_of(resources)
 

@@ -8,6 +8,7 @@ from serving.traffic.envoy_documents import (
     ROUTES,
     TYPES,
     Document,
+    Use,
     cluster_name,
     duration,
 )
@@ -15,6 +16,9 @@ from serving.traffic.envoy_listener import ListenerOptions
 
 # A server's 503 carries it while the model is loading.
 LOADING_HEADER = "x-slipway-loading"
+
+# What a request is judged by; serving.server.rest answers the same.
+PREDICTING_VERBS = ("predict", "classify", "regress")
 
 # With these a request waits for a dead server for about 15 s (each pause is drawn at random below
 # its bound), twice what a restart takes, and fails if it takes longer.
@@ -79,7 +83,7 @@ def _pipeline_routes(traffic: PipelineTraffic, action: Document) -> list[Documen
     direct = [
         {
             "match": _below(f"{prefix}/versions/{version}"),
-            "route": {"cluster": cluster_name(plan.pipeline, version), **action},
+            "route": {"cluster": cluster_name(plan.pipeline, version, "direct"), **action},
         }
         for version in sorted(traffic.endpoints)
     ]
@@ -88,7 +92,7 @@ def _pipeline_routes(traffic: PipelineTraffic, action: Document) -> list[Documen
         *direct,
         *_label_routes(traffic, prefix, action),
         {"match": {"prefix": f"{prefix}/versions/"}, **unknown},
-        *_weighted_routes(plan, _below(prefix), action),
+        *_weighted_routes(plan, prefix, action),
     ]
 
 
@@ -102,7 +106,7 @@ def _label_routes(traffic: PipelineTraffic, prefix: str, action: Document) -> li
             "pattern": {"regex": f"^{path}"},
             "substitution": f"{prefix}/versions/{version}",
         }
-        cluster = cluster_name(traffic.plan.pipeline, version)
+        cluster = cluster_name(traffic.plan.pipeline, version, "direct")
         route = {"cluster": cluster, "regex_rewrite": rewrite, **action}
         routes.append({"match": _below(path), "route": route})
     known = ", ".join(labels) or "none"
@@ -123,29 +127,40 @@ def _labels(traffic: PipelineTraffic) -> dict[str, int]:
     return {name: v for name, v in versions.items() if v is not None and v in traffic.endpoints}
 
 
-def _weighted_routes(plan: TrafficPlan, match: Document, action: Document) -> list[Document]:
+def _weighted_routes(plan: TrafficPlan, prefix: str, action: Document) -> list[Document]:
+    """Return the routes of what is asked of a pipeline: predictions, which count, and the rest."""
+    rest = _below(prefix)
     if not plan.arms:
         text = f"pipeline '{plan.pipeline}': no version is in service"
-        return [{"match": match, **_answer(503, text)}]
+        return [{"match": rest, **_answer(503, text)}]
+    predictions = {
+        "safe_regex": {"regex": f"{prefix}:({'|'.join(PREDICTING_VERBS)})"},
+        "headers": [{"name": ":method", "string_match": {"exact": "POST"}}],
+    }
+    return [
+        {"match": predictions, "route": _weighted(plan, "arm") | _mirror(plan) | action},
+        {"match": rest, "route": _weighted(plan, "direct") | action},
+    ]
+
+
+def _weighted(plan: TrafficPlan, use: Use) -> Document:
     arms = [
-        {"name": cluster_name(plan.pipeline, arm.version), "weight": arm.weight_percent}
+        {"name": cluster_name(plan.pipeline, arm.version, use), "weight": arm.weight_percent}
         for arm in plan.arms
     ]
-    route = {"weighted_clusters": {"clusters": arms}, **action}
+    return {"weighted_clusters": {"clusters": arms}}
+
+
+def _mirror(plan: TrafficPlan) -> Document:
     if plan.shadow is None or plan.shadow.percent == 0:
-        return [{"match": match, "route": route}]
+        return {}
     mirror = {
-        "cluster": cluster_name(plan.pipeline, plan.shadow.version, is_shadow=True),
+        "cluster": cluster_name(plan.pipeline, plan.shadow.version, "shadow"),
         "runtime_fraction": {
             "default_value": {"numerator": plan.shadow.percent, "denominator": "HUNDRED"}
         },
     }
-    # Questions about status and metadata are not worth a copy.
-    posts = {**match, "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]}
-    return [
-        {"match": posts, "route": {**route, "request_mirror_policies": [mirror]}},
-        {"match": match, "route": route},
-    ]
+    return {"request_mirror_policies": [mirror]}
 
 
 def _retry_policy() -> Document:

@@ -9,18 +9,23 @@ from prometheus_client.samples import Sample
 
 from serving.traffic.backend import Version, VersionCounters
 
-# `<pipeline>/<version>` or `<pipeline>/<version>/shadow`
-_CLUSTER = r"^cluster\.[a-z0-9_]+/\d+(/shadow)?\."
-COUNTERS_FILTER = _CLUSTER + r"upstream_rq_(\dxx|time|(pending|active)_overflow)$|^server\.uptime$"
+# What versions are judged by: `<pipeline>/<version>` and `<pipeline>/<version>/shadow`
+_JUDGED = r"^cluster\.[a-z0-9_]+/\d+(/shadow)?\."
+COUNTERS_FILTER = (
+    _JUDGED + r"upstream_rq_(\dxx|time|active|(pending|active)_overflow)$|^server\.uptime$"
+)
 _UPTIME = "envoy_server_uptime"
-ACTIVE_FILTER = _CLUSTER + r"upstream_rq_active$"
+_ACTIVE = "envoy_cluster_upstream_rq_active"
+# All that a server may still be at: `<pipeline>/<version>/direct`, too.
+ACTIVE_FILTER = r"^cluster\.[a-z0-9_]+/\d+(/shadow|/direct)?\.upstream_rq_active$"
 
 
 def counters(text: str) -> dict[Version, VersionCounters]:
     """Return the counters of every version: those of its callers and of its copies, added.
 
-    Errors are answers with status 5xx, also those that Envoy gave itself for want of an answer.
-    A copy turned away by the shadow's cap was never sent: Envoy counts it as a 503, we do not.
+    Errors are answers with status 5xx, also those that Envoy gave itself for want of an answer;
+    client errors those with 4xx. A copy turned away by the shadow's cap was never sent: Envoy
+    counts it as a 503, we do not.
     """
     totals: dict[Version, VersionCounters] = defaultdict(VersionCounters)
     buckets: dict[Version, dict[float, int]] = defaultdict(lambda: defaultdict(int))
@@ -29,10 +34,10 @@ def counters(text: str) -> dict[Version, VersionCounters]:
         # the parser gives counters the suffix that OpenMetrics wants of them
         match sample.name.removesuffix("_total").removeprefix("envoy_cluster_upstream_rq_"):
             case "xx":
-                is_error = sample.labels["envoy_response_code_class"] == "5"
-                totals[version] = _plus(total, count, count if is_error else 0)
+                kind = sample.labels["envoy_response_code_class"]
+                totals[version] = _plus(total, count, count * (kind == "5"), count * (kind == "4"))
             case "pending_overflow" | "active_overflow" if is_shadow:
-                totals[version] = _plus(total, -count, -count)
+                totals[version] = _plus(total, -count, -count, 0)
             case "time_bucket":
                 buckets[version][float(sample.labels["le"])] += count
     return {version: _with_latency(seen, buckets[version]) for version, seen in totals.items()}
@@ -45,22 +50,30 @@ def uptime(text: str) -> int:
 
 
 def active(text: str) -> dict[Version, int]:
-    """Return how many requests each version has under way, copies included."""
+    """Return how many requests each version has under way, by the clusters in the text."""
     totals: dict[Version, int] = defaultdict(int)
     for version, _, sample in _samples(text):
-        totals[version] += int(sample.value)
+        if sample.name == _ACTIVE:
+            totals[version] += int(sample.value)
     return dict(totals)
 
 
 def _samples(text: str) -> Iterator[tuple[Version, bool, Sample]]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples if family.name != _UPTIME else ():
-            pipeline, version, *shadow = sample.labels["envoy_cluster_name"].split("/")
-            yield (pipeline, int(version)), bool(shadow), sample
+            pipeline, version, *use = sample.labels["envoy_cluster_name"].split("/")
+            yield (pipeline, int(version)), use == ["shadow"], sample
 
 
-def _plus(total: VersionCounters, requests: int, errors: int) -> VersionCounters:
-    return replace(total, requests=total.requests + requests, errors=total.errors + errors)
+def _plus(
+    total: VersionCounters, requests: int, errors: int, client_errors: int
+) -> VersionCounters:
+    return replace(
+        total,
+        requests=total.requests + requests,
+        errors=total.errors + errors,
+        client_errors=total.client_errors + client_errors,
+    )
 
 
 def _with_latency(seen: VersionCounters, buckets: dict[float, int]) -> VersionCounters:
@@ -69,4 +82,5 @@ def _with_latency(seen: VersionCounters, buckets: dict[float, int]) -> VersionCo
         seen,
         latency_bounds_ms=tuple(bounds),
         latency_counts=tuple(buckets[bound] for bound in bounds),
+        latency_total=buckets.get(float("inf"), 0),
     )

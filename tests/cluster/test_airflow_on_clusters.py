@@ -91,7 +91,11 @@ def test_a_second_version_walks_the_ladder_in_pods_while_callers_lose_nothing(
     two_runs: AirflowStack, side: ServingSide
 ) -> None:
     """The first version once more: packaged on the cluster, tried on its traffic, promoted."""
-    overrides = {"deploy.ladder_percent": [25, 100], "deploy.shadow_requests": 50}
+    overrides = {
+        "deploy.ladder_percent": [25, 100],
+        "deploy.shadow_requests": 50,
+        "deploy.min_seconds_per_step": 2,
+    }
     conf = {"redeploy_version": 1, "overrides": overrides}
     with side.called(ROW, pause=0.05) as callers:
         two_runs.trigger("digits_pods", "run-3", conf).raise_for_status()

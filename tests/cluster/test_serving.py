@@ -106,7 +106,11 @@ def test_a_version_nobody_needs_goes_and_a_deleted_deployment_comes_back(side: S
 def test_the_judge_takes_a_faulty_version_back_within_two_seconds(side: ServingSide) -> None:
     run, faulty = side.layout.run("faulty"), 3
     digest = side.add_package(faulty, (0.7, 0.3), fault_ratio=0.5, compared_with=1)
-    rungs = {"deploy.shadow_requests": 0, "deploy.ladder_percent": [25, 100]}
+    rungs = {
+        "deploy.shadow_requests": 0,
+        "deploy.ladder_percent": [25, 100],
+        "deploy.min_seconds_per_step": 2,
+    }
     freeze_pipeline(find_pipeline("digits"), run, rungs)
     leave_package(run, faulty, digest, compared_with=1)
     with side.called() as callers:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rerun import main, named
+from rerun import LIST, main, named
 
 SUITE = """
 import pathlib
@@ -67,3 +67,9 @@ def test_the_list_has_a_reason_for_each_test() -> None:
     assert named("# words\n\na.py::test[x#1]  # slow disk\n") == {"a.py::test[x#1]": "slow disk"}
     with pytest.raises(ValueError, match="'a.py::test': expected 'TEST  # REASON'"):
         named("a.py::test\n")
+
+
+def test_our_list_names_tests_that_are_there() -> None:
+    for test in named(LIST.read_text()):
+        file, _, name = test.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (LIST.parents[1] / file).read_text(), test

@@ -64,7 +64,7 @@ class Trial:
         if judged_rows is not None:
             command += ["--judged-rows", str(judged_rows), "--judged", str(folder / "judged.npz")]
         command += ["--report", str(folder / "report.json")]
-        with (folder / "errors.log").open("w") as errors:
+        with (folder / "errors.log").open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
                 tied_to_parent(command),
                 cwd=PROJECT,
@@ -72,6 +72,8 @@ class Trial:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                encoding="utf-8",
+                errors="replace",
             )
         return cls(process, folder)
 
@@ -92,9 +94,9 @@ class Trial:
             raise SlipwayError(f"its trial did not end within {_LONGEST_SECONDS:g} s")
         log = self.folder / "errors.log"
         if said != _READY or self.process.returncode:
-            lines = log.read_text(errors="replace").strip().splitlines()
+            lines = log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
             raise SlipwayError(said if said not in ("", _READY) else " | ".join(lines[-2:]))
-        report = json.loads((self.folder / "report.json").read_text())
+        report = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
         machine = Machine.model_validate_json(json.dumps(report.pop("machine")))
         return Seen(report, machine, self._arrays("answers.npz"), self._arrays("judged.npz"))
 

@@ -69,7 +69,7 @@ def make_xla_aot(core: Core, batch_sizes: Sequence[int], folder: Path) -> None:
         outputs = _compile_objects(fixed, target)
         arrays = {n: spec for n, (_, spec) in inputs.items()}
         _write_interface(arrays, outputs, target)
-        (target / CALLER).write_text(_caller(arrays, outputs))
+        (target / CALLER).write_text(_caller(arrays, outputs), encoding="utf-8")
         _compile_library(compiler, target)
 
 
@@ -101,7 +101,12 @@ def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorS
     command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "aot_compile_cpu"]
     command += [f"--{name}={value}" for name, value in options.items()]
     done = subprocess.run(
-        tied_to_parent(command), capture_output=True, text=True, timeout=_COMPILE_SECONDS
+        tied_to_parent(command),
+        capture_output=True,
+        text=True,
+        timeout=_COMPILE_SECONDS,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -125,7 +130,8 @@ def _write_interface(
     (target / HEADER).write_text(
         "/* Runs the model; returns 0, or 1 if it failed. Threads may call it at once.\n"
         f"{shapes} */\n#include <stdbool.h>\n#include <stdint.h>\n"
-        f'#ifdef __cplusplus\nextern "C"\n#endif\n{declaration};\n'
+        f'#ifdef __cplusplus\nextern "C"\n#endif\n{declaration};\n',
+        encoding="utf-8",
     )
     copies_in = "".join(
         f"  std::memcpy(model.arg_feed_{_name(n)}_data(), {_name(n)}, "
@@ -140,7 +146,8 @@ def _write_interface(
     (target / SOURCE).write_text(
         f'#include <cstring>\n#include "{_PREFIX}.h"\n#include "{HEADER}"\n\n'
         f"{declaration} {{\n  static thread_local slipway::Model model;\n{copies_in}"
-        f"  if (!model.Run()) return 1;\n{copies_out}  return 0;\n}}\n"
+        f"  if (!model.Run()) return 1;\n{copies_out}  return 0;\n}}\n",
+        encoding="utf-8",
     )
 
 
@@ -171,7 +178,7 @@ def _caller(inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.Tensor
 def _compile_library(compiler: str, target: Path) -> None:
     root = Path(tf.sysconfig.get_lib())
     runtime = root / "xla_aot_runtime_src"
-    header = (target / f"{_PREFIX}.h").read_text()
+    header = (target / f"{_PREFIX}.h").read_text(encoding="utf-8")
     more = [g for name, globs in _MORE_RUNTIME.items() if name in header for g in globs]
     sources = [runtime / name for name in _RUNTIME]
     sources += [path for glob in dict.fromkeys(more) for path in sorted(runtime.rglob(glob))]
@@ -185,6 +192,8 @@ def _compile_library(compiler: str, target: Path) -> None:
         text=True,
         timeout=_COMPILE_SECONDS,
         check=False,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

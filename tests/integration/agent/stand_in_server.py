@@ -1,7 +1,8 @@
 """A small stand-in for the model server: the same command line and health, any behaviour.
 
 It does what `<package>/behaviour.json` says: `delay_seconds`, `error_every` (each n-th prediction
-fails), `exit_code` (dies at its start), `start_seconds`, `answer` (the class index it predicts).
+fails), `refused_every` (each n-th gets a 400), `exit_code` (dies at its start), `start_seconds`,
+`answer` (the class index it predicts).
 """
 
 import argparse
@@ -67,6 +68,8 @@ async def predict(headers: dict[bytes, bytes], size: int) -> tuple[int, dict[str
         under_way -= 1
     if "error_every" in behaviour and next(numbers) % behaviour["error_every"] == 0:
         return 500, {"error": "told to fail"}
+    if "refused_every" in behaviour and next(numbers) % behaviour["refused_every"] == 0:
+        return 400, {"error": "told to refuse"}
     request_id = headers[b"x-request-id"].decode()
     predicted = behaviour.get("answer", 0)
     entry = {"request_id": request_id, "version": version, "predictions": [{"digit": predicted}]}

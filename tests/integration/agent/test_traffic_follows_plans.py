@@ -114,6 +114,33 @@ def test_a_version_can_be_asked_directly_while_it_runs(stack) -> None:
     assert answers[20].json() == {"error": "pipeline 'digits': this version does not run"}
 
 
+def test_only_predictions_asked_of_the_pipeline_are_a_versions_counts(stack) -> None:
+    stack.package(1)
+    stack.serve({1: 100})
+    for path in ("", "/metadata", "/versions/1"):
+        assert httpx.get(f"{stack.url}/v1/models/digits{path}").status_code == 200
+    httpx.post(f"{stack.url}/v1/models/digits/versions/1:predict", json={})
+    assert stack.predict(7) == {"1": 7}
+    stack.until(lambda: stack.seen(1).latency_total == 7, "latencies counted")
+    assert (stack.seen(1).requests, stack.seen(1).client_errors) == (7, 0)
+
+
+def test_refusals_are_counted_apart_from_errors(stack) -> None:
+    stack.package(1, refused_every=2)
+    stack.serve({1: 100})
+    assert stack.predict(10) == {"1": 5, "400": 5}
+    seen = stack.seen(1)
+    assert (seen.requests, seen.errors, seen.client_errors) == (10, 0, 5)
+
+
+def test_what_is_under_way_is_seen(stack, load_on) -> None:
+    stack.package(1, delay_seconds=2.0)
+    stack.serve({1: 100})
+    with load_on(stack):
+        stack.until(lambda: stack.seen(1).active > 0, "requests under way")
+    stack.until(lambda: stack.seen(1).active == 0, "all answered")
+
+
 def test_what_is_not_served_is_answered_in_json(stack) -> None:
     unknown = httpx.post(f"{stack.url}/v1/models/census:predict", json={})
     assert (unknown.status_code, "no such pipeline" in unknown.json()["error"]) == (404, True)

@@ -185,8 +185,8 @@ def test_callers_traffic_takes_a_new_version_into_service(
     replay = [sys.executable, "-m", "cli.main", "replay", "wine", "--rate", "100", "--json"]
     environment = {**os.environ, **machine.environment}
     callers = subprocess.Popen(replay, cwd=PROJECT, env=environment, stdout=subprocess.PIPE)
-    quick = ("deploy.ladder_percent=[100]", "deploy.shadow_requests=10")
-    settings = [word for setting in quick for word in ("--set", setting)]
+    quick = ("ladder_percent=[100]", "shadow_requests=10", "min_seconds_per_step=2")
+    settings = [word for setting in quick for word in ("--set", f"deploy.{setting}")]
     try:
         ended = machine.slipway("run", "wine", "--local", "--redeploy", "1", *settings, "--json")
     finally:

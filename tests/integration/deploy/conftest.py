@@ -44,6 +44,7 @@ ingest:
 deploy:
   ladder_percent: [5, 25, 50, 100]
   shadow_requests: 100
+  min_seconds_per_step: 2
   timeout_seconds: 120
 """
 

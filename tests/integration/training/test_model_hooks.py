@@ -397,3 +397,23 @@ def metrics():
     made.train()
     with pytest.raises(UserCodeError, match=message):
         made.evaluate()
+
+
+def test_a_layer_that_fails_in_training_only_is_the_users_error(make_run):
+    model = """import keras
+
+class Moody(keras.layers.Layer):
+    def call(self, x, training=False):
+        if training:
+            raise RuntimeError("not today")
+        return x
+
+def build_model(features, hyperparameters):
+    x = Moody()(features["x"])
+    return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(x))
+"""
+    with pytest.raises(
+        UserCodeError, match=r"train: the model, after step 0: RuntimeError at model.py:6"
+    ) as caught:
+        make_run(model=model).train()
+    assert "not today" in str(caught.value)

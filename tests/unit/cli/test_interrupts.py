@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import weakref
@@ -9,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from cli.interrupts import terminated_like_interrupted
+from cli.interrupts import (
+    interrupted_afterwards,
+    started,
+    terminated_like_interrupted,
+)
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -78,3 +83,46 @@ def test_other_exceptions_of_destructors_are_shown_as_ever(
         Failing()
     assert [str(error) for error in shown] == ["not an interrupt"]
     assert sys.unraisablehook is before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_must_not_be_cut_in_two_is_interrupted_afterwards(number: int) -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+        with interrupted_afterwards():
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+            done.append("whole")
+        done.append("never")
+    assert done == ["whole"]
+
+
+def test_a_command_that_is_interrupted_as_it_starts_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+
+    class Interrupting(subprocess.Popen[bytes]):
+        def _execute_child(self, *words: Any) -> None:
+            super()._execute_child(*words)  # type: ignore[misc]
+            made.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupting)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        terminated_like_interrupted(),
+        started(["sleep", "60"]) as process,
+    ):
+        process.wait()
+    assert [process.returncode for process in made] == [-signal.SIGKILL]
+
+
+def test_a_command_that_was_waited_for_keeps_its_exit_code_and_any_other_is_killed() -> None:
+    with started([sys.executable, "-c", "raise SystemExit(3)"]) as ended:
+        assert ended.wait() == 3
+    assert ended.returncode == 3
+    with started(["sleep", "60"]) as running:
+        pass
+    assert running.returncode == -signal.SIGKILL

@@ -1,10 +1,17 @@
 """Users' modules: found, checked, and blamed with file and line when they raise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from components.user_code import function_of, load_module, optional_function, user_code
+from components.user_code import (
+    blamed_on_user,
+    function_of,
+    load_module,
+    optional_function,
+    user_code,
+)
 from contract.errors import UserCodeError
 
 
@@ -60,3 +67,23 @@ def test_a_function_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
         user_code("loss"),
     ):
         module.loss()
+
+
+def raised_by(call: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+
+def test_an_error_is_the_users_where_their_file_is_in_its_traceback(tmp_path: Path) -> None:
+    folder = write(tmp_path, "from own import deep\n\ndef loss():\n    return deep()\n")
+    (folder / "own.py").write_text("def deep():\n    return [][3]\n")
+    loss = function_of(load_module(folder, "model.py"), "loss", ())
+    blame = blamed_on_user("train: the model, after step 4", raised_by(loss))
+    assert str(blame) == (
+        "train: the model, after step 4: IndexError at own.py:2: list index out of range"
+    )
+
+
+def test_an_error_of_our_own_is_not_the_users() -> None:
+    assert blamed_on_user("train", raised_by(lambda: [][3])) is None

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
+
+from components.bless.bless import warnings_of
 from components.bless.comparison import Comparison
 from components.bless.verdict import against_champion, against_thresholds
+from components.metrics import Answers
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import BlessConfig
@@ -70,3 +74,13 @@ def test_what_could_not_have_been_seen_is_said() -> None:
     finding = against_champion(Comparison(0.0, 0.0, math.nan), 1, 20, BlessConfig(metric="auc"))
     assert finding.has_passed
     assert "what difference would have been seen is unknown" in finding.reason
+
+
+def test_answers_of_outputs_that_were_probabilities_are_a_warning() -> None:
+    probability = np.linspace(0.0, 1.0, 50)  # a model's sigmoid, where a logit is expected
+    score = 1 / (1 + np.exp(-probability))
+    answers = Answers(np.ones(50), np.stack([1 - score, score], axis=1), np.ones(50))
+    (warning,) = warnings_of({"y": answers}, config())
+    assert warning.startswith("warning: head 'y': the model's outputs look like probabilities")
+    logits = np.stack([1 - probability, probability], axis=1)[1:-1]
+    assert warnings_of({"y": Answers(np.ones(48), logits, np.ones(48))}, config()) == []

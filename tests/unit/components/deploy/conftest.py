@@ -48,6 +48,8 @@ class Behaviour:
     """How one version answers."""
 
     error_ratio: float = 0.0
+    client_error_ratio: float = 0.0
+    hanging_ratio: float = 0.0
     latency_ms: float = 3.0
     disagreement_ratio: float = 0.0
     is_ready: bool = True
@@ -110,17 +112,23 @@ class World:
             latency_counts=(0,) * len(BOUNDS_MS),
         )
         how = self.of(version)
+        hanging = int(self.random.binomial(requests, how.hanging_ratio))
+        requests -= hanging
         errors = int(self.random.binomial(requests, how.error_ratio))
+        refused = int(self.random.binomial(requests - errors, how.client_error_ratio))
         times = self.random.gamma(4.0, how.latency_ms / 4.0, requests)
         compared = requests - errors if is_shadow else 0
         self.counters[version] = before.model_copy(
             update={
                 "requests": before.requests + requests,
                 "errors": before.errors + errors,
+                "client_errors": before.client_errors + refused,
+                "active": before.active + hanging,
                 "latency_counts": tuple(
                     count + int((times <= bound).sum())
                     for bound, count in zip(BOUNDS_MS, before.latency_counts, strict=True)
                 ),
+                "latency_total": before.latency_total + requests,
                 "compared": before.compared + compared,
                 "disagreements": before.disagreements
                 + int(self.random.binomial(compared, how.disagreement_ratio)),
@@ -254,6 +262,7 @@ def make_deployment(
     def make(
         version: int = 2, compared_with: int | None = 1, is_blessed: bool = True, **deploy: object
     ) -> Deployment:
+        deploy = {"min_seconds_per_step": 2.0, **deploy}
         output = tmp_path / f"output-{version}"
         output.mkdir(exist_ok=True)
         return Deployment(

@@ -46,11 +46,31 @@ def test_a_quantile_is_linear_within_its_bucket():
     assert Counts().latency_ms(0.95) == 0.0
 
 
-def test_slower_than_takes_the_bound_at_or_above_the_limit():
+def test_slower_than_is_linear_within_the_bucket_of_the_limit():
     counts = Counts(latency_bounds_ms=(10.0, 20.0, 40.0), latency_counts=(60, 90, 100))
     assert counts.slower_than(10.0) == 40
-    assert counts.slower_than(11.0) == 10
+    assert counts.slower_than(15.0) == pytest.approx(25.0)
     assert counts.slower_than(50.0) == 0
+
+
+def test_what_is_above_the_last_bound_is_timed_and_slow():
+    counts = Counts(latency_bounds_ms=(10.0, 20.0), latency_counts=(60, 90), latency_total=100)
+    assert counts.timed == 100
+    assert counts.slower_than(20.0) == 10
+    assert counts.slower_than(1_000.0) == 10
+    assert counts.latency_ms(0.95) == 20.0
+
+
+def test_counts_since_an_earlier_state_are_the_difference():
+    before = Counts(requests=5, errors=1, latency_bounds_ms=(1.0, 2.0), latency_counts=(1, 2))
+    histogram = {"latency_bounds_ms": (1.0, 2.0), "latency_counts": (2, 3), "latency_total": 4}
+    more = Counts(requests=3, client_errors=2, active=4, **histogram)
+    assert (before + more).since(before) == more
+
+
+def test_what_is_under_way_is_not_added_up():
+    assert (Counts(active=3) + Counts(active=2)).active == 2
+    assert growth(seen(10, active=3), seen(12, active=5)).active == 5
 
 
 def test_counts_add_up_with_their_histograms():

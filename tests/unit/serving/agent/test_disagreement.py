@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from serving.agent.disagreement import DisagreementCounter, compare
+from serving.agent.disagreement import DisagreementCounter, differing_share
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def write(logs):
     return write_lines
 
 
-def counts(counter: DisagreementCounter, version: int = 2) -> tuple[int, int]:
+def counts(counter: DisagreementCounter, version: int = 2) -> tuple[int, float]:
     counter.update()
     return counter.counts(("digits", version))
 
@@ -39,18 +39,50 @@ def counts(counter: DisagreementCounter, version: int = 2) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("stable", "shadow", "expected"),
     [
-        ([{"a": 1}], [{"a": 1}], (1, 0)),
-        ([{"a": 1}], [{"a": 2}], (1, 1)),
-        ([{"a": 1}, {"a": 1}, {"a": 1}], [{"a": 1}, {"a": 0}, {"a": 0}], (3, 2)),
-        ([{"a": 1, "b": 5}], [{"a": 1, "b": 6}], (1, 1)),
-        ([{"a": 1, "price": 5.0}], [{"a": 1, "price": 9.5}], (1, 0)),
-        ([{"price": 5.0}], [{"price": 9.5}], (0, 0)),
-        ([{"a": 1}], [{"other": 1}], (0, 0)),
-        ([], [], (0, 0)),
+        ([{"a": 1}], [{"a": 1}], 0.0),
+        ([{"a": 1}], [{"a": 2}], 1.0),
+        ([{"a": 1}, {"a": 1}, {"a": 1}, {"a": 1}], [{"a": 1}, {"a": 0}, {"a": 0}, {"a": 0}], 0.75),
+        ([{"a": 1, "b": 5}], [{"a": 1, "b": 6}], 1.0),
+        ([{"a": 1, "price": 5.0}], [{"a": 1, "price": 9.5}], 0.0),
+        ([{"price": 5.0}], [{"price": 9.5}], None),
+        ([{"a": 1}], [{"other": 1}], None),
+        ([], [], None),
     ],
 )
 def test_rows_are_compared_class_by_class(stable, shadow, expected) -> None:
-    assert compare(stable, shadow) == expected
+    assert differing_share(stable, shadow, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("stable", "shadow", "share"),
+    [
+        (5.0, 6.5, 0.0),
+        (5.0, 6.75, 1.0),
+        (5.0, 3.25, 1.0),
+        (None, None, 0.0),
+        (None, 5.0, 1.0),
+    ],
+)
+def test_numbers_differ_beyond_the_stable_models_own_error(stable, shadow, share) -> None:
+    assert differing_share([{"price": stable}], [{"price": shadow}], {"price": 1.5}) == share
+
+
+def test_a_request_of_200_rows_is_one_sample(counter, write) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": [{"digit": 3}] * 200, "b": [{"digit": 3}] * 4})
+    write(2, {"a": [{"digit": 4}] * 200, "b": [{"digit": 3}] * 3 + [{"digit": 4}]})
+    assert counts(counter) == (2, 1.25)
+
+
+def test_a_head_of_numbers_is_compared_by_the_error_of_the_stable_version(
+    tmp_path, logs, write
+) -> None:
+    errors = {("digits", 1): {"price": 2.0}}
+    counter = DisagreementCounter(tmp_path / "pairs", logs, lambda version: errors[version])
+    counter.follow("digits", 1, 2)
+    write(1, {"a": [{"price": 10.0}, {"price": 10.0}]})
+    write(2, {"a": [{"price": 11.0}, {"price": 13.0}]})
+    assert counts(counter) == (1, 0.5)
 
 
 def test_pairs_are_joined_by_request_id_in_any_order(counter, write) -> None:

@@ -26,10 +26,13 @@ def of(traffic: list[PipelineTraffic], options: ListenerOptions = OPTIONS) -> li
     return routes(traffic, options)["virtual_hosts"][0]["routes"]
 
 
-def first_match(found: list[dict], path: str) -> dict:
-    """Return the first route whose path matches, as Envoy would choose."""
+def first_match(found: list[dict], path: str, method: str = "POST") -> dict:
+    """Return the first route that matches, as Envoy would choose."""
     for route in found:
         match = route["match"]
+        wanted = [h["string_match"]["exact"] for h in match.get("headers", ())]
+        if method not in (wanted or [method]):
+            continue
         if "prefix" in match and path.startswith(match["prefix"]):
             return route
         if "safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], path):
@@ -51,9 +54,9 @@ def test_arms_get_their_weights_and_the_shadow_a_capped_copy() -> None:
 def test_paths_go_where_they_should() -> None:
     found = of([PipelineTraffic(PLAN, ENDPOINTS)])
     for path, cluster in {
-        "/v1/models/digits/versions/2:predict": "digits/2",
-        "/v1/models/digits/versions/3/metadata": "digits/3",
-        "/v1/models/digits/versions/1": "digits/1",
+        "/v1/models/digits/versions/2:predict": "digits/2/direct",
+        "/v1/models/digits/versions/3/metadata": "digits/3/direct",
+        "/v1/models/digits/versions/1": "digits/1/direct",
     }.items():
         assert first_match(found, path)["route"]["cluster"] == cluster
     for path in ("/v1/models/digits", "/v1/models/digits/metadata", "/v1/models/digits:classify"):
@@ -73,7 +76,7 @@ def test_a_label_goes_to_the_version_that_has_it_and_is_rewritten_to_its_number(
         for rest in ("", ":predict", "/metadata"):
             path = f"/v1/models/digits/labels/{label}{rest}"
             route = first_match(found, path)["route"]
-            assert route["cluster"] == f"digits/{version}"
+            assert route["cluster"] == f"digits/{version}/direct"
             rewrite = route["regex_rewrite"]
             rewritten = re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path)
             assert rewritten == f"/v1/models/digits/versions/{version}{rest}"
@@ -86,6 +89,26 @@ def test_a_label_that_no_version_has_is_said_with_those_there_are() -> None:
         answer = first_match(found, f"/v1/models/digits/labels/{label}:predict")["direct_response"]
         assert answer["status"] == 404
         assert "(labels: stable, champion)" in answer["body"]["inline_string"]
+
+
+def test_only_predictions_asked_of_the_pipeline_count() -> None:
+    found = of([PipelineTraffic(PLAN, ENDPOINTS)])
+
+    def clusters_of(path: str, method: str) -> list[str]:
+        weighted = first_match(found, path, method)["route"]["weighted_clusters"]["clusters"]
+        return [cluster["name"] for cluster in weighted]
+
+    for verb in ("predict", "classify", "regress"):
+        assert clusters_of(f"/v1/models/digits:{verb}", "POST") == ["digits/1", "digits/2"]
+    rest = ["digits/1/direct", "digits/2/direct"]
+    for path in ("/v1/models/digits", "/v1/models/digits/metadata", "/v1/models/digits:predict"):
+        assert clusters_of(path, "GET") == rest
+    assert clusters_of("/v1/models/digits/metadata", "POST") == rest
+    assert "request_mirror_policies" not in first_match(found, "/v1/models/digits", "GET")["route"]
+    made = clusters(PipelineTraffic(PLAN, ENDPOINTS))
+    assert {f"digits/{v}{use}" for v in (1, 2, 3) for use in ("", "/shadow", "/direct")} == set(
+        made
+    )
 
 
 def test_a_pipeline_with_nothing_in_service_says_so() -> None:

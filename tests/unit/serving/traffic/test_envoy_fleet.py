@@ -38,3 +38,11 @@ def test_what_seems_to_fall_stays() -> None:
     fleet.update("a", 50, seen(10, 2))
     fleet.update("a", 51, seen(9, 1))
     assert fleet.total()[ONE] == VersionCounters(10, 2)
+
+
+def test_client_errors_and_timed_answers_are_kept_over_a_restart() -> None:
+    fleet = FleetCounters()
+    before = VersionCounters(10, client_errors=4, latency_total=9)
+    fleet.update("a", 50, {ONE: before})
+    fleet.update("a", 0, {ONE: VersionCounters(2, client_errors=1, latency_total=2)})
+    assert fleet.total()[ONE] == VersionCounters(12, client_errors=5, latency_total=11)

@@ -32,13 +32,14 @@ envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="digits/3/shadow",le="+
 def test_answers_of_every_class_count_and_only_5xx_are_errors() -> None:
     seen = counters(TEXT)[("digits", 1)]
     # its overflow stays an error: those were callers
-    assert (seen.requests, seen.errors) == (100, 4)
+    assert (seen.requests, seen.errors, seen.client_errors) == (100, 4, 6)
 
 
 def test_a_shadow_adds_up_and_copies_turned_away_count_for_nothing() -> None:
     seen = counters(TEXT)[("digits", 3)]
     assert (seen.requests, seen.errors) == (1 + 8 + 1, 1)
     assert (seen.latency_bounds_ms, seen.latency_counts) == ((1.0, 2.0), (3, 8))
+    assert seen.latency_total == 10  # two of them slower than the last bound
 
 
 def test_pipelines_are_apart() -> None:
@@ -51,8 +52,10 @@ def test_active_requests_of_both_clusters_are_added() -> None:
         "# TYPE envoy_cluster_upstream_rq_active gauge\n"
         'envoy_cluster_upstream_rq_active{envoy_cluster_name="digits/3"} 2\n'
         'envoy_cluster_upstream_rq_active{envoy_cluster_name="digits/3/shadow"} 5\n'
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="digits/3/direct"} 1\n'
     )
-    assert active(text) == {("digits", 3): 7}
+    assert active(text) == {("digits", 3): 8}
+    assert active(TEXT) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,10 @@ def test_active_requests_of_both_clusters_are_added() -> None:
         (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_503", False),
         (COUNTERS_FILTER, "cluster.digits/3.internal.upstream_rq_5xx", False),
         (COUNTERS_FILTER, "cluster.digits/3.retry.upstream_rq_5xx", False),
+        (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_active", True),
+        (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_rq_2xx", False),
+        (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_rq_active", False),
+        (ACTIVE_FILTER, "cluster.digits/3/direct.upstream_rq_active", True),
         (ACTIVE_FILTER, "cluster.digits/3.upstream_rq_active", True),
         (ACTIVE_FILTER, "cluster.digits/3.upstream_rq_active_overflow", False),
     ],

@@ -1,0 +1,151 @@
+"""Blessings that were once wrong: too few rows of a class, losses that add up, other inputs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.bless.champion import Champion
+from components.bless.comparison import Comparison
+from components.bless.verdict import Asked, against_record, on_other_head, too_few_of_a_class
+from contract.layout import PipelineLayout
+from contract.records.evaluation import Metric
+from contract.records.package import InputSpec, PackageManifest, Provenance
+from contract.schema.pipeline import PipelineConfig
+from contract.schema.training import BlessConfig
+
+CONFIG = PipelineConfig.model_validate(
+    {
+        "name": "tiny",
+        "features": {"x": {"dtype": "float32"}},
+        "heads": {"y": {"task": "binary_classification", "classes": ("a", "b")}},
+        "ingest": {"source": {"kind": "csv", "files": ("data.csv",)}},
+    }
+)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> PipelineLayout:
+    return PipelineLayout(tmp_path, "tiny")
+
+
+def keep(layout: PipelineLayout, version: int, accuracy: float, **changes: Any) -> None:
+    """Keep a version that was compared with the one before it."""
+    manifest = PackageManifest(
+        pipeline="tiny",
+        version=version,
+        created_at=datetime.now(UTC),
+        digest="",
+        inputs={name: InputSpec.of(feature) for name, feature in CONFIG.features.items()},
+        heads=CONFIG.heads,
+        serve=CONFIG.serve,
+        metrics={"accuracy": accuracy},
+        compared_with_version=version - 1 if version > 1 else None,
+        provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
+    )
+    manifest.model_copy(update=changes).write(layout.version(version) / "package.json")
+
+
+# --- 14: one positive of 500 --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("positives", "is_compared"), [(1, False), (29, False), (30, True)])
+def test_14_auc_needs_a_stated_number_of_each_class(positives: int, is_compared: bool) -> None:
+    labels = np.repeat([0, 1], [500 - positives, positives])
+    finding = too_few_of_a_class(labels, ("no", "yes"), "auc", BlessConfig())
+    assert (finding is None) == is_compared
+    if finding is not None:
+        assert not finding.has_passed
+        assert f"class 'yes' has {positives} of 500 test rows, at least 30" in finding.reason
+
+
+def test_14_a_class_without_a_single_row_is_named() -> None:
+    labels = np.zeros(500)
+    finding = too_few_of_a_class(labels, ("no", "yes"), "recall", BlessConfig())
+    assert finding is not None
+    assert "class 'yes' has 0 of 500" in finding.reason
+
+
+def test_14_figures_over_all_rows_need_no_number_of_each_class() -> None:
+    labels = np.repeat([0, 1], [499, 1])
+    assert too_few_of_a_class(labels, ("no", "yes"), "accuracy", BlessConfig()) is None
+
+
+# --- 15: small losses add up --------------------------------------------------------------------
+
+
+def test_15_the_best_champion_before_is_compared_with_as_well(layout: PipelineLayout) -> None:
+    for version in range(1, 31):  # 30 retrainings, each a little worse than the one before
+        keep(layout, version, 0.95 - 0.0015 * version)
+    champion = Champion.find(layout, 30, CONFIG)
+    assert champion.best is not None
+    assert champion.best.version == 1
+    assert champion.best.model == layout.version(1) / "model"
+
+
+def test_15_a_champion_that_is_the_best_itself_is_compared_with_once(
+    layout: PipelineLayout,
+) -> None:
+    keep(layout, 1, 0.90)
+    keep(layout, 2, 0.95)
+    assert Champion.find(layout, 2, CONFIG).best is None
+
+
+def test_15_of_a_loss_the_best_is_the_least(layout: PipelineLayout) -> None:
+    for version, loss in ((1, 0.2), (2, 0.1), (3, 0.3)):
+        keep(layout, version, 0.0, metrics={"log_loss": loss})
+    bless = CONFIG.bless.model_copy(update={"metric": "log_loss"})
+    best = Champion.find(layout, 3, CONFIG.model_copy(update={"bless": bless})).best
+    assert best is not None
+    assert best.version == 2
+
+
+def test_15_the_chain_ends_where_a_version_is_no_longer_kept(layout: PipelineLayout) -> None:
+    keep(layout, 1, 0.99)
+    keep(layout, 3, 0.95)
+    keep(layout, 4, 0.94)
+    best = Champion.find(layout, 4, CONFIG).best
+    assert best is not None
+    assert best.version == 3
+
+
+def test_15_a_champion_with_other_inputs_still_counts_by_its_figures(
+    layout: PipelineLayout,
+) -> None:
+    keep(layout, 1, 0.95, inputs={"z": InputSpec(dtype="string")})
+    champion = Champion.find(layout, 1, CONFIG)
+    assert champion.model is None
+    assert champion.recorded == {"accuracy": 0.95}
+    settings = BlessConfig(margin=0.01)
+    for value, has_passed in ((0.945, True), (0.93, False)):
+        ours = Metric(value=value, low=0.9, high=0.97)
+        found = against_record(ours, champion.recorded["accuracy"], champion.obstacle, settings)
+        assert found.has_passed == has_passed
+        assert "its inputs differ (x, z); its accuracy was 0.95" in found.reason
+    undefined = against_record(None, 0.95, champion.obstacle, settings)
+    assert not undefined.has_passed
+    assert "accuracy is undefined" in undefined.reason
+
+
+def test_15_with_nothing_recorded_the_thresholds_decide() -> None:
+    found = against_record(None, None, "nothing to compare with", BlessConfig())
+    assert found.has_passed
+    assert found.reason == "nothing to compare with"
+
+
+def test_15_another_head_that_is_shown_to_be_worse_refuses() -> None:
+    asked = Asked("accuracy", 0.01)
+    worse = on_other_head("side", Comparison(-0.05, -0.07, 0.02), 3, asked, 0.95)
+    unsure = on_other_head("side", Comparison(-0.05, -0.1, 0.05), 3, asked, 0.95)
+    assert (worse.has_passed, unsure.has_passed) == (False, True)
+    assert "head 'side': accuracy differs by -0.05 from version 3's" in worse.reason
+    assert "a loss beyond the margin is shown" in worse.reason
+
+
+def test_15_margins_are_of_heads_that_there_are() -> None:
+    with pytest.raises(ValueError, match="bless.head_margins: 'z' is not a head"):
+        PipelineConfig.model_validate(
+            {**CONFIG.model_dump(exclude={"bless"}), "bless": {"head_margins": {"z": 0.1}}}
+        )
