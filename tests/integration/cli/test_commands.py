@@ -81,7 +81,16 @@ def aliases(mlflow: MlflowClient) -> dict[str, str]:
 
 def test_a_scaffolded_pipeline_is_found_good(machine: Machine) -> None:
     found = {one["subject"]: one["state"] for one in machine.slipway("check", "wine", "--json")}
-    assert set(found) == {"config", "code", "metrics", "training", "sources", "disk", "services"}
+    assert set(found) == {
+        "config",
+        "code",
+        "model",
+        "metrics",
+        "training",
+        "sources",
+        "disk",
+        "services",
+    }
     assert set(found.values()) == {"ok"}
 
 
