@@ -84,7 +84,9 @@ class Canary:
     def _walk_phase(self) -> None:
         if self.percent and not self.state.outlook:
             self._choose_first_rung()
-        if not self.state.is_entered and not self._enter():
+        # a state of an older Slipway has no stakes: its phase begins again
+        is_entered = self.state.is_entered and self.state.stakes_paid > 0
+        if not is_entered and not self._enter():
             self._end_phase(
                 Judgement(
                     "continue", f"version {self._d.version} was not ready for traffic in time"
@@ -128,8 +130,8 @@ class Canary:
         found = outlook(self._config, traffic, left)
         level = logging.INFO if found.is_possible else logging.WARNING
         log.log(level, "%s: %s", self._d.layout.pipeline, found.words)
-        phase = self.state.phase + found.skipped
-        self._save(phase=phase, skipped=found.skipped, outlook=found.words)
+        phase = max(self.state.phase, self._phases.count(0) + found.skipped)
+        self._save(phase=phase, skipped=phase - self.state.phase, outlook=found.words)
 
     def _traffic_in_shadow(self) -> Traffic | None:
         for step in self.state.ladder:

@@ -92,7 +92,7 @@ class World:
         self._step = min(5.0, max(1.0, 20.0 / self.rate))
         self._rows = int(random.choice([1, 1, 8, 64]))
         self._likeness = float(random.uniform(0.05, 0.9))
-        median, spread = float(np.exp(random.uniform(0.7, 4.5))), float(random.uniform(0.2, 0.8))
+        median, spread = float(np.exp(random.uniform(1.6, 4.5))), float(random.uniform(0.2, 0.8))
         self._latency = {v: _buckets(median * slow, spread) for v, slow in self._slowness()}
         self.seconds = 0.0
         arms = (Arm(name="stable", version=STABLE, weight_percent=100),)

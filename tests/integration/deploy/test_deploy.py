@@ -109,7 +109,8 @@ def test_a_canary_survives_the_death_of_the_agent(stack, callers):
 
 def test_a_manual_promotion_in_mid_canary_stops_it(stack, callers):
     before, version = champion(stack), next_version(stack)
-    run = stack.package(version, compared_with=before, min_requests_per_step=100_000)
+    endless = {"shadow_requests": 0, "min_requests_per_step": 100_000}
+    run = stack.package(version, compared_with=before, **endless)
     process = stack.start("canary", run)
     stack.until(lambda: stack.client.plan(PIPELINE).canary is not None, "on a rung")
     move = promotion(stack.client.plan(PIPELINE), stack.layout, before, False, "ada")

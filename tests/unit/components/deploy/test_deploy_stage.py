@@ -284,6 +284,28 @@ def test_a_canary_killed_between_proposal_and_note_adopts_its_own_plan(served, m
     assert deploy(deployment)[0].outcome == "passed"
 
 
+def test_a_trial_that_an_older_slipway_began_goes_on(served, make_deployment):
+    deployment = make_deployment(shadow_requests=0)
+    served.put(with_canary(served.plan, 2, 5, Note("run r2", "")))
+    state = CanaryState(version=2, champion=1, plan=served.plan, phase=1, is_entered=True)
+    state.write(deployment.output / STATE_FILE)
+    record, _ = deploy(deployment)
+    assert record.outcome == "passed"
+    assert [step.name for step in record.ladder] == ["5 %", "25 %", "50 %", "95 %"]
+
+
+def test_a_trial_of_an_older_slipway_is_never_moved_past_its_last_rung(served, make_deployment):
+    """At so little traffic a new trial would leave out three rungs; this one is on its last."""
+    served.requests_per_second = 0.5
+    deployment = make_deployment(shadow_requests=0, timeout_seconds=3600.0)
+    served.put(with_canary(served.plan, 2, 95, Note("run r2", "")))
+    state = CanaryState(version=2, champion=1, plan=served.plan, phase=4, is_entered=True)
+    state.write(deployment.output / STATE_FILE)
+    record, _ = deploy(seldom(served, deployment))
+    assert [step.name for step in record.ladder] == ["95 %"]
+    assert record.ladder[0].requests >= 118
+
+
 def test_a_canary_killed_after_the_decision_still_rolls_back(served, make_deployment):
     deployment = make_deployment(shadow_requests=0)
     served.put(with_canary(served.plan, 2, 1, Note("run r2", "")))
