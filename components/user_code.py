@@ -7,13 +7,25 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from contract.errors import UserCodeError, did_you_mean
 
 _PREFIX = "pipeline_"  # of the names under which users' modules are known
+
+
+class _AsWritten(SourceFileLoader):
+    """Loads a file as it is written now.
+
+    Python's bytecode files take a source of equal size and of the same second for unchanged.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def load_module(folder: Path, filename: str) -> ModuleType:
@@ -27,7 +39,9 @@ def load_module(folder: Path, filename: str) -> ModuleType:
         raise UserCodeError(f"{path}: no such file; a pipeline folder needs one")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    specification = importlib.util.spec_from_file_location(f"{_PREFIX}{path.stem}", path)
+    name = f"{_PREFIX}{path.stem}"
+    loader = _AsWritten(name, str(path))
+    specification = importlib.util.spec_from_file_location(name, path, loader=loader)
     if specification is None or specification.loader is None:
         raise UserCodeError(f"{path}: not importable")
     module = importlib.util.module_from_spec(specification)

@@ -1,5 +1,6 @@
 """Users' modules: found, checked, and blamed with file and line when they raise."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +88,11 @@ def test_an_error_is_the_users_where_their_file_is_in_its_traceback(tmp_path: Pa
 
 def test_an_error_of_our_own_is_not_the_users() -> None:
     assert blamed_on_user("train", raised_by(lambda: [][3])) is None
+
+
+def test_an_edit_of_equal_size_within_a_second_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    for units in (8, 9):
+        file.write_text(f"UNITS = {units}\n", encoding="utf-8")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        assert units == load_module(tmp_path, "model.py").UNITS
