@@ -196,11 +196,14 @@ def test_marking_a_task_as_failed_removes_its_pods_and_ends_the_evaluation(
 def test_failing_a_run_removes_the_pod_of_its_component(
     two_runs: AirflowStack, clusters: dict[str, TestCluster]
 ) -> None:
-    stack, run = two_runs, two_runs.layout("digits_faults", "run-4")
-    stack.trigger("digits_faults", "run-4", {}).raise_for_status()
-    wait_for(lambda: "Running" in pods_of(clusters, "run-4").values(), 120, "the first component")
-    path = "/dags/digits_faults/dagRuns/run-4"
+    stack, run = two_runs, two_runs.layout("digits_asleep", "run-4")
+    stack.add("digits_asleep")
+    code = stack.pipelines / "digits_asleep" / "preprocessing.py"
+    code.write_text("import time\n\ntime.sleep(300)\n" + code.read_text())
+    stack.trigger("digits_asleep", "run-4", {}).raise_for_status()
+    stack.wait(lambda: pods_of(clusters, "run-4").get("transform@train") == "Running", 240)
+    path = "/dags/digits_asleep/dagRuns/run-4"
     stack.call("PATCH", path, json={"state": "failed"}).raise_for_status()
     wait_for(lambda: not pods_of(clusters, "run-4"), REMOVAL_SECONDS, "removal with the run")
-    assert not run.result("ingest").exists(), "it was killed, and did not just end"
-    assert stack.states("digits_faults", "run-4")["ingest"] == "failed"
+    assert not run.result("transform").exists(), "it was killed, and did not just end"
+    assert stack.states("digits_asleep", "run-4")["transform"] == "failed"
