@@ -50,16 +50,19 @@ def start(plan: Plan, board: Board) -> None:
     make_secrets(plan)
     supervisor = Supervisor(plan.supervisor_home)
     base, airflow = base_programs(plan), airflow_programs(plan) if plan.has_airflow else []
-    # nobody waits for a background program: at a first start it would only slow the others
     everything = [*base, *airflow, *background_programs(plan)]
-    _supervise(plan, supervisor, everything if supervisor.is_running() else base)
+    # A first start is in three parts: Airflow needs its database, and nobody waits for a
+    # background program, which would only slow the others. What runs already stays.
+    is_first = not supervisor.is_running()
+    _supervise(plan, supervisor, base if is_first else everything)
     awaited = _Awaited(plan, supervisor, board)
     awaited.expect(base)
     with _migrating(plan, board) if plan.has_airflow else nullcontext() as migration:
         while migration is not None or awaited.probes:
             if migration is not None and migration.poll() is not None:
                 _end_migration(plan, board, migration.returncode)
-                _supervise(plan, supervisor, [*base, *airflow])
+                if is_first:
+                    _supervise(plan, supervisor, [*base, *airflow])
                 awaited.expect(airflow)
                 migration = None
             awaited.look()
@@ -130,12 +133,12 @@ class _Awaited:
     def __init__(self, plan: Plan, supervisor: Supervisor, board: Board) -> None:
         self.probes: dict[str, Probe] = {}
         self._plan, self._supervisor, self._board = plan, supervisor, board
-        self._deadline = time.monotonic() + HEALTHY_SECONDS
+        self._deadline = 0.0
         self._processes: dict[str, set[int]] = {}
-        self._client = httpx.Client(timeout=PROBE_SECONDS, trust_env=False)
 
     def expect(self, programs: Iterable[Program]) -> None:
-        """Wait for these, too."""
+        """Wait for these, too; the time for all begins again."""
+        self._deadline = time.monotonic() + HEALTHY_SECONDS
         probes = _probes(self._plan)
         for program in programs:
             self.probes[program.name] = probes[program.name]
@@ -147,7 +150,9 @@ class _Awaited:
         Raises:
             ServiceUnavailableError: If one will not; with the last lines of its log.
         """
-        for name in [name for name, probe in self.probes.items() if _holds(probe, self._client)]:
+        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
+            healthy = [name for name, probe in self.probes.items() if _holds(probe, client)]
+        for name in healthy:
             self._board.update(name, "done", note="healthy")
             del self.probes[name]
         states = self._supervisor.states()

@@ -39,7 +39,7 @@ def run(
         bool | None,
         typer.Option(
             "--deploy/--no-deploy",
-            help="With --local: go on to canary and promotion; not without it, nor by default.",
+            help="With --local: continue with canary and promotion after the package. Default: no.",
             show_default=False,
         ),
     ] = None,
@@ -302,7 +302,7 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
     if not is_local:
         if wanted is not None:
             raise UserError(
-                "--deploy and --no-deploy: expected --local: a run in Airflow always goes on to "
+                "--deploy and --no-deploy: expected --local: a run in Airflow always continues with "
                 "canary and promotion"
             )
         return True

@@ -34,7 +34,7 @@ def promote(
     """Give all traffic to a version: without --version the newest one that passed its trial.
 
     A version that was refused, rolled back, cut off in its trial or never tried has to be named
-    and forced. A canary that is going on ends; its run finds out and stops.
+    and forced. A canary in progress ends; its run finds out and stops.
 
     [bold]Examples[/]
 
@@ -59,7 +59,7 @@ def rollback(
     is_agreed: YesOption = False,
     is_json: JsonOption = False,
 ) -> None:
-    """End the trial that is going on, or go back to the last champion that was not rolled back.
+    """End the trial in progress, or go back to the last champion that was not rolled back.
 
     The version that is left is marked bad: no later roll-back returns to it, and only
     'slipway promote NAME --version N --force' puts it in service again.

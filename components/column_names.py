@@ -17,7 +17,7 @@ def check_repeats(path: Path, names: Sequence[str]) -> None:
         told = "; ".join(
             f"{name} (columns {', '.join(map(str, at))})" for name, at in repeated.items()
         )
-        raise DataError(f"{path}: column names repeat: {told}; give each column a name of its own")
+        raise DataError(f"{path}: column names repeat: {told}; give each column its own name")
 
 
 def check_columns(

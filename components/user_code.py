@@ -14,6 +14,8 @@ from typing import Any
 
 from contract.errors import UserCodeError, did_you_mean
 
+# What Keras raises where a user's layer, shape, type or argument does not fit.
+_KERAS_REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
 _PREFIX = "pipeline_"  # of the names under which users' modules are known
 
 
@@ -102,11 +104,10 @@ def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
     What Keras refuses (a shape, a type, an argument) it refuses of the user's layers.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    is_kerass = isinstance(error, _KERASS) and any("/keras/src/" in f.filename for f in frames)
-    return _blamed(where, error) if is_kerass or _theirs(frames) else None
-
-
-_KERASS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
+    is_refusal = isinstance(error, _KERAS_REFUSALS) and any(
+        "/keras/src/" in f.filename for f in frames
+    )
+    return _blamed(where, error) if is_refusal or _theirs(frames) else None
 
 
 def _blamed(where: str, error: Exception) -> UserCodeError:

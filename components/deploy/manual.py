@@ -99,7 +99,7 @@ def _promotion_words(plan: TrafficPlan, version: int, trial: Trial) -> str:
 
 
 def rollback(plan: TrafficPlan, layout: PipelineLayout, version: int | None, author: str) -> Move:
-    """Decide to end the trial that is going on, or else to go back to an earlier champion.
+    """Decide to end the trial in progress, or else to go back to an earlier champion.
 
     The earlier champion is the last one in the plan's lineage that is kept. The version that is
     left is marked bad, so that no further roll-back returns to it.

@@ -17,7 +17,7 @@ def parse_body(request: Request, max_bytes: int) -> dict[str, Any]:
 
     Raises:
         RequestError: 415 or 413 if it is compressed in a way that is not taken, or inflates to too
-            much; 400 if it is no JSON object.
+            much; 400 if it is not a JSON object.
     """
     content = request.body
     if encoding := request.headers.get(b"content-encoding"):

@@ -25,7 +25,7 @@ def decoded_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
 
     Raises:
         RequestError: 415 for an encoding other than gzip, 413 for more than `max_bytes`, 400 for
-            what is no gzip, or not all of one.
+            what is not gzip, or not all of it.
     """
     names = [name for part in encoding.split(b",") if (name := part.strip().lower())]
     names = [name for name in names if name != b"identity"]
@@ -47,7 +47,7 @@ def is_gzip(body: bytes) -> bool:
 
 def _inflated(body: bytes, max_bytes: int) -> bytes:
     if not is_gzip(body):
-        raise RequestError(400, "body: content-encoding is gzip, but the body is no gzip")
+        raise RequestError(400, "body: content-encoding is gzip, but the body is not gzip")
     _check_announced(body, max_bytes)
     parts: list[bytes] = []
     size = start = 0
@@ -112,7 +112,7 @@ def bytes_of_base64(text: str) -> bytes:
     Source: RFC 4648, sections 4 and 5; TensorFlow Serving also takes text without padding.
 
     Raises:
-        ValueError: If it is no base64, with the reason.
+        ValueError: If it is not base64, with the reason.
     """
     plain = text.translate(_WHITESPACE).translate(_WEB_SAFE)
     content = plain.rstrip("=")

@@ -85,6 +85,9 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
     warm, *_ = (p for p in psutil.process_iter() if str(socket_of(home)) in " ".join(p.cmdline()))
     warm.kill()
     wait_for(lambda: start("print('forked')")[1] == "forked")  # else: why it is a fresh process
+    before = socket_of(home).stat().st_ino
+    up()
+    assert socket_of(home).stat().st_ino == before, "a second `up` leaves it as it is"
     process, pid = start("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     assert runner.invoke(app, ["down"]).exit_code == 0
     assert process.wait() != 0

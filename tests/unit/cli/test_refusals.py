@@ -51,7 +51,7 @@ def test_run_refuses_a_wrong_override_before_anything_starts() -> None:
 def test_a_run_in_airflow_cannot_be_told_whether_to_deploy(option: str) -> None:
     result = runner.invoke(app, ["run", "digits", option])
     assert result.exit_code == 2
-    assert "expected --local: a run in Airflow always goes on" in result.stderr
+    assert "expected --local: a run in Airflow always continues" in result.stderr
 
 
 def test_a_local_run_that_should_deploy_needs_services_before_it_starts() -> None:
