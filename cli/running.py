@@ -302,8 +302,8 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
     if not is_local:
         if wanted is not None:
             raise UserError(
-                "--deploy and --no-deploy: expected --local: a run in Airflow always continues with "
-                "canary and promotion"
+                "--deploy and --no-deploy: expected --local: a run in Airflow always continues "
+                "with canary and promotion"
             )
         return True
     is_deploying = redeploy is not None if wanted is None else wanted
