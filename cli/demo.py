@@ -25,13 +25,13 @@ from rich.markup import escape
 from cli import demo_report
 from cli.demo_acts import ACTS, PIPELINE, TYPICAL_SECONDS, Act, Played
 from cli.demo_callers import Callers
-from cli.interrupts import terminated_like_interrupted
 from cli.machine import plan_stack, show_stack, start_stack
 from cli.output import complain, notes, say
 from cli.rows import MOST_ROWS, rows_of_last_run
 from cli.running import layout_of, new_run_id, run_in_airflow
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
+from contract.interrupts import terminated_like_interrupted
 from contract.layout import PipelineLayout
 from contract.loader import state_folder
 

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 
 from cli.board import RUNNING, Board
-from cli.interrupts import started
 from cli.logs import tail
 from cli.services import stack_path
 from cli.stack import (
@@ -25,6 +24,7 @@ from cli.stack import (
     task_environment,
 )
 from contract.errors import ServiceUnavailableError
+from contract.interrupts import started
 from contract.loader import PROJECT
 from operators.airflow_settings import migrate_command
 from serving.agent.supervision import Program, ProgramState, Supervisor, write_configuration

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.interrupts import terminated_like_interrupted
 from cli.options import JsonOption
 from cli.output import notes, print_json, say
 from contract.errors import ConfigError
+from contract.interrupts import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from cli.stack import DataPlaneOptions, Plan

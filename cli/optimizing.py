@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli.interrupts import terminated_like_interrupted
 from cli.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
 from cli.options import JsonOption
 from cli.output import data, notes, print_json, quietly, say
 from contract.errors import ConfigError, UserError
+from contract.interrupts import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from components.optimize.optimize import Optimized

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli.interrupts import Terminated, terminated_like_interrupted
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_UNEXPECTED, UserError
+from contract.interrupts import Terminated, terminated_like_interrupted
 
 if TYPE_CHECKING:
     from cli.outcome import Ending

@@ -7,26 +7,28 @@ from contextlib import contextmanager
 from types import FrameType
 
 from contract.errors import SlipwayError
+from contract.interrupts import Terminated, raised_again
 
 
 class StoppedError(SlipwayError):
-    """The process was asked to end (SIGTERM) in mid-trial; a retry goes on."""
+    """The process was asked to end (SIGTERM) during a trial; a retry resumes it."""
 
 
 @contextmanager
 def stops_on_sigterm() -> Iterator[None]:
-    """Raise StoppedError in the block when SIGTERM comes (in the main thread, as signals do)."""
+    """Leave the block with StoppedError when SIGTERM comes (in the main thread, as signals do)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
-        yield
+        with raised_again():
+            yield
+    except Terminated as ended:
+        raise StoppedError(f"asked to end by {ended}") from ended
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    # A second signal must not interrupt what the first one set off.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise StoppedError("asked to end by SIGTERM")
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(signal.Signals(number).name)

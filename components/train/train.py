@@ -25,6 +25,7 @@ from components.train.ps_engine import ParameterServers
 from components.train.session import Session, chief_session
 from components.train.strategies import open_strategy
 from contract.errors import DataError, SlipwayError, UserError
+from contract.interrupts import Terminated, raised_again
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord
 from contract.records.training import TrainingEnded, TrainRecord
@@ -181,12 +182,15 @@ def termination(tell: Callable[[str], None] | None = None) -> Iterator[Stop]:
         if tell is not None:  # not from here: the thread that was interrupted may be telling
             threading.Thread(target=tell, args=(stop.signal,), daemon=True).start()
         elif not stop.is_read:
-            raise SlipwayError(
-                f"train: {stop.signal} before the first step; a retry starts where this one did"
-            )
+            raise Terminated(stop.signal)
 
     before = signal.signal(signal.SIGTERM, raise_flag)
     try:
-        yield stop
+        with raised_again():
+            yield stop
+    except Terminated as ended:
+        raise SlipwayError(
+            f"train: {ended} before the first step; a retry starts where this one did"
+        ) from ended
     finally:
         signal.signal(signal.SIGTERM, before)

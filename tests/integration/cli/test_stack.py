@@ -82,7 +82,8 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
         return process, next(process.lines(lambda: None))
 
     wait_for(socket_of(home).exists)  # `up` does not
-    warm, *_ = (p for p in psutil.process_iter() if str(socket_of(home)) in " ".join(p.cmdline()))
+    processes = psutil.process_iter(["cmdline"])  # None: it has ended since
+    warm, *_ = (p for p in processes if str(socket_of(home)) in (p.info["cmdline"] or ()))
     warm.kill()
     wait_for(lambda: start("print('forked')")[1] == "forked")  # else: why it is a fresh process
     before = socket_of(home).stat().st_ino

@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a block of work in one way, and none of them is lost."""
+"""Ctrl-C, SIGTERM and SIGHUP end a block of work in one way, and none of them is lost.
+
+What a signal's handler raises must not be an `Exception`: the signal may come while a library runs
+inside its own `try ... except Exception`, as `logging` does for each line, and would be lost.
+"""
 
 import signal
 import subprocess
@@ -17,20 +21,18 @@ AGAIN_SECONDS = 0.05  # longer than destructors run
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C's ends the command; its text is the signal's name."""
+    """A signal other than Ctrl-C's ends the work; its text is the signal's name."""
 
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs.
 
-    Python drops a KeyboardInterrupt that is raised while a destructor or a weak reference's
-    callback runs, of which an import alone has one per module; the work would continue to its end.
-    Such an interrupt is raised again.
+    In the main thread only, as Python's signal handlers.
     """
     before = [signal.signal(number, _interrupt) for number in NUMBERS]
     try:
-        with _raised_again():
+        with raised_again():
             yield
     finally:
         for number, handler in zip(NUMBERS, before, strict=True):
@@ -81,7 +83,12 @@ def _as_exception(number: int) -> KeyboardInterrupt:
 
 
 @contextmanager
-def _raised_again() -> Iterator[None]:
+def raised_again() -> Iterator[None]:
+    """Send a signal again whose KeyboardInterrupt or `Terminated` Python has dropped.
+
+    Python drops what is raised while a destructor or a weak reference's callback runs, of which
+    an import alone has one per module; the work would continue to its end.
+    """
     lost: SimpleQueue[int] = SimpleQueue()  # may be put into at any point, also by a destructor
     before = sys.unraisablehook
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.interrupts import (
+from contract.interrupts import (
     interrupted_afterwards,
     started,
     terminated_like_interrupted,
