@@ -83,7 +83,7 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
 
     wait_for(socket_of(home).exists)  # `up` does not
     processes = psutil.process_iter(["cmdline"])  # None: it has ended since
-    warm, *_ = (p for p in processes if str(socket_of(home)) in (p.info["cmdline"] or ()))
+    warm, *_ = (p for p in processes if str(socket_of(home)) in str(p.info["cmdline"]))
     warm.kill()
     wait_for(lambda: start("print('forked')")[1] == "forked")  # else: why it is a fresh process
     before = socket_of(home).stat().st_ino
