@@ -70,7 +70,7 @@ coverage: setup ## lines that unit and integration tests run, also in their proc
 	@$(COVERAGE) combine --quiet
 	@$(COVERAGE) report
 
-FAULTS := unit/components/test_checkpoints.py unit/components/train unit/components/evaluate \
+FAULTS := unit/components/models/test_checkpoints.py unit/components/train unit/components/evaluate \
 	unit/launching/processes unit/launching/cluster unit/launching/test_restarts.py \
 	integration/training/test_faults.py integration/training/test_feeding.py \
 	integration/evaluation/test_protocol_exploration.py integration/evaluation/test_real_kills.py

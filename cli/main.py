@@ -6,17 +6,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import (
+from cli.commands import (
     authoring,
     labelling,
     loading,
-    machine,
     operating,
     optimizing,
     running,
     summaries,
     traffic,
 )
+from cli.commands import services as machine
 from cli.output import complain
 from contract.errors import SlipwayError
 

@@ -1,6 +1,6 @@
 """Removing what this machine keeps beside the artifacts, when it is too old: logs, environments.
 
-The artifacts themselves are the components' business (`components/retention.py`).
+The artifacts themselves are the components' business (`components/runs/retention.py`).
 """
 
 import shutil

@@ -1,7 +1,8 @@
 """The parent MLflow run of a DAG run, ended where no component can: its process was killed.
 
-A component ends the parent itself, with the run's outcome; see `components/run_overview.py`. This
-asks MLflow's REST API, because its library takes seconds to import.
+A component ends the parent itself, with the run's outcome; see
+`components/runs/run_overview.py`. This asks MLflow's REST API, because its library takes seconds to
+import.
 """
 
 import logging

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.agent_client import AgentClient
-from components.step import Outcome, Step, main
+from components.runs.agent_client import AgentClient
+from components.runs.step import Outcome, Step, main
 from contract.errors import DataError, NotFoundError
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord, EvaluateRecord
@@ -14,7 +14,7 @@ from contract.records.traffic import TrafficPlan
 from contract.records.training import TrainRecord
 
 if TYPE_CHECKING:
-    from components.metrics import Answers
+    from components.quality.metrics import Answers
 
 CANDIDATE = "candidate"
 
@@ -25,8 +25,8 @@ def work(step: Step) -> Outcome:
     from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
-    from components.metrics import check_metrics
-    from components.model_hooks import custom_metrics
+    from components.models.model_hooks import custom_metrics
+    from components.quality.metrics import check_metrics
 
     config, run = step.config, step.run
     own = custom_metrics(run.frozen_pipeline, config)
@@ -55,8 +55,8 @@ def work(step: Step) -> Outcome:
 def _track(step: Step, answers: "Mapping[str, Answers]") -> None:
     if not step.tracker.is_on:
         return
-    from components.curves import curves_of
-    from components.pictures import draw  # imports matplotlib
+    from components.quality.curves import curves_of
+    from components.quality.pictures import draw  # imports matplotlib
 
     for head, given in answers.items():
         config = step.config.heads[head]

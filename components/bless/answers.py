@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.metrics import Answers
-from components.raw_examples import Array, RawColumns, read_rows
-from components.saved_models import LoadedModel, load, predict_columns, predict_examples
+from components.data.raw_examples import Array, RawColumns, read_rows
+from components.models.saved_models import LoadedModel, load, predict_columns, predict_examples
+from components.quality.metrics import Answers
 from contract.errors import DataError
 from contract.schema.pipeline import PipelineConfig
 

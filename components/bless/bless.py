@@ -17,15 +17,15 @@ from components.bless.verdict import (
     on_other_head,
     too_few_of_a_class,
 )
-from components.metrics import (
+from components.models.user_code import user_code
+from components.quality.metrics import (
     Answers,
     Custom,
     check_metrics,
     measure,
     measure_own,
 )
-from components.squashed_twice import are_squashed_twice, in_words
-from components.user_code import user_code
+from components.quality.squashed_twice import are_squashed_twice, in_words
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
 

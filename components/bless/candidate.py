@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from components.checkpoints import load_weights
-from components.models import build_model
-from components.saved_models import export
-from components.verdicts import best_step, read_verdicts
+from components.models.checkpoints import load_weights
+from components.models.saved_models import export
+from components.models.user_model import build_model
+from components.quality.verdicts import best_step, read_verdicts
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from components.metrics import is_lower_better
+from components.quality.metrics import is_lower_better
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from components.metrics import Answers, Array, is_lower_better, paired_difference
+from components.quality.metrics import Answers, Array, is_lower_better, paired_difference
 
 _POWER = 0.8
 _RESAMPLES = 1000

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from components.bless.comparison import Comparison
-from components.metrics import Array, is_lower_better
+from components.quality.metrics import Array, is_lower_better
 from contract.records.evaluation import Metric
 from contract.schema.training import BlessConfig
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.errors import UserError
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest, PackageRecord
@@ -14,10 +14,10 @@ from contract.records.traffic import DeployRecord, LadderStep
 
 def work(step: Step) -> Outcome:
     """Run one of the two stages; a version that is turned away is a result, not an error."""
-    from components.agent_client import AgentClient
-    from components.deploy.deploy import deploy
+    from components.deploy.canary.canary import deploy
     from components.deploy.deployment import Deployment
-    from components.deploy.promote import promote
+    from components.deploy.promote.promote import promote
+    from components.runs.agent_client import AgentClient
 
     package = step.upstream("package", PackageRecord)
     layout = step.run.of_pipeline

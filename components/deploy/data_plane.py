@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from components.agent_client import AgentClient
 from components.deploy.deployment import SYSTEM_CLOCK, Clock
+from components.runs.agent_client import AgentClient
 from contract.records.traffic import TrafficPlan
 
 # Short against the two seconds within which a rolled-back canary must be without traffic.

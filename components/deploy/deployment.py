@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.agent_client import AgentClient
-from components.tracking import Tracker
+from components.runs.agent_client import AgentClient
+from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest

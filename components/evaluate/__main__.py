@@ -1,6 +1,6 @@
 """`python -m components.evaluate`: judge every published checkpoint exactly once."""
 
-from components.step import Outcome, Step, help_step, main
+from components.runs.step import Outcome, Step, help_step, main
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord

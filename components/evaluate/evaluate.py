@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from components import checkpoints
-from components.evaluate.figures import Figures, flat
-from components.evaluate.judge import Judge
+from components.data.examples import example_source
+from components.evaluate.mlflow_figures import Figures, flat
+from components.evaluate.one_checkpoint import Judge
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
-from components.examples import example_source
-from components.metrics import check_metrics
-from components.summaries import Summaries
-from components.tracking import Tracker
-from components.verdicts import best_step, read_verdicts
+from components.models import checkpoints
+from components.quality.metrics import check_metrics
+from components.quality.verdicts import best_step, read_verdicts
+from components.runs.summaries import Summaries
+from components.runs.tracking import Tracker
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord

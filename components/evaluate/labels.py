@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from components.examples import Columns, ExampleSource, load_columns
-from components.raw_examples import Array, label_key
+from components.data.examples import Columns, ExampleSource, load_columns
+from components.data.raw_examples import Array, label_key
 from contract.errors import DataError
 from contract.schema.pipeline import PipelineConfig
 

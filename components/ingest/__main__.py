@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from components import retention
+from components.data.labels import list_deltas
 from components.ingest.ingest import EXAMPLES, ingest
-from components.labels import list_deltas
-from components.step import Outcome, Step, main
+from components.runs import retention
+from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.data.tfrecord_shards import name_shards
 from components.ingest.written import Written
-from components.tfrecord_shards import name_shards
 from contract.errors import DataError
 from contract.records.data import empty_splits
 from contract.schema.data import SPLITS

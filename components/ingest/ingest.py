@@ -5,12 +5,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.beam_pipelines import running_pipeline
+from components.data.beam_pipelines import running_pipeline
+from components.data.labels import newest_deltas
+from components.data.raw_rows import required_columns
 from components.ingest.gathering import check_bad_rows, gather_bad_rows, gather_shards
 from components.ingest.units import Unit, plan_units
 from components.ingest.written import REPLACED, Written, as_json
-from components.labels import newest_deltas
-from components.raw_rows import required_columns
 from contract.errors import DataError
 from contract.records.data import IngestRecord
 from contract.schema.pipeline import PipelineConfig

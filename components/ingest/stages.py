@@ -18,13 +18,13 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from components.data.raw_examples import encode
+from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows
+from components.data.tfrecord_shards import write_shard
 from components.ingest.sources import module_of
 from components.ingest.splits import choose_splits, split_bounds
 from components.ingest.units import Unit
 from components.ingest.written import REPLACED, Written
-from components.raw_examples import encode
-from components.raw_rows import BadRow, ParsedRows, RowParser, SourceRows
-from components.tfrecord_shards import write_shard
 from contract.errors import DataError
 from contract.schema.data import SPLITS
 from contract.schema.pipeline import PipelineConfig

@@ -1,6 +1,6 @@
 """`python -m components.optimize`: the blessed SavedModel, optimised."""
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
@@ -8,12 +8,12 @@ from contract.records.optimization import OptimizeRecord
 
 def work(step: Step) -> Outcome:
     """Optimise the candidate of `bless`, held to its answers on raw rows of the eval part."""
-    from components.optimize.ledger import LEDGER, log_ledger
+    from components.optimize.engines.engines import add_runtimes
     from components.optimize.optimize import optimize
-    from components.optimize.pictures import pictures_of
-    from components.optimize.runtimes.figures import log_trials
-    from components.optimize.runtimes.runtimes import add_runtimes
-    from components.optimize.samples import read_data
+    from components.optimize.report.engine_tables import log_trials
+    from components.optimize.report.ledger import LEDGER, log_ledger
+    from components.optimize.report.pictures import pictures_of
+    from components.optimize.rows.samples import read_data
 
     blessed = step.upstream("bless", BlessRecord)
     ingested = step.upstream("ingest", IngestRecord)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.optimize.batches import Samples
-from components.optimize.calibration import TensorValues, observe
-from components.optimize.gate import Difference, Gate
-from components.optimize.graphs import GraphModel
-from components.optimize.judgement import Evaluation, Judge, Judgement
-from components.optimize.measure import compressed_bytes, latencies_ms, latency_ms
+from components.models.saved_models import LoadedModel, load
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.batches import Samples
+from components.optimize.judging.calibration import TensorValues, observe
+from components.optimize.judging.gate import Difference, Gate
+from components.optimize.judging.judgement import Evaluation, Judge, Judgement
+from components.optimize.judging.measure import compressed_bytes, latencies_ms, latency_ms
 from components.optimize.passes.change import Change, operation_changes
 from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Search
 from components.optimize.verdicts import refusal, verdict
-from components.saved_models import LoadedModel, load
 from contract.errors import DataError, DiskFullError
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig

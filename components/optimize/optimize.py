@@ -9,11 +9,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from components.optimize.calibration import TensorValues
 from components.optimize.chain import Chain, Data, State
-from components.optimize.cold_start import Bench
-from components.optimize.graphs import GraphModel
-from components.optimize.measure import main_signature
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.calibration import TensorValues
+from components.optimize.judging.cold_start import Bench
+from components.optimize.judging.measure import main_signature
 from contract.records.optimization import LedgerRow, OptimizeRecord, TensorRange
 from contract.schema.optimize import OptimizeConfig
 from contract.schema.passes import CalibrationMethod

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from components.optimize.batches import answer
-from components.optimize.graphs import GraphModel
-from components.optimize.judgement import Judge, Judgement
+from components.data.raw_examples import Array
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.batches import answer
+from components.optimize.judging.judgement import Judge, Judgement
 from components.optimize.passes.change import Change
 from components.optimize.passes.registry import LossyPass
-from components.raw_examples import Array
 
 log = logging.getLogger("slipway")
 

@@ -2,7 +2,7 @@
 
 import math
 
-from components.optimize.gate import Difference
+from components.optimize.judging.gate import Difference
 from components.optimize.sensitivity import Found
 
 _SHOWN_LAYERS = 5

@@ -2,7 +2,7 @@
 
 import shutil
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.records.package import PackageRecord
 
 

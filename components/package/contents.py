@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.data.raw_examples import read_raw, to_rows
 from components.package.package import Contents
 from components.package.provenance import provenance_of
 from components.package.skew import SkewCheck
 from components.package.versions import MANIFEST
-from components.raw_examples import read_raw, to_rows
 from contract.errors import NotFoundError, SlipwayError, UserError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.data import IngestRecord

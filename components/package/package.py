@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.loadtest import Load, run_load
 from components.package.server_process import RunningServer, running_server
 from components.package.skew import SkewCheck
 from components.package.versions import MANIFEST, kept_before, next_version
+from components.quality.loadtest import Load, run_load
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
 from contract.records.package import LoadReport, PackageManifest, PackageRecord

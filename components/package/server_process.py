@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from components.child_process import tied_to_parent
+from components.runs.child_process import tied_to_parent
 from contract.errors import SlipwayError
 from contract.loader import PROJECT
 

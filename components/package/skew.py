@@ -10,13 +10,13 @@ import httpx
 import numpy as np
 import tensorflow as tf
 
-from components.checkpoints import load_weights
-from components.examples import feature_spec, model_inputs
-from components.models import build_model, head_outputs, head_scores
-from components.raw_examples import ID, Array, RawColumns, read_raw, to_rows
-from components.saved_models import load, output_name, predict_columns
-from components.shards import check_shards
-from components.tfrecord_shards import compression_type
+from components.data.examples import feature_spec, model_inputs
+from components.data.raw_examples import ID, Array, RawColumns, read_raw, to_rows
+from components.data.shards import check_shards
+from components.data.tfrecord_shards import compression_type
+from components.models.checkpoints import load_weights
+from components.models.saved_models import load, output_name, predict_columns
+from components.models.user_model import build_model, head_outputs, head_scores
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen

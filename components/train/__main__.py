@@ -1,6 +1,6 @@
 """`python -m components.train`: fit the model and publish checkpoints."""
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord
 from contract.roles import Role
@@ -8,7 +8,7 @@ from contract.roles import Role
 
 def work(step: Step) -> Outcome:
     """Adapt the step to `train`."""
-    from components.train.collectives import leave_mpi
+    from components.train.peers.collectives import leave_mpi
     from components.train.train import TrainingJob, train  # imports TensorFlow
 
     transformed = step.upstream("transform", TransformRecord)
@@ -26,8 +26,8 @@ def work(step: Step) -> Outcome:
 
 def follow(role: Role, run: RunLayout) -> None:
     """Take part as another role than the chief."""
-    from components.train.collectives import leave_mpi
     from components.train.member import take_part  # imports TensorFlow
+    from components.train.peers.collectives import leave_mpi
 
     take_part(role, run)
     leave_mpi()

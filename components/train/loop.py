@@ -10,17 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from components import checkpoints
-from components.checkpoints import Snapshot
-from components.examples import ExampleSource
-from components.train.callbacks import Callbacks
-from components.train.divergence import DivergedError
-from components.train.engines import Engine
-from components.train.failures import explain, is_of_another_process
-from components.train.loss_scale import is_forgiven
-from components.train.monitor import Monitor
-from components.train.team import Team
-from components.verdicts import EarlyStop, Verdicts, best_step
+from components.data.examples import ExampleSource
+from components.models import checkpoints
+from components.models.checkpoints import Snapshot
+from components.quality.verdicts import EarlyStop, Verdicts, best_step
+from components.train.learning.callbacks import Callbacks
+from components.train.learning.engines import Engine
+from components.train.learning.loss_scale import is_forgiven
+from components.train.peers.failures import explain, is_of_another_process
+from components.train.peers.team import Team
+from components.train.watch.divergence import DivergedError
+from components.train.watch.monitor import Monitor
 from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.storage import Attempt

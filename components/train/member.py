@@ -2,16 +2,16 @@
 
 import logging
 
-from components.examples import ExampleSource, example_source
-from components.train.engines import InStep
-from components.train.failures import explain, is_of_another_process
-from components.train.learner import Learner
-from components.train.meter import Meter
-from components.train.ps_server import serve
-from components.train.ps_worker import Worker
-from components.train.session import Session, member_session
-from components.train.team import MemberTeam
+from components.data.examples import ExampleSource, example_source
+from components.train.learning.engines import InStep
+from components.train.learning.learner import Learner
+from components.train.parameter_servers.server import serve
+from components.train.parameter_servers.worker import Worker
+from components.train.peers.failures import explain, is_of_another_process
+from components.train.peers.session import Session, member_session
+from components.train.peers.team import MemberTeam
 from components.train.train import open_learner, termination
+from components.train.watch.meter import Meter
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord

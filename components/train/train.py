@@ -11,19 +11,19 @@ from datetime import UTC, datetime
 import keras
 import tensorflow as tf
 
-from components import checkpoints
-from components.examples import example_source
-from components.metrics import check_metrics
-from components.model_hooks import custom_metrics
-from components.tracking import Tracker
-from components.train.divergence import DivergedError, Retraining, find_divergence, in_words
-from components.train.engines import Engine, InStep
-from components.train.learner import Learner, make_learner
+from components.data.examples import example_source
+from components.models import checkpoints
+from components.models.model_hooks import custom_metrics
+from components.quality.metrics import check_metrics
+from components.runs.tracking import Tracker
+from components.train.learning.engines import Engine, InStep
+from components.train.learning.learner import Learner, make_learner
+from components.train.learning.strategies import open_strategy
 from components.train.loop import Loop, Place, Stop
-from components.train.monitor import Monitor, Watched
-from components.train.ps_engine import ParameterServers
-from components.train.session import Session, chief_session
-from components.train.strategies import open_strategy
+from components.train.parameter_servers.chief import ParameterServers
+from components.train.peers.session import Session, chief_session
+from components.train.watch.divergence import DivergedError, Retraining, find_divergence, in_words
+from components.train.watch.monitor import Monitor, Watched
 from contract.errors import DataError, SlipwayError, UserError
 from contract.interrupts import Terminated, raised_again
 from contract.layout import RunLayout

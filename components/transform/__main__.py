@@ -2,7 +2,7 @@
 
 import logging
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
 
 log = logging.getLogger("slipway")
@@ -29,8 +29,8 @@ def work(step: Step) -> Outcome:
 
 def _look_at_model(step: Step) -> None:
     """Build the model on placeholders before the hours that its training may take."""
-    from components.model_hooks import MODEL_FILE
-    from components.model_look import look_at_model
+    from components.models.model_hooks import MODEL_FILE
+    from components.models.model_look import look_at_model
     from components.transform.preprocessing import load_preprocessing
 
     code = step.run.frozen_pipeline

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.raw_examples import ID, WEIGHT
-from components.user_code import function_of, load_module, user_code
+from components.data.raw_examples import ID, WEIGHT
+from components.models.user_code import function_of, load_module, user_code
 from contract.errors import UserCodeError
 
 Tensors = Mapping[str, Any]  # tf.Tensor, tf.SparseTensor or tf.RaggedTensor by name

@@ -4,7 +4,7 @@ import pyarrow as pa
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
-from components.raw_examples import raw_schema
+from components.data.raw_examples import raw_schema
 from contract.schema.pipeline import PipelineConfig
 
 SPLIT = "split:"  # travels with a batch, and is taken off before it is written

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.raw_examples import ID, encode, read_arrow
-from components.tfrecord_shards import write_shard
+from components.data.raw_examples import ID, encode, read_arrow
+from components.data.tfrecord_shards import write_shard
 from components.transform.raw_tensors import BYTES_LISTS, SPLIT, slice_key
 from contract.schema.data import FeatureConfig, TransformConfig
 from contract.schema.pipeline import PipelineConfig

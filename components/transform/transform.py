@@ -15,11 +15,11 @@ from apache_beam.transforms.combiners import ToList
 from tensorflow_transform import TFTransformOutput
 from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransformFn
 
-from components.beam_pipelines import running_pipeline
-from components.canonical_files import rewrite_json, rewrite_saved_model
-from components.raw_examples import ID, WEIGHT, label_key
-from components.shards import broken_shard, check_shards
-from components.tfrecord_shards import name_shards
+from components.data.beam_pipelines import running_pipeline
+from components.data.canonical_files import rewrite_json, rewrite_saved_model
+from components.data.raw_examples import ID, WEIGHT, label_key
+from components.data.shards import broken_shard, check_shards
+from components.data.tfrecord_shards import name_shards
 from components.transform.preprocessing import load_preprocessing
 from components.transform.raw_tensors import SPLIT, feature_tensors, slice_key
 from components.transform.stages import ReadShard, Shard, WriteShards

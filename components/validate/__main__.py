@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from components.step import Outcome, Step, main
+from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
 from contract.storage import write_atomically
 

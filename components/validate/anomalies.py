@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.raw_examples import label_key
+from components.data.raw_examples import label_key
 from components.validate.drift import Drift
 from components.validate.scan import Scan
 from components.validate.schemas import describe_type, range_of

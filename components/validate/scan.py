@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.raw_examples import ID, WEIGHT, label_dtype, label_key, read_arrow
+from components.data.raw_examples import ID, WEIGHT, label_dtype, label_key, read_arrow
 from components.validate.statistics import (
     ColumnCollector,
     ColumnStatistics,

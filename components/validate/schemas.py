@@ -6,8 +6,8 @@ from pathlib import Path
 from google.protobuf import json_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.canonical_files import proto_as_json
-from components.raw_examples import ID, label_key, raw_schema
+from components.data.canonical_files import proto_as_json
+from components.data.raw_examples import ID, label_key, raw_schema
 from components.validate.statistics import MOST_COMMON, ColumnStatistics, DataStatistics
 from contract.errors import DataError
 from contract.schema.pipeline import PipelineConfig

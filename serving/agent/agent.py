@@ -16,9 +16,10 @@ from contract.errors import ConfigError, ConflictError, SlipwayError
 from serving.agent.api import DISCOVERY, control_api
 from serving.agent.discovery_api import discovery_api
 from serving.agent.draining import Draining
+from serving.agent.hosts.host import ServerRuntime
+from serving.agent.hosts.supervised_servers import SupervisedServers
 from serving.agent.plans import PlanStore
 from serving.agent.reconciler import Reconciler
-from serving.agent.runtime import ServerRuntime
 from serving.agent.settings import (
     AgentSettings,
     ClusterSettings,
@@ -26,10 +27,9 @@ from serving.agent.settings import (
     kubernetes_of,
     secret,
 )
-from serving.agent.supervised_servers import SupervisedServers
-from serving.traffic.envoy import Channel, Envoy
-from serving.traffic.envoy_discovery import DiscoveryChannel
-from serving.traffic.envoy_files import FileChannel, prepare
+from serving.traffic.envoy.discovery import DiscoveryChannel
+from serving.traffic.envoy.envoy import Channel, Envoy
+from serving.traffic.envoy.files import FileChannel, prepare
 
 log = logging.getLogger("slipway.agent")
 
@@ -77,7 +77,7 @@ def run_agent(settings: AgentSettings) -> None:
 def _surroundings(settings: AgentSettings) -> Surroundings:
     if isinstance(settings, ClusterSettings):
         # only here: the Kubernetes client is large
-        from serving.agent.deployed_servers import DeployedServers
+        from serving.agent.hosts.deployed_servers import DeployedServers
 
         servers = DeployedServers(kubernetes_of(settings))
         discovery = DiscoveryChannel(servers.is_gone)

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
 from serving.agent.api import ask_for_token
-from serving.traffic.envoy_discovery import HOLD_SECONDS, DiscoveryChannel, Question, kind_of
+from serving.traffic.envoy.discovery import HOLD_SECONDS, DiscoveryChannel, Question, kind_of
 
 _LOOK_SECONDS = 0.02
 

@@ -15,9 +15,9 @@ from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.disagreement import DisagreementCounter
 from serving.agent.draining import Draining
 from serving.agent.health import HealthProber
+from serving.agent.hosts.host import ServerRuntime, ServerSpec, ServerState
 from serving.agent.observing import Observer
 from serving.agent.plans import PlanStore
-from serving.agent.runtime import ServerRuntime, ServerSpec, ServerState
 from serving.traffic.backend import Endpoint, PipelineTraffic, TrafficBackend, Version
 
 log = logging.getLogger("slipway.agent")

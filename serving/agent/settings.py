@@ -12,7 +12,7 @@ from contract.errors import ConfigError
 from contract.loader import load_runtime
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import local_path
-from serving.traffic.envoy_listener import ListenerOptions
+from serving.traffic.envoy.listener import ListenerOptions
 
 
 @dataclass(frozen=True, kw_only=True)

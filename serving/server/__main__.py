@@ -11,8 +11,8 @@ import numpy as np
 import uvloop
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
+from serving.server.http.targets import DEFAULT_LABELS
 from serving.server.process import ModelServer, Options
-from serving.server.targets import DEFAULT_LABELS
 
 log = logging.getLogger("slipway")
 

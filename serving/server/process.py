@@ -14,13 +14,13 @@ from pathlib import Path
 
 from contract.errors import ConfigError, StorageError
 from contract.records.package import PackageManifest
-from serving.server.batching import Batcher
-from serving.server.connection import Connection, Connections
-from serving.server.metrics import ServerMetrics
-from serving.server.model import fillers, input_specs, load_model, read_package, readers
-from serving.server.prediction_log import PredictionLog
-from serving.server.rest import Loaded, RestApi
-from serving.server.targets import DEFAULT_LABELS
+from serving.server.core.batching import Batcher
+from serving.server.core.metrics import ServerMetrics
+from serving.server.core.model import fillers, input_specs, load_model, read_package, readers
+from serving.server.core.prediction_log import PredictionLog
+from serving.server.http.connection import Connection, Connections
+from serving.server.http.targets import DEFAULT_LABELS
+from serving.server.rest.rest import Loaded, RestApi
 
 log = logging.getLogger("slipway")
 

@@ -12,11 +12,11 @@ import numpy as np
 import orjson
 
 from contract.errors import UserError
-from serving.server import predictions
-from serving.server.instances import InputReader
-from serving.server.messages import RequestError
-from serving.server.model import load_model, read_package
-from serving.server.runtime import DEFAULT_SIGNATURE, Outputs, first_row_not_finite
+from serving.server.core import predictions
+from serving.server.core.model import load_model, read_package
+from serving.server.engines.engine import DEFAULT_SIGNATURE, Outputs, first_row_not_finite
+from serving.server.requests.instances import InputReader
+from serving.server.requests.messages import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd

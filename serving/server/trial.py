@@ -20,9 +20,9 @@ import numpy as np
 import psutil
 
 from contract.errors import EXIT_DONE, SlipwayError
-from serving.server.machine import this_machine
-from serving.server.opening import open_runtime
-from serving.server.runtime import DEFAULT_SIGNATURE, Columns, Outputs, Runtime
+from serving.server.engines.cpu import this_machine
+from serving.server.engines.engine import DEFAULT_SIGNATURE, Columns, Outputs, Runtime
+from serving.server.engines.opening import open_runtime
 
 _WARM_UP_CALLS = 5
 _LONGEST_SECONDS = 0.25  # a batch size

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from contract.errors import SlipwayError
 from serving.traffic.backend import Endpoint
-from serving.traffic.envoy_binary import envoy_binary
-from serving.traffic.envoy_bootstrap import fleet_bootstrap
+from serving.traffic.envoy.binary import envoy_binary
+from serving.traffic.envoy.bootstrap import fleet_bootstrap
 
 
 def main(arguments: Sequence[str]) -> NoReturn:

@@ -31,7 +31,7 @@ MODES = {
 RUN = """
 import runpy
 from gc import disable
-from components import step
+from components.runs import step
 {mode}
 runpy.run_module("components.{component}", run_name="__main__", alter_sys=True)
 """

@@ -24,16 +24,16 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 from callers import Callers
 from support import emit
 
-from components.agent_client import AgentClient
+from components.runs.agent_client import AgentClient
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.agent.programs import agent_program, envoy_program
+from serving.agent.hosts.programs import agent_program, envoy_program
 from serving.agent.settings import MachineSettings
-from serving.agent.supervision import Supervisor, socket_path, write_configuration
+from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 
 PIPELINE = "digits"
 ROUNDS = 5

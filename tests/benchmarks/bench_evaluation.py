@@ -33,7 +33,7 @@ from support import emit, handmade_runs  # noqa: E402
 
 from components.evaluate.queue import Holder, Queue, Terms  # noqa: E402
 from components.evaluate.worker import Duties, Patience, Worker  # noqa: E402
-from components.verdicts import read_verdicts  # noqa: E402
+from components.quality.verdicts import read_verdicts  # noqa: E402
 from contract.layout import RunLayout  # noqa: E402
 from contract.records.evaluation import Verdict  # noqa: E402
 from contract.records.record import Result  # noqa: E402
@@ -117,8 +117,8 @@ def _verdict(step: int) -> Verdict:
 
 def bench_verdict(make_run: Any, rounds: int, examples: int) -> None:
     """Seconds from a claim to a verdict, for a dense model of four layers of 512."""
-    from components.evaluate.judge import Judge
-    from components.examples import example_source
+    from components.data.examples import example_source
+    from components.evaluate.one_checkpoint import Judge
 
     rows = (handmade_runs("evaluation").default_rows() * (examples // 100 + 1))[:examples]
     made = make_run(model=MODEL, rows=rows)

@@ -29,13 +29,13 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from support import training_runs  # noqa: E402
 
-from components.examples import example_source  # noqa: E402
-from components.models import head_outputs  # noqa: E402
-from components.train.collectives import Alone  # noqa: E402
-from components.train.feeding import Order, open_feed, plan_lanes  # noqa: E402
-from components.train.learner import Learner, make_learner  # noqa: E402
-from components.train.steps import step_function  # noqa: E402
-from components.train.strategies import open_strategy  # noqa: E402
+from components.data.examples import example_source  # noqa: E402
+from components.models.user_model import head_outputs  # noqa: E402
+from components.train.input.feeding import Order, open_feed, plan_lanes  # noqa: E402
+from components.train.learning.learner import Learner, make_learner  # noqa: E402
+from components.train.learning.steps import step_function  # noqa: E402
+from components.train.learning.strategies import open_strategy  # noqa: E402
+from components.train.peers.collectives import Alone  # noqa: E402
 
 PIPELINE = """
 name: tiny

@@ -24,10 +24,10 @@ import numpy as np
 from scipy import stats
 from support import emit
 
-from components.deploy.canary import Canary
+from components.deploy.canary.state import CanaryState
+from components.deploy.canary.walk import Canary
 from components.deploy.deployment import Clock, Deployment
-from components.deploy.state import CanaryState
-from components.tracking import Tracker
+from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.package import PackageManifest
 from contract.records.traffic import Arm, ArmObservation, Observation, TrafficPlan

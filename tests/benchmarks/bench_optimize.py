@@ -36,9 +36,9 @@ import tensorflow as tf  # noqa: E402
 from optimize_models import DATA, MODELS, SIGNATURE, Subject, mobilenet  # noqa: E402
 from optimize_variants import Call, Made, Maker, quiet  # noqa: E402
 
-from components.optimize.calibration import observe  # noqa: E402
-from components.optimize.graphs import GraphModel  # noqa: E402
-from serving.server.cores import threads_per_call  # noqa: E402
+from components.optimize.graph.graphs import GraphModel  # noqa: E402
+from components.optimize.judging.calibration import observe  # noqa: E402
+from serving.server.engines.cores import threads_per_call  # noqa: E402
 
 BATCHES = (1, 32)
 SECONDS_A_TURN = 0.2

@@ -29,7 +29,7 @@ import psutil
 from support import ROOT, emit, training_runs
 from training_models import SLOW
 
-from components.verdicts import read_verdicts
+from components.quality.verdicts import read_verdicts
 from contract.command import StepCommand
 from contract.schema.cluster import JobConfig
 from launching.job_spec import job_of

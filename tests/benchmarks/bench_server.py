@@ -72,8 +72,8 @@ def save_model(path: Path) -> None:
 
 def make_litert(model: str, target: str) -> None:
     """Write the model's files for LiteRT, as the optimiser does."""
-    from components.optimize.runtimes.core import Core
-    from components.optimize.runtimes.kinds import KINDS, make
+    from components.optimize.engines.core import Core
+    from components.optimize.engines.kinds import KINDS, make
 
     rows = {"image": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}
     with tempfile.TemporaryDirectory() as parts:

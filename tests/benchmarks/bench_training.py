@@ -37,16 +37,16 @@ from mlflow.entities import Metric  # noqa: E402
 from support import emit, training_runs  # noqa: E402
 from training_models import CONVNET, PIPELINE, ROWS, SLOW, SPEC, images  # noqa: E402
 
-from components import checkpoints  # noqa: E402
-from components.examples import ExampleSource, example_source, parser  # noqa: E402
-from components.tracking import Tracker, open_tracker  # noqa: E402
-from components.train.collectives import Alone  # noqa: E402
-from components.train.engines import InStep  # noqa: E402
-from components.train.feeding import Order, open_feed  # noqa: E402
-from components.train.learner import make_learner  # noqa: E402
+from components.data.examples import ExampleSource, example_source, parser  # noqa: E402
+from components.models import checkpoints  # noqa: E402
+from components.runs.tracking import Tracker, open_tracker  # noqa: E402
+from components.train.input.feeding import Order, open_feed  # noqa: E402
+from components.train.learning.engines import InStep  # noqa: E402
+from components.train.learning.learner import make_learner  # noqa: E402
+from components.train.learning.strategies import open_strategy  # noqa: E402
 from components.train.loop import Loop, Place  # noqa: E402
-from components.train.monitor import Monitor, Watched  # noqa: E402
-from components.train.strategies import open_strategy  # noqa: E402
+from components.train.peers.collectives import Alone  # noqa: E402
+from components.train.watch.monitor import Monitor, Watched  # noqa: E402
 from contract.storage import Attempt  # noqa: E402
 
 STEPS = 2000

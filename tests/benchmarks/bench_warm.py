@@ -35,7 +35,7 @@ from launching.processes.warm_start import PRELOADED, own_warm_parent
 
 NOTHING = "pass"
 TRAINER = "import components.train.train"
-COMPONENT = "from components.step import StepCommand"
+COMPONENT = "from components.runs.step import StepCommand"
 MIB = 1 << 20
 
 

@@ -10,7 +10,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/integration/training")]
 
 import roles_script  # noqa: E402
 
-from components.train.collectives import Array, Ring  # noqa: E402
+from components.train.peers.collectives import Array, Ring  # noqa: E402
 
 
 def wait_only(ring: Ring, flat: Array) -> Array:

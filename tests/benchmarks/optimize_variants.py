@@ -15,14 +15,14 @@ import numpy as np
 import tensorflow as tf
 from optimize_models import SIGNATURE, Subject
 
-from components.optimize.graphs import GraphModel
-from components.optimize.judgement import Evaluation
+from components.optimize.engines.core import Core
+from components.optimize.engines.kinds import KINDS, make
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.judgement import Evaluation
 from components.optimize.optimize import Data, optimize
-from components.optimize.runtimes.core import Core
-from components.optimize.runtimes.kinds import KINDS, make
 from contract.schema.optimize import OptimizeConfig
 from contract.storage import size_bytes
-from serving.server.opening import open_runtime
+from serving.server.engines.opening import open_runtime
 
 FLOAT_PASSES = (
     "freeze_graph", "strip_unused_nodes", "fold_constants", "remove_nodes", "fold_batch_norms",

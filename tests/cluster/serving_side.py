@@ -13,7 +13,7 @@ import yaml
 from callers import Callers
 from clusters import ROOT, TestCluster, kustomized, process_namespace, wait_for
 
-from components.agent_client import AgentClient
+from components.runs.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.layout import PipelineLayout, RunLayout
 from contract.pods import merged

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from cli.airflow_api import airflow_password
+from cli.runs.airflow_api import airflow_password
 from contract.records.stack import Stack
 
 pytestmark = pytest.mark.long

@@ -12,8 +12,9 @@ FILES = {
     "contract/layout.py": "",
     "components/__init__.py": "",
     "components/train/__init__.py": "",
-    "components/train/__main__.py": "from . import team",
-    "components/train/team.py": "",
+    "components/train/__main__.py": "from .peers import team",
+    "components/train/peers/__init__.py": "",
+    "components/train/peers/team.py": "",
     "launching/__init__.py": "",
     "launching/guard.py": "def f():\n    from contract import layout",
     "cli/__init__.py": "",
@@ -52,9 +53,9 @@ def root(tmp_path: Path) -> Path:
         ("beside", "cli/main.py", True),  # by way of support beside it
         ("named", "launching/guard.py", True),  # started by name
         ("named", "contract/layout.py", True),  # imported by that, in a function
-        ("starts", "components/train/team.py", True),  # any component
+        ("starts", "components/train/peers/team.py", True),  # any component
         ("starts", "launching/guard.py", False),
-        ("relative", "components/train/team.py", True),
+        ("relative", "components/train/peers/team.py", True),
         ("pure", "docs/training.md", False),
         ("pure", "README.md", False),
         ("pure", "tests/unit/test_x.py", False),
@@ -77,7 +78,7 @@ def test_one_of_many_changes_is_enough(root: Path) -> None:
 def test_the_strategies_reach_training_and_launching_but_no_airflow() -> None:
     root = Path(__file__).resolve().parents[2]
     found = files_of(root, "tests/integration/training/test_every_strategy.py")
-    assert {"components/train/__main__.py", "components/train/team.py"} <= found
+    assert {"components/train/__main__.py", "components/train/peers/team.py"} <= found
     assert "launching/processes/role_processes.py" in found
     assert "contract/storage.py" in found
     assert not any(

@@ -10,12 +10,12 @@ To add a source: a section in `contract/schema/data.py`, a module here, a line i
 
 from pathlib import Path
 
-from components.column_names import check_columns, check_types
-from components.csv_files import hint_at_header
+from components.data.column_names import check_columns, check_types
+from components.data.csv_files import hint_at_header
+from components.data.parquet_files import read_schema
+from components.data.raw_rows import column_problems, required_columns
 from components.ingest.sources import csv, idx, parquet, sklearn
 from components.ingest.sources.source import SourceModule
-from components.parquet_files import read_schema
-from components.raw_rows import column_problems, required_columns
 from contract.schema.data import CsvSource, ParquetSource, Source
 from contract.schema.pipeline import PipelineConfig
 

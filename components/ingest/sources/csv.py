@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from components.csv_files import read_csv, read_header
+from components.data.csv_files import read_csv, read_header
+from components.data.raw_rows import SourceRows
+from components.data.source_columns import partition_columns, with_partitions
 from components.ingest.sources.source import find_files
-from components.raw_rows import SourceRows
-from components.source_columns import partition_columns, with_partitions
 from contract.schema.data import CsvSource
 
 

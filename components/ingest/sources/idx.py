@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from components.data.raw_rows import SourceRows
+from components.data.text_files import open_bytes
 from components.ingest.sources.source import find_files
-from components.raw_rows import SourceRows
-from components.text_files import open_bytes
 from contract.errors import DataError
 from contract.schema.data import IdxSource
 

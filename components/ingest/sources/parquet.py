@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.data.parquet_files import read_parquet, read_schema
+from components.data.raw_rows import SourceRows
 from components.ingest.sources.source import find_files
-from components.parquet_files import read_parquet, read_schema
-from components.raw_rows import SourceRows
 from contract.schema.data import ParquetSource
 
 

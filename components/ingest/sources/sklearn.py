@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.raw_rows import SourceRows
+from components.data.raw_rows import SourceRows
 from contract.schema.data import SklearnSource
 
 _BATCH_ROWS = 4096

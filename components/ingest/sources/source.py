@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.raw_rows import SourceRows
+from components.data.raw_rows import SourceRows
 from contract.errors import DataError
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from components.optimize.graphs import GraphModel
+from components.optimize.graph.graphs import GraphModel
 
 _SHOWN_KINDS = 5
 _SHOWN_NAMES = 3

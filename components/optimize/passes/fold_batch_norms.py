@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.optimize.editing import Array, GraphEdit, attribute, data_inputs
-from components.optimize.graphs import GraphModel, SignatureGraph, node_of
-from components.optimize.layers import KINDS, Layer, layer_at, not_layers
+from components.optimize.graph.editing import Array, GraphEdit, attribute, data_inputs
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
+from components.optimize.graph.layers import KINDS, Layer, layer_at, not_layers
 from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.remove_nodes import bypass
 

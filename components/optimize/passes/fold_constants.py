@@ -1,7 +1,7 @@
 """What depends on constants only is computed now."""
 
-from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.grappler import run_grappler
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.grappler import run_grappler
 from components.optimize.passes.change import Change, change_of
 
 OPTIMIZERS = ("constfold",)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.optimize.editing import Array, GraphEdit, attribute
-from components.optimize.graphs import GraphModel, SignatureGraph, node_of
-from components.optimize.layers import KINDS, channel_vector, layer_at
+from components.optimize.graph.editing import Array, GraphEdit, attribute
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
+from components.optimize.graph.layers import KINDS, channel_vector, layer_at
 from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.fold_batch_norms import fold
 

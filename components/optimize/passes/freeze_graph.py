@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from components.optimize.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, change_of, unchanged
 from components.optimize.passes.remove_nodes import without
-from components.optimize.state import live_variables
+from components.optimize.passes.stateful_variables import live_variables
 
 _WRITES = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from components.optimize.editing import GraphEdit
-from components.optimize.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, unchanged
 from components.optimize.passes.quantize_nodes import FAKE_QUANT
 from components.optimize.passes.remove_nodes import bypass

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from components.optimize.editing import GraphEdit
-from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.grappler import run_grappler
+from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.grappler import run_grappler
 from components.optimize.passes.change import Change, Findings, change_of
 
 OPTIMIZERS = ("remap",)

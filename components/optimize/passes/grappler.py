@@ -1,7 +1,7 @@
 """TensorFlow's own rewrites, done once here and not at every load."""
 
-from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.grappler import run_grappler
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.grappler import run_grappler
 from components.optimize.passes.change import Change, change_of
 
 # Those whose result any TensorFlow can run. `remap` and `layout` choose kernels for the machine at

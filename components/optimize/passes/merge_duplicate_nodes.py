@@ -3,7 +3,7 @@
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
-from components.optimize.graphs import GraphModel, SignatureGraph, node_of
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.passes.change import Change, change_of
 from components.optimize.passes.strip_unused_nodes import strip
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.optimize.editing import GraphEdit
-from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.layers import KINDS, layer_at, layers_of, not_layers, reads_quantized
+from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.layers import KINDS, layer_at, layers_of, not_layers, reads_quantized
 from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.quantize_weights import quantize_layer
 from components.optimize.passes.strip_unused_nodes import strip

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.optimize.editing import Array, GraphEdit, attribute
-from components.optimize.graphs import GraphModel, SignatureGraph
-from components.optimize.layers import Layer, layers_of, not_layers
+from components.optimize.graph.editing import Array, GraphEdit, attribute
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.layers import Layer, layers_of, not_layers
 from components.optimize.passes.change import Change, Findings, change_of
 from components.optimize.passes.strip_unused_nodes import strip
 from contract.schema.passes import QuantizeWeights

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from components.optimize.calibration import TensorValues
-from components.optimize.graphs import GraphModel
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.calibration import TensorValues
 from components.optimize.passes import (
     fold_batch_norms,
     fold_constants,

@@ -4,7 +4,7 @@ from typing import Any
 
 from tensorflow.core.framework import graph_pb2
 
-from components.optimize.graphs import GraphModel, SignatureGraph, node_of
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.passes.change import Change, change_of
 from components.optimize.passes.strip_unused_nodes import strip
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from components.optimize.editing import Array, GraphEdit, value_of
-from components.optimize.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.editing import Array, GraphEdit, value_of
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, unchanged
 from contract.schema.passes import RoundWeights
 

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
-from components.optimize.graphs import GraphModel, SignatureGraph, node_of
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.passes.change import Change, unchanged
 
 _BACK_EDGE = "NextIteration"  # what reads it comes first: a loop as TensorFlow 1 wrote it

@@ -17,15 +17,15 @@ import httpx
 import pytest
 from callers import Callers
 
-from components.agent_client import AgentClient
+from components.runs.agent_client import AgentClient
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
-from serving.agent.programs import agent_program, envoy_program, server_name
+from serving.agent.hosts.programs import agent_program, envoy_program, server_name
 from serving.agent.settings import MachineSettings
-from serving.agent.supervision import Supervisor, socket_path, write_configuration
+from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 
 STAND_IN = Path(__file__).parent / "stand_in_server.py"
 PIPELINE = "digits"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from components.agent_client import AgentClient
+from components.runs.agent_client import AgentClient
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, ConflictError, UserError
 from contract.records.traffic import Arm
 

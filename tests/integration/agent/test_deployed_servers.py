@@ -13,9 +13,9 @@ import yaml
 
 from contract.errors import ConfigError, ServiceUnavailableError
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, ServingConfig
-from serving.agent.deployed_servers import DeployedServers
-from serving.agent.runtime import ServerSpec
-from serving.agent.server_objects import server_labels
+from serving.agent.hosts.deployed_servers import DeployedServers
+from serving.agent.hosts.host import ServerSpec
+from serving.agent.hosts.server_objects import server_labels
 
 DIGITS = ("digits", 3)
 SPEC = ServerSpec("digits", 3, Path("/p"), Path("/l"), drain_seconds=1.0)

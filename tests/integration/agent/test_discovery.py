@@ -22,9 +22,9 @@ from contract.records.traffic import Arm, TrafficPlan
 from serving.agent.api import DISCOVERY
 from serving.agent.discovery_api import discovery_api
 from serving.traffic.backend import Endpoint, PipelineTraffic
-from serving.traffic.envoy import Envoy
-from serving.traffic.envoy_discovery import DiscoveryChannel
-from serving.traffic.envoy_listener import ListenerOptions
+from serving.traffic.envoy.discovery import DiscoveryChannel
+from serving.traffic.envoy.envoy import Envoy
+from serving.traffic.envoy.listener import ListenerOptions
 
 TOKEN = "only for Envoys"
 

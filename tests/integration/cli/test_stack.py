@@ -14,8 +14,8 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from cli.data_plane import caller_headers
 from cli.main import app
+from cli.requests.data_plane import caller_headers
 from contract.records.stack import Stack
 from launching.environment import component_environment
 from launching.processes.process_start import ProcessStart

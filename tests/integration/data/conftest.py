@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from components.ingest.__main__ import work as ingest
-from components.step import run_step
+from components.runs.step import run_step
 from components.transform.__main__ import work as transform
 from components.validate.__main__ import work as validate
 from contract.command import StepCommand

@@ -32,7 +32,7 @@ def preprocessing_fn(inputs):
 
 SCRIPT = """
 import sys
-from components.step import run_step
+from components.runs.step import run_step
 from components.ingest.__main__ import work as ingest
 from components.transform.__main__ import work as transform
 from components.validate.__main__ import work as validate

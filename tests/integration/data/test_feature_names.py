@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.models import build_model
-from components.raw_examples import encode_rows, read_raw, to_rows
-from components.saved_models import export, load, predict_columns, predict_examples
+from components.data.raw_examples import encode_rows, read_raw, to_rows
+from components.models.saved_models import export, load, predict_columns, predict_examples
+from components.models.user_model import build_model
 from contract.records.data import TransformRecord
 from contract.records.package import InputSpec
 from contract.records.record import Result
@@ -50,8 +50,8 @@ import sys
 from pathlib import Path
 
 from contract.records.package import InputSpec
-from serving.server.instances import InputReader
-from serving.server.opening import open_runtime
+from serving.server.requests.instances import InputReader
+from serving.server.engines.opening import open_runtime
 
 given = json.load(sys.stdin)
 inputs = {name: InputSpec(**spec) for name, spec in given["inputs"].items()}

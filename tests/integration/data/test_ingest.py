@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.labels import add_delta
-from components.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
+from components.data.labels import add_delta
+from components.data.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
 from contract.errors import ConfigError, DataError
 from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from components.raw_examples import RawColumns, encode, read_batches, read_raw
-from components.tf_example import example_class
-from components.tfrecord_shards import read_records, write_shard
+from components.data.raw_examples import RawColumns, encode, read_batches, read_raw
+from components.data.tf_example import example_class
+from components.data.tfrecord_shards import read_records, write_shard
 from contract.errors import DataError
 from contract.loader import validate
 from contract.schema.data import Compression

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from components.raw_examples import read_raw
-from components.step import run_step
+from components.data.raw_examples import read_raw
+from components.runs.step import run_step
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen

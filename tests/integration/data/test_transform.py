@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.data.raw_examples import read_raw
+from components.data.tfrecord_shards import compression_type
 from components.ingest.ingest import ingest
-from components.raw_examples import read_raw
-from components.tfrecord_shards import compression_type
 from components.transform.transform import RawData, transform
 from contract.errors import DataError, UserCodeError
 from contract.loader import validate

@@ -16,7 +16,7 @@ import pytest
 from callers import Callers
 from releases import leave_package
 
-from components.agent_client import AgentClient
+from components.runs.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.layout import PipelineLayout
 from contract.loader import PROJECT, freeze_pipeline
@@ -26,9 +26,9 @@ from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.agent.programs import agent_program, envoy_program
+from serving.agent.hosts.programs import agent_program, envoy_program
 from serving.agent.settings import MachineSettings
-from serving.agent.supervision import Supervisor, socket_path, write_configuration
+from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 
 PIPELINE = "coins"
 PATIENCE_SECONDS = 90.0

@@ -7,8 +7,8 @@ import json
 import signal
 import time
 
-from components.deploy.manual import carry_out, promotion, rollback, teardown
-from components.deploy.state import STATE_FILE, CanaryState
+from components.deploy.canary.state import STATE_FILE, CanaryState
+from components.deploy.promote.manual import carry_out, promotion, rollback, teardown
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
 

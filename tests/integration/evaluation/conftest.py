@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import checkpoints
 from components.evaluate.evaluate import Evaluation, evaluate
-from components.models import build_model
-from components.tracking import Tracker
+from components.models import checkpoints
+from components.models.user_model import build_model
+from components.runs.tracking import Tracker
 from components.train.train import TrainingJob, train
 from contract.command import StepCommand
 from contract.layout import RunLayout

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import checkpoints
 from components.evaluate.evaluate import evaluate
 from components.evaluate.queue import Holder, Queue, Terms
-from components.step import help_step
-from components.verdicts import read_verdicts
+from components.models import checkpoints
+from components.quality.verdicts import read_verdicts
+from components.runs.step import help_step
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, DataError, ServiceUnavailableError
 from contract.records.evaluation import EvaluateRecord

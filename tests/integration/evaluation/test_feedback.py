@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from components.train import divergence
-from components.train.divergence import load_batch, look_again
+from components.train.watch import divergence
+from components.train.watch.divergence import load_batch, look_again
 from contract.errors import DataError, NotFoundError
 from contract.records.training import Divergence, TrainingEnded
 
@@ -68,7 +68,7 @@ def test_the_step_the_layer_and_the_batch_of_a_nan_are_kept_for_replay(make_run,
     assert batch.features["x"][row].numpy().tolist() == [np.float32(1e30), 0.0]
     seen, culprit = look_again(made.run)
     assert (seen, culprit.layer, culprit.rows) == (found, found.layer, found.rows)
-    command = [sys.executable, "-m", "components.train.divergence", "--pipeline", "tiny"]
+    command = [sys.executable, "-m", "components.train.watch.divergence", "--pipeline", "tiny"]
     command += ["--run-id", made.run.run_id, "--root", str(made.run.root)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"seen again: the output of '{found.layer}'" in said

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.evaluate.figures import Figures
-from components.tracking import open_tracker
-from components.verdicts import read_verdicts
+from components.evaluate.mlflow_figures import Figures
+from components.quality.verdicts import read_verdicts
+from components.runs.tracking import open_tracker
 
 RIGHT, WRONG = (9.0, 0.0), (-9.0, 0.0)
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker
-from components.verdicts import read_verdicts
+from components.quality.verdicts import read_verdicts
 from contract.errors import StorageError
 from contract.layout import RunLayout
 from contract.records.evaluation import Verdict

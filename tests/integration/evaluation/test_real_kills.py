@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from components.verdicts import read_verdicts
+from components.quality.verdicts import read_verdicts
 from contract.layout import RunLayout
 
 NURSERY = Path(__file__).with_name("nursery.py")

@@ -11,11 +11,11 @@ from components.bless.answers import TestPart, ask
 from components.bless.bless import Judgement, bless
 from components.bless.candidate import export_candidate
 from components.bless.champion import Champion
-from components.curves import curves_of
-from components.models import build_model
-from components.pictures import draw
-from components.raw_examples import RawColumns
-from components.saved_models import export
+from components.data.raw_examples import RawColumns
+from components.models.saved_models import export
+from components.models.user_model import build_model
+from components.quality.curves import curves_of
+from components.quality.pictures import draw
 from contract.errors import DataError
 from contract.layout import RunLayout
 from contract.loader import load_frozen

@@ -11,9 +11,9 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
-from components.models import build_model
-from components.saved_models import export
-from components.score import Scoring, score
+from components.models.saved_models import export
+from components.models.score import Scoring, score
+from components.models.user_model import build_model
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
 from contract.loader import load_frozen

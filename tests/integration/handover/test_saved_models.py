@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 
 from components.bless.candidate import export_candidate
-from components.package.skew import SkewCheck
-from components.raw_examples import RawColumns, encode_rows, to_rows
-from components.saved_models import (
+from components.data.raw_examples import RawColumns, encode_rows, to_rows
+from components.models.saved_models import (
     EXAMPLES_SIGNATURE,
     RAW_SIGNATURE,
     LoadedModel,
@@ -19,6 +18,7 @@ from components.saved_models import (
     predict_examples,
     wire_inputs,
 )
+from components.package.skew import SkewCheck
 from contract.errors import DataError, DiskFullError
 from contract.layout import RunLayout
 from contract.loader import load_frozen

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.optimize.batches import Samples
 from components.optimize.chain import Chain, Data, State
-from components.optimize.editing import GraphEdit
-from components.optimize.graphs import GraphModel
-from components.optimize.judgement import Evaluation, Truth
+from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.batches import Samples
+from components.optimize.judging.judgement import Evaluation, Truth
 from components.optimize.passes import fold_constants, remove_nodes
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig

@@ -26,14 +26,14 @@ from small_models import (
 )
 from tensorflow.core.framework import graph_pb2
 
-from components.optimize.batches import Samples
-from components.optimize.graphs import GraphModel
+from components.models.saved_models import load
+from components.optimize.engines.core import Core
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.batches import Samples
 from components.optimize.optimize import optimize
 from components.optimize.passes import quantize_nodes, registry
 from components.optimize.passes.change import Change
-from components.optimize.pictures import pictures_of
-from components.optimize.runtimes.core import Core
-from components.saved_models import load
+from components.optimize.report.pictures import pictures_of
 from contract.errors import DataError
 from contract.records.optimization import OptimizeRecord
 from contract.schema.optimize import OptimizeConfig

@@ -10,7 +10,7 @@ import tensorflow as tf
 from small_models import SIGNATURE, answer_of, constants, plain, save_keras
 from tensorflow.core.framework import graph_pb2
 
-from components.optimize.graphs import GraphModel
+from components.optimize.graph.graphs import GraphModel
 from components.optimize.passes import fold_batch_norms, fold_old_batch_norms
 from components.optimize.passes.registry import FLOAT_PASSES
 

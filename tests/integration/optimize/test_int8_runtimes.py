@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from small_models import outlier_model
 
-from components.optimize.runtimes.attempts import Attempts, Models
+from components.optimize.engines.attempts import Attempts, Models
 
 
 def test_int8_runtimes_that_cost_points_leave_a_layer_in_float(tmp_path: Path) -> None:

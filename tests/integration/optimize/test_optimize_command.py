@@ -16,7 +16,7 @@ from small_models import SIGNATURE, images, save_function
 from typer.testing import CliRunner
 
 from cli.main import app
-from components.saved_models import load
+from components.models.saved_models import load
 from contract.loader import PROJECT
 from contract.records.optimization import OptimizeRecord
 from contract.storage import digest_directory

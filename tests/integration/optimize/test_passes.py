@@ -12,9 +12,9 @@ import tensorflow as tf
 from small_models import SIGNATURE, answer_of, lifted, plain, save_keras
 from tensorflow.core.framework import graph_pb2
 
-from components.optimize.calibration import calibrate, observe
-from components.optimize.editing import GraphEdit
-from components.optimize.graphs import GraphModel
+from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.calibration import calibrate, observe
 from components.optimize.passes import (
     fold_constants,
     freeze_graph,

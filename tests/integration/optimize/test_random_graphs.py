@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from small_models import FLOAT_ONLY, SIGNATURE
 
-from components.optimize.graphs import GraphModel
+from components.models.saved_models import load
+from components.optimize.graph.graphs import GraphModel
 from components.optimize.passes.registry import FLOAT_PASSES
-from components.saved_models import load
 
 CHANNELS = 3
 ROWS = np.random.default_rng(3).normal(size=(4, 5, 5, CHANNELS)).astype(np.float32)

@@ -21,8 +21,8 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from components.optimize.runtimes.core import Core
-from components.optimize.runtimes.kinds import KINDS, make
+from components.optimize.engines.core import Core
+from components.optimize.engines.kinds import KINDS, make
 from contract.loader import PROJECT
 from contract.records.optimization import ServedRuntime
 from contract.records.package import InputSpec, PackageManifest, Provenance

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from components.optimize.chain import Data
-from components.optimize.judgement import Evaluation
-from components.optimize.runtimes.core import Core
-from components.optimize.runtimes.runtimes import add_runtimes
-from components.optimize.runtimes.xla_aot import CALLER, LIBRARY, make_xla_aot
+from components.optimize.engines.core import Core
+from components.optimize.engines.engines import add_runtimes
+from components.optimize.engines.xla_aot import CALLER, LIBRARY, make_xla_aot
+from components.optimize.judging.judgement import Evaluation
 from contract.errors import DataError
 from contract.records.optimization import OptimizeRecord
 from contract.schema.optimize import RuntimesConfig

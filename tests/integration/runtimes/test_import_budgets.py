@@ -93,10 +93,10 @@ def modules_after(lines: list[str]) -> set[str]:
 
 
 def test_ingest_and_validate_do_their_whole_work_without_tensorflow(tmp_path: Path) -> None:
-    lines = ["from components.step import run_step\nfrom contract.command import StepCommand"]
+    lines = ["from components.runs.step import run_step\nfrom contract.command import StepCommand"]
     for step in ("ingest", "validate"):
         command = f"StepCommand({step!r}, 'digits', 'a', {str(tmp_path)!r})"
         lines.append(f"from components.{step}.__main__ import work\nrun_step({command}, work)")
     loaded = modules_after(lines)
-    assert {"components.tfrecord_shards", "apache_beam"} <= loaded
+    assert {"components.data.tfrecord_shards", "apache_beam"} <= loaded
     assert not {"tensorflow", "keras"} & loaded

@@ -15,17 +15,17 @@ import pytest
 import tensorflow as tf
 
 from components.optimize.chain import Data
-from components.optimize.graphs import GraphModel
-from components.optimize.judgement import Evaluation, Truth
-from components.optimize.runtimes.attempts import Models
-from components.optimize.runtimes.core import Core
-from components.optimize.runtimes.cut import cut
-from components.optimize.runtimes.runtimes import add_runtimes, choose_runtime
+from components.optimize.engines.attempts import Models
+from components.optimize.engines.core import Core
+from components.optimize.engines.cut import cut
+from components.optimize.engines.engines import add_runtimes, choose_runtime
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.judging.judgement import Evaluation, Truth
 from contract.errors import DataError
 from contract.loader import PROJECT
 from contract.records.optimization import OptimizeRecord, RuntimeFiles
 from contract.schema.optimize import RuntimesConfig
-from serving.server.machine import this_machine
+from serving.server.engines.cpu import this_machine
 
 SIGNATURE = "serving_default"
 
@@ -167,7 +167,7 @@ def test_trials_end_with_the_process_that_started_them(digits: Any, tmp_path: Pa
     np.savez(tmp_path / "rows.npz", image=digits.rows["image"][:4])
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from components.optimize.runtimes.trials import Trial\n"
+        "from components.optimize.engines.trials import Trial\n"
         "model, rows, place = map(Path, sys.argv[1:])\n"
         "print(Trial.start(model, None, rows, place).process.pid, flush=True); time.sleep(60)"
     )

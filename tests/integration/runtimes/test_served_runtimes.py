@@ -15,9 +15,9 @@ import tensorflow as tf
 from contract.errors import DataError
 from contract.records.optimization import Machine, RuntimeMeasurement
 from contract.records.package import PackageManifest
-from serving.server.examples import ExamplesParser
-from serving.server.machine import this_machine
-from serving.server.model import load_model, read_package
+from serving.server.core.model import load_model, read_package
+from serving.server.engines.cpu import this_machine
+from serving.server.engines.examples import ExamplesParser
 
 Packaged = Callable[..., Path]
 Launch = Callable[[Path], Any]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from components.mlflow_models import register_package
+from components.runs.mlflow_models import register_package
 from contract.errors import UserError
 from contract.records.package import InputSpec
 from contract.schema.data import HeadConfig

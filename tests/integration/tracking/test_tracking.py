@@ -16,9 +16,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from components.optimize.ledger import as_figure, log_ledger
-from components.optimize.runtimes.figures import log_trials
-from components.tracking import Tracker, open_tracker, point_champion
+from components.optimize.report.engine_tables import log_trials
+from components.optimize.report.ledger import as_figure, log_ledger
+from components.runs.tracking import Tracker, open_tracker, point_champion
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord, Metric
 from contract.records.optimization import LedgerRow, RuntimeMeasurement, ServedRuntime
@@ -267,7 +267,7 @@ def test_the_parent_of_a_killed_step_is_ended_from_outside(uri: str, tmp_path: P
     run = RunLayout(tmp_path, "killed", "r1")
     code = (
         "import os, sys, pathlib; from contract.layout import RunLayout; "
-        "from components.tracking import open_tracker; "
+        "from components.runs.tracking import open_tracker; "
         "run = RunLayout(pathlib.Path(sys.argv[2]), 'killed', 'r1'); "
         "opened = open_tracker(sys.argv[1], run, 'train'); opened.__enter__(); "
         "os.kill(os.getpid(), 9)"

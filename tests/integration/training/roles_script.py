@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from components.tracking import Tracker
-from components.train.collectives import leave_mpi
+from components.runs.tracking import Tracker
 from components.train.member import take_part
+from components.train.peers.collectives import leave_mpi
 from components.train.train import TrainingJob, train
 from contract.errors import UserError
 from contract.layout import RunLayout

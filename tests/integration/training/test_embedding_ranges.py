@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.models import build_model
+from components.models.user_model import build_model
 from contract.errors import UserCodeError
 from contract.loader import validate
 from contract.schema.pipeline import PipelineConfig

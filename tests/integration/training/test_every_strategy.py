@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.evaluate.evaluate import Evaluation, evaluate
-from components.tracking import Tracker
+from components.runs.tracking import Tracker
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import PROJECT, find_pipeline, freeze_pipeline, load_frozen

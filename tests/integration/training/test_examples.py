@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from components.examples import (
+from components.data.examples import (
     as_batch,
     example_source,
     feature_spec,

@@ -1,6 +1,6 @@
 """Training by real processes that are killed, hang and are told to end: it ends as if not.
 
-Files that are killed in the making: tests/unit/components/test_checkpoints.py, at every operation.
+Files that are killed in the making, at every operation: components/models/test_checkpoints.py.
 """
 
 import contextlib

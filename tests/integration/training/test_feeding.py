@@ -12,9 +12,9 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.examples import ExampleSource, example_source
-from components.tfrecord_shards import name_shards, write_shard
-from components.train.feeding import (
+from components.data.examples import ExampleSource, example_source
+from components.data.tfrecord_shards import name_shards, write_shard
+from components.train.input.feeding import (
     Order,
     Position,
     continued_order,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.tracking import Tracker, open_tracker
-from components.verdicts import read_verdicts
+from components.quality.verdicts import read_verdicts
+from components.runs.tracking import Tracker, open_tracker
 
 
 @pytest.fixture(scope="module")

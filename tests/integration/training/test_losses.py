@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.model_hooks import ModelHooks
-from components.train.losses import example_losses
+from components.models.model_hooks import ModelHooks
+from components.train.learning.losses import example_losses
 from contract.errors import UserCodeError
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig

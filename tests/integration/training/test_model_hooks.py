@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.models import head_scores
-from components.verdicts import read_verdicts
+from components.models.user_model import head_scores
+from components.quality.verdicts import read_verdicts
 from contract.errors import UserCodeError
 
 BUILD = """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.model_look import look_at_model
+from components.models.model_look import look_at_model
 from components.transform.preprocessing import load_preprocessing
 from contract.errors import UserCodeError
 from contract.loader import validate

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import checkpoints
-from components.tracking import Tracker
-from components.train.collectives import Alone
-from components.train.learner import make_learner
-from components.train.strategies import PeerStrategy
-from components.train.timeline import Timeline
+from components.models import checkpoints
+from components.runs.tracking import Tracker
+from components.train.learning.learner import make_learner
+from components.train.learning.strategies import PeerStrategy
+from components.train.peers.collectives import Alone
+from components.train.watch.timeline import Timeline
 from contract.errors import DataError, UserCodeError
 
 BUILD = """

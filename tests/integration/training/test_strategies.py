@@ -77,12 +77,12 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from pathlib import Path
-from components.train.learner import make_learner
-from components.train.steps import step_function
-from components.train.strategies import open_strategy
-from components.examples import example_source
-from components.train.collectives import Alone
-from components.train.feeding import Order, open_feed
+from components.train.learning.learner import make_learner
+from components.train.learning.steps import step_function
+from components.train.learning.strategies import open_strategy
+from components.data.examples import example_source
+from components.train.peers.collectives import Alone
+from components.train.input.feeding import Order, open_feed
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import checkpoints
-from components.verdicts import read_verdicts
+from components.models import checkpoints
+from components.quality.verdicts import read_verdicts
 from contract.errors import (
     ConfigError,
     ConflictError,

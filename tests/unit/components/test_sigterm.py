@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from components.deploy.stopping import StoppedError, stops_on_sigterm
+from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
 from components.train.train import termination
 from contract.errors import SlipwayError
 

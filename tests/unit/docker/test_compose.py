@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from cli.services import stack_environment
+from cli.stack.stack_file import stack_environment
 from contract.records.stack import Stack
 from operators.airflow_settings import airflow_processes, migrate_command
-from serving.agent.machine import __name__ as serving_module
+from serving.agent.one_machine import __name__ as serving_module
 from serving.agent.settings import MachineSettings, parse
-from serving.agent.supervision import socket_path
+from serving.supervisord.supervision import socket_path
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "docker" / "compose.yaml"

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize
 
 from components.bless.comparison import compare, compare_own, lower_bound
-from components.metrics import Answers
+from components.quality.metrics import Answers
 
 MULTICLASS = "multiclass_classification"
 

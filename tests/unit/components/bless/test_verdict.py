@@ -7,7 +7,7 @@ import numpy as np
 from components.bless.bless import warnings_of
 from components.bless.comparison import Comparison
 from components.bless.verdict import against_champion, against_thresholds
-from components.metrics import Answers
+from components.quality.metrics import Answers
 from contract.records.evaluation import Metric
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import BlessConfig

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.agent_client import AgentClient
 from components.deploy.deployment import Clock, Deployment
-from components.tracking import Tracker
+from components.runs.agent_client import AgentClient
+from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import InputSpec, PackageManifest, Provenance

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from components.deploy.__main__ import work
-from components.step import run_step
+from components.runs.step import run_step
 from contract.command import StepCommand
 from contract.errors import UserError
 from contract.layout import PipelineLayout

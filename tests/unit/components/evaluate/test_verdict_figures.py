@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from components.evaluate.figures import Figures
-from components.tracking import Tracker
+from components.evaluate.mlflow_figures import Figures
+from components.runs.tracking import Tracker
 from contract.records.evaluation import Curve, Curves, Metric, Verdict
 from contract.schema.data import HeadConfig
 

@@ -9,8 +9,8 @@ from contract.schema.cluster import (
     ServingConfig,
     VolumeConfig,
 )
-from serving.agent.runtime import ServerSpec
-from serving.agent.server_objects import (
+from serving.agent.hosts.host import ServerSpec
+from serving.agent.hosts.server_objects import (
     autoscaler,
     deployment,
     endpoint,

@@ -18,14 +18,14 @@ import pytest
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
-from serving.server.batching import Batcher
-from serving.server.connection import Connection, Connections
-from serving.server.metrics import ServerMetrics
-from serving.server.model import fillers, input_specs, readers
-from serving.server.prediction_log import PredictionLog
-from serving.server.rest import Loaded, RestApi
-from serving.server.runtime import Columns, Outputs, RefusedInputError, Signature, TensorInfo
-from serving.server.targets import DEFAULT_LABELS
+from serving.server.core.batching import Batcher
+from serving.server.core.metrics import ServerMetrics
+from serving.server.core.model import fillers, input_specs, readers
+from serving.server.core.prediction_log import PredictionLog
+from serving.server.engines.engine import Columns, Outputs, RefusedInputError, Signature, TensorInfo
+from serving.server.http.connection import Connection, Connections
+from serving.server.http.targets import DEFAULT_LABELS
+from serving.server.rest.rest import Loaded, RestApi
 
 UNLUCKY = 13.0  # the engine refuses a row with it
 BROKEN = 666.0  # the engine fails on it

@@ -1,0 +1,1 @@
+"""What `slipway check` looks at."""

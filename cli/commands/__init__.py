@@ -1,0 +1,1 @@
+"""The commands of `slipway`, grouped by who needs them."""

@@ -1,0 +1,369 @@
+"""Commands that run a pipeline and show its runs: run, status."""
+
+import getpass
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cli.options import JsonOption, NameArgument, SetOption
+from cli.output import command_name, data, print_json, say
+from contract.errors import EXIT_UNEXPECTED, UserError
+from contract.interrupts import Terminated, terminated_like_interrupted
+
+if TYPE_CHECKING:
+    from cli.runs.outcome import Ending
+    from contract.command import StepCommand
+    from contract.layout import RunLayout
+
+SHOWN_RUNS = 5
+
+
+def run(
+    name: NameArgument,
+    set_: SetOption = None,
+    is_following: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show progress until the run has ended.")
+    ] = False,
+    is_local: Annotated[
+        bool, typer.Option("--local", help="Run the components here, without Airflow.")
+    ] = False,
+    is_deploying: Annotated[
+        bool | None,
+        typer.Option(
+            "--deploy/--no-deploy",
+            help="With --local: continue with canary and promotion after the package. Default: no.",
+            show_default=False,
+        ),
+    ] = None,
+    redeploy: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="VERSION", help="Deploy this kept version again, as a new one."
+        ),
+    ] = None,
+    continued: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="RUN", help="Go on with a local run that was ended or failed."
+        ),
+    ] = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Run a pipeline: in Airflow, or with --local as processes of this command.
+
+    A run in Airflow puts what passes into service. A local run ends with the package, unless
+    --deploy (or --redeploy) is given.
+
+    With --follow and --local the exit code is 0 if the run ended as it should (a model that was
+    refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
+    With --continue a run goes on with the code and config that it began with; what is done is not
+    done again, and training resumes from its last checkpoint.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway run digits --follow[/]
+
+    [cyan]$ slipway run digits --local --set train.steps=200[/]
+
+    [cyan]$ slipway run digits --local --deploy[/]
+
+    [cyan]$ slipway run digits --local --continue local-20260131T120000-1f4c[/]
+
+    [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
+    """
+    from cli.stack.stack_file import artifact_root
+    from contract.command import StepCommand
+    from contract.loader import find_pipeline, load_pipeline, parse_overrides
+
+    is_deploying = _is_deploying(is_deploying, is_local, redeploy)
+    overrides = parse_overrides(set_ or [])
+    load_pipeline(find_pipeline(name), overrides)  # says at once what is wrong with them
+    if redeploy is not None:
+        _require_version(name, redeploy)
+    if continued is not None:
+        _require_run(name, continued, is_plain=is_local and redeploy is None and not overrides)
+    command = StepCommand(
+        step="package" if redeploy else "ingest",
+        pipeline=name,
+        run_id=continued or new_run_id("local" if is_local else "cli"),
+        root=str(artifact_root()),
+        overrides=overrides,
+        redeploy_version=redeploy,
+    )
+    if not is_local and not is_following:
+        trigger(command)
+        if is_json:
+            print_json({"pipeline": name, "run_id": command.run_id})
+        return
+    try:
+        with terminated_like_interrupted():
+            ending = run_locally(command, is_deploying) if is_local else run_in_airflow(command)
+    except KeyboardInterrupt as interrupt:
+        if is_local:
+            _note_end(command, interrupt)
+            say(f"Ended. {_how_to_go_on(command)}")
+        else:
+            say("The run goes on in Airflow; end it there.")
+        raise
+    show_ending(command, ending, is_json)
+    if is_local and ending.exit_code == EXIT_UNEXPECTED:
+        say(_how_to_go_on(command))
+    if is_local and not is_deploying and ending.outcome == "packaged":
+        say(_how_to_deploy(command, ending))
+    raise typer.Exit(ending.exit_code)
+
+
+def status(
+    name: NameArgument,
+    is_json: JsonOption = False,
+) -> None:
+    """Show a pipeline's latest runs, its kept versions, and who answers its requests.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway status digits[/]
+
+    [cyan]$ slipway status digits --json | jq .plan.arms[/]
+    """
+    from cli.runs.standing import render, standing_of
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    standing = standing_of(name, SHOWN_RUNS)
+    if is_json:
+        print_json(standing)
+        return
+    for part in render(standing):
+        data.print(part)
+
+
+def cancel(
+    name: NameArgument,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, from 'status'.")],
+) -> None:
+    """End a run in Airflow; what it has made stays, and traffic of a trial goes back to stable.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway cancel digits cli-20260131T120000-1f4c[/]
+    """
+    from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
+    from cli.stack.stack_file import require_stack
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    if run_id.startswith("local-"):
+        raise UserError(f"{run_id}: a local run ends with Ctrl-C in the terminal where it runs")
+    with AirflowClient.of(require_stack()) as airflow:
+        state = airflow.run(name, run_id)["state"]
+        if state in ("success", "failed"):
+            raise UserError(f"{name}: run {run_id} has ended already ({state})")
+        airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, 'slipway cancel')")
+    say(f"Ended run [bold]{escape(run_id)}[/]; it was {state}.")
+
+
+def new_run_id(origin: str) -> str:
+    """Return a run id nobody has: origin, time (UTC), chance."""
+    return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
+    """Run the components here and show them, up to the package or into service."""
+    from cli.board import Board
+    from cli.runs.local_run import LocalRun, expected_seconds, warm_parent
+    from cli.stack.stack_file import read_stack, stack_environment
+    from contract.loader import find_pipeline, load_pipeline, state_folder
+    from launching.environment import (
+        component_environment,
+        current_runtime,
+        install_requirements,
+        starts_warm,
+    )
+    from launching.housekeeping import local_logs, remove_old
+
+    stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
+    runtime = current_runtime()
+    packages = install_requirements(folder, home)
+    retention = load_pipeline(folder, command.overrides).retention
+    remove_old(home, command.pipeline, retention.log_days)
+    local = LocalRun(
+        command,
+        logs=local_logs(home, command.pipeline) / command.run_id,
+        environment={**component_environment(os.environ, packages), **stack_environment(stack)},
+        is_deploying=is_deploying,
+        job=runtime.job,
+    )
+    local.layout.ended_by.unlink(missing_ok=True)
+    expected = expected_seconds(local.layout.of_pipeline)
+    is_warm = starts_warm(runtime) and packages is None
+    with (
+        warm_parent(home, local) if is_warm else nullcontext() as parent,
+        Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board,
+    ):
+        return replace(local, warm_parent=parent).follow(board)
+
+
+def trigger(command: "StepCommand") -> None:
+    """Start the run in Airflow."""
+    from cli.runs.airflow_api import AirflowClient
+    from cli.runs.follow import find_dag
+    from cli.stack.stack_file import require_stack
+
+    stack = require_stack()
+    conf: dict[str, Any] = {"overrides": dict(command.overrides)}
+    if command.redeploy_version is not None:
+        conf["redeploy_version"] = command.redeploy_version
+    with AirflowClient.of(stack) as airflow:
+        find_dag(airflow, command.pipeline)
+        airflow.unpause(command.pipeline)
+        airflow.trigger(command.pipeline, command.run_id, conf)
+    say(
+        f"Started run [bold]{command.run_id}[/]: "
+        f"{stack.airflow_url}/dags/{command.pipeline}/runs/{command.run_id}"
+    )
+
+
+def run_in_airflow(
+    command: "StepCommand", typical_seconds: Mapping[str, float] | None = None
+) -> "Ending":
+    """Start the run in Airflow and follow it. An interrupt stops the following only.
+
+    Args:
+        typical_seconds: How long each step may take, for the forecast, until runs have shown it.
+    """
+    from cli.runs.airflow_api import AirflowClient
+    from cli.runs.follow import Follower
+    from cli.stack.stack_file import require_stack
+
+    trigger(command)
+    with AirflowClient.of(require_stack()) as airflow:
+        follower = Follower(airflow, command.pipeline, command.run_id)
+        title = f"{command.pipeline}, run {command.run_id}"
+        with follower.board(title, typical_seconds or {}) as board:
+            return follower.follow(board, layout_of(command))
+
+
+def layout_of(command: "StepCommand") -> "RunLayout":
+    """Return where the run's records lie."""
+    from contract.layout import RunLayout
+    from contract.storage import local_path
+
+    return RunLayout(local_path(command.root), command.pipeline, command.run_id)
+
+
+def show_ending(command: "StepCommand", ending: "Ending", is_json: bool) -> None:
+    """Say how a run ended: its outcome and reasons, or the end of the failed step's log."""
+    from cli.runs.outcome import figures
+
+    if is_json:
+        print_json(
+            {
+                "pipeline": command.pipeline,
+                "run_id": command.run_id,
+                "outcome": ending.outcome,
+                "exit_code": ending.exit_code,
+                "reasons": ending.reasons,
+                "version": ending.version,
+                "failed_step": ending.failed_step,
+                "log": ending.log,
+                "metrics": figures(layout_of(command)),
+            }
+        )
+        return
+    color = "bold red" if ending.outcome == "failed" else "bold"
+    where = f" in '{ending.failed_step}'" if ending.failed_step else ""
+    say(f"[{color}]{ending.outcome}[/]{where}  (run {command.run_id})")
+    _show_lines(ending.reasons)
+    _show_lines(ending.log)
+
+
+def _show_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(f"  {escape(line)}")
+
+
+def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> bool:
+    """Tell whether the run goes on to canary and promotion.
+
+    Raises:
+        UserError: If a run in Airflow is told to or not to: it always does.
+        ServiceUnavailableError: If a local run should, and no services are up.
+    """
+    from cli.stack.stack_file import require_stack
+
+    if not is_local:
+        if wanted is not None:
+            raise UserError(
+                "--deploy and --no-deploy: expected --local: a run in Airflow always continues "
+                "with canary and promotion"
+            )
+        return True
+    is_deploying = redeploy is not None if wanted is None else wanted
+    if is_deploying:
+        require_stack()
+    return is_deploying
+
+
+def _note_end(command: "StepCommand", interrupt: KeyboardInterrupt) -> None:
+    """Leave a record of who ended a local run: `slipway status` tells it."""
+    from contract.records.record import EndedBy
+
+    is_person = not isinstance(interrupt, Terminated)
+    who = getpass.getuser() if is_person else str(interrupt)
+    if (run := layout_of(command)).path.is_dir():
+        EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
+
+
+def _how_to_go_on(command: "StepCommand") -> str:
+    return (
+        f"Go on with it: {command_name()} run {command.pipeline} --local --continue "
+        f"{command.run_id}"
+    )
+
+
+def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
+    from cli.stack.stack_file import read_stack
+
+    first = "" if read_stack() is not None else f"{command_name()} up && "
+    if command.redeploy_version is not None:
+        words = f"run {command.pipeline} --local --redeploy {command.redeploy_version}"
+    else:
+        words = f"run {command.pipeline} --local --continue {command.run_id} --deploy"
+    return (
+        f"Left out: canary and promotion; version {ending.version} is packaged and not in service. "
+        f"Deploy it: {first}{command_name()} {words}"
+    )
+
+
+def _require_run(name: str, run_id: str, is_plain: bool) -> None:
+    from cli.stack.stack_file import artifact_root
+    from contract.layout import PipelineLayout, RunLayout
+
+    if not is_plain:
+        raise UserError(
+            "--continue: expected --local, and neither --set nor --redeploy: a run goes on with "
+            "the config that it began with. In Airflow clear the task that failed"
+        )
+    root = Path(artifact_root())
+    if not RunLayout(root, name, run_id).frozen_pipeline.is_dir():
+        local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
+        known = ", ".join(local[-5:]) or "none"
+        raise UserError(f"{name}: there is no run {run_id} to go on with (latest: {known})")
+
+
+def _require_version(name: str, version: int) -> None:
+    from cli.stack.stack_file import artifact_root
+    from contract.layout import PipelineLayout
+
+    kept = PipelineLayout(Path(artifact_root()), name).kept_versions()
+    if version not in kept:
+        known = ", ".join(map(str, kept)) or "none"
+        raise UserError(f"{name}: version {version} is not kept (kept: {known})")

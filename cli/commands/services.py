@@ -1,0 +1,148 @@
+"""Commands for the services of this machine: up, down."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.options import JsonOption
+from cli.output import notes, print_json, say
+from contract.errors import ConfigError
+from contract.interrupts import terminated_like_interrupted
+
+if TYPE_CHECKING:
+    from cli.stack.stack import DataPlaneOptions, Plan
+    from contract.records.stack import Stack
+
+
+def up(
+    is_without_airflow: Annotated[
+        bool, typer.Option("--without-airflow", help="MLflow and serving only: a light stack.")
+    ] = False,
+    port: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVICE=PORT",
+            help="airflow, mlflow, agent, data_plane or envoy_admin; free ones if not given.",
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the REST data plane listens.")
+    ] = "127.0.0.1",
+    data_plane_token_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Callers must send this bearer token."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Speak TLS: PEM chain.")
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Speak TLS: PEM key.")
+    ] = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Start Airflow, MLflow and the serving agent with Envoy in the background; keep them alive.
+
+    Run again, it changes what has to change. 'slipway down' stops everything.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway up[/]
+
+    [cyan]$ slipway up --without-airflow --port data_plane=8501[/]
+
+    [cyan]$ slipway up --listen 0.0.0.0 --data-plane-token-file token \\
+        --certificate tls.crt --private-key tls.key[/]
+    """
+    from cli.stack.stack import DataPlaneOptions
+
+    options = DataPlaneOptions(
+        listen, *(p and p.resolve() for p in (data_plane_token_file, certificate, private_key))
+    )
+    _require_whole(options)
+    plan = plan_stack(port or [], not is_without_airflow, options)
+    start_stack(plan)
+    if is_json:
+        print_json(plan.stack.model_dump(mode="json"))
+    else:
+        show_stack(plan.stack)
+
+
+def down() -> None:
+    """Stop everything that 'slipway up' started, model servers too. Data stays.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway down[/]
+    """
+    from cli.stack.launch import stop
+    from contract.loader import state_folder
+
+    with notes.status("Stopping the services"):
+        stop(state_folder() / "supervisor")
+    say("Everything is stopped.")
+
+
+def plan_stack(ports: list[str], has_airflow: bool, options: "DataPlaneOptions") -> "Plan":
+    """Decide what will run, and on which ports; those of a running stack stay."""
+    from cli.stack.ports import choose_ports, kept_ports, parse_ports
+    from cli.stack.stack import Plan
+    from cli.stack.stack_file import artifact_root
+    from contract.loader import state_folder
+    from serving.supervisord.supervision import Supervisor
+
+    home = state_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "logs").mkdir(exist_ok=True)
+    path = home / "ports.json"
+    wanted = parse_ports(ports)
+    if path.exists() and Supervisor(home / "supervisor").is_running():
+        chosen = kept_ports(path)
+        if moved := [f"{s}={p}" for s, p in wanted.items() if chosen.get(s) != p]:
+            raise ConfigError(
+                [f"--port {', '.join(moved)}: the services run on others; first 'slipway down'"]
+            )
+    else:
+        chosen = choose_ports(path, wanted)
+    return Plan(artifact_root(), chosen, has_airflow, options)
+
+
+def start_stack(plan: "Plan") -> None:
+    """Start the services with progress.
+
+    After a failure or an interrupt nothing is left running, except what ran before.
+    """
+    from cli.board import Board
+    from cli.stack.launch import services_of, start, stop
+    from serving.supervisord.supervision import Supervisor
+
+    was_running = Supervisor(plan.supervisor_home).is_running()
+    with (
+        terminated_like_interrupted(),
+        Board("Starting the services", services_of(plan)) as board,
+    ):
+        try:
+            start(plan, board)
+        except BaseException:
+            if not was_running:
+                stop(plan.supervisor_home)
+            raise
+
+
+def _require_whole(options: "DataPlaneOptions") -> None:
+    if (options.certificate is None) != (options.private_key is None):
+        raise ConfigError(["TLS needs both --certificate and --private-key; one is missing"])
+
+
+def show_stack(stack: "Stack") -> None:
+    """Print the addresses and the Airflow login."""
+    from cli.runs.airflow_api import airflow_password
+
+    if stack.airflow_url:
+        login = f"{stack.airflow_user} / {airflow_password(stack)}"
+        say(f"Airflow     {stack.airflow_url}   (login: {escape(login)})")
+    say(f"MLflow      {stack.tracking_uri}")
+    say(f"Data plane  {stack.data_plane_url}/v1/models/NAME:predict")
+    say(f"Agent       {stack.agent_url}   (token: {escape(stack.agent_token_file)})")
+    say(f"Artifacts   {escape(stack.root)}")

@@ -1,0 +1,156 @@
+"""Commands that steer the traffic by hand: promote, rollback, teardown."""
+
+import getpass
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.options import JsonOption, NameArgument, VersionOption, YesOption
+from cli.output import notes, print_json, say
+from cli.runs.standing import in_words
+from contract.errors import EXIT_UNEXPECTED, UserError
+
+if TYPE_CHECKING:
+    from components.deploy.promote.manual import Move
+    from contract.layout import PipelineLayout
+    from contract.records.stack import Stack
+    from contract.records.traffic import TrafficPlan
+
+    Decide = Callable[[TrafficPlan, PipelineLayout, str], Move]
+
+
+def promote(
+    name: NameArgument,
+    version: VersionOption = None,
+    is_forced: Annotated[
+        bool,
+        typer.Option("--force", help="With --version: promote it although it did not pass."),
+    ] = False,
+    is_agreed: YesOption = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Give all traffic to a version: without --version the newest one that passed its trial.
+
+    A version that was refused, rolled back, cut off in its trial or never tried has to be named
+    and forced. A canary in progress ends; its run finds out and stops.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway promote digits[/]
+
+    [cyan]$ slipway promote digits --version 3 --force[/]
+    """
+    from components.deploy.promote import manual
+
+    if is_forced and version is None:
+        raise UserError("--force: expected --version too: name the version that is forced")
+
+    def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+        return manual.promotion(plan, layout, version, is_forced, author)
+
+    _move(name, decide, is_agreed, is_json)
+
+
+def rollback(
+    name: NameArgument,
+    version: VersionOption = None,
+    is_agreed: YesOption = False,
+    is_json: JsonOption = False,
+) -> None:
+    """End the trial in progress, or go back to the last champion that was not rolled back.
+
+    The version that is left is marked bad: no later roll-back returns to it, and only
+    'slipway promote NAME --version N --force' puts it in service again.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway rollback digits[/]
+
+    [cyan]$ slipway rollback digits --version 2[/]
+    """
+    from components.deploy.promote import manual
+
+    def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+        return manual.rollback(plan, layout, version, author)
+
+    _move(name, decide, is_agreed, is_json)
+
+
+def teardown(
+    name: NameArgument,
+    version: VersionOption = None,
+    is_json: JsonOption = False,
+) -> None:
+    """Take a pipeline out of service; its packages stay. With --version: remove that version.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway teardown digits[/]
+
+    [cyan]$ slipway teardown digits --version 2[/]
+    """
+    from cli.stack.stack_file import open_agent
+    from components.deploy.promote import manual
+
+    layout, stack = _place(name)
+    with open_agent(stack) as client, notes.status("Waiting until traffic follows the plan"):
+        plan = manual.teardown(client, layout, version, _author())
+    _show(stack, plan, is_json)
+
+
+def _move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
+    """Decide on a change, say what it is, ask at a terminal, and make it."""
+    from cli.stack.stack_file import open_agent
+    from components.deploy.promote.manual import carry_out
+
+    layout, stack = _place(name)
+    with open_agent(stack) as client:
+        move = decide(client.plan(name), layout, _author())
+        say(f"[bold]{escape(name)}[/]: {escape(move.words)}")
+        if move.warning:
+            say(f"[yellow]warning:[/] {escape(move.warning)}")
+        if not is_agreed and sys.stdin.isatty() and not typer.confirm("Do it?", err=True):
+            say("Nothing was changed.")
+            raise typer.Exit(EXIT_UNEXPECTED)
+        with notes.status("Waiting until traffic follows the plan"):
+            plan = carry_out(client, move)
+    _show(stack, plan, is_json)
+
+
+def _place(name: str) -> "tuple[PipelineLayout, Stack]":
+    from cli.stack.stack_file import artifact_root, require_stack
+    from contract.layout import PipelineLayout
+    from contract.loader import find_pipeline
+
+    find_pipeline(name)
+    return PipelineLayout(artifact_root(), name), require_stack()
+
+
+def _author() -> str:
+    return f"{getpass.getuser()} at the command line"
+
+
+def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
+    """Move MLflow's alias to the champion and show what is in force."""
+    if plan.champion is not None and stack.tracking_uri:
+        _tell_mlflow(stack.tracking_uri, plan.pipeline, plan.champion)
+    if is_json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        say(in_words(plan))
+
+
+def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:
+    """Move the alias `champion`; traffic has moved already, so a failure is said, not raised."""
+    from mlflow.exceptions import MlflowException
+
+    from components.runs.tracking import point_champion
+
+    try:
+        if not point_champion(tracking_uri, name, champion):
+            notes.print(f"MLflow has no entry of version {champion}: its alias was not moved")
+    except MlflowException as error:
+        notes.print(f"MLflow did not move the alias 'champion': {error}")

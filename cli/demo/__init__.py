@@ -1,0 +1,1 @@
+"""`make demo`: three acts on real data, in real Airflow."""

@@ -1,0 +1,145 @@
+"""`make demo`: three acts on real data, in real Airflow, before the reader's eyes.
+
+1. `digits`, a small dense model: from raw data to 100 % of the traffic.
+2. A convolutional one: judged against the first, shadowed, tried as a canary, promoted.
+3. Act 2's package again, its server made to fail on a tenth of its requests: rolled back.
+
+Everything lies in a folder of its own and listens on free loopback ports; all of it is gone at the
+end, unless an act did not end as it should: then its logs stay.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from cli.commands.running import layout_of, new_run_id, run_in_airflow
+from cli.commands.services import plan_stack, show_stack, start_stack
+from cli.demo import report as demo_report
+from cli.demo.acts import ACTS, PIPELINE, TYPICAL_SECONDS, Act, Played
+from cli.demo.callers import Callers
+from cli.output import complain, notes, say
+from cli.requests.rows import MOST_ROWS, rows_of_last_run
+from contract.command import StepCommand
+from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
+from contract.interrupts import terminated_like_interrupted
+from contract.layout import PipelineLayout
+from contract.loader import state_folder
+
+EXIT_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Play the demo and return the exit code: 0 only if all acts ended as they should."""
+    home = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
+    for name in [n for n in os.environ if n.startswith(("SLIPWAY_", "AIRFLOW_", "MLFLOW_"))]:
+        del os.environ[name]
+    os.environ["SLIPWAY_HOME"] = str(home)
+    code = EXIT_UNEXPECTED
+    try:
+        with terminated_like_interrupted():
+            code = _play(home)
+    except SlipwayError as error:
+        complain(error)
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        code = EXIT_INTERRUPTED
+    finally:
+        _clean_up(home, is_kept=code == EXIT_UNEXPECTED)
+    return code
+
+
+def _play(home: Path) -> int:
+    began = time.monotonic()
+    plan = plan_stack([], True, _loopback_only())
+    start_stack(plan)
+    show_stack(plan.stack)
+    say(f"[dim]Services are up after {time.monotonic() - began:.0f} s.[/]\n")
+    played: list[Played] = []
+    for act in ACTS:
+        played.append(_play_act(act, plan.root, played))
+        demo_report.show_act(played[-1])
+        if not played[-1].is_as_expected:
+            say(f"[bold red]The demo stops here[/]: logs are in {escape(str(home))}")
+            return EXIT_UNEXPECTED
+    demo_report.show_table(played, plan.stack)
+    say(f"The demo took {time.monotonic() - began:.0f} s.\n")
+    demo_report.serve(plan.stack, PIPELINE, _rows_file(plan.root, "request.json", 1))
+    return EXIT_DONE
+
+
+def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
+    """Run one act; from the second on, callers ask the data plane once there is a package."""
+    say(f"[bold cyan]{act.title}[/]")
+    began = time.monotonic()
+    redeployed = before[-1].version if act.expected_outcome == "rolled_back" else None
+    command = StepCommand(
+        step="ingest",
+        pipeline=PIPELINE,
+        run_id=new_run_id(f"act{len(before) + 1}"),
+        root=str(root),
+        overrides=act.overrides,
+        redeploy_version=redeployed,
+    )
+    run = layout_of(command)
+    callers = Callers(run, _rows_file(root, "rows.json", MOST_ROWS)) if before else None
+    try:
+        ending = run_in_airflow(command, TYPICAL_SECONDS)
+    except BaseException:
+        with suppress(SlipwayError):
+            if callers:
+                callers.leave()
+        raise
+    report = callers.leave() if callers else None
+    for line in ending.log:
+        say(f"  {escape(line)}")
+    return Played(
+        act,
+        run,
+        ending.outcome,
+        ending.reasons,
+        ending.version,
+        time.monotonic() - began,
+        report,
+    )
+
+
+def _rows_file(root: Path, name: str, count: int) -> Path:
+    """Write so many rows of the test part as a request, once, and return the file."""
+    path = state_folder() / name
+    if not path.exists():
+        rows = rows_of_last_run(PipelineLayout(root, PIPELINE))[:count]
+        path.write_text(json.dumps({"instances": rows}), encoding="utf-8")
+    return path
+
+
+def _loopback_only() -> Any:
+    from cli.stack.stack import DataPlaneOptions
+
+    return DataPlaneOptions()
+
+
+def _clean_up(home: Path, *, is_kept: bool) -> None:
+    from cli.stack.launch import stop
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave anything behind
+    with notes.status("Stopping the services"):
+        stop(home / "supervisor")
+    if is_kept:
+        say(f"Kept for a look: {escape(str(home))}")
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runs: started, followed, and what is known of them."""

@@ -1,0 +1,185 @@
+"""A run without Airflow: the same component processes in the same order, for a fast loop."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from cli.board import RUNNING, Board
+from cli.runs.outcome import Ending, ending_of, failure, packaged, refusal_of
+from cli.runs.outcome import failed as failed_first
+from cli.runs.progress import summary_of
+from contract.command import StepCommand
+from contract.errors import EXIT_DONE, SlipwayError
+from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.loader import PROJECT
+from contract.records.record import Result
+from contract.schema.cluster import ProcessJobConfig
+from contract.storage import local_path
+from launching.processes.process_start import ProcessStart
+from launching.processes.role_processes import command_line
+from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import own_warm_parent, socket_of
+
+STAGES = (
+    ("ingest",),
+    ("validate",),
+    ("transform",),
+    ("train", "evaluate"),
+    ("bless",),
+    ("optimize",),
+    ("package",),
+    ("canary",),
+    ("promote",),
+)
+REDEPLOY_STAGES = STAGES[STAGES.index(("package",)) :]
+DEPLOYING = frozenset({"canary", "promote"})
+JUDGING = frozenset({"bless", "canary"})  # their results may end the run
+POLL_SECONDS = 0.2
+_NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
+SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
+
+
+class _RunningStep:
+    """A step's process, whose output a thread copies to a log file."""
+
+    def __init__(self, process: StepProcess, log: Path) -> None:
+        self.process = process
+        self.message = ""
+        self.exit_code: int | None = None
+        threading.Thread(target=self._copy, args=(log,), daemon=True).start()
+
+    def _copy(self, log: Path) -> None:
+        with log.open("a", encoding="utf-8") as file:
+            for line in self.process.lines(tick=lambda: None):
+                file.write(line + "\n")
+                file.flush()
+                told = line.partition(" INFO ")[2]
+                self.message = self.message if _NO_NEWS.search(told) else told or self.message
+        self.exit_code = self.process.wait()
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One run of one pipeline; `command` is the first step's, the others differ in `step` only."""
+
+    command: StepCommand
+    logs: Path
+    environment: Mapping[str, str]
+    is_deploying: bool
+    job: ProcessJobConfig = field(default_factory=ProcessJobConfig)
+    warm_parent: Path | None = None
+
+    @property
+    def layout(self) -> RunLayout:
+        """Where the run's artifacts lie."""
+        return RunLayout(local_path(self.command.root), self.command.pipeline, self.command.run_id)
+
+    @property
+    def stages(self) -> list[tuple[str, ...]]:
+        """The steps to run, those side by side together."""
+        every = STAGES if self.command.redeploy_version is None else REDEPLOY_STAGES
+        return [s for s in every if self.is_deploying or s[0] not in DEPLOYING]
+
+    def follow(self, board: Board) -> Ending:
+        """Run all stages, until one fails or says no; `board` must have a line for each step.
+
+        A KeyboardInterrupt ends the running processes before it goes on.
+        """
+        for stage in self.stages:
+            ending = self._run_stage(stage, board)
+            if ending is None and stage[0] in JUDGING and (ending := refusal_of(self.layout)):
+                board.update(stage[0], "refused", note="; ".join(ending.reasons))
+            if ending is not None:
+                self._skip_open(board)
+                return ending
+        return ending_of(self.layout) or packaged(self.layout) or Ending(EXIT_DONE, "done")
+
+    def _run_stage(self, stage: Sequence[str], board: Board) -> Ending | None:
+        running: dict[str, _RunningStep] = {}
+        try:
+            for step in stage:
+                running[step] = self._start(step)
+                board.update(step, RUNNING)
+            return self._wait(running, board)
+        finally:
+            for one in running.values():
+                if one.exit_code is None:
+                    one.process.stop()
+
+    def _start(self, step: str) -> "_RunningStep":
+        self.logs.mkdir(parents=True, exist_ok=True)
+        command = command_line(replace(self.command, step=step), self.layout, self.job)
+        start = ProcessStart(tuple(command), self.environment, PROJECT, self.job.grace_seconds)
+        process = StepProcess(start, self.layout.process_lock(step), self.warm_parent)
+        return _RunningStep(process, self._log(step))
+
+    def _wait(self, running: "Mapping[str, _RunningStep]", board: Board) -> Ending | None:
+        failed: list[str] = []
+        deadline: float | None = None
+        open_steps = set(running)
+        while open_steps and (deadline is None or time.monotonic() < deadline):
+            for step in sorted(open_steps):
+                if running[step].exit_code is None:
+                    board.update(step, RUNNING, note=running[step].message)
+                    continue
+                open_steps.discard(step)
+                if not self._has_succeeded(step, running[step], board):
+                    failed.append(step)
+                    deadline = deadline or time.monotonic() + SIBLING_SECONDS
+            time.sleep(POLL_SECONDS)
+        for step in open_steps:
+            board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
+        if not failed:
+            return None
+        # The records know which failed first, and `status` names that one, too.
+        recorded = failed_first(self.layout)
+        first = recorded.failed_step if recorded and recorded.failed_step in failed else failed[0]
+        return failure(first, running[first].exit_code or 0, self._log(first))
+
+    def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
+        if running.exit_code == 0 and self.layout.result(step).exists():
+            board.update(step, "done", note=summary_of(self.layout, step))
+            return True
+        board.update(step, "failed", note=f"exit code {running.exit_code}")
+        return False
+
+    def _skip_open(self, board: Board) -> None:
+        for task, row in board.rows.items():
+            if row.started is None:
+                board.update(task, "skipped")
+
+    def _log(self, step: str) -> Path:
+        return self.logs / f"{step}.log"
+
+
+@contextmanager
+def warm_parent(home: Path, run: LocalRun) -> Iterator[Path]:
+    """Yield the socket of the warm parent that `slipway up` has started, else of one for this run.
+
+    Args:
+        home: The state folder.
+    """
+    if (of_stack := socket_of(home)).exists():
+        yield of_stack
+        return
+    run.logs.mkdir(parents=True, exist_ok=True)
+    with own_warm_parent(run.environment, run.logs / "warm-parent.log") as own:
+        yield own
+
+
+def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, float]:
+    """Return each step's median time over the pipeline's latest runs, by step."""
+    seconds: dict[str, list[float]] = {step: [] for step in STEPS}
+    runs = sorted(pipeline.runs.glob("*"), key=lambda p: p.stat().st_mtime)[-most_runs:]
+    for run in runs:
+        for step, seen in seconds.items():
+            try:
+                seen.append(Result.read(run / step / "result.json").seconds)
+            except SlipwayError:
+                continue
+    return {step: median(seen) for step, seen in seconds.items() if seen}

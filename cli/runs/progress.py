@@ -1,0 +1,67 @@
+"""What a step that is going on has done so far, read from what it leaves on storage."""
+
+import math
+from collections.abc import Sequence
+
+from contract.errors import SlipwayError
+from contract.layout import RunLayout
+from contract.records.traffic import TrafficPlan
+
+MOST_CHARACTERS = 200
+_WHOLE = 1000
+
+
+def note_of(run: RunLayout, step: str) -> str | None:
+    """Return a running step's progress in words; None where there is nothing to tell."""
+    notes = {"train": _training, "evaluate": _evaluation, "canary": _trial, "promote": _trial}
+    return notes[step](run) if step in notes else None
+
+
+def summary_of(run: RunLayout, step: str) -> str | None:
+    """Return what a step's result says, in one line; None where it has none."""
+    from cli.runs.outcome import read_result
+
+    if (result := read_result(run, step)) is None:
+        return None
+    figures = [f"{name} {number(value)}" for name, value in result.metrics.items()]
+    return shortened([*result.reasons, *figures])
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: whole from a thousand on, else four digits."""
+    if abs(value) >= _WHOLE or (value == int(value) if math.isfinite(value) else False):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def shortened(parts: Sequence[str]) -> str:
+    """Join as many parts as fit, whole ones; a first part that is too long alone is cut."""
+    text = parts[0] if parts else ""
+    if len(text) > MOST_CHARACTERS:
+        return f"{text[:MOST_CHARACTERS].rsplit(' ', 1)[0]} …"
+    for part in parts[1:]:
+        if len(text) + len(part) > MOST_CHARACTERS:
+            return f"{text}; …"
+        text += f"; {part}"
+    return text
+
+
+def _training(run: RunLayout) -> str | None:
+    steps = [int(m.parent.name) for m in run.checkpoints.glob("*/manifest.json")]
+    return f"{len(steps)} checkpoints, the last at step {max(steps)}" if steps else None
+
+
+def _evaluation(run: RunLayout) -> str | None:
+    verdicts = len(list(run.verdict(0).parent.glob("*.json")))
+    return f"{verdicts} checkpoints judged" if verdicts else None
+
+
+def _trial(run: RunLayout) -> str | None:
+    try:
+        plan = TrafficPlan.read(run.of_pipeline.traffic_plan)
+    except SlipwayError:
+        return None
+    hint = f"judged on requests; 'slipway replay {run.pipeline} --rate 200' makes some"
+    if plan.canary is not None:
+        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %: {hint}"
+    return f"shadow version {plan.shadow.version}: {hint}" if plan.shadow is not None else None

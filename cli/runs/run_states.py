@@ -1,0 +1,135 @@
+"""What a run that has not ended by its records is doing, or why nothing goes on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
+from cli.runs.outcome import Ending, ending_of, failed, packaged, read_result
+from contract.errors import EXIT_UNEXPECTED, NotFoundError, SlipwayError
+from contract.layout import STEPS, RunLayout, run_folder
+from contract.records.record import EndedBy
+from contract.records.stack import Stack
+from contract.records.traffic import DeployRecord, TrafficPlan
+
+_LOCKS = Path("/proc/locks")
+_LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a word",))
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """What Airflow says of a pipeline's runs: each run's state, by the name of its folder."""
+
+    states: Mapping[str, str] = field(default_factory=dict)
+    run_ids: Mapping[str, str] = field(default_factory=dict)
+    failed_tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def ask_airflow(stack: Stack | None, pipeline: str, most_runs: int) -> Airflow:
+    """Return what Airflow says of the latest runs; nothing where there is none, or no answer."""
+    if stack is None or not stack.airflow_url:
+        return Airflow()
+    try:
+        with AirflowClient.of(stack) as airflow:
+            runs = airflow.runs(pipeline, most_runs)
+            lost = [run["dag_run_id"] for run in runs if run["state"] == "failed"]
+            tasks = {
+                run_folder(r): _failed_tasks(airflow.task_instances(pipeline, r)) for r in lost
+            }
+    except NotFoundError:
+        return Airflow()  # Airflow has not read this pipeline yet
+    except SlipwayError as error:
+        return Airflow(problem=str(error))
+    ids = {run_folder(run["dag_run_id"]): str(run["dag_run_id"]) for run in runs}
+    notes = {run_folder(run["dag_run_id"]): run.get("note") or "" for run in runs}
+    return Airflow({run_folder(r["dag_run_id"]): str(r["state"]) for r in runs}, ids, tasks, notes)
+
+
+def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
+    """Return how a run ended, or in `outcome` what it is doing now, with reasons."""
+    state = airflow.states.get(run.path.name)
+    if (ending := ending_of(run)) is not None:
+        return ending
+    if state == "queued":
+        return Ending(EXIT_UNEXPECTED, "queued", (_what_it_waits_for(airflow),))
+    if (step := _step_under_way(run)) is not None or state == "running":
+        return _under_way(run, step, plan)
+    note = airflow.notes.get(run.path.name, "")
+    if state == "failed" and note.startswith(ENDED_NOTE):
+        return Ending(
+            EXIT_UNEXPECTED, "ended by a person", (note.removeprefix(ENDED_NOTE).strip(),)
+        )
+    if state == "failed":
+        return failed(run) or _lost(airflow.failed_tasks.get(run.path.name, ()))
+    # What a person ended has failed, too, by the records of the steps that were asked to end.
+    return _ended_by(run) or failed(run) or packaged(run) or _LEFT
+
+
+def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
+    trial = plan.canary or plan.shadow
+    is_ours = plan.author == f"run {run.run_id}"
+    if step == "canary" or (trial is not None and is_ours):
+        where = f"{plan.canary.weight_percent} %" if plan.canary else "shadow"
+        reasons = (f"version {trial.version} at {where}",) if trial is not None and is_ours else ()
+        return Ending(EXIT_UNEXPECTED, "in canary", reasons)
+    if step is None and (canary := read_result(run, "canary")) is not None:
+        record = canary.detail_as(DeployRecord)
+        return Ending(EXIT_UNEXPECTED, "waits for approval", record.reasons, record.version)
+    return Ending(EXIT_UNEXPECTED, "running", (f"'{step}' is running",) if step else ())
+
+
+def _ended_by(run: RunLayout) -> Ending | None:
+    """Return the ending of a run that a person or a signal ended at its terminal."""
+    try:
+        end = EndedBy.read(run.ended_by)
+    except NotFoundError:
+        return None
+    if end.is_person:
+        return Ending(EXIT_UNEXPECTED, "ended by a person", (f"{end.who} interrupted it",))
+    return Ending(EXIT_UNEXPECTED, "interrupted", (f"by {end.who}",))
+
+
+def _lost(tasks: Sequence[str]) -> Ending:
+    """Return the ending of a run that Airflow calls failed and that left no reason."""
+    if not tasks:
+        return Ending(EXIT_UNEXPECTED, "ended by a person", ("marked as failed in Airflow",))
+    reason = "killed, or marked as failed in Airflow; see the task's log there"
+    return Ending(EXIT_UNEXPECTED, "failed", (reason,), failed_step=tasks[0])
+
+
+def _failed_tasks(instances: Sequence[Mapping[str, Any]]) -> list[str]:
+    lost = [one for one in instances if one["state"] == "failed"]
+    lost.sort(key=lambda one: one["end_date"] or "")
+    return [str(one["task_id"]).rpartition(".")[2] for one in lost]
+
+
+def _what_it_waits_for(airflow: Airflow) -> str:
+    running = [airflow.run_ids[f] for f, state in airflow.states.items() if state == "running"]
+    return f"waits for run {running[0]}" if running else "waits for Airflow's scheduler"
+
+
+def _step_under_way(run: RunLayout) -> str | None:
+    """Return a step that has a live process on this machine.
+
+    Its lock is looked up in the kernel's table: who tried to take it could be mistaken for the
+    step's next process.
+    """
+    held = _locked_inodes()
+    for step in STEPS:
+        lock = run.process_lock(step)
+        if held and lock.exists() and lock.stat().st_ino in held:
+            return step
+    return None
+
+
+def _locked_inodes() -> set[int]:
+    """Return the inodes of the files that some process has locked; none but on Linux."""
+    try:
+        lines = _LOCKS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    fields = (line.split() for line in lines)
+    return {int(words[5].rpartition(":")[2]) for words in fields if words[1] == "FLOCK"}

@@ -1,0 +1,208 @@
+"""Where a pipeline stands: its runs, its kept versions, its traffic plan and what is seen of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from cli.runs.outcome import read_result
+from cli.runs.progress import number
+from cli.runs.run_states import Airflow, ask_airflow, state_of
+from cli.stack.stack_file import artifact_root, open_agent, read_stack
+from contract.errors import NotFoundError, ServiceUnavailableError
+from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.records.package import PackageManifest
+from contract.records.traffic import Observation, TrafficPlan
+from contract.storage import size_bytes
+
+STATUS_PATIENCE_SECONDS = 2.0
+_NOBODY_ANSWERS = "services are down, so nobody answers requests; this is the plan as it was stored"
+
+
+def standing_of(name: str, most_runs: int) -> dict[str, Any]:
+    """Return everything that `slipway status` shows, as JSON."""
+    pipeline = PipelineLayout(artifact_root(), name)
+    plan, observation, problem = _traffic(pipeline)
+    airflow = ask_airflow(read_stack(), name, most_runs)
+    return {
+        "pipeline": name,
+        "champion": plan.champion,
+        "plan": plan.model_dump(mode="json"),
+        "observation": observation.model_dump(mode="json") if observation else None,
+        "problem": "; ".join(filter(None, (problem, airflow.problem))),
+        "versions": [_version(pipeline, number) for number in pipeline.kept_versions()],
+        "runs": [_run(run, plan, airflow) for run in _runs(pipeline, airflow)[:most_runs]],
+    }
+
+
+def champion_of(pipeline: PipelineLayout) -> int:
+    """Return the version in service.
+
+    Raises:
+        NotFoundError: If nothing is in service.
+    """
+    plan, _, _ = _traffic(pipeline)
+    if plan.champion is None:
+        raise NotFoundError(
+            f"{pipeline.pipeline}: nothing is in service; name a kept version with --version, or "
+            f"deploy one with 'slipway run {pipeline.pipeline}'"
+        )
+    return plan.champion
+
+
+def latest_runs(pipeline: PipelineLayout) -> list[RunLayout]:
+    """Return the pipeline's runs, newest first."""
+    folders = sorted(pipeline.runs.glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)
+    return [pipeline.run(folder.name) for folder in folders if not folder.name.startswith(".")]
+
+
+def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield the tables of a standing."""
+    yield in_words(TrafficPlan.model_validate(standing["plan"]))
+    if standing["problem"]:
+        yield f"[yellow]{escape(standing['problem'])}[/]"
+    if standing["versions"]:
+        yield _versions_table(standing)
+    yield _runs_table(standing)
+    for run in standing["runs"]:
+        reason = escape("; ".join(run["reasons"]))
+        if run["failed_step"]:
+            yield f"[red]{run['run_id']} failed in '{run['failed_step']}':[/] {reason}"
+        elif reason and run["outcome"] != "promoted":
+            yield f"{run['run_id']} {run['outcome']}: {reason}"
+
+
+def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None, str]:
+    stack = read_stack()
+    if stack is not None and stack.agent_url:
+        try:
+            with open_agent(stack, STATUS_PATIENCE_SECONDS) as agent:
+                plan = agent.plan(pipeline.pipeline)
+                observed = agent.observation(pipeline.pipeline) if plan.generation else None
+                return plan, observed, ""
+        except ServiceUnavailableError as error:
+            return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: {error}"
+    return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: start them with 'slipway up'"
+
+
+def _stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
+    try:
+        return TrafficPlan.read(pipeline.traffic_plan)
+    except NotFoundError:
+        return TrafficPlan(pipeline=pipeline.pipeline)
+
+
+def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
+    folder = pipeline.version(number)
+    manifest = PackageManifest.read(folder / "package.json")
+    return {
+        "version": number,
+        "created_at": manifest.created_at.isoformat(),
+        "run_id": manifest.provenance.run_id,
+        "from_version": manifest.provenance.from_version,
+        "metrics": manifest.metrics,
+        "size_bytes": size_bytes(folder / manifest.model),
+    }
+
+
+def _runs(pipeline: PipelineLayout, airflow: Airflow) -> list[RunLayout]:
+    """Return the runs that Airflow has queued and that have no folder, then all, newest first."""
+    found = latest_runs(pipeline)
+    known = {run.path.name for run in found}
+    waiting = [pipeline.run(run_id) for f, run_id in airflow.run_ids.items() if f not in known]
+    return [*(run for run in waiting if airflow.states[run.path.name] == "queued"), *found]
+
+
+def _run(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> dict[str, Any]:
+    results = {step: read_result(run, step) for step in STEPS}
+    done = [result for result in results.values() if result is not None]
+    run_id = done[0].run_id if done else airflow.run_ids.get(run.path.name, run.run_id)
+    ending = state_of(replace(run, run_id=run_id), plan, airflow)
+    return {
+        "run_id": run_id,
+        "started_at": min((r.started_at for r in done), default=None),
+        "seconds": sum(r.seconds for r in done),
+        "steps_done": [step for step, result in results.items() if result is not None],
+        "outcome": ending.outcome,
+        "version": ending.version,
+        "failed_step": ending.failed_step,
+        "reasons": ending.reasons,
+    }
+
+
+def _versions_table(standing: Mapping[str, Any]) -> Table:
+    table = _table("Version", "Made", "Size", "Metrics", "Requests", "Errors", "")
+    seen = {v["version"]: v for v in (standing["observation"] or {}).get("versions", ())}
+    for version in standing["versions"]:
+        number = version["version"]
+        counters = seen.get(number)
+        table.add_row(
+            str(number),
+            _time(version["created_at"]),
+            f"{version['size_bytes'] / 1024:,.0f} KiB",
+            _figures(version["metrics"]),
+            str(counters["requests"]) if counters else "",
+            str(counters["errors"]) if counters else "",
+            _role(TrafficPlan.model_validate(standing["plan"]), number),
+        )
+    return table
+
+
+def _role(plan: TrafficPlan, version: int) -> str:
+    """Return what a version is in the plan, in words; empty for one that is only kept."""
+    if version == plan.champion:
+        return "champion"
+    if (mark := plan.mark_of(version)) is not None:
+        return f"bad: {escape(mark.author or 'somebody')} rolled back from it"
+    trial = plan.canary or plan.shadow
+    if trial is not None and trial.version == version:
+        return "canary" if plan.canary else "shadow"
+    return "on standby" if version in plan.standby else ""
+
+
+def _runs_table(standing: Mapping[str, Any]) -> Table:
+    table = _table("Run", "Started", "Work", "Outcome", "Version", "Last step")
+    for run in standing["runs"]:
+        table.add_row(
+            run["run_id"],
+            _time(run["started_at"]),
+            f"{run['seconds']:.0f} s",
+            run["outcome"],
+            str(run["version"] or ""),
+            run["steps_done"][-1] if run["steps_done"] else "",
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("Size", "Requests") else "left")
+    return table
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
+
+
+def _time(moment: datetime | str | None) -> str:
+    if moment is None:
+        return ""
+    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{parsed.astimezone():%Y-%m-%d %H:%M}"
+
+
+def in_words(plan: "TrafficPlan") -> str:
+    """Return a plan as one line: who answers, and why."""
+    arms = [f"{arm.name} version {arm.version} {arm.weight_percent} %" for arm in plan.arms]
+    shadow = plan.shadow
+    copies = f"; {shadow.percent} % is copied to shadow version {shadow.version}" if shadow else ""
+    reason = f" by {plan.author}: {plan.reason}" if plan.author else ""
+    return (
+        f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'}{copies} "
+        f"(plan {plan.generation}{escape(reason)})"
+    )

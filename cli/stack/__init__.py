@@ -1,0 +1,1 @@
+"""The services of this machine: what runs, on which ports, started and stopped."""

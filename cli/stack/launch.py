@@ -1,0 +1,221 @@
+"""Start the services, wait until each is healthy, and stop them all for certain."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.board import RUNNING, Board
+from cli.stack.logs import tail
+from cli.stack.stack import (
+    LOOPBACK,
+    Plan,
+    airflow_programs,
+    background_programs,
+    base_programs,
+    make_secrets,
+    task_environment,
+)
+from cli.stack.stack_file import stack_path
+from contract.errors import ServiceUnavailableError
+from contract.interrupts import started
+from contract.loader import PROJECT
+from operators.airflow_settings import migrate_command
+from serving.supervisord.supervision import Program, ProgramState, Supervisor, write_configuration
+
+HEALTHY_SECONDS = 180.0
+POLL_SECONDS = 0.5
+PROBE_SECONDS = 5.0
+DATABASE = "airflow-database"
+GIVEN_UP = frozenset({"FATAL", "EXITED"})
+MAX_STARTS = 2  # supervisord starts what ends again and again; whoever waits wants to know why
+
+Probe = Callable[[httpx.Client], bool]
+
+
+def start(plan: Plan, board: Board) -> None:
+    """Start everything in `plan`, show it on `board` and return when all of it is healthy.
+
+    Airflow's database is brought up to date while the other services start.
+
+    Raises:
+        ServiceUnavailableError: If a service does not come up; with the last lines of its log.
+    """
+    make_secrets(plan)
+    supervisor = Supervisor(plan.supervisor_home)
+    base, airflow = base_programs(plan), airflow_programs(plan) if plan.has_airflow else []
+    everything = [*base, *airflow, *background_programs(plan)]
+    # A first start is in three parts: Airflow needs its database, and nobody waits for a
+    # background program, which would only slow the others. What runs already stays.
+    is_first = not supervisor.is_running()
+    _supervise(plan, supervisor, base if is_first else everything)
+    awaited = _Awaited(plan, supervisor, board)
+    awaited.expect(base)
+    with _migrating(plan, board) if plan.has_airflow else nullcontext() as migration:
+        while migration is not None or awaited.probes:
+            if migration is not None and migration.poll() is not None:
+                _end_migration(plan, board, migration.returncode)
+                if is_first:
+                    _supervise(plan, supervisor, [*base, *airflow])
+                awaited.expect(airflow)
+                migration = None
+            awaited.look()
+            time.sleep(POLL_SECONDS)
+    _supervise(plan, supervisor, everything)
+    plan.stack.write(stack_path())
+
+
+def stop(supervisor_home: Path) -> None:
+    """Stop every program and what they started; nothing of it runs any more on return."""
+    supervisor = Supervisor(supervisor_home)
+    if supervisor.is_running():
+        # All at once, the agent too: it would start servers again. supervisord itself stops
+        # programs one after the other.
+        for name in supervisor.states():
+            supervisor.stop_program(name)
+    supervisor.stop()
+    # Once more, now that nobody answers: ends what outlived its parent, such as a component
+    # process below an Airflow worker.
+    supervisor.stop()
+    stack_path().unlink(missing_ok=True)
+
+
+def services_of(plan: Plan) -> list[list[str]]:
+    """Return the lines of the board: what starts side by side together."""
+    base = [program.name for program in base_programs(plan)]
+    if not plan.has_airflow:
+        return [base]
+    return [[*base, DATABASE], [program.name for program in airflow_programs(plan)]]
+
+
+def _supervise(plan: Plan, supervisor: Supervisor, programs: Sequence[Program]) -> None:
+    write_configuration(plan.supervisor_home, programs)
+    supervisor.start()
+
+
+@contextmanager
+def _migrating(plan: Plan, board: Board) -> "Iterator[subprocess.Popen[bytes]]":
+    board.update(DATABASE, RUNNING)
+    with (
+        _migration_log(plan).open("ab") as file,
+        started(
+            migrate_command(),
+            env={**os.environ, **task_environment(plan)},
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        yield process
+
+
+def _end_migration(plan: Plan, board: Board, exit_code: int) -> None:
+    if exit_code != 0:
+        board.update(DATABASE, "failed", note=f"exit code {exit_code}")
+        raise _trouble(DATABASE, f"exit code {exit_code}", _migration_log(plan))
+    board.update(DATABASE, "done")
+
+
+def _migration_log(plan: Plan) -> Path:
+    return plan.logs / f"{DATABASE}.log"
+
+
+class _Awaited:
+    """The programs that are not healthy yet."""
+
+    def __init__(self, plan: Plan, supervisor: Supervisor, board: Board) -> None:
+        self.probes: dict[str, Probe] = {}
+        self._plan, self._supervisor, self._board = plan, supervisor, board
+        self._deadline = 0.0
+        self._processes: dict[str, set[int]] = {}
+
+    def expect(self, programs: Iterable[Program]) -> None:
+        """Wait for these, too; the time for all begins again."""
+        self._deadline = time.monotonic() + HEALTHY_SECONDS
+        probes = _probes(self._plan)
+        for program in programs:
+            self.probes[program.name] = probes[program.name]
+            self._board.update(program.name, RUNNING)
+
+    def look(self) -> None:
+        """Show which programs have become healthy since the last look.
+
+        Raises:
+            ServiceUnavailableError: If one will not; with the last lines of its log.
+        """
+        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
+            healthy = [name for name, probe in self.probes.items() if _holds(probe, client)]
+        for name in healthy:
+            self._board.update(name, "done", note="healthy")
+            del self.probes[name]
+        states = self._supervisor.states()
+        for name in self.probes:
+            if (trouble := self._trouble(name, states.get(name))) is not None:
+                self._board.update(name, "failed")
+                raise _trouble(name, trouble, self._plan.logs / f"{name}.log")
+
+    def _trouble(self, name: str, state: ProgramState | None) -> str | None:
+        if state is None or state.state in GIVEN_UP:
+            return "it ended"
+        processes = self._processes.setdefault(name, set())
+        processes |= {state.pid} - {0}
+        if len(processes) > MAX_STARTS:
+            return f"it ended {MAX_STARTS} times"
+        if time.monotonic() > self._deadline:
+            return f"not healthy after {HEALTHY_SECONDS:.0f} s"
+        return None
+
+
+def _probes(plan: Plan) -> dict[str, Probe]:
+    """Return how to tell that each service is healthy, by program name."""
+    stack = plan.stack
+    admin = f"http://{LOOPBACK}:{plan.ports['envoy_admin']}"
+    probes = {
+        # its first use of the database takes seconds: let that be over before the first step
+        "mlflow": lambda c: (
+            c.post(
+                f"{stack.tracking_uri}/api/2.0/mlflow/experiments/search", json={"max_results": 1}
+            ).is_success
+        ),
+        "agent": lambda c: c.get(f"{stack.agent_url}/healthz").is_success,
+        "envoy": lambda c: c.get(f"{admin}/ready").is_success,
+    }
+    if plan.has_airflow:
+        health = f"{stack.airflow_url}/api/v2/monitor/health"
+        # what tasks talk to is made on its first request, in seconds: let that be over, too
+        probes["airflow-api"] = lambda c: c.get(f"{stack.airflow_url}/execution/health").is_success
+        parts = {
+            "airflow-scheduler": "scheduler",
+            "airflow-dag-processor": "dag_processor",
+            "airflow-triggerer": "triggerer",
+        }
+        for name, part in parts.items():
+            probes[name] = _airflow_probe(health, part)
+    return probes
+
+
+def _airflow_probe(health: str, part: str) -> Probe:
+    return lambda client: _status(client.get(health).json(), part) == "healthy"
+
+
+def _status(answer: Mapping[str, Any], part: str) -> Any:
+    return (answer.get(part) or {}).get("status")
+
+
+def _holds(probe: Probe, client: httpx.Client) -> bool:
+    try:
+        return probe(client)
+    except (httpx.HTTPError, json.JSONDecodeError):
+        return False
+
+
+def _trouble(name: str, what: str, log: Path) -> ServiceUnavailableError:
+    lines = "\n".join(tail(log))
+    return ServiceUnavailableError(f"{name} did not start: {what}; its log, {log}, ends:\n{lines}")

@@ -1,0 +1,174 @@
+"""What `slipway up` runs: the programs of this machine, their ports and their secrets."""
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.stack.stack_file import stack_environment
+from contract.loader import PROJECT, state_folder
+from contract.records.stack import Stack
+from contract.storage import create_exclusively
+from launching.environment import component_environment, current_runtime, starts_warm
+from launching.processes.warm_start import parent_command, socket_of
+from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
+from serving.agent.hosts.programs import agent_program, envoy_program
+from serving.agent.settings import MachineSettings
+from serving.supervisord.supervision import Program, socket_path
+
+AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class DataPlaneOptions:
+    """Who may call the data plane and how: the address it listens on, a token, TLS."""
+
+    listen: str = LOOPBACK
+    token_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    def url(self, port: int) -> str:
+        """Where a caller on this machine reaches the data plane."""
+        scheme = "https" if self.certificate else "http"
+        host = LOOPBACK if self.listen == "0.0.0.0" else self.listen
+        return f"{scheme}://{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what runs."""
+
+    root: Path
+    ports: Mapping[str, int]
+    has_airflow: bool
+    data_plane: DataPlaneOptions
+
+    @property
+    def home(self) -> Path:
+        """The state folder."""
+        return state_folder()
+
+    @property
+    def supervisor_home(self) -> Path:
+        """Where supervisord keeps its files."""
+        return self.home / "supervisor"
+
+    @property
+    def logs(self) -> Path:
+        """The one folder of all logs."""
+        return self.home / "logs"
+
+    @property
+    def agent(self) -> MachineSettings:
+        """What the serving agent is told."""
+        return MachineSettings(
+            root=self.root,
+            home=self.home,
+            port=self.ports["agent"],
+            token_file=self.home / "agent.token",
+            envoy_port=self.ports["data_plane"],
+            envoy_admin_port=self.ports["envoy_admin"],
+            supervisor_socket=socket_path(self.supervisor_home),
+            listen_host=self.data_plane.listen,
+            data_plane_token_file=self.data_plane.token_file,
+            tls_certificate=self.data_plane.certificate,
+            tls_private_key=self.data_plane.private_key,
+        )
+
+    @property
+    def airflow(self) -> AirflowHome:
+        """The Airflow of this machine."""
+        return AirflowHome(self.home / "airflow", self.ports["airflow"])
+
+    @property
+    def stack(self) -> Stack:
+        """The record that the other commands read."""
+        airflow = self.airflow if self.has_airflow else None
+        options = self.data_plane
+        return Stack(
+            airflow_url=airflow.url if airflow else "",
+            airflow_user=airflow.user if airflow else "",
+            airflow_password_file=str(airflow.password_file) if airflow else "",
+            tracking_uri=f"http://{LOOPBACK}:{self.ports['mlflow']}",
+            agent_url=f"http://{LOOPBACK}:{self.agent.port}",
+            agent_token_file=str(self.agent.token_file),
+            data_plane_url=options.url(self.ports["data_plane"]),
+            data_plane_token_file=str(options.token_file or ""),
+            data_plane_certificate_file=str(options.certificate or ""),
+            root=str(self.root),
+        )
+
+
+def make_secrets(plan: Plan) -> None:
+    """Make the agent's token and Airflow's password, once, readable by their owner only."""
+    token_file = Path(plan.stack.agent_token_file)
+    if create_exclusively(token_file, secrets.token_urlsafe(32)):
+        token_file.chmod(0o600)
+    if plan.has_airflow:
+        plan.airflow.path.mkdir(parents=True, exist_ok=True)
+        plan.airflow.password()
+
+
+def task_environment(plan: Plan) -> dict[str, str]:
+    """Return what Airflow's processes, and so the components below them, need to know."""
+    environment = stack_environment(plan.stack)
+    if pipelines := os.environ.get("SLIPWAY_PIPELINES"):
+        environment["SLIPWAY_PIPELINES"] = pipelines
+    return {**environment, **airflow_environment(plan.airflow)}
+
+
+def base_programs(plan: Plan) -> list[Program]:
+    """Return MLflow, Envoy and the serving agent."""
+    return [_mlflow(plan), envoy_program(plan.agent), agent_program(plan.agent)]
+
+
+def airflow_programs(plan: Plan) -> list[Program]:
+    """Return Airflow's processes; their database must be there before they start."""
+    environment = task_environment(plan)
+    return [
+        Program(
+            name=name,
+            command=tuple(command),
+            log_file=plan.logs / f"{name}.log",
+            environment=environment,
+            start_seconds=AIRFLOW_START_SECONDS,
+        )
+        for name, command in airflow_processes().items()
+    ]
+
+
+def background_programs(plan: Plan) -> list[Program]:
+    """Return what makes steps start sooner, and nobody waits for: the warm parent."""
+    if not starts_warm(current_runtime()):
+        return []
+    of_components = component_environment(os.environ, None)
+    return [
+        Program(
+            name="warm-parent",
+            command=tuple(parent_command(socket_of(plan.home))),
+            log_file=plan.logs / "warm-parent.log",
+            environment={k: v for k, v in of_components.items() if os.environ.get(k) != v},
+            directory=PROJECT,
+        )
+    ]
+
+
+def _mlflow(plan: Plan) -> Program:
+    folder = plan.home / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--host", LOOPBACK, "--port", str(plan.ports["mlflow"])]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        # its job queue is for evaluating language models: four more processes that we never use
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    log_file = plan.logs / "mlflow.log"
+    return Program("mlflow", tuple(command), log_file, environment, directory=folder)

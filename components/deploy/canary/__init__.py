@@ -1,0 +1,1 @@
+"""The stage `canary`: a version walks through shadow and ladder, or is withdrawn."""

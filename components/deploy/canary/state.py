@@ -1,0 +1,50 @@
+"""Where a canary stands, on storage: what lets a killed one go on with its rung and its counts."""
+
+from datetime import datetime
+from typing import Literal
+
+from components.deploy.judging.accounts import Accounts, Phase
+from components.deploy.judging.evidence import Counts
+from contract.records.record import Record
+from contract.records.traffic import ArmObservation, LadderStep, TrafficPlan
+
+STATE_FILE = "state.json"
+
+Ending = Literal["", "passed", "rolled_back", "inconclusive"]
+
+
+class CanaryState(Record):
+    """The state after each look at the counters.
+
+    `plan` is the last one that this canary read or made. A phase is the shadow (where there is
+    one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
+    on requests count. `ending` is written before the plan that it calls for, so that a canary
+    killed in between ends as it was judged. `stakes_paid` is of how many phases the bets have their
+    stakes; `outlook` says what was to be expected when the first rung was chosen.
+    """
+
+    version: int
+    champion: int
+    plan: TrafficPlan
+    phase: int = 0
+    is_entered: bool = False
+    spent_seconds: float = 0.0
+    counted: Phase = Phase()
+    accounts: Accounts = Accounts()
+    stakes_paid: int = 0
+    skipped: int = 0
+    outlook: str = ""
+    last_seen: tuple[ArmObservation, ...] = ()
+    ladder: tuple[LadderStep, ...] = ()
+    ending: Ending = ""
+    reason: str = ""
+    decided_at: datetime | None = None
+
+    @property
+    def canary(self) -> Counts:
+        """What was counted of the canary in this phase."""
+        return self.counted.canary
+
+    def seen(self, version: int) -> ArmObservation | None:
+        """Return the counters of a version at the last look."""
+        return next((arm for arm in self.last_seen if arm.version == version), None)

@@ -1,0 +1,205 @@
+"""What the bets against a canary have come to: the evidence on which it is rolled back.
+
+Each test is a bet, settled once a second, that the canary is worse than the concurrent stable
+version (`sequential.after_bet`); what it has gained is the evidence. One `alpha` pays for the whole
+way: ALPHA_SHARES divides it over the tests, and each test's stake of 1 is divided over the phases,
+most of it on the first rung, where callers first meet the version. What a phase has gained or lost
+goes on into the next; the fresh stake there means that a long clean record hides nothing.
+"""
+
+from pydantic import Field
+
+from components.deploy.judging.evidence import Counts
+from components.deploy.judging.sequential import (
+    EVENLY,
+    MOSTLY_FIVEFOLD,
+    Capital,
+    after_arms,
+    after_bet,
+    paid_in,
+)
+from contract.records.record import Record
+from contract.schema.serving import DeployConfig
+
+# The tenth that is left over keeps a measured rate below alpha with its upper bound, too.
+ALPHA_SHARES = {
+    "errors": 0.58,
+    "client errors": 0.05,
+    "p95": 0.18,
+    "p99": 0.03,
+    "disagreement": 0.06,
+}
+# Both must hold: too many are slow, and more than of stable's at the same time.
+_SLOWER = {"p95": "p95 against stable", "p99": "p99 against stable"}
+QUANTILES = {"p95": 0.95, "p99": 0.99}
+# Of each arm, 36 of them above it: nothing is claimed of a p99 that fewer have shown.
+_LEAST_TIMED_FOR_P99 = 3650
+_SHADOW_STAKE, _FIRST_RUNG_STAKE = 0.1, 0.7
+# Fewer bad answers than these, or in fewer seconds, may be one incident.
+_LEAST_BAD, _LEAST_BAD_SECONDS = 6, 3
+SETTLE_SECONDS = 1.0
+
+
+class Phase(Record):
+    """What was counted of both arms in one phase, and up to where the bets are settled.
+
+    `settled_*` are the counts at the last settlement, `warm_*` those when the warm-up was over.
+    """
+
+    seconds: float = 0.0
+    canary: Counts = Counts()
+    stable: Counts = Counts()
+    settled_seconds: float = 0.0
+    settled_canary: Counts = Counts()
+    settled_stable: Counts = Counts()
+    warm_canary: Counts | None = None
+    warm_stable: Counts = Counts()
+
+    def grown(self, canary: Counts, stable: Counts, warm_up_requests: int) -> "Phase":
+        """Return the phase with what was counted at one more look."""
+        changes = {"canary": self.canary + canary, "stable": self.stable + stable}
+        if self.warm_canary is None and changes["canary"].timed >= warm_up_requests:
+            changes |= {"warm_canary": changes["canary"], "warm_stable": changes["stable"]}
+        return self.model_copy(update=changes)
+
+    def timed(self) -> tuple[Counts, Counts]:
+        """Return what was timed of (canary, stable) since the warm-up; nothing during it."""
+        if self.warm_canary is None:
+            return Counts(), Counts()
+        return self.canary.since(self.warm_canary), self.stable.since(self.warm_stable)
+
+
+class Accounts(Record):
+    """The capital of every bet, and how often, in how many seconds, the canary was bad by it."""
+
+    capital: dict[str, Capital] = Field({})
+    bad: dict[str, float] = Field({})
+    bad_seconds: dict[str, int] = Field({})
+
+    def evidence(self) -> dict[str, float]:
+        """Return by test how many times its stakes have multiplied."""
+        gained = {name: sum(capital) for name, capital in self.capital.items()}
+        return {
+            name: min(gained[name], gained.get(_SLOWER.get(name, name), 0.0))
+            for name in ALPHA_SHARES
+            if name in gained
+        }
+
+    def proven(self, alpha: float) -> str:
+        """Return the test, if any, that has proven the canary worse; else an empty text."""
+        for name, evidence in self.evidence().items():
+            if evidence >= bound(name, alpha) and self._is_repeated(name):
+                return name
+        return ""
+
+    def _is_repeated(self, name: str) -> bool:
+        seconds = self.bad_seconds.get(name, 0)
+        return self.bad.get(name, 0.0) >= _LEAST_BAD and seconds >= _LEAST_BAD_SECONDS
+
+
+def bound(test: str, alpha: float) -> float:
+    """Return the evidence from which on a test rolls back (Ville 1939)."""
+    return 1.0 / (alpha * ALPHA_SHARES[test])
+
+
+def stakes(phases: int, has_shadow: bool) -> tuple[float, ...]:
+    """Return how the stake of 1 is divided over the phases."""
+    shadow = (_SHADOW_STAKE,) if has_shadow else ()
+    rungs = phases - len(shadow)
+    left = 1.0 - sum(shadow)
+    if rungs == 1:
+        return (*shadow, left)
+    rest = (left - _FIRST_RUNG_STAKE) / (rungs - 1)
+    return (*shadow, _FIRST_RUNG_STAKE, *(rest,) * (rungs - 1))
+
+
+def with_stake(accounts: Accounts, amount: float) -> Accounts:
+    """Return the accounts at the beginning of a phase."""
+    names = (*ALPHA_SHARES, *_SLOWER.values())
+    capital = {
+        name: paid_in(
+            accounts.capital.get(name, ()), amount, MOSTLY_FIVEFOLD if name == "errors" else EVENLY
+        )
+        for name in names
+    }
+    return accounts.model_copy(update={"capital": capital})
+
+
+def after(
+    seconds: float,
+    phase: Phase,
+    accounts: Accounts,
+    config: DeployConfig,
+    disagreement_limit: float | None,
+) -> tuple[Phase, Accounts]:
+    """Return phase and accounts some time later; bets are settled where a second is over."""
+    now = phase.seconds + seconds
+    if now - phase.settled_seconds < SETTLE_SECONDS:
+        return phase.model_copy(update={"seconds": now}), accounts
+    changes = {
+        "seconds": now,
+        "settled_seconds": now,
+        "settled_canary": phase.canary,
+        "settled_stable": phase.stable,
+    }
+    found = settled(accounts, phase, config, disagreement_limit)
+    return phase.model_copy(update=changes), found
+
+
+def settled(
+    accounts: Accounts, phase: Phase, config: DeployConfig, disagreement_limit: float | None
+) -> Accounts:
+    """Return the accounts after the bets on what was counted since the last settlement.
+
+    `disagreement_limit` is None where answers are not compared.
+    """
+    canary = phase.canary.since(phase.settled_canary)
+    stable = phase.stable.since(phase.settled_stable)
+    capital, answered = dict(accounts.capital), (canary.requests, stable.requests)
+    bad: dict[str, float] = {"errors": canary.errors, "client errors": canary.client_errors}
+    beside = {"errors": stable.errors, "client errors": stable.client_errors}
+    for name in bad:
+        capital[name] = after_arms(capital[name], (bad[name], beside[name]), answered)
+    if phase.warm_canary is not None and canary.timed:
+        bad |= _bet_on_latency(capital, phase, (canary, stable), config)
+    if disagreement_limit is not None and canary.compared:
+        ratio = canary.disagreements / canary.compared
+        before = capital["disagreement"]
+        capital["disagreement"] = after_bet(before, ratio, disagreement_limit, canary.compared)
+        bad["disagreement"] = canary.disagreements
+    return accounts.model_copy(
+        update={
+            "capital": capital,
+            "bad": accounts.bad | {n: accounts.bad.get(n, 0) + found for n, found in bad.items()},
+            "bad_seconds": accounts.bad_seconds
+            | {n: accounts.bad_seconds.get(n, 0) + (found > 0) for n, found in bad.items()},
+        }
+    )
+
+
+def too_slow_ms(stable_ms: float, config: DeployConfig) -> float:
+    """Return the latency above which a request is slow, of what stable's quantile is."""
+    return max(stable_ms * config.max_latency_ratio, stable_ms + config.min_latency_difference_ms)
+
+
+def _bet_on_latency(
+    capital: dict[str, Capital], phase: Phase, second: tuple[Counts, Counts], config: DeployConfig
+) -> dict[str, float]:
+    """Settle each quantile's two bets on a second; return how many of the canary's were slow.
+
+    The limit comes from what stable has shown before this second, since the warm-up.
+    """
+    canary, stable = second
+    before = phase.settled_stable.since(phase.warm_stable)
+    found = dict[str, float]()
+    for name, quantile in QUANTILES.items():
+        least = _LEAST_TIMED_FOR_P99 if name == "p99" else 0
+        if before.timed < max(least, config.min_requests_per_step) or phase.canary.timed < least:
+            continue
+        limit_ms = too_slow_ms(before.latency_ms(quantile), config)
+        slow = (canary.slower_than(limit_ms), stable.slower_than(limit_ms))
+        ratio, timed = slow[0] / canary.timed, (canary.timed, stable.timed)
+        capital[name] = after_bet(capital[name], ratio, 1.0 - quantile, canary.timed)
+        capital[_SLOWER[name]] = after_arms(capital[_SLOWER[name]], slow, timed)
+        found[name] = slow[0]
+    return found

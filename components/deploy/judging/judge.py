@@ -1,0 +1,277 @@
+"""The judge of a canary: counts in, a decision and its reason out. It reads and waits for nothing.
+
+*Roll back* on evidence that the canary is worse than stable at the same time: the bets of
+`accounts`, under one `alpha` for the whole way.
+
+*Pass* a phase on evidence that it is good there, each phase from nothing, every test at `beta`:
+
+* errors (5xx, and what is still under way: an event not yet seen is not a success): Wald's test
+  accepts the absolute limits; or the ratio is surely less than a margin above stable's, of which
+  the lower end of a confidence sequence counts, so that few stable requests excuse little;
+* client errors (4xx): the same with `client_error_margin_ratio`;
+* latency: at most 5 % of the requests are above `max_latency_ratio` times stable's p95, Wald's test
+  against 10 %;
+* in the shadow, where answers can be compared, at most the allowed share of rows differs.
+
+Besides, a phase has a least time and a least sample, and cannot be passed while stable itself is
+surely above the refused ratio. What is not measured is never a pass; without traffic it waits.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from components.deploy.judging.accounts import Accounts, Phase, bound, too_slow_ms
+from components.deploy.judging.evidence import Counts
+from components.deploy.judging.sequential import (
+    Limits,
+    log_evidence_above,
+    log_evidence_below,
+    log_likelihood_ratio,
+    surely_above,
+)
+from contract.records.traffic import Decision
+from contract.schema.serving import DeployConfig
+
+_SLOW = Limits(allowed=0.05, refused=0.10)
+_OF_STABLE = 0.1  # of beta, where a bound on stable's figure is taken
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A decision in words; `missing` is how many more clean requests would let it pass."""
+
+    decision: Decision
+    reason: str
+    missing: int = 0
+    missing_seconds: float = 0.0
+    decided_by: str = ""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What one test says to a pass: `missing` clean requests of the canary, 0 if it agrees."""
+
+    test: str
+    words: str
+    missing: int = 0
+
+
+class Sample(NamedTuple):
+    """How many of a version's requests were bad."""
+
+    bad: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How `beta` is divided: Wald's test, stable's confidence sequence, the evidence below it."""
+
+    by_limits: float
+    of_stable: float
+    by_margin: float
+
+
+# Errors are rare, mostly; client errors are what callers make of it.
+_OF_ERRORS, _OF_CLIENT_ERRORS = Parts(0.8, 0.1, 0.1), Parts(0.34, 0.33, 0.33)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a phase asks for: a shadow's answers are compared if there is a `disagreement_limit`."""
+
+    config: DeployConfig
+    is_shadow: bool = False
+    disagreement_limit: float | None = None
+
+
+def judge(phase: Phase, accounts: Accounts, terms: Terms) -> Judgement:
+    """Judge a canary by what was counted in one phase and by the bets of the whole way."""
+    config = terms.config
+    if test := accounts.proven(config.alpha):
+        reason = (
+            f"{_in_words(test, phase, terms)}: {test} decided, evidence "
+            f"{accounts.evidence()[test]:,.0f}, from {bound(test, config.alpha):,.0f} on it is "
+            "rolled back"
+        )
+        return Judgement("fail", reason, decided_by=test)
+    if seconds := max(0.0, config.min_seconds_per_step - phase.seconds):
+        so_far = _errors(phase, config)
+        return Judgement("continue", so_far.words, so_far.missing, seconds, "time")
+    consents = consents_of(phase, terms)
+    if open_tests := [consent for consent in consents if consent.missing]:
+        reason = "; ".join(consent.words for consent in open_tests)
+        missing = max(consent.missing for consent in open_tests)
+        decided_by = ", ".join(consent.test for consent in open_tests)
+        return Judgement("continue", reason, missing, decided_by=decided_by)
+    reason = "; ".join(consent.words for consent in consents)
+    return Judgement("pass", reason, decided_by=", ".join(consent.test for consent in consents))
+
+
+def consents_of(phase: Phase, terms: Terms) -> list[Consent]:
+    """Return what each test that a phase asks for says to a pass."""
+    consents = [
+        _errors(phase, terms.config),
+        _client_errors(phase, terms.config),
+        _latency(phase, terms.config),
+        _sample(phase, terms),
+    ]
+    if terms.disagreement_limit is not None:
+        consents.append(_disagreement(phase.canary, terms.disagreement_limit))
+    return consents
+
+
+# --- the tests ----------------------------------------------------------------------------------
+
+
+def _errors(phase: Phase, config: DeployConfig) -> Consent:
+    canary, stable = phase.canary, phase.stable
+    words = (
+        f"{_counted(canary.errors, 'error')} in {canary.requests:,} requests "
+        f"({canary.error_ratio:.1%}; {config.allowed_error_ratio:.1%} allowed, {_beside(stable)})"
+    )
+    if canary.active:
+        words += f", {canary.active:,} more under way"
+    if _is_surely_above(stable, config.refused_error_ratio, config):
+        return Consent("errors", f"{words}, stable itself fails: nobody passes meanwhile", 1)
+    limits = Limits(config.allowed_error_ratio, config.refused_error_ratio)
+    sample = Sample(canary.errors + canary.active, canary.requests + canary.active)
+    beside = Sample(stable.errors, stable.requests)
+    missing = _missing(sample, beside, limits, _OF_ERRORS, config.beta)
+    return Consent("errors", words, missing)
+
+
+def _client_errors(phase: Phase, config: DeployConfig) -> Consent:
+    canary, stable = phase.canary, phase.stable
+    words = (
+        f"{_counted(canary.client_errors, 'client error')} ({canary.client_error_ratio:.1%}, "
+        f"stable {stable.client_error_ratio:.1%})"
+    )
+    most = min(1.0, config.allowed_error_ratio + config.client_error_margin_ratio)
+    limits = Limits(config.allowed_error_ratio, most)
+    sample = Sample(canary.client_errors, canary.requests)
+    beside = Sample(stable.client_errors, stable.requests)
+    missing = _missing(sample, beside, limits, _OF_CLIENT_ERRORS, config.beta)
+    return Consent("client errors", words, missing)
+
+
+def _missing(sample: Sample, stable: Sample, limits: Limits, parts: Parts, beta: float) -> int:
+    """Return how many more clean requests are needed; 0 if the sample passes.
+
+    A canary is bad that is above the refused ratio and above stable's plus the gap of the limits;
+    to exclude one of both will do.
+    """
+    accept_at = math.log(parts.by_limits * beta)
+    against = log_likelihood_ratio(*sample, limits)
+    if against <= accept_at:
+        return 0
+    margin = limits.refused - limits.allowed
+    if stable.bad and _is_below_stable(sample, stable, margin, parts, beta):
+        return 0
+    return math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, limits))
+
+
+def _is_below_stable(
+    sample: Sample, stable: Sample, margin: float, parts: Parts, beta: float
+) -> bool:
+    """Tell whether a canary is surely less than a margin above what stable surely has."""
+    enough = -math.log(parts.by_margin * beta)
+    if log_evidence_below(*sample, stable.bad / stable.total + margin) < enough:
+        return False  # saves the search: stable surely has no more than was counted
+    surely = surely_above(*stable, parts.of_stable * beta)
+    return log_evidence_below(*sample, surely + margin) >= enough
+
+
+def _latency(phase: Phase, config: DeployConfig) -> Consent:
+    canary, stable = phase.timed()
+    least, ratio = config.min_requests_per_step, 0.95
+    if short := max(least - canary.timed, least - stable.timed, 0):
+        words = (
+            f"latency: {canary.timed:,} timed after warm-up, {stable.timed:,} of stable, "
+            f"{least:,} of each needed"
+        )
+        return Consent("latency", words, short)
+    surely_ms = stable.latency_ms(_sure_quantile(stable.timed, _OF_STABLE * config.beta))
+    limit_ms = too_slow_ms(surely_ms, config)
+    slow = canary.slower_than(limit_ms)
+    words = (
+        f"p95 {canary.latency_ms(ratio):.1f} ms (stable {stable.latency_ms(ratio):.1f} ms), "
+        f"{slow:,.0f} of {canary.timed:,} above {limit_ms:.1f} ms"
+    )
+    accept_at = math.log((1 - _OF_STABLE) * config.beta)
+    against = log_likelihood_ratio(slow, canary.timed, _SLOW)
+    if against <= accept_at:
+        return Consent("latency", words)
+    missing = math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, _SLOW))
+    return Consent("latency", words, missing)
+
+
+def _sure_quantile(timed: int, error: float) -> float:
+    """Return the quantile of so many that is surely at most the true p95; 0 if there is none."""
+    low, high = 0, timed  # how many of them lie above: not sure, sure
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_sure = middle > timed * _SLOW.allowed and (
+            log_evidence_above(middle, timed, _SLOW.allowed) >= -math.log(error)
+        )
+        low, high = (low, middle) if is_sure else (middle, high)
+    return 1.0 - high / timed
+
+
+def _sample(phase: Phase, terms: Terms) -> Consent:
+    config, requests = terms.config, phase.canary.requests
+    least = config.min_requests_per_step
+    if terms.is_shadow and terms.disagreement_limit is None:
+        least = max(least, config.shadow_requests)
+        words = f"{requests:,} of at least {least:,} requests, answers not compared"
+        return Consent("sample", words, max(0, least - requests))
+    if terms.is_shadow:
+        least, requests = config.shadow_requests, phase.canary.compared
+    kind = "compared requests" if terms.is_shadow else "requests"
+    return Consent("sample", f"{requests:,} of at least {least:,} {kind}", max(0, least - requests))
+
+
+def _disagreement(canary: Counts, limit: float) -> Consent:
+    ratio = canary.disagreements / canary.compared if canary.compared else 0.0
+    words = (
+        f"{ratio:.1%} of the rows of {canary.compared:,} compared requests answered otherwise, at "
+        f"most {limit:.1%} may be"
+    )
+    over = canary.disagreements - limit * canary.compared
+    return Consent("disagreement", words, max(0, math.ceil(over / max(limit, 1e-3))))
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _in_words(test: str, phase: Phase, terms: Terms) -> str:
+    """Say what the test that decided has seen in this phase."""
+    canary, stable = phase.timed()
+    if test.startswith("p9"):
+        quantile = int(test[1:]) / 100
+        return (
+            f"{test} {canary.latency_ms(quantile):.1f} ms over {canary.timed:,} requests, stable "
+            f"{stable.latency_ms(quantile):.1f} ms over {stable.timed:,}"
+        )
+    if test == "client errors":
+        return f"{_client_errors(phase, terms.config).words} in {phase.canary.requests:,} requests"
+    if test == "disagreement" and terms.disagreement_limit is not None:
+        return _disagreement(phase.canary, terms.disagreement_limit).words
+    return _errors(phase, terms.config).words
+
+
+def _is_surely_above(stable: Counts, ratio: float, config: DeployConfig) -> bool:
+    if stable.error_ratio <= ratio:
+        return False
+    return surely_above(stable.errors, stable.requests, _OF_STABLE * config.beta) > ratio
+
+
+def _beside(stable: Counts) -> str:
+    if not stable.requests:
+        return "stable had no traffic"
+    return f"stable {stable.error_ratio:.1%} of {stable.requests:,}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

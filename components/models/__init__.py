@@ -1,0 +1,1 @@
+"""The user's model: its code, built, looked at, saved, loaded and scored."""

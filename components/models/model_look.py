@@ -1,0 +1,194 @@
+"""A look at the user's model before any data is read: built on placeholders, twice, and called.
+
+Whatever it finds would be a wrong answer, or hours lost, later: a model that is another one each
+time it is built, state that no checkpoint has, answers that change with the padding of a batch.
+What the graph alone shows (`components.models.user_model`) is found here too.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.data.raw_examples import Array
+from components.models.model_graph import lookups
+from components.models.model_hooks import MODEL_FILE
+from components.models.placeholders import Placeholder, made_up_rows, placeholders
+from components.models.user_model import build_on, head_outputs
+from contract.errors import UserCodeError
+from contract.schema.pipeline import PipelineConfig
+
+_WHERE = f"{MODEL_FILE}: build_model"
+_TOLERANCE = 1e-4  # of answers to equal rows; sums in another order differ by some 1e-6
+_ROWS = 8  # the first has one value in each padded feature, the last eight
+
+Rows = Mapping[str, Array]
+Features = dict[str, Placeholder]
+
+
+def look_at_model(
+    config: PipelineConfig, folder: Path, preprocessing_fn: Callable[..., dict[str, Any]]
+) -> tuple[str, ...]:
+    """Build the model of a pipeline folder on placeholders and try it; return warnings.
+
+    Raises:
+        UserCodeError: With the first thing that is wrong, its layer or feature, and the fix.
+    """
+    # In float32, whatever the training computes in: a sum in bfloat16 differs with its order.
+    train = config.train.model_copy(update={"precision": "float32"})
+    config = config.model_copy(update={"train": train})
+    features = placeholders(config, preprocessing_fn)
+    first, second = (build_on(config, folder, keras_inputs(features)) for _ in range(2))
+    _check_same_weights(first, second)
+    for name in _forgotten_state(first):
+        raise UserCodeError(
+            f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; make it by "
+            "self.add_weight(...) of a Keras layer"
+        )
+    rows = made_up_rows(features, _ids(first), _ROWS)
+    try:
+        answer = _answer(first, config, rows)
+    except Exception:  # noqa: BLE001  # made-up values may be none that the model takes
+        return tuple(_warnings(first, features))
+    _check_same_answers(answer, _answer(first, config, rows), _answer(second, config, rows))
+    for name in (name for name, feature in features.items() if feature.is_padded):
+        for row in range(_ROWS):
+            alone = _alone(rows, features, row)
+            padded = _answer(first, config, {**alone, name: _padded(alone[name])})
+            _check_padding(name, features[name], _answer(first, config, alone), padded)
+    return tuple(_warnings(first, features))
+
+
+def keras_inputs(features: Features) -> dict[str, tuple[tuple[int | None, ...], str]]:
+    """Return the shape of one example and the type of each feature, as `build_on` takes them."""
+    return {name: (feature.shape, feature.dtype) for name, feature in features.items()}
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _check_same_weights(first: keras.Model, second: keras.Model) -> None:
+    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise UserCodeError(
+            f"{_WHERE}: built twice it has other weights: {_differing(*shapes)}; a checkpoint of "
+            "one does not fit the other. Derive all sizes from hyperparameters"
+        )
+    second.set_weights(first.get_weights())
+
+
+def _differing(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> str:
+    if len(one) != len(other):
+        return f"{len(one)} and {len(other)} of them"
+    a, b = next(pair for pair in zip(one, other, strict=True) if pair[0] != pair[1])
+    return f"of shape {list(a)} and {list(b)}"
+
+
+def _check_same_answers(
+    answer: dict[str, Array], again: dict[str, Array], second: dict[str, Array]
+) -> None:
+    for head in answer:
+        if (difference := _difference(answer[head], again[head])) > _TOLERANCE:
+            raise UserCodeError(
+                f"{_WHERE}: head '{head}' answers the same rows differently from call to call (by "
+                f"{difference:.2g}): something random or counted is in use outside training. Keep "
+                "random layers behind 'training', and state in weights"
+            )
+        if (difference := _difference(answer[head], second[head])) > _TOLERANCE:
+            raise UserCodeError(
+                f"{_WHERE}: built twice, with the same weights, head '{head}' answers the same "
+                f"rows differently (by {difference:.2g}): a constant is drawn at random in "
+                "build_model. It is in no checkpoint; seed it, or make it a weight"
+            )
+
+
+def _check_padding(
+    name: str, feature: Placeholder, answer: dict[str, Array], padded: dict[str, Array]
+) -> None:
+    for head in answer:
+        if (difference := _difference(answer[head], padded[head])) <= _TOLERANCE:
+            continue
+        raise UserCodeError(
+            f"{_WHERE}: head '{head}' changes with the padding of feature '{name}' (by "
+            f"{difference:.2g}): a row's answer would depend on longer rows beside it. "
+            f"{_mask_advice(feature)}"
+        )
+
+
+def _mask_advice(feature: Placeholder) -> str:
+    if feature.dtype == "string" or not feature.dtype.startswith("int"):
+        return "Mask it: keras.layers.Masking, or multiply by where it is not padding"
+    start = "" if feature.least is None else f"; its ids begin at {feature.least}"
+    return (
+        f"Mask it, as with Embedding(..., mask_zero=True), and keep id 0 for padding{start}: add 1 "
+        f"to the ids of a vocabulary in preprocessing_fn"
+    )
+
+
+def _warnings(model: keras.Model, features: Features) -> Iterator[str]:
+    for layer, name in lookups(model):
+        feature = features[name]
+        if feature.is_padded and feature.least is not None and feature.least <= 0:
+            masked = "and masked by" if layer.mask_zero else "as well as an id of"
+            yield (
+                f"{_WHERE}: feature '{name}' is padded with 0, which is also the id of its most "
+                f"frequent value {masked} layer '{layer.name}': add 1 to the ids in "
+                "preprocessing_fn, and a row to the embedding"
+            )
+        if feature.least is not None and feature.least < 0:
+            yield (
+                f"{_WHERE}: feature '{name}' is {feature.least} for a value never seen, and layer "
+                f"'{layer.name}' has no such row: give the vocabulary num_oov_buckets=1"
+            )
+
+
+def _ids(model: keras.Model) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for layer, name in lookups(model):
+        sizes[name] = min(sizes.get(name, layer.input_dim), layer.input_dim)
+    return sizes
+
+
+def _forgotten_state(model: keras.Model) -> Iterator[str]:
+    """Yield where layers keep variables of TensorFlow that Keras does not know."""
+    known = {id(variable.value) for variable in model.variables}
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            if isinstance(value, tf.Variable) and id(value) not in known:
+                yield f"'{name}' of layer '{layer.name}'"
+
+
+def _answer(model: keras.Model, config: PipelineConfig, rows: Rows) -> dict[str, Array]:
+    tensors = {name: tf.constant(column) for name, column in rows.items()}
+    outputs = head_outputs(model, config, tensors, training=False)
+    return {head: output.numpy() for head, output in outputs.items()}
+
+
+def _alone(rows: Rows, features: Features, row: int) -> dict[str, Array]:
+    """Return one row as it is when nothing longer is beside it."""
+    return {
+        name: column[row : row + 1, : row + 1]
+        if features[name].is_padded
+        else column[row : row + 1]
+        for name, column in rows.items()
+    }
+
+
+def _padded(column: Array) -> Array:
+    """Return a column with as much padding as it would get beside the longest row, and more."""
+    padding = np.full((len(column), _ROWS, *column.shape[2:]), _filler(column))
+    return np.concatenate([column, padding.astype(column.dtype)], axis=1)
+
+
+def _filler(column: Array) -> Any:
+    return b"" if column.dtype == object else 0
+
+
+def _difference(one: Array, other: Array) -> float:
+    """Return the largest difference, relative where values are above 1; NaN beside NaN is none."""
+    scale = np.maximum(np.abs(one), 1.0)
+    difference = np.abs(one - other) / scale
+    return float(np.max(np.where(np.isnan(one) & np.isnan(other), 0.0, difference), initial=0.0))

@@ -1,0 +1,1 @@
+"""The optimised model for engines other than TensorFlow, measured, and the best one chosen."""

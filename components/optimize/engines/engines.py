@@ -1,0 +1,94 @@
+"""The optimised model for each runtime that takes it, tried, and the best of them kept."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from components.models.saved_models import RAW_SIGNATURE
+from components.optimize.chain import Data
+from components.optimize.engines.attempts import Attempts, Models
+from components.optimize.engines.choice import TENSORFLOW, choose
+from components.optimize.engines.core import Core
+from components.optimize.engines.kinds import KINDS, in_words, make
+from components.optimize.engines.xla_aot import make_xla_aot
+from components.optimize.judging.batches import Samples, is_ragged
+from contract.records.optimization import OptimizeRecord, ServedRuntime
+from contract.schema.optimize import RuntimesConfig
+from contract.storage import digest_directory
+
+log = logging.getLogger("slipway")
+
+RUNTIME = "runtime"
+EXPORTS = "exports"
+
+
+def add_runtimes(
+    record: OptimizeRecord, data: Data, settings: RuntimesConfig, folder: Path
+) -> OptimizeRecord:
+    """Return the record with the runtime chosen; its files, and the exports, are in `folder`.
+
+    Args:
+        record: What the passes left, relative to `folder`.
+        data: Rows by signature and input, and those to judge int8 on.
+        settings: Candidates, limits and exports.
+        folder: The step's output.
+    """
+    if why := _no_other_runtime(data.samples):
+        return record.model_copy(update={"runtime": ServedRuntime(reason=why)})
+    exact = folder / (record.float_model or record.model)
+    models = Models(folder / record.model, exact, data)
+    chosen = choose_runtime(models, settings, folder / RUNTIME)
+    made, left_out = _export(models, settings, folder / EXPORTS)
+    exports = {"exports": made, "exports_left_out": left_out}
+    return record.model_copy(update={"runtime": chosen.model_copy(update=exports)})
+
+
+def _no_other_runtime(samples: Samples) -> str:
+    """Say why no other runtime can serve these signatures; empty if one may."""
+    if RAW_SIGNATURE not in samples:
+        return f"other runtimes serve the signature '{RAW_SIGNATURE}', and there is none"
+    ragged = [name for name, column in samples[RAW_SIGNATURE].items() if is_ragged(column)]
+    return f"input '{ragged[0]}' is ragged, which only TensorFlow takes" if ragged else ""
+
+
+def choose_runtime(models: Models, settings: RuntimesConfig, target: Path) -> ServedRuntime:
+    """Make and try every candidate; write the chosen one's files to `target`.
+
+    TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
+    Where it is the one chosen nothing is written.
+    """
+    candidates = [name for name in settings.candidates if name != TENSORFLOW]
+    if not candidates and models.served == models.exact:
+        return ServedRuntime(reason="no other runtime was to be tried")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
+        attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
+        chosen = choose(list(attempts.run(candidates)), models.answers(), settings)
+        log.info("optimize: runtime %s: %s", chosen.name, chosen.reason)
+        if chosen.name == TENSORFLOW:
+            return chosen
+        shutil.copytree(attempts.folders[chosen.name], target)
+    return chosen.model_copy(update={"path": target.name, "digest": digest_directory(target)})
+
+
+def _export(
+    models: Models, settings: RuntimesConfig, target: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the files for elsewhere; return by name where each is, and why others are not."""
+    made, left_out = dict[str, str](), dict[str, str]()
+    for name in settings.exports:
+        folder = target / name
+        folder.mkdir(parents=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=target, prefix=".parts-") as parts:
+                core = Core.of(models.exact, models.rows, Path(parts))
+                if name == "xla_aot":
+                    make_xla_aot(core, settings.export_batch_sizes, folder)
+                else:
+                    make(core, KINDS[name], folder)
+            made[name] = f"{target.name}/{name}"
+        except Exception as error:  # noqa: BLE001 (converters raise what they like)
+            shutil.rmtree(folder)
+            left_out[name] = in_words(error)
+            log.warning("optimize: no export '%s': %s", name, left_out[name])
+    return made, left_out

@@ -1,0 +1,1 @@
+"""Graphs of a SavedModel as passes read and edit them."""

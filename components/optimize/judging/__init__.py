@@ -1,0 +1,1 @@
+"""What a pass costs and gains: answers, metrics, size, speed."""

@@ -1,0 +1,1 @@
+"""What an optimisation did, as tables and pictures."""

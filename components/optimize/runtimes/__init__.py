@@ -1,1 +1,0 @@
-"""The optimised model for other runtimes than TensorFlow, measured, and the best one chosen."""

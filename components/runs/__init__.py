@@ -1,0 +1,1 @@
+"""What all components share of a run: the step, MLflow, the serving agent, clean-up."""

@@ -1,0 +1,1 @@
+"""Which examples a process reads, and when."""

@@ -1,0 +1,1 @@
+"""One process learns: model, losses, gradients, steps."""

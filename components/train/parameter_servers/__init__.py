@@ -1,0 +1,1 @@
+"""Training by parameter servers: chief, servers and workers."""

@@ -1,0 +1,1 @@
+"""What observes a training: figures, profiles, hangs, divergence."""

@@ -1,0 +1,1 @@
+"""How model servers are run: as supervisord's programs, or as a cluster's Deployments."""

@@ -1,0 +1,69 @@
+"""The programs of serving that supervisord keeps: Envoy, the agent, and one server a version."""
+
+import sys
+
+from contract.loader import PROJECT
+from serving.agent.settings import MachineSettings
+from serving.supervisord.supervision import Program
+from serving.traffic.envoy.binary import envoy_binary
+from serving.traffic.envoy.files import prepare
+
+ENVOY = "envoy"
+AGENT = "agent"
+SERVER_PREFIX = "slipway-server-"
+
+# A server imports TensorFlow and warms its model before it answers; one that dies within this
+# time of its start counts as failed to start, and after three of those supervisord gives up.
+_SERVER_START_SECONDS = 15
+_DRAIN_MARGIN_SECONDS = 5
+
+
+def envoy_program(settings: MachineSettings) -> Program:
+    """Write Envoy's bootstrap and return the program that runs it."""
+    bootstrap = prepare(settings.envoy_folder, settings.envoy_admin_port)
+    options = ("--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning")
+    return Program(
+        name=ENVOY,
+        command=(envoy_binary(), "-c", str(bootstrap), *options),
+        log_file=settings.logs_folder / "envoy.log",
+        priority=100,
+    )
+
+
+def agent_program(settings: MachineSettings) -> Program:
+    """Return the program that runs the agent."""
+    return Program(
+        name=AGENT,
+        command=(sys.executable, "-m", "serving.agent", *settings.arguments()),
+        log_file=settings.logs_folder / "agent.log",
+        directory=PROJECT,
+        priority=200,
+        stop_wait_seconds=10,
+    )
+
+
+def server_name(pipeline: str, version: int) -> str:
+    """Return the name of a model server's program."""
+    return f"{SERVER_PREFIX}{pipeline}-{version}"
+
+
+def parse_server_name(name: str) -> tuple[str, int] | None:
+    """Return pipeline and version of a model server's program; None for any other program."""
+    if not name.startswith(SERVER_PREFIX):
+        return None
+    pipeline, _, version = name.removeprefix(SERVER_PREFIX).rpartition("-")
+    return pipeline, int(version)
+
+
+def server_program(
+    settings: MachineSettings, name: str, arguments: tuple[str, ...], drain_seconds: float
+) -> Program:
+    """Return the program that runs one model server."""
+    return Program(
+        name=name,
+        command=(*settings.server_command, *arguments),
+        log_file=settings.logs_folder / f"{name}.log",
+        directory=PROJECT,
+        start_seconds=_SERVER_START_SECONDS,
+        stop_wait_seconds=round(drain_seconds) + _DRAIN_MARGIN_SECONDS,
+    )

@@ -1,0 +1,139 @@
+"""Model servers as supervisord's programs: one process per version, on a loopback port."""
+
+import random
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from contract.errors import ServiceUnavailableError
+from contract.storage import write_atomically
+from serving.agent.hosts.host import ServerSpec, ServerState
+from serving.agent.hosts.programs import parse_server_name, server_name, server_program
+from serving.agent.settings import MachineSettings
+from serving.supervisord.supervision import ProgramState, Supervisor
+from serving.traffic.backend import Endpoint, Version
+
+_HOST = "127.0.0.1"
+_TRY_AGAIN_SECONDS = 30.0
+_LAST_WORDS_BYTES = 2000
+_FAILED_STATES = frozenset({"BACKOFF", "FATAL", "EXITED"})
+_KEPT_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "EXITED"})
+
+
+class _Ports(BaseModel):
+    """The port of each server's program; a file, so that a restarted agent finds its servers."""
+
+    ports: dict[str, int] = {}
+
+
+class SupervisedServers:
+    """A ServerRuntime on one machine."""
+
+    def __init__(self, settings: MachineSettings) -> None:
+        self._settings = settings
+        self._supervisor = Supervisor(settings.supervisor_home, settings.supervisor_socket)
+        self._file = settings.state_folder / "ports.json"
+        self._given_up_at: dict[str, float] = {}
+        self._last_problem: dict[str, str] = {}
+
+    def states(self) -> Mapping[Version, ServerState]:
+        """See ServerRuntime."""
+        ports = self._ports()
+        return {
+            version: self._state(program, ports[name])
+            for name, program in self._supervisor.states().items()
+            if (version := parse_server_name(name)) and name in ports
+        }
+
+    def start(self, spec: ServerSpec) -> None:
+        """See ServerRuntime. One that supervisord gave up is tried again after half a minute."""
+        name = server_name(spec.pipeline, spec.version)
+        program = self._supervisor.states().get(name)
+        if program is not None and program.state == "FATAL":
+            since = self._given_up_at.setdefault(name, time.monotonic())
+            if time.monotonic() - since < _TRY_AGAIN_SECONDS:
+                return
+        # Made anew rather than started again: it may have been removed half, or somebody else may
+        # have taken its port meanwhile.
+        if program is None or self._supervisor.remove(name):
+            self._given_up_at.pop(name, None)
+            self._add(spec, name, self._usable_port(name, self._ports()))
+
+    def stop(self, version: Version) -> bool:
+        """See ServerRuntime."""
+        name = server_name(*version)
+        if not self._supervisor.remove(name):
+            return False
+        self._save({key: port for key, port in self._ports().items() if key != name})
+        return True
+
+    def _state(self, program: ProgramState, port: int) -> ServerState:
+        if program.state == "RUNNING":
+            self._last_problem.pop(program.name, None)
+        elif program.state in _FAILED_STATES:
+            self._last_problem[program.name] = _problem(program)
+        # one that is being started again keeps the problem of its last end until it runs
+        problem = self._last_problem.get(program.name, "")
+        return ServerState(Endpoint(_HOST, port), program.state in _KEPT_STATES, problem)
+
+    def _add(self, spec: ServerSpec, name: str, port: int) -> None:
+        self._save({**self._ports(), name: port})
+        arguments = {
+            "--package": spec.package,
+            "--host": _HOST,
+            "--port": port,
+            "--predictions": spec.predictions,
+        }
+        command = tuple(str(part) for pair in arguments.items() for part in pair)
+        self._supervisor.add(server_program(self._settings, name, command, spec.drain_seconds))
+
+    def _usable_port(self, name: str, ports: Mapping[str, int]) -> int:
+        if name in ports and _is_free(ports[name]):
+            return ports[name]
+        candidates = [port for port in self._settings.port_range if port not in ports.values()]
+        # at random, so that two agents on one machine seldom want the same
+        random.shuffle(candidates)
+        for port in candidates:
+            if _is_free(port):
+                return port
+        raise ServiceUnavailableError(
+            f"no free port for {name} in {self._settings.server_ports}; widen --server-ports"
+        )
+
+    def _ports(self) -> dict[str, int]:
+        if not self._file.exists():
+            return {}
+        return _Ports.model_validate_json(self._file.read_bytes()).ports
+
+    def _save(self, ports: Mapping[str, int]) -> None:
+        write_atomically(self._file, _Ports(ports=dict(ports)).model_dump_json(indent=1))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _problem(program: ProgramState) -> str:
+    given_up = "was given up after several tries" if program.state == "FATAL" else "ended"
+    last_words = _last_words(program.log_file)
+    said = f"; its last words: {last_words}" if last_words else ""
+    return f"its server {given_up} ({program.description}){said}; log: {program.log_file}"
+
+
+def _last_words(log_file: Path) -> str:
+    """Return the last line that a program wrote, if any."""
+    if not log_file.exists():
+        return ""
+    with log_file.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - _LAST_WORDS_BYTES))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

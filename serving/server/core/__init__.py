@@ -1,0 +1,1 @@
+"""One model in service, whatever protocol asks: batches, faults, metrics, log."""

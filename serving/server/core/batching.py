@@ -1,0 +1,249 @@
+"""Micro-batching on the event loop, with TensorFlow Serving's parameters.
+
+Requests that arrive while the model is busy wait and go together into its next call; nobody waits
+for company longer than `batch_timeout_micros`. Batches are not filled up to fixed sizes: a
+SavedModel's signature takes any number of rows without retracing, and calls of 1 to 64 rows in
+turn were measured to cost no more than calls of one size.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from contract.schema.serving import ServeConfig
+from serving.server.engines.engine import (
+    Columns,
+    NotFiniteError,
+    Outputs,
+    first_row_not_finite,
+    is_finite,
+)
+from serving.server.requests.messages import RequestError
+
+log = logging.getLogger("slipway")
+
+Outcome = Outputs | Exception
+Done = Callable[[Outcome], None]
+ModelCall = Callable[[str, Columns], Outputs]
+
+
+@dataclass(slots=True)
+class Job:
+    """Rows that wait for the model. `done` is called once, on the event loop."""
+
+    signature: str
+    columns: Columns
+    rows: int
+    done: Done
+    waits_since: float = field(default_factory=time.monotonic)
+
+
+class BatchObserver:
+    """Told of each batch; metrics override it."""
+
+    def observe_batch(self, rows: int, seconds: float) -> None:
+        """One call of the model, `rows` together."""
+
+
+class Batcher:
+    """Collects jobs, calls the model in threads of its own, hands each job its own rows back.
+
+    Belongs to one event loop: all methods must be called on it.
+    """
+
+    def __init__(
+        self,
+        call: ModelCall,
+        config: ServeConfig,
+        fillers: Mapping[str, Any],
+        observer: BatchObserver,
+    ) -> None:
+        """Batch for `call`; `fillers` has, by variable-length input, what pads shorter rows."""
+        self._call = call
+        self._fillers = fillers
+        self._observer = observer
+        self._max_rows = config.max_batch_size
+        self._max_waiting_rows = config.max_batch_size * config.max_enqueued_batches
+        self._timeout_seconds = config.batch_timeout_micros / 1e6
+        self._idle_threads = config.num_batch_threads
+        self._executor = ThreadPoolExecutor(config.num_batch_threads, "model")
+        self._loop = asyncio.get_running_loop()
+        self._jobs: deque[Job] = deque()
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.waiting_rows = 0
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; one with more rows than fit into a batch is cut and put together again.
+
+        Raises:
+            RequestError: 503 if the queue is full; 413 if the job alone would overfill it.
+        """
+        if job.rows > self._max_waiting_rows:
+            raise RequestError(
+                413,
+                f"found {job.rows} rows, at most {self._max_waiting_rows} are accepted in a "
+                "request; send several",
+            )
+        if self.waiting_rows + job.rows > self._max_waiting_rows:
+            raise RequestError(
+                503,
+                f"{self.waiting_rows} rows are waiting, at most {self._max_waiting_rows} may "
+                "(serve.max_batch_size x serve.max_enqueued_batches); try again",
+                {"retry-after": "1"},
+            )
+        self.waiting_rows += job.rows
+        self._jobs.extend([job] if job.rows <= self._max_rows else _cut(job, self._max_rows))
+        self._schedule()
+
+    def close(self) -> None:
+        """End the threads; nothing may be submitted afterwards."""
+        self._executor.shutdown(wait=False)
+
+    def _schedule(self) -> None:
+        """See to it that the waiting jobs are dispatched: now if a batch is due, else in time."""
+        if self._is_due or not self._idle_threads or not self._jobs:
+            return
+        age = time.monotonic() - self._jobs[0].waits_since
+        if self.waiting_rows >= self._max_rows or age >= self._timeout_seconds:
+            self._is_due = True
+            # Not at once: first every socket that has data now may add its rows.
+            self._loop.call_soon(self._dispatch)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_seconds - age, self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._jobs and self._idle_threads:
+            self._idle_threads -= 1
+            self._executor.submit(self._run, self._take())
+            self._schedule()
+
+    def _take(self) -> list[Job]:
+        """Take jobs of one signature from the front, as many as fit."""
+        batch = [self._jobs.popleft()]
+        rows = batch[0].rows
+        while self._jobs and self._jobs[0].signature == batch[0].signature:
+            if rows + self._jobs[0].rows > self._max_rows:
+                break
+            rows += self._jobs[0].rows
+            batch.append(self._jobs.popleft())
+        self.waiting_rows -= rows
+        return batch
+
+    # --- in a thread of the executor ------------------------------------------------------------
+
+    def _run(self, batch: list[Job]) -> None:
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = self._call_together(batch)
+        except Exception as error:  # noqa: BLE001 (whatever the model raises is the job's answer)
+            # One bad row must not fail its neighbours: each job is tried alone.
+            outcomes = [error] if len(batch) == 1 else [self._call_alone(job) for job in batch]
+        self._loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+
+    def _call_alone(self, job: Job) -> Outcome:
+        try:
+            return self._call_together([job])[0]
+        except Exception as error:  # noqa: BLE001 (as above)
+            return error
+
+    def _call_together(self, batch: list[Job]) -> list[Outcome]:
+        rows = sum(job.rows for job in batch)
+        started = time.perf_counter()
+        outputs = self._call(batch[0].signature, self._merge(batch))
+        self._observer.observe_batch(rows, time.perf_counter() - started)
+        faults = [n for n, array in outputs.items() if array.shape[:1] != (rows,)]
+        if faults:
+            raise ValueError(f"output '{faults[0]}' has not one entry for each of {rows} rows")
+        are_finite = all(is_finite(array) for array in outputs.values())
+        outcomes: list[Outcome] = []
+        start = 0
+        for job in batch:
+            own = {name: array[start : start + job.rows] for name, array in outputs.items()}
+            outcomes.append(own if are_finite else _checked(own))
+            start += job.rows
+        return outcomes
+
+    def _merge(self, batch: list[Job]) -> Columns:
+        if len(batch) == 1:
+            return batch[0].columns
+        return {
+            name: self._concatenate(name, [job.columns[name] for job in batch])
+            for name in batch[0].columns
+        }
+
+    def _concatenate(self, name: str, arrays: list[np.ndarray]) -> np.ndarray:
+        if name not in self._fillers or len({array.shape[1] for array in arrays}) == 1:
+            return np.concatenate(arrays)
+        rows, width = sum(len(a) for a in arrays), max(a.shape[1] for a in arrays)
+        padded = np.full((rows, width), self._fillers[name], arrays[0].dtype)
+        start = 0
+        for array in arrays:
+            padded[start : start + len(array), : array.shape[1]] = array
+            start += len(array)
+        return padded
+
+    # --- on the event loop again ----------------------------------------------------------------
+
+    def _deliver(self, batch: list[Job], outcomes: Sequence[Outcome]) -> None:
+        self._idle_threads += 1
+        self._schedule()
+        for job, outcome in zip(batch, outcomes, strict=True):
+            try:
+                job.done(outcome)
+            except Exception:
+                log.exception("answering failed")
+
+
+def _cut(job: Job, max_rows: int) -> list[Job]:
+    """Cut a large job into pieces whose outcomes meet again in its `done`."""
+    starts = range(0, job.rows, max_rows)
+    outcomes: list[Outcome | None] = [None] * len(starts)
+    missing = len(starts)
+
+    def collect(index: int, outcome: Outcome) -> None:
+        nonlocal missing
+        if isinstance(outcome, NotFiniteError):
+            outcome = outcome.moved(starts[index])
+        outcomes[index] = outcome
+        missing -= 1
+        if missing == 0:
+            job.done(_joined([o for o in outcomes if o is not None]))
+
+    def piece(index: int, start: int) -> Job:
+        columns = {name: array[start : start + max_rows] for name, array in job.columns.items()}
+        rows = min(max_rows, job.rows - start)
+        return Job(job.signature, columns, rows, lambda outcome: collect(index, outcome))
+
+    return [piece(index, start) for index, start in enumerate(starts)]
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    parts: list[Outputs] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            return outcome
+        parts.append(outcome)
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:  # an output whose width depends on the neighbours
+        return error
+
+
+def _checked(outputs: Outputs) -> Outcome:
+    """Return the outputs, or the error of the first row that has no finite one."""
+    if (found := first_row_not_finite(outputs)) is None:
+        return outputs
+    row, name = found
+    return NotFiniteError(name, row)

@@ -1,0 +1,158 @@
+"""A package loaded, checked and warm: what a front (REST today) hands its rows to."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from contract.errors import DataError
+from contract.records.package import InputSpec, PackageManifest
+from contract.storage import digest_directory
+from serving.server.core.predictions import output_names
+from serving.server.engines.cpu import differs_from, this_machine
+from serving.server.engines.engine import (
+    DEFAULT_SIGNATURE,
+    EXAMPLES_SIGNATURE,
+    RefusedInputError,
+    Runtime,
+    Signature,
+)
+from serving.server.engines.opening import open_runtime
+from serving.server.requests.instances import InputReader, filler
+
+log = logging.getLogger("slipway")
+
+MANIFEST_FILE = "package.json"
+
+
+def read_package(folder: Path) -> PackageManifest:
+    """Read a package's manifest.
+
+    Raises:
+        NotFoundError: If there is none.
+        DataError: If it is not one, or the model beside it is missing.
+    """
+    manifest = PackageManifest.read(folder / MANIFEST_FILE)
+    if not (folder / manifest.model).is_dir():
+        raise DataError(
+            f"{folder}: broken package: {MANIFEST_FILE} names the model '{manifest.model}', which "
+            "is not there; package the run again"
+        )
+    return manifest
+
+
+def load_model(folder: Path, manifest: PackageManifest) -> Runtime:
+    """Load the model, check it against its manifest, and run it once at every power of two rows.
+
+    Raises:
+        DataError: If its digest, its inputs or its outputs are not what the manifest says.
+    """
+    started = time.monotonic()
+    model, other = folder / manifest.model, None
+    _check_digest(model, manifest.digest)
+    if manifest.runtime.path:
+        other = folder / manifest.runtime.path
+        _check_digest(other, manifest.runtime.digest)
+    runtime = open_runtime(model, other, manifest.inputs, manifest.serve.num_batch_threads)
+    _check_signature(other or model, runtime.signatures.get(DEFAULT_SIGNATURE), manifest)
+    loaded = time.monotonic()
+    _warn_of_another_machine(manifest)
+    _warm_up(runtime, manifest)
+    log.info(
+        "%s version %d: loaded for %s in %.1f s, warm after %.1f s more",
+        manifest.pipeline,
+        manifest.version,
+        manifest.runtime.name,
+        loaded - started,
+        time.monotonic() - loaded,
+    )
+    return runtime
+
+
+def input_specs(manifest: PackageManifest, runtime: Runtime) -> dict[str, dict[str, InputSpec]]:
+    """Return, for each signature that can be called over the wire, its inputs."""
+    specs = {DEFAULT_SIGNATURE: dict(manifest.inputs)}
+    if EXAMPLES_SIGNATURE in runtime.signatures:
+        names = runtime.signatures[EXAMPLES_SIGNATURE].inputs
+        specs[EXAMPLES_SIGNATURE] = {name: InputSpec(dtype="string") for name in names}
+    return specs
+
+
+def readers(specs: Mapping[str, Mapping[str, InputSpec]]) -> dict[str, InputReader]:
+    """Return a reader of requests for each signature."""
+    return {signature: InputReader(inputs) for signature, inputs in specs.items()}
+
+
+def fillers(manifest: PackageManifest) -> dict[str, object]:
+    """Return what pads the shorter rows of each variable-length input."""
+    return {n: filler(spec) for n, spec in manifest.inputs.items() if spec.is_variable_length}
+
+
+def _warn_of_another_machine(manifest: PackageManifest) -> None:
+    """Say so where the runtime was chosen by figures from another kind of CPU."""
+    trial = manifest.runtime.trial
+    if trial is None or trial.machine is None:
+        return
+    if difference := differs_from(trial.machine, this_machine()):
+        log.warning(
+                "%s version %d: runtime %s may not be the best one here: %s; run 'optimize' where "
+                "it will serve",
+                manifest.pipeline, manifest.version, manifest.runtime.name, difference,
+            )  # fmt: skip
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if (digest := digest_directory(path)) != expected:
+        raise DataError(
+            f"{path}: corrupt: its digest is {digest}, {MANIFEST_FILE} says {expected}; "
+            "package the run again"
+        )
+
+
+def _check_signature(path: Path, signature: Signature | None, manifest: PackageManifest) -> None:
+    if signature is None:
+        raise DataError(f"{path}: no signature '{DEFAULT_SIGNATURE}'; export one")
+    found = {name: tensor.dtype for name, tensor in signature.inputs.items()}
+    expected = {name: spec.dtype for name, spec in manifest.inputs.items()}
+    if found != expected:
+        raise DataError(f"{path}: takes the inputs {found}, {MANIFEST_FILE} says {expected}")
+    missing = set(output_names(manifest.heads).values()) - signature.outputs.keys()
+    if missing:
+        raise DataError(
+            f"{path}: answers {sorted(signature.outputs)}, expected also {sorted(missing)}"
+        )
+
+
+def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
+    """Call the model as traffic will, so that no caller pays for its first optimisation.
+
+    Made-up rows (zeros, empty text, defaults) may be refused by a graph that, say, decodes images;
+    that is said and no reason not to serve.
+    """
+    rows = 1
+    while True:
+        columns = {name: _made_up(spec, rows) for name, spec in manifest.inputs.items()}
+        try:
+            outputs = runtime.call(DEFAULT_SIGNATURE, columns)
+        except RefusedInputError as error:
+            log.warning("warm-up: the model refuses made-up rows (%s); it starts cold", error)
+            return
+        for name, array in outputs.items():
+            if array.shape[:1] != (rows,):
+                raise DataError(
+                    f"{manifest.model}: output '{name}' has shape {list(array.shape)} for {rows} "
+                    "rows, expected one entry a row"
+                )
+        if rows == manifest.serve.max_batch_size:
+            return
+        rows = min(rows * 2, manifest.serve.max_batch_size)
+
+
+def _made_up(spec: InputSpec, rows: int) -> np.ndarray:
+    value = spec.default if spec.default is not None else "" if spec.dtype == "string" else 0
+    shape = (rows, 1) if spec.is_variable_length else (rows, *spec.shape)
+    if isinstance(value, str):
+        return np.full(shape, value.encode(), object)
+    return np.full(shape, value, np.dtype(spec.dtype))

@@ -1,0 +1,44 @@
+"""A model's inputs by the names that callers use, whatever the model's own file calls them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from contract.feature_names import legal_names
+from serving.server.engines.engine import DEFAULT_SIGNATURE, Columns, Outputs, Runtime, Signature
+
+
+def by_callers_names(runtime: Runtime, inputs: Iterable[str]) -> Runtime:
+    """Return a runtime whose `serving_default` takes the inputs by the names given.
+
+    The runtime itself where its signature has other inputs than their legal names, or where these
+    are the names given, as it is with ordinary ones.
+    """
+    legal = legal_names(inputs)
+    found = runtime.signatures.get(DEFAULT_SIGNATURE)
+    is_made_of_them = found is not None and found.inputs.keys() == set(legal.values())
+    if not is_made_of_them or legal.keys() == set(legal.values()):
+        return runtime
+    return _Renamed(runtime, legal)
+
+
+class _Renamed:
+    """A runtime behind names of callers."""
+
+    def __init__(self, runtime: Runtime, legal: Mapping[str, str]) -> None:
+        self._runtime, self._legal = runtime, dict(legal)
+        signature = runtime.signatures[DEFAULT_SIGNATURE]
+        names = {own: name for name, own in self._legal.items()}
+        inputs = {names.get(own, own): tensor for own, tensor in signature.inputs.items()}
+        self._signatures = {
+            **runtime.signatures,
+            DEFAULT_SIGNATURE: replace(signature, inputs=inputs),
+        }
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._signatures
+
+    def call(self, signature: str, columns: Columns) -> Outputs:
+        if signature == DEFAULT_SIGNATURE:
+            columns = {self._legal[name]: column for name, column in columns.items()}
+        return self._runtime.call(signature, columns)

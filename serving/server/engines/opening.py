@@ -1,0 +1,37 @@
+"""Opens a model with the runtime that it was made for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from contract.records.package import InputSpec
+from serving.server.engines.engine import Runtime
+from serving.server.engines.feature_names import by_callers_names
+
+
+def open_runtime(
+    model: Path, runtime: Path | None, inputs: Mapping[str, InputSpec], concurrent_calls: int
+) -> Runtime:
+    """Load a model.
+
+    TensorFlow is imported only where something needs it: it costs a process seconds of start-up and
+    hundreds of megabytes.
+
+    Args:
+        model: The SavedModel.
+        runtime: The folder of the same model for another runtime, if that is to serve it.
+        inputs: Of `serving_default`, as callers know them.
+        concurrent_calls: How many threads will call at once.
+
+    Raises:
+        DataError: If a file is missing or broken, or the runtime does not take it.
+    """
+    opened: Runtime
+    if runtime is not None:
+        from serving.server.engines.split_engine import SplitRuntime
+
+        opened = SplitRuntime(runtime, inputs, concurrent_calls)
+    else:
+        from serving.server.engines.tensorflow_engine import TensorFlowRuntime
+
+        opened = TensorFlowRuntime(model)
+    return by_callers_names(opened, inputs)

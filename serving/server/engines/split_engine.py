@@ -1,0 +1,80 @@
+"""A numeric core behind a front, as a `Runtime`.
+
+The front is what only TensorFlow can compute (text, tables, ragged rows). Where the core takes all
+inputs as callers send them there is no front, and the process never imports TensorFlow.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from contract.feature_names import legal_names
+from contract.records.optimization import RuntimeFiles, TensorDescription
+from contract.records.package import InputSpec
+from serving.server.engines.dense_engine import open_engine
+from serving.server.engines.engine import (
+    DEFAULT_SIGNATURE,
+    EXAMPLES_SIGNATURE,
+    Columns,
+    Outputs,
+    Runtime,
+    Signature,
+    TensorInfo,
+)
+from serving.server.engines.examples import ExamplesParser
+
+FILES = "runtime.json"
+
+
+class SplitRuntime:
+    """What a folder with `runtime.json` holds."""
+
+    def __init__(
+        self, folder: Path, inputs: Mapping[str, InputSpec], concurrent_calls: int
+    ) -> None:
+        """Load core and front.
+
+        Args:
+            folder: The runtime's.
+            inputs: Of `serving_default` by callers' names, which `serving_examples` is parsed by.
+            concurrent_calls: How many threads will call at once.
+
+        Raises:
+            DataError: If a file is missing or broken, or an engine does not take it.
+        """
+        files = RuntimeFiles.read(folder / FILES)
+        self._engine = open_engine(folder, files, concurrent_calls)
+        self._front = _front(folder / files.front) if files.front else None
+        self._core_inputs = files.core_inputs
+        self._outputs = tuple(tensor.name for tensor in files.outputs)
+        self._parse, self._legal = ExamplesParser(inputs), legal_names(inputs)
+        outputs = _named(files.outputs)
+        examples = {"examples": TensorInfo("examples", "string", (None,))}
+        self._signatures = {
+            DEFAULT_SIGNATURE: Signature(_named(files.inputs), outputs),
+            EXAMPLES_SIGNATURE: Signature(examples, outputs),
+        }
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._signatures
+
+    def call(self, signature: str, columns: Columns) -> Outputs:
+        if signature == EXAMPLES_SIGNATURE:
+            parsed = self._parse(columns["examples"])
+            columns = {self._legal[name]: column for name, column in parsed.items()}
+        given = dict(columns)
+        if self._front is not None:
+            given |= self._front.call(DEFAULT_SIGNATURE, columns)
+        found = self._engine.run({name: given[name] for name in self._core_inputs})
+        return {name: found[name] if name in found else given[name] for name in self._outputs}
+
+
+def _front(path: Path) -> Runtime:
+    # Here, so that a model without a front needs no TensorFlow.
+    from serving.server.engines.tensorflow_engine import TensorFlowRuntime
+
+    return TensorFlowRuntime(path)
+
+
+def _named(tensors: Iterable[TensorDescription]) -> dict[str, TensorInfo]:
+    return {t.name: TensorInfo(t.name, t.dtype, t.shape) for t in tensors}

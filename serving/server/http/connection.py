@@ -1,0 +1,301 @@
+"""HTTP/1.1 on one socket: an asyncio Protocol around llhttp (httptools).
+
+A general ASGI server costs 60 µs of CPU a request on the machine this was measured on, this 17: no
+task, no queue and no scope is made for a request. It does what a data plane needs: keep-alive,
+pipelining in order, chunked bodies, `Expect: 100-continue`, limits on size and time, back-pressure,
+a close that does not lose the answer.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+
+from serving.server.requests.messages import Request, RequestError
+
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_PIPELINED = 16
+_RECEIVE_SECONDS = 60.0  # from the first byte of a request to its last
+# Longer than Envoy keeps its idle upstream connections (one hour): the side that sends requests
+# should be the one to close, or a request crosses the close and is lost.
+_IDLE_SECONDS = 4000.0
+_LINGER_SECONDS = 2.0
+_MAX_REQUEST_ID_BYTES = 128
+_READ_HEADERS = frozenset(
+    (
+        b"access-control-request-method",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"origin",
+        b"x-request-id",
+    )
+)
+
+
+class Connections:
+    """All open connections of a server, and what they share."""
+
+    def __init__(
+        self, handle: Callable[[Request], None], max_body_bytes: int, headers: bytes = b""
+    ) -> None:
+        """Hand complete requests to `handle`; `headers` (whole lines) go into every answer."""
+        self.handle = handle
+        self.max_body_bytes = max_body_bytes
+        self.is_draining = False
+        self.open: set[Connection] = set()
+        self.last_request_at = time.monotonic()
+        self._headers = headers
+        self._heads: dict[int, bytes] = {}
+        self._request_ids = itertools.count(1)
+        self._request_id_prefix = os.urandom(6).hex()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being received or wait for their answer."""
+        return sum(connection.is_busy for connection in self.open)
+
+    def head(self, status: int) -> bytes:
+        """Return the status line and the headers that all answers of this status share."""
+        if (head := self._heads.get(status)) is None:
+            phrase = HTTPStatus(status).phrase.encode()
+            date = formatdate(usegmt=True).encode()
+            head = b"HTTP/1.1 %d %b\r\ndate: %b\r\n%b" % (status, phrase, date, self._headers)
+            self._heads[status] = head
+        return head
+
+    def new_request_id(self) -> bytes:
+        """Return an id for a request that came without one."""
+        return b"%b-%x" % (self._request_id_prefix.encode(), next(self._request_ids))
+
+    def sweep(self) -> None:
+        """Refresh the date and end connections that send too slowly; call it once a second."""
+        self._heads.clear()
+        now = time.monotonic()
+        for connection in list(self.open):
+            connection.check_time(now)
+
+
+class Connection(asyncio.Protocol):
+    """One caller. Requests are handled one after the other, answers leave in order."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._shared = connections
+        self._max_body_bytes = connections.max_body_bytes
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._current: Request | None = None
+        self._waiting: deque[Request] = deque()
+        self._receiving: Request | None = None
+        self._since = time.monotonic()
+        self._is_closing = False
+        self._is_in_head = False
+        self._start_message()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._current is not None or self._receiving is not None or bool(self._waiting)
+
+    # --- from the transport ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._shared.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
+        self._shared.open.discard(self)
+        self._current = self._receiving = None
+        self._waiting.clear()
+        self._is_closing = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing:
+            return
+        was_in_head = self._is_in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No other protocol is spoken here: the request is answered, the rest ignored.
+            self._is_closing = True
+            self.close_if_idle()
+        except httptools.HttpParserError as error:
+            self._refuse(RequestError(400, f"not an HTTP/1.1 request: {error}"))
+        if was_in_head and self._is_in_head:
+            self._check_head(len(data))
+
+    def eof_received(self) -> bool:
+        # A caller may half-close after its last request and still wants the answer.
+        self._is_closing = True
+        return self._current is not None
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if len(self._waiting) < _MAX_PIPELINED:
+            self._transport.resume_reading()
+
+    # --- from the parser ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._is_closing:
+            return
+        self._start_message()
+        self._is_in_head = True
+        self._receiving = Request(self, b"", b"", self._headers)
+        self._since = time.monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if (key := name.lower()) in _READ_HEADERS:
+            if key == b"content-encoding" and key in self._headers:
+                value = b"%b, %b" % (self._headers[key], value)  # one list on several lines
+            self._headers[key] = value
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if (request := self._receiving) is None:
+            return
+        request.method = self._parser.get_method()
+        request.path = self._url
+        request.is_keep_alive = (
+            self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        )
+        if (length := int(self._headers.get(b"content-length", b"0"))) > self._max_body_bytes:
+            self._refuse(self._too_large(length))
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._current:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._receiving is None:
+            return
+        self._size += len(body)
+        if self._size > self._max_body_bytes:
+            self._refuse(self._too_large(self._size))
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if (request := self._receiving) is None:
+            return
+        self._receiving = None
+        body = self._body
+        request.body = body[0] if len(body) == 1 else b"".join(body)
+        self._enqueue(request)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def answer(self, request: Request, status: int, body: bytes, headers: bytes) -> None:
+        """Send the answer of the current request and go on with the next."""
+        if self._current is not request:
+            return
+        self._current = None
+        self._since = time.monotonic()
+        is_kept = request.is_keep_alive and (bool(self._waiting) or not self._shared.is_draining)
+        if not is_kept:
+            headers += b"connection: close\r\n"
+        self._transport.write(
+            b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (
+                self._shared.head(status),
+                request.request_id,
+                headers,
+                len(body),
+                b"" if request.method == b"HEAD" else body,
+            )
+        )
+        if not is_kept or (self._is_closing and not self._waiting):
+            self._close(is_lingering=request.error is not None)
+        elif self._waiting:
+            asyncio.get_running_loop().call_soon(self._start_next)
+
+    def check_time(self, now: float) -> None:
+        """End the connection if the caller has taken too long over a request, or sent none."""
+        quiet = now - self._since
+        if self._receiving is not None and quiet > _RECEIVE_SECONDS:
+            self._refuse(RequestError(408, f"request not complete after {_RECEIVE_SECONDS:g} s"))
+        elif not self.is_busy and quiet > _IDLE_SECONDS:
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is in flight."""
+        if not self.is_busy:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def _start_message(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._head_size = 0
+
+    def _check_head(self, size: int) -> None:
+        """Count the bytes of a head that comes in several pieces; one piece is bounded anyway."""
+        self._head_size += size
+        if self._head_size > _MAX_HEAD_BYTES:
+            self._refuse(
+                RequestError(431, f"headers above {_MAX_HEAD_BYTES} bytes; send fewer or shorter")
+            )
+
+    def _too_large(self, size: int) -> RequestError:
+        limit = self._max_body_bytes
+        return RequestError(
+            413,
+            f"body: found {size} bytes, at most {limit} are accepted (serve.max_body_mb); "
+            "send fewer rows in a request",
+        )
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer in its turn with an error, and read nothing more: the framing is lost."""
+        request = self._receiving or Request(self, b"", b"", {})
+        request.error, request.is_keep_alive = error, False
+        self._receiving, self._is_in_head, self._is_closing = None, False, True
+        self._enqueue(request)
+
+    def _enqueue(self, request: Request) -> None:
+        given = request.headers.get(b"x-request-id", b"")
+        is_usable = 0 < len(given) <= _MAX_REQUEST_ID_BYTES
+        request.request_id = given if is_usable else self._shared.new_request_id()
+        request.received_at = self._shared.last_request_at = time.monotonic()
+        if self._current is None and not self._waiting:
+            self._current = request
+            self._shared.handle(request)
+            return
+        self._waiting.append(request)
+        if len(self._waiting) >= _MAX_PIPELINED:
+            self._transport.pause_reading()
+
+    def _start_next(self) -> None:
+        if self._current is not None or not self._waiting:
+            return
+        self._current = self._waiting.popleft()
+        if len(self._waiting) == _MAX_PIPELINED - 1:
+            self._transport.resume_reading()
+        self._shared.handle(self._current)
+
+    def _close(self, is_lingering: bool) -> None:
+        """Close when the answer is out.
+
+        Where the caller is still sending, a plain close makes the kernel reset the connection and
+        the caller may never read the answer; so its bytes are read and dropped for a while.
+        """
+        self._is_closing = True
+        if is_lingering and self._transport.can_write_eof():
+            self._transport.write_eof()
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+        else:
+            self._transport.close()

@@ -1,0 +1,1 @@
+"""A request as every protocol has it: its message, its rows, its encodings."""

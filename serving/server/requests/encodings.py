@@ -1,0 +1,135 @@
+"""Encodings that callers choose: gzip around a body, base64 inside of it."""
+
+import base64
+import binascii
+import zlib
+
+from serving.server.requests.messages import RequestError
+
+_GZIP_NAMES = frozenset((b"gzip", b"x-gzip"))  # RFC 9110 8.4.1.3 has both
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header and checksum
+_CHUNK_BYTES = 16 * 1024
+# A member may be empty, and each costs a decompressor: bgzip, which makes the most, needs one for
+# each 64 KiB of content.
+_MOST_MEMBERS = 4096
+
+_WEB_SAFE = str.maketrans("-_", "+/")
+_WHITESPACE = str.maketrans("", "", " \t\r\n")
+
+
+def decoded_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
+    """Return the body of a request without its content-encoding.
+
+    At most `max_bytes` are inflated, whatever the body claims to be.
+
+    Raises:
+        RequestError: 415 for an encoding other than gzip, 413 for more than `max_bytes`, 400 for
+            what is not gzip, or not all of it.
+    """
+    names = [name for part in encoding.split(b",") if (name := part.strip().lower())]
+    names = [name for name in names if name != b"identity"]
+    if not names:
+        return body
+    if len(names) > 1 or names[0] not in _GZIP_NAMES:
+        raise RequestError(
+            415,
+            f"content-encoding '{encoding.decode('latin-1')}': expected gzip, or none",
+            {"accept-encoding": "gzip, identity"},
+        )
+    return _inflated(body, max_bytes)
+
+
+def is_gzip(body: bytes) -> bool:
+    """Tell whether a body looks like gzip."""
+    return body.startswith(_GZIP_MAGIC)
+
+
+def _inflated(body: bytes, max_bytes: int) -> bytes:
+    if not is_gzip(body):
+        raise RequestError(400, "body: content-encoding is gzip, but the body is not gzip")
+    _check_announced(body, max_bytes)
+    parts: list[bytes] = []
+    size = start = 0
+    for _ in range(_MOST_MEMBERS):
+        content, start = _member(body, start, max_bytes - size)
+        parts.append(content)
+        size += len(content)
+        if start == len(body):
+            return b"".join(parts)
+        if not body.startswith(_GZIP_MAGIC, start):
+            raise RequestError(400, "body: something follows the gzip; send nothing after it")
+    raise RequestError(400, f"body: more than {_MOST_MEMBERS} gzip members; send one")
+
+
+def _check_announced(body: bytes, max_bytes: int) -> None:
+    """Refuse a body by the size that its last member announces, before anything is inflated.
+
+    The size is not trusted: one that says less than it holds is refused while it is inflated. What
+    deflate cannot reach (1032 times its size) is no size: the body is cut off, which shows later.
+    """
+    announced = int.from_bytes(body[-4:], "little")  # modulo 2**32
+    if max_bytes < announced <= 1032 * len(body):
+        raise RequestError(
+            413,
+            f"the gzip body says that it inflates to {announced} bytes, at most {max_bytes} are "
+            "accepted (serve.max_body_mb); or it is cut off",
+        )
+
+
+def _member(body: bytes, start: int, most: int) -> tuple[bytes, int]:
+    """Return what the member that begins at `start` holds, and where it ends."""
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    parts: list[bytes] = []
+    size, chunk = 0, b""
+    while not inflater.eof:
+        if not chunk:
+            chunk = body[start : start + _CHUNK_BYTES]
+            start += len(chunk)
+        if not chunk:
+            raise RequestError(400, "body: the gzip ends too early; is it sent whole?")
+        try:
+            parts.append(inflater.decompress(chunk, most - size + 1))
+        except zlib.error as error:
+            raise RequestError(400, f"body: broken gzip: {error}") from error
+        chunk = inflater.unconsumed_tail
+        size += len(parts[-1])
+        if size > most:
+            raise RequestError(
+                413,
+                "the gzip body inflates to more than is accepted (serve.max_body_mb); inflating "
+                "stopped there",
+            )
+    return b"".join(parts), start - len(inflater.unused_data)
+
+
+# --- base64 -------------------------------------------------------------------------------------
+
+
+def bytes_of_base64(text: str) -> bytes:
+    """Return the bytes of base64 text: standard or web-safe, with or without padding, also wrapped.
+
+    Source: RFC 4648, sections 4 and 5; TensorFlow Serving also takes text without padding.
+
+    Raises:
+        ValueError: If it is not base64, with the reason.
+    """
+    plain = text.translate(_WHITESPACE).translate(_WEB_SAFE)
+    content = plain.rstrip("=")
+    missing = -len(content) % 4
+    if missing == 3:
+        raise ValueError(f"{len(content)} characters cannot be base64; is it cut off?")
+    if len(plain) - len(content) not in (0, missing):
+        raise ValueError(f"{len(plain) - len(content)} padding characters, expected {missing} or 0")
+    try:
+        return base64.b64decode(content + "=" * missing, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(_odd_character(content) or str(error)) from error
+
+
+def _odd_character(content: str) -> str:
+    """Name the first character that no base64 has."""
+    for place, character in enumerate(content):
+        if not (character.isascii() and (character.isalnum() or character in "+/")):
+            return f"character {place} is {character!r}"
+    return ""

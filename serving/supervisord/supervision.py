@@ -1,0 +1,299 @@
+"""supervisord: what it should run, how it is started and stopped, and how one speaks to it.
+
+supervisord owns every long-running process of a machine, so that Envoy and the model servers
+outlive whoever asked for them. Its files lie in one folder, the home:
+
+<home>/supervisord.conf     written by `write_configuration`
+<home>/conf.d/<name>.conf   the programs that `write_configuration` was given
+<home>/added.d/<name>.conf  programs added while it runs, by `Supervisor.add`
+<home>/supervisord.log, supervisord.pid
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from contract.errors import ServiceUnavailableError
+from contract.storage import write_atomically
+from serving.supervisord.syntax import environment_value, escape
+from serving.supervisord.unix_rpc import Fault, call
+
+# `sun_path` of a unix socket holds 108 bytes with its closing zero, and supervisord first binds
+# `<path>.<pid>`.
+_MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
+_SHORT_FOLDER = Path("/tmp")  # where TMPDIR is too long as well
+_POLL_SECONDS = 0.05
+
+# States of supervisor/process.py.
+_ENDED_STATES = frozenset({"STOPPED", "EXITED", "FATAL"})
+
+
+@dataclass(frozen=True)
+class Program:
+    """A long-running process and how it is kept.
+
+    A program that ends within `start_seconds` counts as failed to start; after `start_retries` of
+    those in a row supervisord gives up (state FATAL). Later ends are restarted without limit.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+    is_restarted: bool = True
+    start_seconds: int = 1
+    start_retries: int = 3
+    stop_signal: str = "TERM"
+    stop_wait_seconds: int = 30
+    stops_whole_group: bool = True
+    priority: int = 500
+    log_max_bytes: int = 20 << 20
+    log_backups: int = 3
+
+    def configuration(self) -> str:
+        """Return the program's section of a supervisord configuration."""
+        group = str(self.stops_whole_group).lower()
+        options = {
+            "command": escape(shlex.join(self.command), self.name),
+            "directory": escape(str(self.directory), self.name) if self.directory else None,
+            "environment": environment_value(self.environment, self.name) or None,
+            "priority": self.priority,
+            "autostart": "true",
+            # `true` and not `unexpected`: a service that ends well has ended all the same
+            "autorestart": str(self.is_restarted).lower(),
+            "startsecs": self.start_seconds,
+            "startretries": self.start_retries,
+            "stopsignal": self.stop_signal,
+            "stopwaitsecs": self.stop_wait_seconds,
+            "stopasgroup": group,
+            "killasgroup": group,
+            "redirect_stderr": "true",
+            "stdout_logfile": escape(str(self.log_file), self.name),
+            "stdout_logfile_maxbytes": self.log_max_bytes,
+            "stdout_logfile_backups": self.log_backups,
+        }
+        lines = [f"{key}={value}" for key, value in options.items() if value is not None]
+        return "\n".join([f"[program:{self.name}]", *lines, ""])
+
+
+@dataclass(frozen=True)
+class ProgramState:
+    """What supervisord says of a program; `state` is supervisord's word (RUNNING, FATAL, ...)."""
+
+    name: str
+    state: str
+    pid: int
+    exit_status: int
+    description: str
+    log_file: Path
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def socket_path(home: Path) -> Path:
+    """Return where supervisord listens: in its home, or, if that is too long for a socket, in the
+    user's runtime folder or one for temporary files, under a digest of the home."""
+    digest = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]
+    name = f"slipway-{os.getuid()}-{digest}.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    places = (home.absolute() / "supervisor.sock", Path(runtime) / name, _SHORT_FOLDER / name)
+    return next(p for p in places if len(os.fsencode(p)) <= _MAX_SOCKET_PATH_BYTES)
+
+
+def write_configuration(home: Path, programs: Iterable[Program]) -> Path:
+    """Write supervisord's configuration for these programs and return its path.
+
+    Programs of an earlier call that are not named again go; added ones (`Supervisor.add`) stay.
+    """
+    home = home.absolute()
+    wanted = {f"{program.name}.conf": program for program in programs}
+    for folder in (home / "conf.d", home / "added.d"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for stale in (p for p in (home / "conf.d").glob("*.conf") if p.name not in wanted):
+        stale.unlink()
+    for name, program in wanted.items():
+        _write_program(home / "conf.d" / name, program)
+    configuration = home / "supervisord.conf"
+    write_atomically(configuration, _supervisord_section(home))
+    return configuration
+
+
+def _supervisord_section(home: Path) -> str:
+    where = {
+        "socket": socket_path(home),
+        "log": home / "supervisord.log",
+        "pid": home / "supervisord.pid",
+    }
+    escaped = {key: escape(str(path), "supervisord") for key, path in where.items()}
+    return (
+        f"[unix_http_server]\nfile={escaped['socket']}\nchmod=0600\n\n"
+        f"[supervisord]\nlogfile={escaped['log']}\npidfile={escaped['pid']}\n"
+        f"childlogdir={escape(str(home), 'supervisord')}\nidentifier=slipway\n\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"
+        f"[supervisorctl]\nserverurl=unix://{escaped['socket']}\n\n"
+        # relative: supervisord splits this line at white space, which a home may contain
+        "[include]\nfiles=conf.d/*.conf added.d/*.conf\n"
+    )
+
+
+def _write_program(path: Path, program: Program) -> None:
+    program.log_file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, program.configuration())
+    path.chmod(0o600)  # an environment may hold what other users should not read
+
+
+# --- the running supervisord --------------------------------------------------------------------
+
+
+class Supervisor:
+    """The supervisord of one home: start, stop, and change what it runs."""
+
+    def __init__(self, home: Path, socket: Path | None = None) -> None:
+        self.home = home.absolute()
+        self.socket = socket or socket_path(home)
+
+    def is_running(self) -> bool:
+        """Tell whether supervisord answers on its socket."""
+        try:
+            return bool(self._call("getState")["statename"])
+        except ServiceUnavailableError:
+            return False
+
+    def start(self, timeout_seconds: float = 10.0) -> None:
+        """Start supervisord, or let a running one take over the changed configuration.
+
+        Children that a killed supervisord left behind are ended first: nobody owns them.
+
+        Raises:
+            ServiceUnavailableError: If it does not answer in time; with its own last words.
+        """
+        if self.is_running():
+            self.update()
+            return
+        self._end_orphans(timeout_seconds)
+        configuration = self.home / "supervisord.conf"
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
+        started = subprocess.run(
+            command, capture_output=True, text=True, check=False, encoding="utf-8", errors="replace"
+        )
+        if started.returncode != 0:
+            raise ServiceUnavailableError(
+                f"supervisord ({configuration}) did not start: {started.stderr.strip()[-500:]}"
+            )
+        self._wait(self.is_running, timeout_seconds, "supervisord does not answer")
+
+    def stop(self, timeout_seconds: float = 90.0) -> None:
+        """Stop every program, then supervisord; does nothing if it does not run."""
+        if not self.is_running():
+            self._end_orphans(timeout_seconds)
+            return
+        pid = self._call("getPID")
+        self._call("shutdown")
+        self._wait(
+            lambda: not _is_alive(pid), timeout_seconds, "supervisord has not ended its programs"
+        )
+
+    def update(self) -> None:
+        """Take over changed files: stop what is gone, restart what has changed, start the new."""
+        (added, changed, removed), *_ = self._call("reloadConfig")
+        for name in [*changed, *removed]:
+            self._stop_and_forget(name)
+        for name in [*added, *changed]:
+            self._call("addProcessGroup", name, tolerated=(Fault.ALREADY_ADDED,))
+
+    def add(self, program: Program) -> None:
+        """Add a program to the running supervisord, which starts it; it survives restarts."""
+        _write_program(self.home / "added.d" / f"{program.name}.conf", program)
+        self._call("reloadConfig")
+        self._call("addProcessGroup", program.name, tolerated=(Fault.ALREADY_ADDED,))
+
+    def remove(self, name: str) -> bool:
+        """Ask an added program to stop and forget it once it has; True when it is gone.
+
+        Does not wait: call again until True.
+        """
+        (self.home / "added.d" / f"{name}.conf").unlink(missing_ok=True)
+        self.stop_program(name)
+        state = self.states().get(name)
+        if state is not None and state.state not in _ENDED_STATES:
+            return False
+        self._call("removeProcessGroup", name, tolerated=(Fault.BAD_NAME, Fault.STILL_RUNNING))
+        return name not in self.states()
+
+    def start_program(self, name: str) -> None:
+        """Start a program that is stopped or given up; does not wait."""
+        self._call("startProcess", name, False, tolerated=(Fault.ALREADY_STARTED,))
+
+    def stop_program(self, name: str) -> None:
+        """Ask a program to stop; does not wait."""
+        self._call("stopProcess", name, False, tolerated=(Fault.BAD_NAME, Fault.NOT_RUNNING))
+
+    def states(self) -> dict[str, ProgramState]:
+        """Return the state of every program by name."""
+        return {info["group"]: _state_of(info) for info in self._call("getAllProcessInfo")}
+
+    def _stop_and_forget(self, name: str) -> None:
+        self._call("stopProcess", name, True, tolerated=(Fault.BAD_NAME, Fault.NOT_RUNNING))
+        self._call("removeProcessGroup", name, tolerated=(Fault.BAD_NAME,))
+
+    def _call(self, method: str, *arguments: Any, tolerated: tuple[int, ...] = ()) -> Any:
+        return call(self.socket, f"supervisor.{method}", *arguments, tolerated=tolerated)
+
+    def _end_orphans(self, timeout_seconds: float) -> None:
+        # supervisord tells each child its own address, which outlives it in their environment
+        address = f"unix://{self.socket}"
+        own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+        others = (p for p in psutil.process_iter() if p.pid not in own)
+        orphans = [p for p in others if _supervised_by(p) == address]
+        for orphan in orphans:
+            orphan.terminate()
+        _, stubborn = psutil.wait_procs(orphans, timeout=timeout_seconds)
+        for orphan in stubborn:
+            orphan.kill()
+
+    def _wait(self, is_done: Callable[[], bool], timeout_seconds: float, complaint: str) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not is_done():
+            if time.monotonic() > deadline:
+                raise ServiceUnavailableError(
+                    f"{complaint} after {timeout_seconds:.0f} s; see {self.home}/supervisord.log"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def _state_of(info: Mapping[str, Any]) -> ProgramState:
+    return ProgramState(
+        name=info["group"],
+        state=info["statename"],
+        pid=info["pid"],
+        exit_status=info["exitstatus"],
+        description=info["spawnerr"] or info["description"],
+        log_file=Path(info["stdout_logfile"]),
+    )
+
+
+def _supervised_by(process: psutil.Process) -> str:
+    try:
+        return str(process.environ().get("SUPERVISOR_SERVER_URL", ""))
+    except psutil.Error:
+        return ""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -1,0 +1,1 @@
+"""The traffic backend that moves traffic with Envoy."""

@@ -1,0 +1,68 @@
+"""Telling the Envoy of one machine what to do, by files that it watches."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from contract.storage import write_atomically
+from serving.traffic.backend import Endpoint
+from serving.traffic.envoy.admin import EnvoyAdmin
+from serving.traffic.envoy.bootstrap import bootstrap
+from serving.traffic.envoy.documents import Document, Kind, discovery_response, version_of
+
+_FILES: dict[Kind, str] = {"listeners": "lds.json", "routes": "rds.json", "clusters": "cds.json"}
+
+
+def prepare(folder: Path, admin_port: int) -> Path:
+    """Write what Envoy needs before it can start and return the bootstrap's path.
+
+    Resource files of earlier are left: a restarted Envoy serves as before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # the routes may hold the callers' token
+    channel = FileChannel(folder, admin_port)
+    for kind in ("listeners", "clusters"):
+        if not channel.path(kind).exists():
+            channel.publish(kind, [])
+    path = folder / "bootstrap.json"
+    document = bootstrap(channel.source("listeners"), channel.source("clusters"), admin_port)
+    write_atomically(path, json.dumps(document, indent=1))
+    return path
+
+
+class FileChannel:
+    """A Channel of one folder and one Envoy: it re-reads a file that is renamed into its place."""
+
+    def __init__(self, folder: Path, admin_port: int) -> None:
+        self._folder = folder
+        self._admin = EnvoyAdmin(Endpoint("127.0.0.1", admin_port))
+
+    def path(self, kind: Kind) -> Path:
+        """Return the file of a kind of documents."""
+        return self._folder / _FILES[kind]
+
+    def source(self, kind: Kind) -> Document:
+        """See Channel."""
+        return {
+            "resource_api_version": "V3",
+            "path_config_source": {
+                "path": str(self.path(kind)),
+                "watched_directory": {"path": str(self._folder)},
+            },
+        }
+
+    def current(self, kind: Kind) -> Sequence[Document]:
+        """See Channel."""
+        listed: list[Document] = json.loads(self.path(kind).read_bytes())["resources"]
+        return listed
+
+    def publish(self, kind: Kind, resources: Sequence[Document]) -> str:
+        """See Channel. A file whose content would stay the same is left alone."""
+        path, text = self.path(kind), discovery_response(kind, resources)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
+        return version_of(resources)
+
+    def instances(self) -> Sequence[EnvoyAdmin]:
+        """See Channel."""
+        return [self._admin]

@@ -1,0 +1,49 @@
+"""Which ports the services get."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cli.stack.ports import SERVICES, choose_ports, parse_ports
+from contract.errors import ConfigError
+
+
+def test_every_service_gets_a_port_of_its_own(tmp_path: Path) -> None:
+    ports = choose_ports(tmp_path / "ports.json", {})
+    assert sorted(ports) == sorted(SERVICES)
+    assert len(set(ports.values())) == len(SERVICES)
+
+
+def test_ports_are_the_same_again(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    assert choose_ports(path, {}) == choose_ports(path, {})
+
+
+def test_a_kept_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    first = choose_ports(path, {})
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first["mlflow"]))
+        second = choose_ports(path, {})
+    assert second["mlflow"] != first["mlflow"]
+    assert second["agent"] == first["agent"]
+
+
+def test_a_wanted_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"agent={port}: taken by another program"):
+            choose_ports(tmp_path / "ports.json", {"agent": port})
+
+
+def test_an_unknown_service_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="unknown service 'mlfow'; did you mean 'mlflow'"):
+        parse_ports(["mlfow=5000"])
+
+
+@pytest.mark.parametrize("port", ["", "x", "0", "65536", "-1"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(ConfigError, match="expected a port from 1 to 65535"):
+        parse_ports([f"agent={port}"])

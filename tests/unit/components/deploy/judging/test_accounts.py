@@ -1,0 +1,69 @@
+import pytest
+
+from components.deploy.judging.accounts import (
+    ALPHA_SHARES,
+    Accounts,
+    Phase,
+    after,
+    bound,
+    stakes,
+    with_stake,
+)
+from components.deploy.judging.evidence import Counts
+from contract.schema.serving import DeployConfig
+
+CONFIG = DeployConfig()
+
+
+def test_one_alpha_is_divided_over_the_tests():
+    assert sum(ALPHA_SHARES.values()) == pytest.approx(0.9)
+    assert sum(1 / bound(test, 0.01) for test in ALPHA_SHARES) == pytest.approx(0.009)
+
+
+@pytest.mark.parametrize(("phases", "has_shadow"), [(6, True), (5, False), (2, True), (1, False)])
+def test_one_stake_is_divided_over_the_phases(phases, has_shadow):
+    found = stakes(phases, has_shadow)
+    assert len(found) == phases
+    assert sum(found) == pytest.approx(1.0)
+    assert max(found) == found[has_shadow]
+
+
+def test_bets_are_settled_once_a_second():
+    accounts, phase = with_stake(Accounts(), 1.0), Phase()
+    for _ in range(3):
+        phase = phase.grown(Counts(10, 5), Counts(10, 0), 0)
+        phase, now = after(0.25, phase, accounts, CONFIG, None)
+        assert now == accounts
+    phase, now = after(0.25, phase, accounts, CONFIG, None)
+    assert now.evidence()["errors"] > 1.0
+    assert now.bad["errors"] == 15
+    assert now.bad_seconds["errors"] == 1
+    assert phase.settled_canary == phase.canary
+
+
+def test_five_bad_answers_prove_nothing_and_six_in_two_seconds_neither():
+    def proven(*seconds: int) -> str:
+        accounts, phase = with_stake(Accounts(), 1.0), Phase()
+        for errors in seconds:
+            phase = phase.grown(Counts(6, errors), Counts(600, 0), 0)
+            phase, accounts = after(1.0, phase, accounts, CONFIG, None)
+        return accounts.proven(CONFIG.alpha)
+
+    assert proven(1, 1, 1, 1, 1) == ""
+    assert proven(6, 6) == ""
+    assert proven(2, 2, 2) == "errors"
+
+
+def test_the_evidence_on_a_quantile_is_the_lesser_of_its_two_bets():
+    capital = {"p95": (3.0,), "p95 against stable": (2.0,), "errors": (1.0,)}
+    assert Accounts(capital=capital).evidence() == {"errors": 1.0, "p95": 2.0}
+
+
+def test_latency_counts_from_the_warm_up_on():
+    bounds = {"latency_bounds_ms": (10.0,)}
+    cold = Counts(20, latency_counts=(0,), latency_total=20, **bounds)
+    warm = Counts(30, latency_counts=(30,), latency_total=30, **bounds)
+    phase = Phase().grown(cold, cold, 20).grown(warm, warm, 20)
+    assert [arm.timed for arm in phase.timed()] == [30, 30]
+    assert phase.timed()[0].slower_than(10.0) == 0
+    assert Phase().grown(cold, cold, 21).timed() == (Counts(), Counts())

@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate
+
+from components.deploy.judging.sequential import (
+    BETS,
+    EVENLY,
+    MOSTLY_FIVEFOLD,
+    Limits,
+    after_arms,
+    after_bet,
+    expected_events,
+    log_evidence_above,
+    log_evidence_below,
+    log_likelihood_ratio,
+    paid_in,
+    surely_above,
+)
+
+ONE_TO_FIVE = Limits(0.01, 0.05)
+
+
+def test_the_ratio_is_what_hand_arithmetic_gives():
+    # 3 errors of 10: 3 ln(0.05/0.01) + 7 ln(0.95/0.99)
+    by_hand = 3 * math.log(5) + 7 * math.log(95 / 99)
+    assert log_likelihood_ratio(3, 10, ONE_TO_FIVE) == pytest.approx(by_hand)
+
+
+def test_no_events_are_no_evidence():
+    assert log_likelihood_ratio(0, 0, ONE_TO_FIVE) == 0.0
+    assert log_evidence_above(0, 0, 0.3) == 0.0
+
+
+def test_with_no_error_allowed_one_error_weighs_more_than_a_hundred_good_answers():
+    assert log_likelihood_ratio(1, 101, Limits(0.0, 0.05)) > 0
+
+
+def test_a_refused_ratio_of_one_is_excluded_by_one_good_answer():
+    assert log_likelihood_ratio(0, 1, Limits(0.5, 1.0)) < math.log(0.01)
+
+
+def test_the_expected_sample_is_walds():
+    # drift at 1 %: 0.01 ln 5 + 0.99 ln(95/99) = -0.02474; ln(0.01) / -0.02474
+    assert expected_events(0.01, ONE_TO_FIVE, 0.01) == pytest.approx(186.2, abs=0.2)
+    assert expected_events(0.05, ONE_TO_FIVE, 0.01) == math.inf
+
+
+@pytest.mark.parametrize(("bad", "total", "limit"), [(3, 10, 0.2), (0, 5, 0.5), (40, 50, 0.6)])
+def test_evidence_above_equals_its_integral(bad, total, limit):
+    def likelihood(p: float) -> float:
+        return p**bad * (1 - p) ** (total - bad)
+
+    area, _ = integrate.quad(likelihood, limit, 1.0, epsabs=0.0)
+    expected = math.log(area / (1 - limit) / likelihood(limit))
+    assert log_evidence_above(bad, total, limit) == pytest.approx(expected, rel=1e-6)
+    area, _ = integrate.quad(likelihood, 0.0, limit, epsabs=0.0)
+    expected = math.log(area / limit / likelihood(limit))
+    assert log_evidence_below(bad, total, limit) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_bet_on_one_event_is_walds_ratio():
+    # one error, on the canary, which has a quarter of the answers; five times the odds make it
+    # 5 / 8 of them. On stable: (3 / 8) / (3 / 4)
+    before = paid_in((), 1.0, MOSTLY_FIVEFOLD)
+    (_, on_canary, _), (_, on_stable, _) = (
+        after_arms(before, bad, (100, 300)) for bad in ((1, 0), (0, 1))
+    )
+    assert on_canary == pytest.approx(0.8 * (5 / 8) / (1 / 4))
+    assert on_stable == pytest.approx(0.8 * 0.5)
+
+
+def test_a_burst_gains_no_more_than_one_event_could():
+    one, twenty = (after_arms(paid_in((), 1.0), (n, 0), (10, 990)) for n in (1, 2000))
+    assert sum(one) < sum(twenty) <= 100 + 1e-9  # a hundredth of the answers: 1 / 0.01
+
+
+def test_where_the_canary_has_most_answers_the_ratios_are_compared():
+    # all of 95 fail, none of 5: the stake is all but whole, so it doubles
+    assert sum(after_arms(paid_in((), 1.0), (95, 0), (95, 5))) == pytest.approx(2.0, abs=1e-6)
+    assert sum(after_arms(paid_in((), 1.0), (95, 5), (95, 5))) == pytest.approx(1.0)
+
+
+def test_without_answers_of_both_arms_there_is_no_bet():
+    before = paid_in((), 1.0)
+    assert after_arms(before, (3, 0), (10, 0)) == before
+    assert after_arms(before, (0, 3), (0, 10)) == before
+    assert after_arms(before, (0, 0), (10, 10)) == before
+    assert after_bet(before, 0.0, 0.05, 0) == before
+
+
+def test_stakes_are_divided_over_the_bets_and_add_up():
+    assert sum(EVENLY) == pytest.approx(1.0)
+    assert sum(MOSTLY_FIVEFOLD) == pytest.approx(1.0)
+    assert len(EVENLY) == len(MOSTLY_FIVEFOLD) == len(BETS)
+    assert sum(paid_in(paid_in((), 0.25), 0.5)) == pytest.approx(0.75)
+
+
+@given(st.integers(1, 9), st.integers(1, 60), st.integers(1, 30))
+def test_equal_arms_gain_nothing_in_the_mean_however_errors_cluster(tenths, events, cluster):
+    """The mean over where a cluster falls, by hand: on the canary with its share of the answers."""
+    before, answered = paid_in((), 1.0), (tenths * 100, 1000 - tenths * 100)
+    if tenths > 5:
+        return
+    on_canary = sum(after_arms(before, (cluster * events, 0), answered))
+    on_stable = sum(after_arms(before, (0, cluster * events), answered))
+    share = tenths / 10
+    assert share * on_canary + (1 - share) * on_stable == pytest.approx(1.0)
+
+
+def test_what_is_surely_above_is_seldom_above_the_truth():
+    random, wrong = np.random.default_rng(5), 0
+    for _ in range(150):
+        bad = np.cumsum(random.random(400) < 0.2)
+        wrong += any(surely_above(int(bad[n - 1]), n, 0.05) > 0.2 for n in range(10, 400, 10))
+    assert wrong <= 16  # 7.5 expected at most; three standard deviations above that
+    assert surely_above(0, 100, 0.01) == 0.0
+    assert surely_above(0, 0, 0.01) == 0.0
+    assert 0.18 < surely_above(20_000, 100_000, 0.01) < 0.2
+
+
+def test_evidence_at_the_ends_of_the_range():
+    assert log_evidence_above(1, 10, 0.0) == math.inf
+    assert log_evidence_above(0, 10, 0.0) == 0.0
+    assert log_evidence_above(10, 10, 1.0) == 0.0
+    assert log_evidence_above(0, 100_000, 0.9) == -math.inf
+
+
+def test_evidence_seldom_ever_speaks_against_a_ratio_at_the_limit():
+    random = np.random.default_rng(3)
+    trials, alpha, wrong = 400, 0.05, 0
+    for _ in range(trials):
+        bad = np.cumsum(random.random(600) < 0.3)
+        looks = range(1, 600, 3)
+        wrong += any(log_evidence_above(int(bad[n - 1]), n, 0.3) >= -math.log(alpha) for n in looks)
+    # 20 expected at most; 35 is more than three standard deviations above that
+    assert wrong <= 35
+
+
+@given(st.integers(0, 300), st.integers(1, 300), st.floats(0.01, 0.9), st.floats(0.01, 0.09))
+def test_more_bad_events_are_never_less_evidence(bad, good, allowed, gap):
+    limits, total = Limits(allowed, allowed + gap), bad + good
+    assert log_likelihood_ratio(bad + 1, total, limits) > log_likelihood_ratio(bad, total, limits)
+    assert log_evidence_above(bad + 1, total, allowed) >= log_evidence_above(bad, total, allowed)

@@ -1,0 +1,98 @@
+"""Users' modules: found, checked, and blamed with file and line when they raise."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.models.user_code import (
+    blamed_on_user,
+    function_of,
+    load_module,
+    optional_function,
+    user_code,
+)
+from contract.errors import UserCodeError
+
+
+def write(folder: Path, text: str) -> Path:
+    folder = folder / "pipeline"
+    folder.mkdir()
+    (folder / "model.py").write_text(text)
+    return folder
+
+
+def test_a_function_is_found_and_called(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def build_model(a, b): return a + b\n"), "model.py")
+
+    assert function_of(module, "build_model", ("a", "b"))(1, 2) == 3
+
+
+def test_a_misspelt_function_is_told_the_nearest(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def biuld_model(a): return a\n"), "model.py")
+
+    with pytest.raises(UserCodeError, match="found none; did you mean 'biuld_model'"):
+        function_of(module, "build_model", ("a",))
+
+
+def test_other_parameters_are_refused(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def loss(labels): return 0\n"), "model.py")
+
+    with pytest.raises(UserCodeError, match=r"loss\(labels\): expected loss\(labels, outputs\)"):
+        optional_function(module, "loss", ("labels", "outputs"))
+    assert optional_function(module, "metrics", ()) is None
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError, match="model.py: no such file"):
+        load_module(tmp_path, "model.py")
+
+
+def test_a_module_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError, match="import: ZeroDivisionError at model.py:2"):
+        load_module(write(tmp_path, "x = 1\ny = 1 / 0\n"), "model.py")
+
+
+def test_a_file_that_is_no_python_is_blamed_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("import keras\n\nsize = )\n")
+    with pytest.raises(UserCodeError, match=r"import: SyntaxError at model.py:3: unmatched '\)'"):
+        load_module(tmp_path, "model.py")
+
+
+def test_a_function_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
+    module = load_module(write(tmp_path, "def loss():\n    return {}['a']\n"), "model.py")
+
+    with (
+        pytest.raises(UserCodeError, match="loss: KeyError at model.py:2: 'a'"),
+        user_code("loss"),
+    ):
+        module.loss()
+
+
+def raised_by(call: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+
+def test_an_error_is_the_users_where_their_file_is_in_its_traceback(tmp_path: Path) -> None:
+    folder = write(tmp_path, "from own import deep\n\ndef loss():\n    return deep()\n")
+    (folder / "own.py").write_text("def deep():\n    return [][3]\n")
+    loss = function_of(load_module(folder, "model.py"), "loss", ())
+    blame = blamed_on_user("train: the model, after step 4", raised_by(loss))
+    assert str(blame) == (
+        "train: the model, after step 4: IndexError at own.py:2: list index out of range"
+    )
+
+
+def test_an_error_of_our_own_is_not_the_users() -> None:
+    assert blamed_on_user("train", raised_by(lambda: [][3])) is None
+
+
+def test_an_edit_of_equal_size_within_a_second_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    for units in (8, 9):
+        file.write_text(f"UNITS = {units}\n", encoding="utf-8")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        assert units == load_module(tmp_path, "model.py").UNITS

@@ -1,0 +1,153 @@
+"""HTTP/1.1 as bytes on a socket: framing, order, limits, closing."""
+
+import json
+import re
+import socket
+import time
+
+import pytest
+
+import serving.server.http.connection as connection_module
+
+BODY = b'{"instances": [1]}'
+
+
+def post(body: bytes = BODY, *headers: str) -> bytes:
+    lines = ["POST /v1/models/doubling:predict HTTP/1.1", "host: x", *headers]
+    if not any(line.lower().startswith(("content-length", "transfer")) for line in headers):
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
+    """Send the parts, half-close, and return all that comes until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as caller:
+        for part in parts:
+            caller.sendall(part)
+            time.sleep(pause)
+        caller.shutdown(socket.SHUT_WR)
+        received = b""
+        while block := caller.recv(65536):
+            received += block
+    return received
+
+
+def statuses(received: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    values = range(20, 60)
+    requests = [post(b'{"instances": [%d]}' % value) for value in values]
+    received = talk(server.port, b"".join(requests))
+    answers = [part.split(b"}")[0] + b"}" for part in received.split(b"\r\n\r\n")[1:]]
+    assert [json.loads(a)["predictions"][0] for a in answers] == [2.0 * v for v in values]
+
+
+def test_a_request_in_many_small_pieces_is_understood(server):
+    whole = post()
+    received = talk(server.port, *(whole[i : i + 7] for i in range(0, len(whole), 7)), pause=0.002)
+    assert statuses(received) == [200]
+
+
+def test_a_chunked_body_is_put_together(server):
+    chunks = b"4\r\n" + BODY[:4] + b"\r\n" + b"%x\r\n" % len(BODY[4:]) + BODY[4:] + b"\r\n0\r\n\r\n"
+    assert statuses(talk(server.port, post(chunks, "transfer-encoding: chunked"))) == [200]
+
+
+def test_expect_continue_is_answered_before_the_body(server):
+    head, _, body = post(BODY, "expect: 100-continue").partition(b"\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+        caller.sendall(head + b"\r\n\r\n")
+        assert caller.recv(1000).startswith(b"HTTP/1.1 100 Continue\r\n")
+        caller.sendall(body)
+        assert caller.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"hello\r\n\r\n",
+        b"GET /healthz HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /healthz HTTP/1.1\r\nbad header\r\n\r\n",
+        post(BODY, "content-length: -5"),
+        post(BODY, "content-length: 5", "transfer-encoding: chunked"),
+        post(b"zz\r\n", "transfer-encoding: chunked"),
+    ],
+)
+def test_what_is_not_http_is_refused_with_400_and_closed(server, garbage):
+    received = talk(server.port, garbage)
+    assert statuses(received) == [400]
+    assert b"not an HTTP/1.1 request" in received
+    assert b"connection: close" in received
+
+
+def test_an_error_waits_for_the_answers_before_it(server):
+    assert statuses(talk(server.port, post() + b"garbage\r\n\r\n")) == [200, 400]
+
+
+def test_a_large_announced_body_is_refused_before_it_is_sent(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+        caller.sendall(post(b"", f"content-length: {1 << 40}"))
+        assert b"413 " in caller.recv(1000)
+
+
+def test_a_chunked_body_above_the_limit_is_refused(server):
+    block = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+        caller.sendall(post(b"", "transfer-encoding: chunked"))
+        for _ in range(17):
+            caller.sendall(block)
+        assert b"413 " in caller.recv(1000)
+
+
+def test_endless_headers_are_refused_with_431(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+        caller.sendall(b"GET /healthz HTTP/1.1\r\n")
+        for number in range(40):
+            caller.sendall(b"x-%d: " % number + b"a" * 4000 + b"\r\n")
+            time.sleep(0.002)
+        assert b"431 " in caller.recv(1000)
+
+
+def test_http_1_0_and_connection_close_are_closed_after_the_answer(server):
+    for request in (
+        b"GET /healthz HTTP/1.0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+            caller.sendall(request)
+            received = b""
+            while block := caller.recv(1000):
+                received += block
+        assert statuses(received) == [200]
+
+
+def test_a_caller_that_goes_away_disturbs_nobody(serve, manifest, slow_engine):
+    with serve(manifest(), slow_engine) as server:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+                caller.sendall(post())
+        assert server.predict({"instances": [1]})[0] == 200
+        assert server.connections.in_flight == 0
+
+
+def test_a_request_that_does_not_end_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(connection_module, "_RECEIVE_SECONDS", 0.05)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+        caller.sendall(post()[:-4])
+        time.sleep(0.2)
+        loop = server.loop
+        loop.call_soon_threadsafe(server.connections.sweep)
+        assert b"408 " in caller.recv(1000)
+
+
+def test_an_idle_connection_is_closed_after_a_long_time(server, monkeypatch):
+    monkeypatch.setattr(connection_module, "_IDLE_SECONDS", 0.05)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+        time.sleep(0.2)
+        server.loop.call_soon_threadsafe(server.connections.sweep)
+        assert caller.recv(1000) == b""
