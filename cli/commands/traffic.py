@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, VersionOption, YesOption
 from cli.output import notes, print_json, say
-from cli.runs.standing import in_words
 from contract.errors import EXIT_UNEXPECTED, UserError
 
 if TYPE_CHECKING:
@@ -135,6 +134,8 @@ def _author() -> str:
 
 def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
     """Move MLflow's alias to the champion and show what is in force."""
+    from cli.runs.standing import in_words
+
     if plan.champion is not None and stack.tracking_uri:
         _tell_mlflow(stack.tracking_uri, plan.pipeline, plan.champion)
     if is_json:
