@@ -7,9 +7,8 @@ import pytest
 from releases import leave_stage
 from rich.console import Console
 
-from cli.commands.traffic import in_words
 from cli.runs.run_states import Airflow, state_of
-from cli.runs.standing import render, standing_of
+from cli.runs.standing import in_words, render, standing_of
 from cli.stack.stack_file import artifact_root
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
