@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.layout import COMPONENT_OF, STEPS
 from contract.loader import parse_overrides
+from contract.steps import STEPS, steps_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StepCommand:
 
     def arguments(self, python: str = sys.executable, program: Sequence[str] = ()) -> list[str]:
         """Return the command line that runs the step; `program` is one in our component's place."""
-        component = COMPONENT_OF[self.step]
+        component = STEPS[self.step].component
         command = [*program] or [python, "-m", f"components.{component}"]
         command += ["--pipeline", self.pipeline, "--run-id", self.run_id, "--root", self.root]
         if component != self.step:
@@ -41,7 +41,7 @@ class StepCommand:
     @classmethod
     def parse(cls, component: str, arguments: Sequence[str]) -> "StepCommand":
         """Read a component's command line; `--help` and errors end the process as argparse does."""
-        stages = [step for step in STEPS if COMPONENT_OF[step] == component]
+        stages = steps_of(component)
         parser = argparse.ArgumentParser(
             prog=f"python -m components.{component}",
             description=f"Run the component '{component}' of one pipeline run.",

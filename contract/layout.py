@@ -17,23 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import NotFoundError
-
-# The steps of a run in order, each with those whose artifacts it reads. `canary` and `promote`
-# are the two stages of the component `deploy`.
-STEPS: dict[str, tuple[str, ...]] = {
-    "ingest": (),
-    "validate": ("ingest",),
-    "transform": ("ingest", "validate"),
-    "train": ("transform",),
-    "evaluate": ("transform",),
-    "bless": ("ingest", "transform", "train", "evaluate"),
-    "optimize": ("ingest", "bless"),
-    "package": ("optimize",),
-    "canary": ("package",),
-    "promote": ("package", "canary"),
-}
-COMPONENT_OF = {step: step for step in STEPS} | {"canary": "deploy", "promote": "deploy"}
-CONTINUING = frozenset({"train", "evaluate", "canary"})  # these resume their own output
+from contract.steps import STEPS
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,13 @@
 """What the Airflow UI says about a run, its groups and its tasks."""
 
 from contract.schema.pipeline import PipelineConfig
+from contract.steps import STEPS
 
 TASKS = {
     "start": "Checks the overrides, freezes config and code for this run, looks for news. "
     "An edit made later changes nothing in this run.",
-    "ingest": "Raw data to sharded TFRecords; a hash of each row's key decides its split for ever. "
-    "Bad rows go to a dead-letter file.",
-    "validate": "Statistics and schema, compared with the schema in force and with the last run.",
-    "transform": "The full pass of tf.Transform over the train part; its graph goes with the "
-    "model, so that training and serving cannot differ.",
-    "train": "Fits the model and publishes checkpoints. A retry goes on from the last whole one.",
-    "evaluate": "Judges each checkpoint once, beside training, and ends after the last.",
-    "bless": "Chooses the best checkpoint and judges it on the test part against the version that "
-    "serves now. A refusal ends the run as a success: nothing after it runs.",
-    "optimize": "Makes the SavedModel smaller and faster, pass by pass, with a ledger.",
-    "package": "A directory that a server starts from, load-tested, compared with the offline "
-    "model row by row.",
-    "canary": "Shadow, then a rising share of the traffic, judged by counted requests. A worse "
-    "version is rolled back; that, too, ends the run as a success.",
+    **{step.name: step.explanation for step in STEPS.values()},
     "approve": "Waits for a person: see 'Required actions'.",
-    "promote": "Makes the version the champion: all traffic, and the alias in MLflow.",
 }
 
 GROUPS = {

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from contract.layout import STEPS
 from contract.schema.runtime import RuntimeConfig
+from contract.steps import STEPS
 from launching.environment import starts_warm
 
 OperatorFactory = Callable[..., Any]

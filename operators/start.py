@@ -9,6 +9,7 @@ from contract.errors import NotFoundError
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, state_folder
+from contract.steps import redeploying_steps
 from launching.cluster.pod_environment import packages_home
 from launching.housekeeping import remove_old, remove_unused_environments
 from operators.component import PipelineRef, airflow_errors
@@ -17,7 +18,6 @@ from operators.run_request import RunRequest
 
 # A run that nobody asked for may find that there is nothing to do.
 _UNASKED_RUNS = ("scheduled", "backfill")
-_REDEPLOYING_STEPS = ("package", "canary", "approve", "promote")
 
 
 class StartOperator(BaseOperator, SkipMixin):
@@ -47,7 +47,8 @@ class StartOperator(BaseOperator, SkipMixin):
             if request.redeploy_version is not None:
                 _require_version(run, request.redeploy_version)
                 self.log.info("Version %d is deployed again", request.redeploy_version)
-                making = [t for t in following if t.task_id not in _REDEPLOYING_STEPS]
+                redeploying = ("approve", *redeploying_steps())
+                making = [t for t in following if t.task_id not in redeploying]
                 self.skip(context["ti"], making)
             self._make_room(run)
             has_news = self._has_news(run)

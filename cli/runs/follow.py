@@ -19,7 +19,8 @@ from contract.errors import (
     NotFoundError,
     ServiceUnavailableError,
 )
-from contract.layout import STEPS, RunLayout
+from contract.layout import RunLayout
+from contract.steps import STEPS
 
 POLL_SECONDS = 1.0
 FIND_SECONDS = 60.0  # how long a new pipeline's DAG is waited for

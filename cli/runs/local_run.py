@@ -15,30 +15,17 @@ from cli.runs.outcome import failed as failed_first
 from cli.runs.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
-from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.layout import PipelineLayout, RunLayout
 from contract.loader import PROJECT
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
+from contract.steps import STEPS, stages
 from contract.storage import local_path
 from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
 from launching.processes.warm_start import own_warm_parent, socket_of
 
-STAGES = (
-    ("ingest",),
-    ("validate",),
-    ("transform",),
-    ("train", "evaluate"),
-    ("bless",),
-    ("optimize",),
-    ("package",),
-    ("canary",),
-    ("promote",),
-)
-REDEPLOY_STAGES = STAGES[STAGES.index(("package",)) :]
-DEPLOYING = frozenset({"canary", "promote"})
-JUDGING = frozenset({"bless", "canary"})  # their results may end the run
 POLL_SECONDS = 0.2
 _NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
 SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
@@ -82,8 +69,8 @@ class LocalRun:
     @property
     def stages(self) -> list[tuple[str, ...]]:
         """The steps to run, those side by side together."""
-        every = STAGES if self.command.redeploy_version is None else REDEPLOY_STAGES
-        return [s for s in every if self.is_deploying or s[0] not in DEPLOYING]
+        is_redeployment = self.command.redeploy_version is not None
+        return stages(is_redeployment=is_redeployment, is_deploying=self.is_deploying)
 
     def follow(self, board: Board) -> Ending:
         """Run all stages, until one fails or says no; `board` must have a line for each step.
@@ -92,7 +79,11 @@ class LocalRun:
         """
         for stage in self.stages:
             ending = self._run_stage(stage, board)
-            if ending is None and stage[0] in JUDGING and (ending := refusal_of(self.layout)):
+            if (
+                ending is None
+                and STEPS[stage[0]].may_refuse
+                and (ending := refusal_of(self.layout))
+            ):
                 board.update(stage[0], "refused", note="; ".join(ending.reasons))
             if ending is not None:
                 self._skip_open(board)

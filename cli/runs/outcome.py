@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, NotFoundError
-from contract.layout import STEPS, RunLayout
+from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageRecord
 from contract.records.record import Failure, Result
 from contract.records.traffic import DeployRecord
+from contract.steps import STEPS
 from contract.storage import Attempt
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
 from cli.runs.outcome import Ending, ending_of, failed, packaged, read_result
 from contract.errors import EXIT_UNEXPECTED, NotFoundError, SlipwayError
-from contract.layout import STEPS, RunLayout, run_folder
+from contract.layout import RunLayout, run_folder
 from contract.records.record import EndedBy
 from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord, TrafficPlan
+from contract.steps import STEPS
 
 _LOCKS = Path("/proc/locks")
 _LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a word",))

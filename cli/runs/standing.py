@@ -14,9 +14,10 @@ from cli.runs.progress import number
 from cli.runs.run_states import Airflow, ask_airflow, state_of
 from cli.stack.stack_file import artifact_root, open_agent, read_stack
 from contract.errors import NotFoundError, ServiceUnavailableError
-from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import PackageManifest
 from contract.records.traffic import Observation, TrafficPlan
+from contract.steps import STEPS
 from contract.storage import size_bytes
 
 STATUS_PATIENCE_SECONDS = 2.0

@@ -22,11 +22,12 @@ from contract.errors import (
     NotFoundError,
     SlipwayError,
 )
-from contract.layout import CONTINUING, STEPS, RunLayout
+from contract.layout import RunLayout
 from contract.loader import find_pipeline, freeze_pipeline, load_frozen, pipeline_digest
 from contract.records.record import Artifact, Failure, Record, Result
 from contract.roles import Role, role_of
 from contract.schema.pipeline import PipelineConfig
+from contract.steps import STEPS
 from contract.storage import (
     Attempt,
     digest_directory,
@@ -76,8 +77,6 @@ class Outcome:
 
 Work = Callable[[Step], Outcome]
 Follow = Callable[[Role, RunLayout], None]
-
-_HELPED = frozenset({"evaluate"})
 
 
 def main(component: str, work: Work, follow: Follow | None = None) -> None:
@@ -181,7 +180,7 @@ def help_step(command: StepCommand, work: Work) -> None:
         ConfigError: If the step takes no helpers.
         ConflictError: If another process has become this replica.
     """
-    if command.step not in _HELPED:
+    if not STEPS[command.step].takes_helpers:
         raise ConfigError([f"--replica: '{command.step}' takes no helpers; start it without"])
     run = RunLayout(local_path(command.root), command.pipeline, command.run_id)
     config = load_frozen(run)
@@ -201,7 +200,7 @@ def _input_digests(run: RunLayout, command: StepCommand) -> dict[str, str]:
     digests = {"pipeline": pipeline_digest(run)}
     if command.redeploy_version is not None:
         return digests | {"redeploy_version": str(command.redeploy_version)}
-    for upstream in STEPS[command.step]:
+    for upstream in STEPS[command.step].reads:
         try:
             digests[upstream] = Result.read(run.result(upstream)).digest
         except NotFoundError as error:
@@ -242,7 +241,7 @@ def _noted_failure(run: RunLayout, step: str, attempt: Attempt) -> Iterator[None
 
 def _output(run: RunLayout, step: str) -> AbstractContextManager[Path]:
     folder = run.step(step)
-    if step not in CONTINUING:
+    if not STEPS[step].is_continued:
         return publish_directory(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return nullcontext(folder)

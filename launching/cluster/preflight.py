@@ -13,10 +13,10 @@ from kubernetes.client import models
 
 from contract.command import StepCommand
 from contract.errors import ConfigError, NotFoundError, SlipwayError
-from contract.layout import STEPS
 from contract.pods import Inside, pod
 from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.schema.training import TrainConfig
+from contract.steps import STEPS
 from launching.cluster.api import Cluster
 from launching.cluster.kinds import RESOURCES, check_kind
 from launching.cluster.nodes import no_node_for, read_nodes

@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from contract.layout import COMPONENT_OF
 from contract.loader import PROJECT
+from contract.steps import COMPONENTS
 from launching.processes.fork_request import MESSAGE_BYTES, ForkRequest, address, received
 from launching.processes.process_start import ProcessStart
 from launching.processes.python_command import is_forkable
 
 # The work of each component, which imports TensorFlow, Keras and Beam, and what tracks it.
 PRELOADED = (
-    *(f"components.{name}.{name}" for name in dict.fromkeys(COMPONENT_OF.values())),
+    *(f"components.{name}.{name}" for name in COMPONENTS),
     "mlflow",
 )
 

@@ -10,11 +10,12 @@ from airflow_stack import AirflowStack
 from clusters import TestCluster, host_pods, wait_for
 from serving_side import ServingSide
 
-from contract.layout import STEPS, PipelineLayout, RunLayout
+from contract.layout import PipelineLayout, RunLayout
 from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
 from contract.records.training import TrainRecord
+from contract.steps import STEPS
 from launching.cluster.manifests import JOB, REPLICA
 
 ROW = [[0.0] * 8] * 8  # an image

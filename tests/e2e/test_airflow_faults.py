@@ -8,10 +8,11 @@ import psutil
 import pytest
 from airflow_stack import AirflowStack
 
-from contract.layout import STEPS, RunLayout
+from contract.layout import RunLayout
 from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.training import TrainRecord
+from contract.steps import STEPS
 
 pytestmark = pytest.mark.long
 

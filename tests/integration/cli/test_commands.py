@@ -19,8 +19,8 @@ from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
 from cli.main import app
-from contract.layout import STEPS
 from contract.loader import PROJECT
+from contract.steps import STEPS
 
 LOADING = """
 import json, sys

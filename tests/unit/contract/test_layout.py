@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import NotFoundError
-from contract.layout import COMPONENT_OF, STEPS, PipelineLayout, RunLayout, run_folder
+from contract.layout import PipelineLayout, RunLayout, run_folder
 
 
 def test_a_plain_run_id_is_its_own_folder() -> None:
@@ -27,14 +27,6 @@ def test_run_folders_are_safe_and_do_not_collide(first: str, second: str) -> Non
 def test_an_unknown_step_is_refused() -> None:
     with pytest.raises(NotFoundError, match="step 'trian': unknown"):
         RunLayout(Path("/r"), "digits", "1").step("trian")
-
-
-def test_every_step_reads_earlier_steps_only_and_has_a_component() -> None:
-    seen: list[str] = []
-    for step, upstreams in STEPS.items():
-        assert set(upstreams) <= set(seen)
-        assert COMPONENT_OF[step]
-        seen.append(step)
 
 
 def test_only_whole_packages_count_as_kept_versions(tmp_path: Path) -> None:

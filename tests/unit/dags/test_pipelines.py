@@ -13,6 +13,7 @@ import yaml
 
 from contract.loader import find_pipeline, load_pipeline
 from contract.schema.runtime import RuntimeConfig
+from contract.steps import STEPS, stages
 
 ROOT = Path(__file__).resolve().parents[3]
 MINIMAL: dict[str, Any] = {
@@ -92,6 +93,14 @@ def test_each_pipeline_is_a_dag_of_its_steps_in_order(found: dict[str, Any]) -> 
     assert edges(found["dags"]["plain"]) == common | {("canary", "promote")}
     gated = common | {("canary", "approve"), ("approve", "promote")}
     assert edges(found["dags"]["approved"]) == gated
+
+
+def test_the_chain_is_that_of_the_table_of_steps(found: dict[str, Any]) -> None:
+    between = set[tuple[str, str]]()
+    for first, second in itertools.pairwise(stages()):
+        between |= set(itertools.product(first, second))
+    steps = {(a, b) for a, b in edges(found["dags"]["plain"]) if a in STEPS}
+    assert steps == between
 
 
 def test_reading_the_dags_imports_nothing_heavy(found: dict[str, Any]) -> None:
