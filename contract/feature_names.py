@@ -12,12 +12,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+from contract.model_io import EXAMPLE_ID, LABEL_PREFIX, SLICE_PREFIX, SPLIT_PREFIX
+
 _LEGAL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 _TAKEN = frozenset({"self", "training", "mask"})  # parameters of TensorFlow's and Keras's functions
 _SHOWN = 40  # characters of the user's name in a legal one
 
-RESERVED = ("example_id",)
-RESERVED_PREFIXES = ("label:", "slice:", "split:")
+RESERVED = (EXAMPLE_ID,)
+RESERVED_PREFIXES = (LABEL_PREFIX, SLICE_PREFIX, SPLIT_PREFIX)
 
 
 def legal_names(names: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from contract.errors import NotFoundError, ServiceUnavailableError, UserError
+from contract.model_io import output_names
 from contract.records.stack import Stack
 from contract.schema.data import HeadConfig
 
@@ -79,15 +80,9 @@ def named(prediction: Any, heads: Mapping[str, HeadConfig]) -> dict[str, dict[st
     head, an object of outputs by name for one with several.
     """
     return {
-        name: _named_head(_output(prediction, name, head, len(heads)), head)
-        for name, head in heads.items()
+        name: _named_head(prediction if len(heads) == 1 else prediction[output], heads[name])
+        for name, output in output_names(heads).items()
     }
-
-
-def _output(prediction: Any, name: str, head: HeadConfig, heads: int) -> Any:
-    if heads == 1:
-        return prediction
-    return prediction[f"{name}_{'value' if head.task == 'regression' else 'scores'}"]
 
 
 def _named_head(output: Any, head: HeadConfig) -> dict[str, Any]:

@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.data.raw_examples import ID, WEIGHT, label_key
+from components.data.raw_examples import ID, WEIGHT
 from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import compression_type
 from contract.errors import DataError
 from contract.layout import RunLayout
+from contract.model_io import LABEL_PREFIX, SLICE_PREFIX, label_key, slice_key
 from contract.records.data import TransformRecord
 from contract.schema.pipeline import PipelineConfig
 
-_LABELS = label_key("")
-_SLICES = "slice:"
 _PARSED_AT_ONCE = 1024  # a call of parse_example costs as much as some hundred examples
 _INTERLEAVED_SHARDS = 8
 
@@ -103,7 +102,7 @@ def example_spec(config: PipelineConfig, features: Spec) -> dict[str, Any]:
     if config.weight is not None:
         spec[WEIGHT] = tf.io.FixedLenFeature([], tf.float32)
     for name in config.evaluate.slices:
-        spec[_SLICES + name] = tf.io.FixedLenFeature([], tf.string)
+        spec[slice_key(name)] = tf.io.FixedLenFeature([], tf.string)
     return spec
 
 
@@ -130,7 +129,9 @@ def load_columns(source: ExampleSource) -> Columns:
 
 def as_batch(columns: Columns) -> Batch:
     """Sort some rows of all columns into features, made dense, labels and weights."""
-    labels = {n.removeprefix(_LABELS): c for n, c in columns.items() if n.startswith(_LABELS)}
+    labels = {
+        n.removeprefix(LABEL_PREFIX): c for n, c in columns.items() if n.startswith(LABEL_PREFIX)
+    }
     features = {n: c for n, c in columns.items() if not _is_reserved(n)}
     weights = columns.get(WEIGHT)
     if weights is None:
@@ -140,7 +141,9 @@ def as_batch(columns: Columns) -> Batch:
 
 def slices_of(columns: Columns) -> dict[str, tf.Tensor]:
     """Return the slice values by feature, text as bytes, `[batch]`."""
-    return {n.removeprefix(_SLICES): c for n, c in columns.items() if n.startswith(_SLICES)}
+    return {
+        n.removeprefix(SLICE_PREFIX): c for n, c in columns.items() if n.startswith(SLICE_PREFIX)
+    }
 
 
 def model_inputs(transformed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -178,12 +181,12 @@ def parser(spec: Spec) -> Callable[[tf.Tensor], Columns]:
 
 def number_of_rows(columns: Columns) -> int:
     """Return how many examples the columns hold."""
-    return int(next(c for n, c in columns.items() if n.startswith(_LABELS)).shape[0])
+    return int(next(c for n, c in columns.items() if n.startswith(LABEL_PREFIX)).shape[0])
 
 
 def is_slice(name: str) -> bool:
     """Tell whether a column holds slice values, which only evaluation reads."""
-    return name.startswith(_SLICES)
+    return name.startswith(SLICE_PREFIX)
 
 
 def _parsed(source: ExampleSource, take: int) -> list[Columns]:
@@ -224,4 +227,4 @@ def _names(source: ExampleSource) -> list[str]:
 
 
 def _is_reserved(name: str) -> bool:
-    return name.startswith((_LABELS, _SLICES)) or name in (ID, WEIGHT)
+    return name.startswith((LABEL_PREFIX, SLICE_PREFIX)) or name in (ID, WEIGHT)

@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from components.data.column_names import check_columns
 from components.data.csv_files import hint_at_header, read_csv, read_header
-from components.data.raw_examples import WEIGHT, label_key
+from components.data.raw_examples import WEIGHT
 from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, required_columns
 from contract.errors import DataError
 from contract.layout import PipelineLayout
+from contract.model_io import label_key
 from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import create_exclusively, digest_bytes, exclusive_lock

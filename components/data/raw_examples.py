@@ -20,12 +20,13 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBat
 
 from components.data.shards import check_shards, read_shard
 from components.data.tf_example import example_class
+from contract.model_io import EXAMPLE_ID, label_key
 from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
 Array = npt.NDArray[Any]
 
-ID = "example_id"
+ID = EXAMPLE_ID
 WEIGHT = "weight"
 READ_ROWS = 4096  # rows decoded at once: some 12 MB of 28 by 28 images
 
@@ -54,11 +55,6 @@ class RawColumns:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def label_key(head: str) -> str:
-    """Return the name under which examples, raw and transformed, hold a head's label."""
-    return f"label:{head}"
 
 
 def label_dtype(config: PipelineConfig, head: str) -> str:

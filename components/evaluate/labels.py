@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from components.data.examples import Columns, ExampleSource, load_columns
-from components.data.raw_examples import Array, label_key
+from components.data.raw_examples import Array
 from contract.errors import DataError
+from contract.model_io import label_key
 from contract.schema.pipeline import PipelineConfig
 
 

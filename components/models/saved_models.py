@@ -29,12 +29,11 @@ from components.data.raw_examples import Array, RawColumns
 from components.models.user_model import head_outputs, head_scores
 from contract.errors import DataError
 from contract.feature_names import legal_names
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, NUMPY_DTYPES, output_name
 from contract.records.package import InputSpec
-from contract.schema.data import FeatureConfig, HeadConfig
+from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
-RAW_SIGNATURE = "serving_default"
-EXAMPLES_SIGNATURE = "serving_examples"
 # Beside its signatures a SavedModel of ours has this function, `examples -> raw features`: an
 # optimiser can then make `serving_examples` of it and `serving_default`, and store weights once.
 EXAMPLES_PARSER = "parse_examples"
@@ -57,15 +56,9 @@ class LoadedModel:
             )
         return self.module.signatures[name]  # type: ignore[no-any-return]
 
-    def input_specs(self, name: str = RAW_SIGNATURE) -> dict[str, tf.TensorSpec]:
+    def input_specs(self, name: str = DEFAULT_SIGNATURE) -> dict[str, tf.TensorSpec]:
         """Return a signature's inputs by name."""
         return dict(self.signature(name).structured_input_signature[1])  # type: ignore[attr-defined]
-
-
-def output_name(head: str, heads: Mapping[str, HeadConfig]) -> str:
-    """Return what the signatures call a head's answer."""
-    kind = "value" if heads[head].task == "regression" else "scores"
-    return kind if len(heads) == 1 else f"{head}_{kind}"
 
 
 def load(path: Path) -> LoadedModel:
@@ -103,7 +96,7 @@ def predict_columns(
         {name: value[start : start + batch_size] for name, value in inputs.items()}
         for start in range(0, len(columns), batch_size)
     )
-    return _predict(model.signature(RAW_SIGNATURE), batches, config)
+    return _predict(model.signature(DEFAULT_SIGNATURE), batches, config)
 
 
 def predict_examples(
@@ -129,9 +122,8 @@ def wire_inputs(features: Mapping[str, Array], config: PipelineConfig) -> dict[s
 
 def _padded(rows: Array, spec: InputSpec) -> Array:
     """Return `[rows, longest]` of rows that are one-dimensional arrays, filled up at the end."""
-    dtype = {"float32": np.float32, "int64": np.int64, "string": object}[spec.dtype]
-    filler = spec.padding.encode() if isinstance(spec.padding, str) else spec.padding
-    padded = np.full((len(rows), max(map(len, rows), default=0)), filler, dtype)
+    longest = max(map(len, rows), default=0)
+    padded = np.full((len(rows), longest), spec.filler, NUMPY_DTYPES[spec.dtype])
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
@@ -188,7 +180,7 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
     parser = tf.function(parse_examples, input_signature=[examples_spec], autograph=False)
     setattr(module, EXAMPLES_PARSER, parser)
     signatures = {
-        RAW_SIGNATURE: tf.function(answer, autograph=False).get_concrete_function(**specs),
+        DEFAULT_SIGNATURE: tf.function(answer, autograph=False).get_concrete_function(**specs),
         EXAMPLES_SIGNATURE: tf.function(answer_examples, autograph=False).get_concrete_function(
             examples_spec
         ),

@@ -15,11 +15,12 @@ from components.data.raw_examples import ID, Array, RawColumns, read_raw, to_row
 from components.data.shards import check_shards
 from components.data.tfrecord_shards import compression_type
 from components.models.checkpoints import load_weights
-from components.models.saved_models import load, output_name, predict_columns
+from components.models.saved_models import load, predict_columns
 from components.models.user_model import build_model, head_outputs, head_scores
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
+from contract.model_io import output_name
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.record import Result

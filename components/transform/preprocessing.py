@@ -9,12 +9,13 @@ import tensorflow as tf
 from components.data.raw_examples import ID, WEIGHT
 from components.models.user_code import function_of, load_module, user_code
 from contract.errors import UserCodeError
+from contract.model_io import LABEL_PREFIX, SLICE_PREFIX
 
 Tensors = Mapping[str, Any]  # tf.Tensor, tf.SparseTensor or tf.RaggedTensor by name
 
 _WHERE = "preprocessing.py: preprocessing_fn"
 _RESERVED = (ID, WEIGHT)
-_RESERVED_PREFIXES = ("label:", "slice:")
+_RESERVED_PREFIXES = (LABEL_PREFIX, SLICE_PREFIX)
 
 
 def load_preprocessing(folder: Path) -> Callable[[Tensors], dict[str, Any]]:

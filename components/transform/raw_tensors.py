@@ -5,9 +5,10 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from components.data.raw_examples import raw_schema
+from contract.model_io import SPLIT_PREFIX, slice_key
 from contract.schema.pipeline import PipelineConfig
 
-SPLIT = "split:"  # travels with a batch, and is taken off before it is written
+SPLIT = SPLIT_PREFIX  # travels with a batch, and is taken off before it is written
 BYTES_LISTS = pa.large_list(pa.large_binary())
 
 
@@ -22,8 +23,3 @@ def feature_tensors(config: PipelineConfig) -> TensorAdapterConfig:
     return TensorAdapterConfig(
         pa.schema(fields), {name: representations[name] for name in config.features}
     )
-
-
-def slice_key(feature: str) -> str:
-    """Return the name under which a transformed example holds a slice feature."""
-    return f"slice:{feature}"

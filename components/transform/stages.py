@@ -16,7 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from components.data.raw_examples import ID, encode, read_arrow
 from components.data.tfrecord_shards import write_shard
-from components.transform.raw_tensors import BYTES_LISTS, SPLIT, slice_key
+from components.transform.raw_tensors import BYTES_LISTS, SPLIT
+from contract.model_io import slice_key
 from contract.schema.data import FeatureConfig, TransformConfig
 from contract.schema.pipeline import PipelineConfig
 

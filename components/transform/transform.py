@@ -17,13 +17,14 @@ from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransform
 
 from components.data.beam_pipelines import running_pipeline
 from components.data.canonical_files import rewrite_json, rewrite_saved_model
-from components.data.raw_examples import ID, WEIGHT, label_key
+from components.data.raw_examples import ID, WEIGHT
 from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import name_shards
 from components.transform.preprocessing import load_preprocessing
-from components.transform.raw_tensors import SPLIT, feature_tensors, slice_key
+from components.transform.raw_tensors import SPLIT, feature_tensors
 from components.transform.stages import ReadShard, Shard, WriteShards
 from contract.errors import DataError, SlipwayError, UserCodeError
+from contract.model_io import label_key, slice_key
 from contract.records.data import TransformRecord
 from contract.schema.pipeline import PipelineConfig
 

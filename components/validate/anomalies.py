@@ -6,12 +6,12 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.data.raw_examples import label_key
 from components.validate.drift import Drift
 from components.validate.scan import Scan
 from components.validate.schemas import describe_type, range_of
 from components.validate.statistics import ColumnStatistics
 from contract.errors import did_you_mean
+from contract.model_io import LABEL_PREFIX
 from contract.records.data import Anomaly
 from contract.schema.data import ValidateConfig
 
@@ -129,7 +129,7 @@ def _of_range(comparison: Comparison, name: str, bounds: tuple[float, float]) ->
 
 def _accept(name: str, bound: str) -> str:
     """Say how a range is changed."""
-    if name.startswith(label_key("")):
+    if name.startswith(LABEL_PREFIX):
         return "if that is meant, delete the pipeline's schema.json: the next run writes a new one"
     return f"if that is meant, set features.{name}.{bound} in pipeline.yaml"
 

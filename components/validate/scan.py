@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.raw_examples import ID, WEIGHT, label_dtype, label_key, read_arrow
+from components.data.raw_examples import ID, WEIGHT, label_dtype, read_arrow
 from components.validate.statistics import (
     ColumnCollector,
     ColumnStatistics,
@@ -21,6 +21,7 @@ from components.validate.statistics import (
     count_outside,
 )
 from contract.errors import DataError
+from contract.model_io import label_key
 from contract.schema.pipeline import PipelineConfig
 
 log = logging.getLogger("slipway")

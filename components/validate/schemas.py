@@ -7,9 +7,10 @@ from google.protobuf import json_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.data.canonical_files import proto_as_json
-from components.data.raw_examples import ID, label_key, raw_schema
+from components.data.raw_examples import ID, raw_schema
 from components.validate.statistics import MOST_COMMON, ColumnStatistics, DataStatistics
 from contract.errors import DataError
+from contract.model_io import label_key
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import write_atomically
 

@@ -38,6 +38,11 @@ class InputSpec(Record):
         }
         return paddings[self.dtype]
 
+    @property
+    def filler(self) -> bytes | int | float:
+        """The padding as it stands in an array, where text is bytes."""
+        return self.padding.encode() if isinstance(self.padding, str) else self.padding
+
 
 class Provenance(Record):
     """Where a package comes from."""

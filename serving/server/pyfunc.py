@@ -12,9 +12,10 @@ import numpy as np
 import orjson
 
 from contract.errors import UserError
+from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.core import predictions
 from serving.server.core.model import load_model, read_package
-from serving.server.engines.engine import DEFAULT_SIGNATURE, Outputs, first_row_not_finite
+from serving.server.engines.engine import Outputs, first_row_not_finite
 from serving.server.requests.instances import InputReader
 from serving.server.requests.messages import RequestError
 

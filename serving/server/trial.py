@@ -20,8 +20,9 @@ import numpy as np
 import psutil
 
 from contract.errors import EXIT_DONE, SlipwayError
+from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.engines.cpu import this_machine
-from serving.server.engines.engine import DEFAULT_SIGNATURE, Columns, Outputs, Runtime
+from serving.server.engines.engine import Columns, Outputs, Runtime
 from serving.server.engines.opening import open_runtime
 
 _WARM_UP_CALLS = 5

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from components.data.raw_examples import Array
-from components.models.saved_models import RAW_SIGNATURE, load
+from components.models.saved_models import load
 from components.optimize.chain import Data
 from components.optimize.engines.choice import TENSORFLOW, Tried
 from components.optimize.engines.comparison import Answers
@@ -21,6 +21,7 @@ from components.optimize.passes import quantize_nodes
 from components.optimize.passes.registry import LossyPass
 from components.optimize.sensitivity import Search, fewest
 from contract.errors import SlipwayError
+from contract.model_io import DEFAULT_SIGNATURE
 from contract.storage import size_bytes
 
 
@@ -41,11 +42,11 @@ class Models:
     @property
     def rows(self) -> Mapping[str, Array]:
         """Sample rows by input, `[rows, ...]`."""
-        return self.data.samples[RAW_SIGNATURE]
+        return self.data.samples[DEFAULT_SIGNATURE]
 
     def answers(self) -> Answers:
         """Return the exact model's answers to the rows."""
-        return answer(load(self.exact).signature(RAW_SIGNATURE), self.rows)
+        return answer(load(self.exact).signature(DEFAULT_SIGNATURE), self.rows)
 
 
 class Attempts:
@@ -122,7 +123,7 @@ class Attempts:
     @cached_property
     def _judge(self) -> Judge:
         return Judge(
-            load(self._models.exact).signature(RAW_SIGNATURE), self._models.data.evaluation
+            load(self._models.exact).signature(DEFAULT_SIGNATURE), self._models.data.evaluation
         )
 
     @cached_property
@@ -132,7 +133,7 @@ class Attempts:
         layers = quantize_nodes.quantizable(model)
         lossy = LossyPass(layers, lambda kept: quantize_nodes.apply(model, kept))
         inputs = self._models.data.evaluation.inputs
-        return Search(lossy, RAW_SIGNATURE, inputs, self._judge, self._limit).ranking(model)
+        return Search(lossy, DEFAULT_SIGNATURE, inputs, self._judge, self._limit).ranking(model)
 
     def _made(self, name: str, place: str, float_layers: Collection[str]) -> Path | str:
         """Return the folder with a candidate's files, or why there is none."""

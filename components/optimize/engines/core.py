@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from components.data.raw_examples import Array
-from components.models.saved_models import RAW_SIGNATURE, load
+from components.models.saved_models import load
 from components.optimize.engines.cut import cut
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.stateful_variables import live_variables
 from contract.errors import DataError
+from contract.model_io import DEFAULT_SIGNATURE
 from contract.records.optimization import RuntimeFiles, TensorDescription
 
 FILES = "runtime.json"
@@ -55,22 +56,22 @@ class Core:
                 on variables that signatures write to.
         """
         graphs = GraphModel.lift(model)
-        if RAW_SIGNATURE not in graphs.signatures:
-            raise DataError(f"{model}: no signature '{RAW_SIGNATURE}'")
+        if DEFAULT_SIGNATURE not in graphs.signatures:
+            raise DataError(f"{model}: no signature '{DEFAULT_SIGNATURE}'")
         if live := live_variables(graphs):
             raise DataError(
                 f"signatures write to what answers depend on ({', '.join(live)}); only TensorFlow "
                 "has variables"
             )
-        signature = graphs.signatures[RAW_SIGNATURE]
+        signature = graphs.signatures[DEFAULT_SIGNATURE]
         parts, front = cut(signature), None
         if parts.front is not None:
             front = workplace / FRONT
-            replace(graphs, signatures={RAW_SIGNATURE: parts.front}, parser=None).save(front)
+            replace(graphs, signatures={DEFAULT_SIGNATURE: parts.front}, parser=None).save(front)
         feeds = list(_feeds(parts.core, front, _typed(rows, signature)))
         core = _with_ranks(parts.core, feeds[0])
         saved = workplace / "core"
-        GraphModel({RAW_SIGNATURE: core}, None, ()).save(saved)
+        GraphModel({DEFAULT_SIGNATURE: core}, None, ()).save(saved)
         return cls(saved, front, feeds, signature, core)
 
     def describe(self, files: RuntimeFiles, folder: Path) -> None:
@@ -120,7 +121,7 @@ def _feeds(core: SignatureGraph, front: Path | None, rows: Mapping[str, Array]) 
         if loaded is not None:
             wanted = loaded.input_specs()
             inputs = {n: tf.constant(a, wanted[n].dtype) for n, a in given.items() if n in wanted}
-            answers = loaded.signature(RAW_SIGNATURE)(**inputs)
+            answers = loaded.signature(DEFAULT_SIGNATURE)(**inputs)
             given |= {name: tensor.numpy() for name, tensor in answers.items()}
         yield {name: given[name] for name in core.inputs}
 

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components.models.saved_models import RAW_SIGNATURE
 from components.optimize.chain import Data
 from components.optimize.engines.attempts import Attempts, Models
 from components.optimize.engines.choice import TENSORFLOW, choose
@@ -13,6 +12,7 @@ from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, in_words, make
 from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
+from contract.model_io import DEFAULT_SIGNATURE
 from contract.records.optimization import OptimizeRecord, ServedRuntime
 from contract.schema.optimize import RuntimesConfig
 from contract.storage import digest_directory
@@ -46,9 +46,9 @@ def add_runtimes(
 
 def _no_other_runtime(samples: Samples) -> str:
     """Say why no other runtime can serve these signatures; empty if one may."""
-    if RAW_SIGNATURE not in samples:
-        return f"other runtimes serve the signature '{RAW_SIGNATURE}', and there is none"
-    ragged = [name for name, column in samples[RAW_SIGNATURE].items() if is_ragged(column)]
+    if DEFAULT_SIGNATURE not in samples:
+        return f"other runtimes serve the signature '{DEFAULT_SIGNATURE}', and there is none"
+    ragged = [name for name, column in samples[DEFAULT_SIGNATURE].items() if is_ragged(column)]
     return f"input '{ragged[0]}' is ragged, which only TensorFlow takes" if ragged else ""
 
 

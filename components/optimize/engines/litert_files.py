@@ -6,9 +6,9 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from components.models.saved_models import RAW_SIGNATURE
 from components.optimize.engines.core import Core, Feed, is_one_of
 from contract.errors import DataError
+from contract.model_io import DEFAULT_SIGNATURE
 
 FILE = "core.tflite"
 _CALIBRATION_ROWS = 300
@@ -32,7 +32,7 @@ def make_litert_int8(core: Core, folder: Path, float_layers: Collection[str] = (
 
     def representative() -> Iterator[tuple[str, Feed]]:
         for feed in core.feeds[:_CALIBRATION_ROWS]:
-            yield RAW_SIGNATURE, dict(feed)
+            yield DEFAULT_SIGNATURE, dict(feed)
 
     converter = _converter(core)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -61,4 +61,6 @@ def _outputs_of(model: bytes, layers: Collection[str]) -> list[str]:
 
 
 def _converter(core: Core) -> tf.lite.TFLiteConverter:
-    return tf.lite.TFLiteConverter.from_saved_model(str(core.saved), signature_keys=[RAW_SIGNATURE])
+    return tf.lite.TFLiteConverter.from_saved_model(
+        str(core.saved), signature_keys=[DEFAULT_SIGNATURE]
+    )

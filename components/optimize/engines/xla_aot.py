@@ -16,11 +16,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from components.models.saved_models import RAW_SIGNATURE
 from components.optimize.engines.core import Core
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.runs.child_process import tied_to_parent
 from contract.errors import DataError
+from contract.model_io import DEFAULT_SIGNATURE
 
 HEADER, SOURCE, LIBRARY = "slipway_model.h", "slipway_model.cc", "libslipway_model.so"
 CALLER = "caller.c"
@@ -88,11 +88,11 @@ def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorS
     """Write `model.h` and the objects; return the outputs with their shapes."""
     function = core.concrete()
     saved = target / "saved_model"
-    GraphModel({RAW_SIGNATURE: core}, None, ()).save(saved)
+    GraphModel({DEFAULT_SIGNATURE: core}, None, ()).save(saved)
     options = {
         "dir": saved,
         "tag_set": "serve",
-        "signature_def_key": RAW_SIGNATURE,
+        "signature_def_key": DEFAULT_SIGNATURE,
         "output_prefix": target / _PREFIX,
         "cpp_class": "slipway::Model",
         "target_triple": "x86_64-pc-linux" if os.uname().machine == "x86_64" else "",

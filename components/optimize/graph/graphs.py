@@ -15,8 +15,9 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tensorflow.python.trackable.asset import Asset
 from tensorflow.python.trackable.resource import CapturableResource
 
-from components.models.saved_models import EXAMPLES_PARSER, EXAMPLES_SIGNATURE, RAW_SIGNATURE, load
+from components.models.saved_models import EXAMPLES_PARSER, load
 from components.optimize.graph.grappler import inline_calls
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 
 _RENAMED = "_slipway_"
 _PART = ":"
@@ -143,7 +144,7 @@ class GraphModel:
         """
         module = load(path).module
         parser = getattr(module, EXAMPLES_PARSER, None)
-        is_composed = parser is not None and {RAW_SIGNATURE, EXAMPLES_SIGNATURE} <= set(
+        is_composed = parser is not None and {DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE} <= set(
             module.signatures
         )
         own = [n for n in module.signatures if not (is_composed and n == EXAMPLES_SIGNATURE)]
@@ -176,7 +177,7 @@ class GraphModel:
         functions |= {name: functions[original] for name, original in self.aliases.items()}
         if self.parser is not None:
             setattr(module, EXAMPLES_PARSER, self.parser)
-            functions[EXAMPLES_SIGNATURE] = _composed(self.parser, functions[RAW_SIGNATURE])
+            functions[EXAMPLES_SIGNATURE] = _composed(self.parser, functions[DEFAULT_SIGNATURE])
         module.functions = functions
         tf.saved_model.save(module, str(path), signatures=functions)
 
@@ -259,7 +260,7 @@ def _aliases(signatures: Mapping[str, SignatureGraph]) -> dict[str, str]:
     """Return which signatures are another one once more; `serving_default` keeps its own."""
     aliases: dict[str, str] = {}
     kept: list[str] = []
-    for name in sorted(signatures, key=lambda name: name != RAW_SIGNATURE):
+    for name in sorted(signatures, key=lambda name: name != DEFAULT_SIGNATURE):
         same = [other for other in kept if signatures[name].same_as(signatures[other])]
         if same:
             aliases[name] = same[0]

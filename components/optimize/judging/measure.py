@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from components.models.saved_models import RAW_SIGNATURE, LoadedModel
+from components.models.saved_models import LoadedModel
 from components.optimize.judging.batches import Samples, feed, row_count
+from contract.model_io import DEFAULT_SIGNATURE
 
 _WARM_UP_CALLS = 5
 _CALLS = 50
@@ -22,7 +23,7 @@ Call = Callable[..., Mapping[str, Any]]
 
 def main_signature(names: Mapping[str, Any]) -> str:
     """Return the signature that is measured: `serving_default`, else the first."""
-    return RAW_SIGNATURE if RAW_SIGNATURE in names else next(iter(names))
+    return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in names else next(iter(names))
 
 
 def latency_ms(model: LoadedModel, samples: Samples, batch: int) -> float:

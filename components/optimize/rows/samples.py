@@ -6,15 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from components.data.raw_examples import Array, RawColumns, read_raw, read_serialized
-from components.models.saved_models import (
-    EXAMPLES_SIGNATURE,
-    RAW_SIGNATURE,
-    output_name,
-    wire_inputs,
-)
+from components.models.saved_models import wire_inputs
 from components.optimize.chain import Data
 from components.optimize.judging.judgement import Evaluation, Truth
 from components.quality.metrics import metric_names
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_name
 from contract.schema.pipeline import PipelineConfig
 
 _OWN_METRICS = {"regression": "rmse"}  # of a head whose metric is not given; else accuracy
@@ -29,12 +25,14 @@ def read_data(shards: Sequence[Path], config: PipelineConfig) -> Data:
     columns = read_raw(shards, config, limit=max(settings.sample_rows, settings.eval_rows))
     inputs = wire_inputs(columns.features, config)
     samples = {
-        RAW_SIGNATURE: {name: column[: settings.sample_rows] for name, column in inputs.items()},
+        DEFAULT_SIGNATURE: {
+            name: column[: settings.sample_rows] for name, column in inputs.items()
+        },
         EXAMPLES_SIGNATURE: {"examples": _serialized(shards, settings.sample_rows)},
     }
     judged = {name: column[: settings.eval_rows] for name, column in inputs.items()}
     truths = _truths(columns, config, settings.eval_rows)
-    return Data(samples, Evaluation(RAW_SIGNATURE, judged, truths))
+    return Data(samples, Evaluation(DEFAULT_SIGNATURE, judged, truths))
 
 
 def _serialized(shards: Sequence[Path], rows: int) -> Array:

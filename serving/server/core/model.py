@@ -8,19 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DataError
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_names
 from contract.records.package import InputSpec, PackageManifest
 from contract.storage import digest_directory
-from serving.server.core.predictions import output_names
 from serving.server.engines.cpu import differs_from, this_machine
-from serving.server.engines.engine import (
-    DEFAULT_SIGNATURE,
-    EXAMPLES_SIGNATURE,
-    RefusedInputError,
-    Runtime,
-    Signature,
-)
+from serving.server.engines.engine import RefusedInputError, Runtime, Signature
 from serving.server.engines.opening import open_runtime
-from serving.server.requests.instances import InputReader, filler
+from serving.server.requests.instances import InputReader
 
 log = logging.getLogger("slipway")
 
@@ -87,7 +81,7 @@ def readers(specs: Mapping[str, Mapping[str, InputSpec]]) -> dict[str, InputRead
 
 def fillers(manifest: PackageManifest) -> dict[str, object]:
     """Return what pads the shorter rows of each variable-length input."""
-    return {n: filler(spec) for n, spec in manifest.inputs.items() if spec.is_variable_length}
+    return {n: spec.filler for n, spec in manifest.inputs.items() if spec.is_variable_length}
 
 
 def _warn_of_another_machine(manifest: PackageManifest) -> None:

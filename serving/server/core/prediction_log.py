@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from contract.model_io import output_names
 from contract.schema.data import HeadConfig
-from serving.server.core.predictions import output_names
 from serving.server.engines.engine import Outputs
 
 log = logging.getLogger("slipway")

@@ -1,7 +1,6 @@
 """From a model's arrays to the JSON of TensorFlow Serving's answers."""
 
 import base64
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,15 +41,6 @@ def classify(scores: np.ndarray, head: HeadConfig) -> bytes:
 def regress(values: np.ndarray) -> bytes:
     """Answer `:regress`: one number a row."""
     return _dump({"results": values})
-
-
-def output_names(heads: Mapping[str, HeadConfig]) -> dict[str, str]:
-    """Return the name of each head's output: `scores` or `value`, with `<head>_` if several."""
-    return {
-        name: ("" if len(heads) == 1 else f"{name}_")
-        + ("value" if head.task == "regression" else "scores")
-        for name, head in heads.items()
-    }
 
 
 def _dump(value: Any) -> bytes:

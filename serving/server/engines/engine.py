@@ -9,9 +9,6 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
 
-DEFAULT_SIGNATURE = "serving_default"
-EXAMPLES_SIGNATURE = "serving_examples"
-
 
 @dataclass(frozen=True)
 class TensorInfo:

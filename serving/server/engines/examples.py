@@ -12,12 +12,11 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
 from serving.server.engines.engine import Columns, RefusedInputError
-from serving.server.requests.instances import filler
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
-_DTYPES: dict[str, Any] = {"string": object, "float32": np.float32, "int64": np.int64}
 
 
 class ExamplesParser:
@@ -43,7 +42,7 @@ class ExamplesParser:
         for value in values:
             if len(value) != size:
                 raise RefusedInputError(f"{name}: found {len(value)} values, expected {size}")
-        flat = np.empty((len(values), size), _DTYPES[spec.dtype])
+        flat = np.empty((len(values), size), NUMPY_DTYPES[spec.dtype])
         for index, value in enumerate(values):
             flat[index] = value
         return flat.reshape(len(values), *spec.shape)
@@ -72,7 +71,7 @@ def _values(feature: Any, name: str, spec: InputSpec) -> Any:
 
 def _padded(values: list[Any], spec: InputSpec) -> np.ndarray:
     width = max(map(len, values), default=0)
-    padded = np.full((len(values), width), filler(spec), _DTYPES[spec.dtype])
+    padded = np.full((len(values), width), spec.filler, NUMPY_DTYPES[spec.dtype])
     for index, value in enumerate(values):
         padded[index, : len(value)] = value
     return padded

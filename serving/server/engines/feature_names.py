@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from contract.feature_names import legal_names
-from serving.server.engines.engine import DEFAULT_SIGNATURE, Columns, Outputs, Runtime, Signature
+from contract.model_io import DEFAULT_SIGNATURE
+from serving.server.engines.engine import Columns, Outputs, Runtime, Signature
 
 
 def by_callers_names(runtime: Runtime, inputs: Iterable[str]) -> Runtime:

@@ -8,18 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from contract.feature_names import legal_names
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 from contract.records.optimization import RuntimeFiles, TensorDescription
 from contract.records.package import InputSpec
 from serving.server.engines.dense_engine import open_engine
-from serving.server.engines.engine import (
-    DEFAULT_SIGNATURE,
-    EXAMPLES_SIGNATURE,
-    Columns,
-    Outputs,
-    Runtime,
-    Signature,
-    TensorInfo,
-)
+from serving.server.engines.engine import Columns, Outputs, Runtime, Signature, TensorInfo
 from serving.server.engines.examples import ExamplesParser
 
 FILES = "runtime.json"

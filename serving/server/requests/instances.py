@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from contract.errors import did_you_mean
+from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
 from serving.server.requests.encodings import bytes_of_base64
 from serving.server.requests.messages import RequestError
@@ -22,7 +23,6 @@ _LEAVES: dict[str, frozenset[type]] = {
     "int64": frozenset((int,)),
     "string": frozenset((str,)),
 }
-_DTYPES: dict[str, Any] = {"float32": np.float32, "int64": np.int64, "string": object}
 _JSON_NAMES = {
     bool: "a boolean",
     dict: "an object",
@@ -113,7 +113,7 @@ class _Column:
         self._name = name
         self._spec = spec
         self._leaves = _LEAVES[spec.dtype]
-        self._dtype = _DTYPES[spec.dtype]
+        self._dtype = NUMPY_DTYPES[spec.dtype]
 
     def read(self, values: list[Any], key: str, is_row: bool) -> np.ndarray:
         """Return the array of all rows' values; `key` and `is_row` say how messages name places."""
@@ -151,7 +151,7 @@ class _Column:
             return None
         lengths = np.fromiter(map(len, values), np.int64, len(values))
         is_value = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.full(is_value.shape, filler(self._spec), self._dtype)
+        padded = np.full(is_value.shape, self._spec.filler, self._dtype)
         padded[is_value] = flat
         return padded
 
@@ -229,11 +229,6 @@ class _Column:
         if self._spec.shape:
             return f"{self._spec.dtype} of shape {list(self._spec.shape)}"
         return f"a single {self._spec.dtype}"
-
-
-def filler(spec: InputSpec) -> Any:
-    """Return what fills up a variable-length input of `spec`, as it stands in an array."""
-    return spec.padding.encode() if isinstance(spec.padding, str) else spec.padding
 
 
 def _is_base64(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from contract.errors import did_you_mean
-from serving.server.engines.engine import DEFAULT_SIGNATURE
+from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.requests.encodings import decoded_body, is_gzip
 from serving.server.requests.instances import InputReader
 from serving.server.requests.messages import Request, RequestError

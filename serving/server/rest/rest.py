@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from contract.model_io import DEFAULT_SIGNATURE, output_names
 from contract.records.package import PackageManifest
 from contract.schema.data import HeadConfig
 from serving.server.core import predictions
@@ -24,7 +25,6 @@ from serving.server.core.faults import FaultInjector
 from serving.server.core.metrics import ServerMetrics
 from serving.server.core.prediction_log import PredictionLog, is_logged
 from serving.server.engines.engine import (
-    DEFAULT_SIGNATURE,
     NotFiniteError,
     Outputs,
     RefusedInputError,
@@ -100,7 +100,7 @@ class RestApi:
         self._manifest = manifest
         self._metrics = metrics
         self._authorization = f"Bearer {token}".encode() if token else None
-        self._outputs = predictions.output_names(manifest.heads)
+        self._outputs = output_names(manifest.heads)
         self._log_ratio = manifest.serve.prediction_log_ratio
         self._max_body_bytes = int(manifest.serve.max_body_mb * 2**20)
         self._cross_origin = CrossOrigin(manifest.serve.cors_origins)

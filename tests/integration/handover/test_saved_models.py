@@ -10,8 +10,6 @@ import tensorflow as tf
 from components.bless.candidate import export_candidate
 from components.data.raw_examples import RawColumns, encode_rows, to_rows
 from components.models.saved_models import (
-    EXAMPLES_SIGNATURE,
-    RAW_SIGNATURE,
     LoadedModel,
     load,
     predict_columns,
@@ -22,6 +20,7 @@ from components.package.skew import SkewCheck
 from contract.errors import DataError, DiskFullError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 from contract.records.data import TransformRecord
 from contract.records.record import Result
 from contract.schema.pipeline import PipelineConfig
@@ -94,7 +93,7 @@ def test_heads_have_their_shapes(
     assert answers["is_large"].shape == (3, 2)
     assert answers["price"].shape == (3,)
     np.testing.assert_allclose(answers["is_large"].sum(axis=1), 1.0, rtol=1e-6)
-    outputs = exported.signature(RAW_SIGNATURE).structured_outputs  # type: ignore[attr-defined]
+    outputs = exported.signature(DEFAULT_SIGNATURE).structured_outputs  # type: ignore[attr-defined]
     assert set(outputs) == {"is_large_scores", "price_value"}
 
 

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 
+from contract.model_io import output_names
 from contract.schema.data import HeadConfig
-from serving.server.core.predictions import classify, output_names, predict_columns, predict_rows
+from serving.server.core.predictions import classify, predict_columns, predict_rows
 
 CLASSES = HeadConfig(task="binary_classification", classes=("no", "yes"))
 PRICE = HeadConfig(task="regression")
