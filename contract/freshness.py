@@ -1,11 +1,7 @@
 """Whether anything that a run depends on has changed since the last run that came to a verdict."""
 
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -14,9 +10,6 @@ from contract.layout import PipelineLayout, RunLayout
 from contract.loader import pipeline_digest
 from contract.records.record import Record
 from contract.schema.pipeline import PipelineConfig
-from contract.schema.section import is_absolute
-
-_SOURCE_KEYS = ("files", "images", "labels", "dataset")
 
 
 class Fingerprint(Record):
@@ -53,12 +46,12 @@ class JudgedRun:
 def fingerprint(run: RunLayout, config: PipelineConfig) -> Fingerprint:
     """Return what a frozen run starts from: code, config, label deltas and the state of its data.
 
-    Data files count by size and time of change, not by content: terabytes must not be read to learn
-    that nothing is new. A source that cannot be looked at counts as changed each time.
+    Each kind of source says in which state its data are (`contract.schema.source`); one that cannot
+    be looked at counts as changed each time.
     """
     return Fingerprint(
         pipeline=pipeline_digest(run),
-        data=dict(_data_states(config)),
+        data=_data_states(config),
         label_deltas=tuple(sorted(p.name for p in run.of_pipeline.label_deltas.glob("*.csv"))),
     )
 
@@ -83,40 +76,8 @@ def _judged_at(run: RunLayout) -> int:
     return run.result("bless").stat().st_mtime_ns
 
 
-def _data_states(config: PipelineConfig) -> Iterator[tuple[str, str]]:
-    sources = [config.ingest.source, config.ingest.test_source]
-    for source in (s.model_dump() for s in sources if s is not None):
-        for place in _places(source):
-            yield from _states(place)
-
-
-def _places(source: dict[str, Any]) -> Iterator[str]:
-    for key in _SOURCE_KEYS:
-        value = source.get(key, ())
-        yield from (value,) if isinstance(value, str) else value
-
-
-def _states(place: str) -> Iterator[tuple[str, str]]:
-    """Yield each file behind a path or glob with its state; a data set's name is its own state."""
-    if not is_absolute(place):
-        yield place, "shipped with a library"
-        return
-    import fsspec  # only here: it costs each process 0.1 s
-
-    try:
-        filesystem, pattern = fsspec.core.url_to_fs(
-            place if "://" in place else os.path.normpath(place)
-        )
-        paths = sorted(filesystem.glob(pattern))
-        for path in paths:
-            yield path, _state(filesystem.info(path))
-    except (OSError, ValueError, ImportError) as error:
-        yield place, f"unknown at {time.time_ns()}: {error}"
-        return
-    if not paths:
-        yield place, "missing"
-
-
-def _state(info: dict[str, Any]) -> str:
-    marks = (info.get(key) for key in ("size", "mtime", "LastModified", "last_modified", "ETag"))
-    return " ".join(str(mark) for mark in marks if mark is not None)
+def _data_states(config: PipelineConfig) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in config.ingest.sources.values():
+        found |= source.data_states()
+    return found

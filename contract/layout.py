@@ -124,6 +124,11 @@ class RunLayout:
     def failure(self, step: str) -> Path:
         return self.attempts(step) / "failure.json"
 
+    @property
+    def hangs(self) -> Path:
+        """Where the chief of a training names the processes that hang, one file each."""
+        return self.attempts("train") / "hangs"
+
     def process_lock(self, step: str) -> Path:
         """Locked while a process of the step lives on this machine; holds its process group."""
         return self.attempts(step) / "process.lock"

@@ -1,4 +1,4 @@
-"""From files to typed config: find a pipeline folder, read it, apply overrides, freeze it."""
+"""From files to typed config: read a pipeline folder, apply overrides, freeze it."""
 
 import difflib
 import json
@@ -14,9 +14,11 @@ from pydantic_core import ErrorDetails
 
 from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
+from contract.schema.data import SOURCE_KEYS, SOURCE_KINDS
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.section import is_absolute
+from contract.schema.source import path_fields
 from contract.storage import digest_directory, publish_directory
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -24,87 +26,6 @@ CONFIG_FILE = "pipeline.yaml"
 RESOLVED_FILE = "resolved.json"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-# --- finding ------------------------------------------------------------------------------------
-
-
-def pipeline_folders(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
-    """Return every pipeline folder by name: the checkout's own, then those of SLIPWAY_PIPELINES.
-
-    `SLIPWAY_PIPELINES` holds folders of pipeline folders, separated as in PATH. A pipeline there
-    replaces one of the checkout that has its name; a name that two of its folders have is left out
-    (`folder_problems` names both).
-    """
-    own = {one.name: one for one in _folders_in(PROJECT / "configs" / "pipelines")}
-    found = _by_name(environment)
-    named = {name: folders[0] for name, folders in found.items() if len(folders) == 1}
-    return {name: one for name, one in own.items() if name not in found} | named
-
-
-def folder_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what is wrong with SLIPWAY_PIPELINES, one line a problem."""
-    problems = []
-    for parent in _parents(environment):
-        if (parent / CONFIG_FILE).exists():
-            problem = f"is a pipeline itself; expected its parent, {parent.resolve().parent}"
-        elif not parent.is_dir():
-            problem = "is a file" if parent.exists() else "no such folder"
-            problem += "; expected a folder of pipeline folders"
-        else:
-            continue
-        problems.append(f"SLIPWAY_PIPELINES: {parent}: {problem}")
-    problems += [
-        _ambiguous(n, folders) for n, folders in _by_name(environment).items() if folders[1:]
-    ]
-    return problems
-
-
-def find_pipeline(name: str) -> Path:
-    """Return the folder of a pipeline.
-
-    Raises:
-        ConfigError: If two folders of SLIPWAY_PIPELINES have a pipeline of this name.
-        NotFoundError: If there is none, with the nearest name.
-    """
-    folders = pipeline_folders()
-    if name in folders:
-        return folders[name]
-    if len(same := _by_name(os.environ).get(name, [])) > 1:
-        raise ConfigError([_ambiguous(name, same)])
-    known = ", ".join(sorted(folders)) or "none"
-    raise NotFoundError(
-        "\n".join(
-            [
-                f"pipeline '{name}': not found{did_you_mean(name, folders)} (known: {known}). "
-                "'slipway new NAME' makes one; SLIPWAY_PIPELINES names the parents of others.",
-                *folder_problems(),
-            ]
-        )
-    )
-
-
-def _parents(environment: Mapping[str, str]) -> list[Path]:
-    named = environment.get("SLIPWAY_PIPELINES", "").split(os.pathsep)
-    return list(dict.fromkeys(Path(parent).expanduser() for parent in named if parent))
-
-
-def _folders_in(parent: Path) -> list[Path]:
-    return [config.parent for config in sorted(parent.glob(f"*/{CONFIG_FILE}"))]
-
-
-def _by_name(environment: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Return the pipeline folders of SLIPWAY_PIPELINES by name; each place once."""
-    found: dict[str, dict[Path, Path]] = {}
-    for parent in _parents(environment):
-        for folder in _folders_in(parent):
-            found.setdefault(folder.name, {}).setdefault(folder.resolve(), folder)
-    return {name: list(folders.values()) for name, folders in found.items()}
-
-
-def _ambiguous(name: str, folders: list[Path]) -> str:
-    places = " and ".join(map(str, folders))
-    return f"pipeline '{name}': in {places}, both of SLIPWAY_PIPELINES; rename or remove one"
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -306,19 +227,23 @@ def _with_absolute_sources(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(ingest, dict):
         return raw
 
+    sources = {k: _with_absolute_paths(v, folder) for k, v in ingest.items() if k in SOURCE_KEYS}
+    return {**raw, "ingest": {**ingest, **sources}}
+
+
+def _with_absolute_paths(source: Any, folder: Path) -> Any:
+    kind = source.get("kind") if isinstance(source, dict) else None
+    if not isinstance(kind, str) or kind not in SOURCE_KINDS:
+        return source  # validation says what is wrong with it
+
     def absolute(value: Any) -> Any:
         if isinstance(value, list):
             return [absolute(item) for item in value]
-        return str(folder / value) if isinstance(value, str) and not is_absolute(value) else value
+        is_relative = isinstance(value, str) and not is_absolute(value)
+        return str(folder.absolute() / value) if is_relative else value
 
-    def resolved(source: Any) -> Any:
-        if not isinstance(source, dict):
-            return source
-        paths = {k: absolute(v) for k, v in source.items() if k in ("files", "images", "labels")}
-        return {**source, **paths}
-
-    sources = {k: resolved(v) for k, v in ingest.items() if k in ("source", "test_source")}
-    return {**raw, "ingest": {**ingest, **sources}}
+    paths = {key: absolute(source[key]) for key in path_fields(SOURCE_KINDS[kind]) if key in source}
+    return {**source, **paths}
 
 
 def _explain(model: type[BaseModel], problem: ErrorDetails, label: str) -> str:

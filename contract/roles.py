@@ -5,7 +5,6 @@ and writes `result.json`; the others take part and end when it ends.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,9 +15,6 @@ Kind = Literal["chief", "worker", "ps"]
 
 # Open MPI's own names; MPICH's and Slurm's launchers speak PMI.
 _MPI_RANKS = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
-
-
-_HANGS = re.compile(r"\b((?:chief|worker|ps)-\d+) hangs: ")
 
 
 @dataclass(frozen=True)
@@ -69,17 +65,6 @@ class Role:
             for kind in ("chief", "worker", "ps")
             for index in range(len(self.addresses.get(kind, ())))
         )
-
-
-def hangs(name: str, why: str) -> str:
-    """Return how the chief says that a process hangs: words that its launcher reads, too."""
-    return f"{name} hangs: {why}"
-
-
-def hanging(line: str) -> str:
-    """Return which process hangs by a line of the chief's log, or `""`."""
-    found = _HANGS.search(line)
-    return found[1] if found else ""
 
 
 def role_of(environment: Mapping[str, str]) -> Role:

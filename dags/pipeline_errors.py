@@ -4,7 +4,8 @@ It is a DAG file without a DAG: an error in `pipelines.py` itself would take all
 """
 
 from contract.errors import ConfigError, UserError
-from contract.loader import folder_problems, load_pipeline, pipeline_folders
+from contract.loader import load_pipeline
+from contract.pipelines import folder_problems, pipeline_folders
 
 
 def problems() -> list[str]:

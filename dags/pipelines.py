@@ -22,7 +22,8 @@ from airflow.sdk import (
 from airflow.sdk.definitions.param import ParamsDict
 
 from contract.errors import UserError
-from contract.loader import load_pipeline, pipeline_folders
+from contract.loader import load_pipeline
+from contract.pipelines import pipeline_folders
 from contract.schema.pipeline import PipelineConfig, ScheduleConfig
 from launching.environment import artifact_root, current_runtime
 from operators import explanations

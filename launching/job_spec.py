@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contract.command import StepCommand
+from contract.layout import RunLayout
 from contract.schema.cluster import JobConfig, Role
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
+from contract.storage import local_path
 
 _NAME_CHARACTERS = 20
 
@@ -46,6 +48,7 @@ class JobSpec(BaseModel):
     replaceable: frozenset[Role] = frozenset()
     labels: dict[str, str] = {}
     is_mpi: bool = False
+    hangs: str = ""  # the folder in which the chief names processes that hang; empty: it does not
     settings: JobConfig = JobConfig()
 
     def members(self) -> Iterator[Replica]:
@@ -88,6 +91,7 @@ def training_job(
         replicas=_replicas(train),
         replaceable=train.replaceable_kinds,
         is_mpi=train.strategy == "mpi",
+        hangs=str(RunLayout(local_path(command.root), command.pipeline, command.run_id).hangs),
         settings=settings,
     )
 

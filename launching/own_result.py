@@ -1,11 +1,13 @@
 """Whether a step has succeeded: its own `result.json` decides, however it ended."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from contract.command import StepCommand
-from contract.errors import EXIT_DONE, SlipwayError, UserError
+from contract.errors import EXIT_DONE, EXIT_USER_ERROR, SlipwayError, UserError
 from contract.layout import RunLayout
-from contract.records.record import Result
+from contract.records.record import Failure, Result
 from contract.storage import Attempt
 
 
@@ -24,6 +26,8 @@ class Ending:
 def own_result(command: StepCommand, run: RunLayout, earlier: int, ending: Ending) -> Result:
     """Return the record that this attempt left, or that it found complete.
 
+    Where it ended with exit code 2, and before it could leave a record of that, one is left here.
+
     Args:
         earlier: The newest attempt's number before this one began.
 
@@ -33,6 +37,8 @@ def own_result(command: StepCommand, run: RunLayout, earlier: int, ending: Endin
     """
     newest = Attempt.newest(run.attempts(command.step))
     problem = f"{command.step}: {ending}"
+    if ending.exit_code == EXIT_USER_ERROR:
+        _note_failure(command.step, run, earlier, ending)
     try:
         result = Result.read(run.result(command.step))
     except SlipwayError as error:
@@ -48,6 +54,21 @@ def own_result(command: StepCommand, run: RunLayout, earlier: int, ending: Endin
             f"{run.result(command.step)}: not this attempt's: found {found}, expected {expected}"
         )
     return result
+
+
+def _note_failure(step: str, run: RunLayout, earlier: int, ending: Ending) -> None:
+    """Leave a record of what the step failed with, unless this attempt has left its own."""
+    newest = Attempt.newest(run.attempts(step))
+    with suppress(SlipwayError):
+        if newest > earlier and Failure.read(run.failure(step)).attempt == newest:
+            return
+    Failure(
+        step=step,
+        attempt=newest,
+        exit_code=EXIT_USER_ERROR,
+        reason=ending.complaints or f"exit code {EXIT_USER_ERROR}",
+        failed_at=datetime.now(UTC),
+    ).write(run.failure(step))
 
 
 def _error_of(ending: Ending) -> type[SlipwayError]:

@@ -8,7 +8,8 @@ from airflow.sdk import BaseOperator, SkipMixin
 from contract.errors import NotFoundError
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
-from contract.loader import find_pipeline, freeze_pipeline, load_frozen, state_folder
+from contract.loader import freeze_pipeline, load_frozen, state_folder
+from contract.pipelines import find_pipeline
 from contract.steps import redeploying_steps
 from launching.cluster.pod_environment import packages_home
 from launching.housekeeping import remove_old, remove_unused_environments

@@ -3,7 +3,8 @@
 A test file reaches the modules that it imports, what those import, and so on; a module of ours that
 a string names (`"launching.processes.guard"`); and the `conftest.py` files above it. Components are
 started by a name that is put together in `contract.command`: whoever reaches that reaches all of
-`components`. Any other changed file but a page of docs can have any effect: it reaches every test.
+`components`; readers of sources are imported by the name of their kind. Any other changed file but
+a page of docs can have any effect: it reaches every test.
 """
 
 import ast
@@ -14,7 +15,10 @@ from functools import cache
 from pathlib import Path
 
 PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli")
-STARTED_BY = {"contract/command.py": "components"}  # by a file, the package that it starts from
+STARTED_BY = {  # by a file, the package from which it starts or imports by a name
+    "contract/command.py": "components",
+    "components/ingest/sources/__init__.py": "components/ingest/sources",
+}
 NO_EFFECT = re.compile(r"docs/.*\.md|[A-Z]+\.md|LICENSE|tests/(unit|benchmarks|cluster|browser)/.*")
 NAMED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 

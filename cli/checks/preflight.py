@@ -12,7 +12,8 @@ from cli.checks.code_check import check_code
 from cli.checks.findings import Finding
 from cli.output import quietly
 from contract.errors import SlipwayError
-from contract.loader import folder_problems, load_pipeline
+from contract.loader import load_pipeline
+from contract.pipelines import folder_problems
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
@@ -70,14 +71,10 @@ def check_training(config: PipelineConfig, gpus: int | None) -> Iterator[Finding
 
 def check_sources(config: PipelineConfig) -> Iterator[Finding]:
     """Look whether the files that the config names are there, not empty, and have its columns."""
-    sources = [("ingest.source", config.ingest.source)]
-    if config.ingest.test_source is not None:
-        sources.append(("ingest.test_source", config.ingest.test_source))
-    for key, source in sources:
-        patterns = _patterns(source)
-        if not patterns:
+    for key, source in config.ingest.sources.items():
+        if not source.paths:
             yield Finding("sources", "ok", f"{key}: {source.kind}, needs no file")
-        found = [_check_pattern(key, pattern) for pattern in patterns]
+        found = [_check_pattern(key, pattern) for pattern in source.paths]
         yield from found
         if all(one.state == "ok" for one in found):
             yield _check_columns(key, config, source)
@@ -85,8 +82,7 @@ def check_sources(config: PipelineConfig) -> Iterator[Finding]:
 
 def check_disk(config: PipelineConfig, root: Path) -> Finding:
     """Compare the free space below the artifact root with what a run will want."""
-    sources = [config.ingest.source, config.ingest.test_source]
-    files = [f for s in sources if s is not None for p in _patterns(s) for f in _files(p)]
+    files = [f for s in config.ingest.sources.values() for p in s.paths for f in _files(p)]
     needed = LEAST_FREE_BYTES + COPIES_OF_DATA * sum(size_bytes(f) for f in files)
     place = next(p for p in [root, *root.parents] if p.exists())
     free = shutil.disk_usage(place).free
@@ -143,15 +139,10 @@ def _check_columns(key: str, config: PipelineConfig, source: Source) -> Finding:
     return Finding("sources", "ok", f"{key}: has the {len(wanted)} columns that the config names")
 
 
-def _patterns(source: Any) -> list[str]:
-    """Return the paths or globs that a source reads; none for a data set inside a library."""
-    if source.kind == "idx":
-        return [source.images, source.labels]
-    return list(getattr(source, "files", ()))
-
-
 def _files(pattern: str) -> list[Path]:
-    return [] if "://" in pattern else [Path(p) for p in sorted(glob.glob(pattern))]  # noqa: PTH207 (absolute)
+    if "://" in pattern:
+        return []
+    return [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute)
 
 
 def _gib(size: int) -> str:

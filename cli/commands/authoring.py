@@ -35,7 +35,8 @@ def new(
 
     [cyan]$ slipway new churn --into ~/pipelines && export SLIPWAY_PIPELINES=~/pipelines[/]
     """
-    from contract.loader import PROJECT, load_pipeline, pipeline_folders
+    from contract.loader import PROJECT, load_pipeline
+    from contract.pipelines import pipeline_folders
 
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
         raise ConfigError(
@@ -94,7 +95,8 @@ def check(
     """
     from cli.checks.preflight import check_pipeline
     from cli.stack.stack_file import artifact_root
-    from contract.loader import find_pipeline, parse_overrides
+    from contract.loader import parse_overrides
+    from contract.pipelines import find_pipeline
 
     findings = []
     for finding in check_pipeline(

@@ -42,7 +42,8 @@ def add(
     from cli.stack.stack_file import artifact_root
     from components.data.labels import add_delta
     from contract.layout import PipelineLayout
-    from contract.loader import find_pipeline, load_pipeline
+    from contract.loader import load_pipeline
+    from contract.pipelines import find_pipeline
 
     config = load_pipeline(find_pipeline(name))
     added = add_delta(PipelineLayout(artifact_root(), name), config, file)

@@ -92,7 +92,8 @@ def score(
     from cli.runs.standing import champion_of
     from cli.stack.stack_file import artifact_root
     from contract.layout import PipelineLayout
-    from contract.loader import find_pipeline, load_pipeline
+    from contract.loader import load_pipeline
+    from contract.pipelines import find_pipeline
 
     config = load_pipeline(find_pipeline(name))
     layout = PipelineLayout(artifact_root(), name)

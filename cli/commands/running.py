@@ -81,7 +81,8 @@ def run(
     """
     from cli.stack.stack_file import artifact_root
     from contract.command import StepCommand
-    from contract.loader import find_pipeline, load_pipeline, parse_overrides
+    from contract.loader import load_pipeline, parse_overrides
+    from contract.pipelines import find_pipeline
 
     is_deploying = _is_deploying(is_deploying, is_local, redeploy)
     overrides = parse_overrides(set_ or [])
@@ -134,7 +135,7 @@ def status(
     [cyan]$ slipway status digits --json | jq .plan.arms[/]
     """
     from cli.runs.standing import render, standing_of
-    from contract.loader import find_pipeline
+    from contract.pipelines import find_pipeline
 
     find_pipeline(name)
     standing = standing_of(name, SHOWN_RUNS)
@@ -157,7 +158,7 @@ def cancel(
     """
     from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
     from cli.stack.stack_file import require_stack
-    from contract.loader import find_pipeline
+    from contract.pipelines import find_pipeline
 
     find_pipeline(name)
     if run_id.startswith("local-"):
@@ -180,7 +181,8 @@ def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     from cli.board import Board
     from cli.runs.local_run import LocalRun, expected_seconds, warm_parent
     from cli.stack.stack_file import read_stack, stack_environment
-    from contract.loader import find_pipeline, load_pipeline, state_folder
+    from contract.loader import load_pipeline, state_folder
+    from contract.pipelines import find_pipeline
     from launching.environment import (
         component_environment,
         current_runtime,

@@ -26,7 +26,7 @@ def tensorboard(
     """
     from cli.stack.stack_file import artifact_root
     from contract.layout import PipelineLayout
-    from contract.loader import find_pipeline
+    from contract.pipelines import find_pipeline
 
     find_pipeline(name)
     runs = PipelineLayout(artifact_root(), name).runs

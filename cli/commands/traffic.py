@@ -122,7 +122,7 @@ def _move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
 def _place(name: str) -> "tuple[PipelineLayout, Stack]":
     from cli.stack.stack_file import artifact_root, require_stack
     from contract.layout import PipelineLayout
-    from contract.loader import find_pipeline
+    from contract.pipelines import find_pipeline
 
     find_pipeline(name)
     return PipelineLayout(artifact_root(), name), require_stack()

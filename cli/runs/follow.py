@@ -15,7 +15,6 @@ from cli.stack.logs import TAIL_LINES
 from contract.errors import (
     EXIT_DONE,
     EXIT_UNEXPECTED,
-    EXIT_USER_ERROR,
     NotFoundError,
     ServiceUnavailableError,
 )
@@ -152,12 +151,13 @@ class Follower:
         if (recorded := failed_first(run)) is not None:  # as `status` names it
             steps = {short_name(i["task_id"]): i for i in failed}
             first = steps.get(recorded.failed_step, first)
-        log = self._airflow.log(first)
+        step = short_name(first["task_id"])
+        is_recorded = recorded is not None and recorded.failed_step == step
         return Ending(
-            _exit_code(log),
+            recorded.exit_code if recorded and is_recorded else EXIT_UNEXPECTED,
             "failed",
-            failed_step=short_name(first["task_id"]),
-            log=tuple(last_lines(log)),
+            failed_step=step,
+            log=tuple(last_lines(self._airflow.log(first))),
         )
 
 
@@ -199,9 +199,3 @@ def _seconds(instance: Mapping[str, Any]) -> float | None:
         return None
     started = datetime.fromisoformat(instance["start_date"])
     return (datetime.now(UTC) - started).total_seconds()
-
-
-def _exit_code(log: Sequence[str]) -> int:
-    """Return 2 if the task's log says that its component ended with 2, else 1."""
-    said = " ".join(log[-TAIL_LINES:]).lower()
-    return EXIT_USER_ERROR if f"exit code {EXIT_USER_ERROR}" in said else EXIT_UNEXPECTED

@@ -23,7 +23,8 @@ from contract.errors import (
     SlipwayError,
 )
 from contract.layout import RunLayout
-from contract.loader import find_pipeline, freeze_pipeline, load_frozen, pipeline_digest
+from contract.loader import freeze_pipeline, load_frozen, pipeline_digest
+from contract.pipelines import find_pipeline
 from contract.records.record import Artifact, Failure, Record, Result
 from contract.roles import Role, role_of
 from contract.schema.pipeline import PipelineConfig

@@ -17,6 +17,7 @@ from components.quality.verdicts import EarlyStop, Verdicts, best_step
 from components.train.learning.callbacks import Callbacks
 from components.train.learning.engines import Engine
 from components.train.learning.loss_scale import is_forgiven
+from components.train.peers.collectives import Alone, Collective
 from components.train.peers.failures import explain, is_of_another_process
 from components.train.peers.team import Team
 from components.train.watch.divergence import DivergedError
@@ -49,6 +50,7 @@ class Place:
     team: Team | None = None
     stop: Stop = field(default_factory=Stop)
     clock: Callable[[], float] = time.monotonic
+    collective: Collective = field(default_factory=Alone)
 
 
 class Loop:
@@ -204,7 +206,7 @@ class Loop:
     def _explain(self, error: Exception, source: ExampleSource) -> Exception:
         """Say what is behind an error: another process, broken data or a broken model."""
         team = self._place.team
-        if team is not None and is_of_another_process(error):
+        if team is not None and is_of_another_process(error, self._place.collective):
             error = team.reason_of(error)
         return explain(error, source, self._config.batch_size, self.step)
 

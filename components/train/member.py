@@ -43,7 +43,7 @@ def take_part(role: Role, run: RunLayout) -> None:
                     learner = open_learner(config, run, transformed, session)
                     _work(learner, run, source, session)
             except Exception as error:
-                if (reason := _explained(error, team, source, config)) is not None:
+                if (reason := _explained(error, session, source, config)) is not None:
                     raise reason from error
         team.wait_for_end()
 
@@ -73,10 +73,12 @@ def _follow(engine: InStep, config: PipelineConfig, session: Session, step: int)
 
 
 def _explained(
-    error: Exception, team: MemberTeam, source: ExampleSource, config: PipelineConfig
+    error: Exception, session: Session, source: ExampleSource, config: PipelineConfig
 ) -> Exception | None:
     """Return the error behind an error, None if the chief has ended; tell it what is our own."""
-    if is_of_another_process(error):
+    team = session.team
+    assert isinstance(team, MemberTeam)
+    if is_of_another_process(error, session.collective):
         found = team.reason_of(error)
         return None if team.has_ended else found
     found = explain(error, source, config.train.batch_size, int(team.figures.get("step", 0)))

@@ -122,7 +122,7 @@ def _place(job: TrainingJob, session: Session, stop: Stop) -> Place:
     team = session.chief_team
     if team is not None:
         team.on_stop(lambda signal_name: setattr(stop, "signal", signal_name))
-    return Place(job.run, job.attempt, team, stop)
+    return Place(job.run, job.attempt, team, stop, collective=session.collective)
 
 
 def _monitor(job: TrainingJob, engine: Engine, session: Session) -> Monitor:

@@ -25,6 +25,14 @@ class TrainingEnded(Record):
     ended_at: datetime
 
 
+class Hang(Record):
+    """A process of a training that its chief no longer hears of; the launcher ends that process."""
+
+    role: str = Field(description="Which, as in 'worker-1'.")
+    reason: str
+    noted_at: datetime
+
+
 class TrainRecord(Record):
     """What training left."""
 

@@ -12,6 +12,13 @@ from pydantic import (
 
 from contract.errors import did_you_mean
 from contract.schema.section import Count, Ratio, Scalar, Section
+from contract.schema.source import (
+    SourcePath,
+    SourceSection,
+    files_state,
+    kinds_of,
+    shipped_state,
+)
 
 SPLITS = ("train", "eval", "test")
 
@@ -53,11 +60,13 @@ def _class_as_text(name: Any) -> Any:
 ClassName = Annotated[str, BeforeValidator(_class_as_text)]
 
 
-class CsvSource(Section):
+class CsvSource(SourceSection, data_state=files_state):
     """Comma-separated text, one row a line; gzip, bz2, xz, zstd and lz4 are unpacked."""
 
     kind: Literal["csv"]
-    files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths or globs.")]
+    files: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Paths or globs."), SourcePath
+    ]
     columns: tuple[str, ...] | None = Field(
         None, description="Names, where the file has no header."
     )
@@ -72,22 +81,24 @@ class CsvSource(Section):
     missing: tuple[str, ...] = Field(("",), description="Cells that mean 'no value'.")
 
 
-class ParquetSource(Section):
+class ParquetSource(SourceSection, data_state=files_state):
     """Parquet files; their column names must be those of the features and labels."""
 
     kind: Literal["parquet"]
-    files: Annotated[tuple[str, ...], Field(min_length=1, description="Paths or globs.")]
+    files: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Paths or globs."), SourcePath
+    ]
 
 
-class IdxSource(Section):
+class IdxSource(SourceSection, data_state=files_state):
     """A pair of IDX files as MNIST uses (gzip or plain): columns `image` and `label`."""
 
     kind: Literal["idx"]
-    images: str
-    labels: str
+    images: Annotated[str, SourcePath]
+    labels: Annotated[str, SourcePath]
 
 
-class SklearnSource(Section):
+class SklearnSource(SourceSection, data_state=shipped_state):
     """A data set that ships inside scikit-learn; images are column `image`, labels `label`."""
 
     kind: Literal["sklearn"]
@@ -97,6 +108,7 @@ class SklearnSource(Section):
 Source = Annotated[
     CsvSource | ParquetSource | IdxSource | SklearnSource, Field(discriminator="kind")
 ]
+SOURCE_KINDS = kinds_of(Source)
 
 
 class FeatureConfig(Section):
@@ -185,6 +197,9 @@ class BeamConfig(Section):
     options: tuple[str, ...] = Field((), description="Beam pipeline options, as '--name=value'.")
 
 
+SOURCE_KEYS = ("source", "test_source")  # of `ingest`
+
+
 class IngestConfig(Section):
     """Raw data to sharded TFRecords of raw examples."""
 
@@ -194,6 +209,12 @@ class IngestConfig(Section):
     shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
     max_bad_ratio: Ratio = Field(0.01, description="More bad rows than this fail the step.")
     beam: BeamConfig = BeamConfig()
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The sources that are there, by their dotted keys."""
+        found = {f"ingest.{key}": getattr(self, key) for key in SOURCE_KEYS}
+        return {key: source for key, source in found.items() if source is not None}
 
 
 class ValidateConfig(Section):

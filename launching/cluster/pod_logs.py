@@ -21,14 +21,10 @@ _KUBEFLOW = "training.kubeflow.org/replica-"
 
 
 class PodLogs:
-    """Follows pods and passes their lines on; `complaints` keeps what a failure will want.
-
-    `hear` is told each line, too: of which replica, when (RFC 3339, UTC), and what.
-    """
+    """Follows pods and passes their lines on; `complaints` keeps what a failure will want."""
 
     def __init__(self, cluster: Cluster, say: Callable[[int, str], None]) -> None:
         self.complaints = Complaints()
-        self.hear: Callable[[str, str, str], None] = lambda *_: None
         self._cluster, self._say = cluster, say
         self._since: datetime | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -71,7 +67,6 @@ class PodLogs:
                     if (stamp := time.rstrip("Z")) > known:
                         last = stamp
                         self._pass_on(replica, text)
-                        self.hear(replica, time, text)
                 if name in self._ended:
                     return
             except NotFoundError:

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from contract.errors import (
@@ -20,7 +21,6 @@ from contract.errors import (
     NotFoundError,
 )
 from contract.pods import owned
-from contract.roles import hanging
 from contract.schema.cluster import KubernetesConfig, Role
 from launching.cluster.api import Cluster, Manifest, QuotaError
 from launching.cluster.claim import Claim
@@ -29,6 +29,7 @@ from launching.cluster.manifests import JOB, headless_service, replica_pod
 from launching.cluster.pod_status import ended, has_node, has_started
 from launching.cluster.removal import remove_pods
 from launching.cluster.waiting import Say
+from launching.hangs import hanging
 from launching.job_spec import JobSpec, Replica
 from launching.restarts import End, JobEnd, Restart, decide
 
@@ -63,7 +64,6 @@ class PodJob(JobDriver):
         self._rounds = _Rounds({}, {})
         self._ends: dict[Replica, End] = {}
         self._never_starts = ""
-        self.logs.hear = self._note_who_hangs
 
     def manifest(self) -> Manifest:
         return headless_service(self.job)
@@ -101,7 +101,8 @@ class PodJob(JobDriver):
         return end
 
     async def _look(self) -> None:
-        """Note what has ended or vanished, and follow the logs of what runs."""
+        """Note what has ended, vanished or hangs, and follow the logs of what runs."""
+        await self._note_who_hangs()
         for replica in self.job.members():
             pod = self._pods.found.get(self._name(replica))
             if replica in self._ends:
@@ -115,13 +116,14 @@ class PodJob(JobDriver):
             if pod is not None and has_started(pod):
                 self.logs.follow(pod)
 
-    def _note_who_hangs(self, replica: str, at: str, line: str) -> None:
-        """Count who hangs by the chief's words as ended; not by words about an earlier pod."""
-        hung = hanging(line) if replica == str(self.job.chief) else ""
-        for one, pod in self._current().items():
-            # As texts: within one second "05.123Z" sorts before "05Z", and counts as earlier.
-            if str(one) == hung and at > pod["metadata"]["creationTimestamp"]:
-                self._ends.setdefault(one, End(one, None, "hung, by the chief's words"))
+    async def _note_who_hangs(self) -> None:
+        """Count who hangs by the chief's record as ended; not by one about an earlier pod."""
+        created = {
+            replica: datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+            for replica, pod in self._current().items()
+        }
+        for replica, hang in (await asyncio.to_thread(hanging, self.job, created)).items():
+            self._ends.setdefault(replica, End(replica, None, f"hung: {hang.reason}"))
 
     async def _restart(self, restart: Restart) -> JobEnd | None:
         names = ", ".join(map(str, restart.replicas))

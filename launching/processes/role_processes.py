@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -22,8 +23,8 @@ from contract.command import StepCommand
 from contract.errors import EXIT_UNEXPECTED, ConfigError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
-from contract.roles import hanging
 from contract.schema.cluster import JobConfig, ProcessJobConfig, Role
+from launching.hangs import hanging
 from launching.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from launching.log_lines import prefixed
 from launching.processes.forked_child import ForkedChild, fork_child
@@ -85,6 +86,7 @@ class ProcessJob:
     used: dict[Role, int] = field(default_factory=dict)
     stop_at: float | None = None  # when whatever still runs is killed, once a signal has come
     _running: dict[Replica, _Process] = field(default_factory=dict)
+    _started: dict[Replica, datetime] = field(default_factory=dict)
     _addresses: dict[Replica, str] = field(default_factory=dict)
     _ends: list[End] = field(default_factory=list)
     _outputs: list["_Output"] = field(default_factory=list)
@@ -112,6 +114,7 @@ class ProcessJob:
         while True:
             self._copy(_POLL_SECONDS)
             self._note_ends()
+            self._kill_who_hangs()
             if self.stop_at is not None and (not self._running or time.monotonic() > self.stop_at):
                 return JobEnd(EXIT_UNEXPECTED, "stopped from outside")
             decision = decide(self.job, self._ends, self.used)
@@ -126,6 +129,10 @@ class ProcessJob:
                 del self._running[replica]
                 killed = signal.Signals(-code).name if code < 0 else ""
                 self._ends.append(End(replica, code if code >= 0 else 128 - code, killed))
+
+    def _kill_who_hangs(self) -> None:
+        for replica in hanging(self.job, {r: self._started[r] for r in self._running}):
+            self._running[replica].kill()
 
     def _restart(self, restart: Restart) -> None:
         names = ", ".join(map(str, restart.replicas))
@@ -143,6 +150,7 @@ class ProcessJob:
             ports = free_ports(len(replicas))
             self._addresses = {r: f"127.0.0.1:{p}" for r, p in zip(replicas, ports, strict=True)}
         for replica in replicas:
+            self._started[replica] = datetime.now(UTC)
             process = self._spawn(self._environment(replica))
             self._running[replica] = process
             self._outputs.append(_Output(replica, process))
@@ -176,7 +184,8 @@ class ProcessJob:
         for descriptor in select.select([*by_descriptor], (), (), seconds)[0]:
             output = by_descriptor[descriptor]
             for line in output.lines():
-                self._write(output.replica, line)
+                text = line.decode(errors="replace").rstrip()
+                _write(text if self.job.is_alone else prefixed(text, str(output.replica)))
             if output.is_over:
                 self._outputs.remove(output)
 
@@ -184,15 +193,6 @@ class ProcessJob:
         until = time.monotonic() + seconds
         while not is_done() and (left := until - time.monotonic()) > 0:
             self._copy(min(left, _POLL_SECONDS))
-
-    def _write(self, replica: Replica, line: bytes) -> None:
-        """Print a replica's line; kill a replica that hangs by the chief's words."""
-        text = line.decode(errors="replace").rstrip()
-        _write(text if self.job.is_alone else prefixed(text, str(replica)))
-        if replica == self.job.chief and (hung := hanging(text)):
-            for other, process in self._running.items():
-                if str(other) == hung:
-                    process.kill()
 
     def _stop(self, replicas: tuple[Replica, ...]) -> None:
         processes = [self._running.pop(replica) for replica in replicas]

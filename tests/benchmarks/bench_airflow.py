@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 from airflow_stack import AirflowStack, running_airflow  # noqa: E402
 from support import emit  # noqa: E402
 
-from contract.loader import find_pipeline  # noqa: E402
+from contract.pipelines import find_pipeline  # noqa: E402
 from contract.records.record import Result  # noqa: E402
 
 PIPELINES = 50

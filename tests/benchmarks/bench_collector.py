@@ -18,7 +18,8 @@ from support import ROOT, Cost, cost_of, emit
 
 sys.path.insert(0, str(ROOT))
 
-from contract.loader import find_pipeline, load_pipeline
+from contract.loader import load_pipeline
+from contract.pipelines import find_pipeline
 from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
 

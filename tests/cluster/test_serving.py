@@ -10,7 +10,8 @@ from releases import leave_package
 from serving_side import ServingSide
 
 from contract.layout import PipelineLayout
-from contract.loader import find_pipeline, freeze_pipeline
+from contract.loader import freeze_pipeline
+from contract.pipelines import find_pipeline
 from contract.records.traffic import DeployRecord, Shadow
 from contract.schema.cluster import ServingConfig
 

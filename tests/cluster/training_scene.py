@@ -14,7 +14,8 @@ from support import handmade_runs
 
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.loader import find_pipeline, freeze_pipeline, load_frozen
+from contract.loader import freeze_pipeline, load_frozen
+from contract.pipelines import find_pipeline
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 from contract.schema.cluster import JobConfig

@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from contract.layout import RunLayout
-from contract.loader import find_pipeline
+from contract.pipelines import find_pipeline
 from contract.records.stack import Stack
 from operators.airflow_settings import (
     AirflowHome,

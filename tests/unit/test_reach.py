@@ -11,6 +11,10 @@ FILES = {
     "contract/command.py": "",
     "contract/layout.py": "",
     "components/__init__.py": "",
+    "components/ingest/__init__.py": "",
+    "components/ingest/units.py": "from components.ingest.sources import module_of",
+    "components/ingest/sources/__init__.py": "",
+    "components/ingest/sources/idx.py": "",
     "components/train/__init__.py": "",
     "components/train/__main__.py": "from .peers import team",
     "components/train/peers/__init__.py": "",
@@ -27,6 +31,7 @@ FILES = {
     "tests/integration/a/test_beside.py": "from nursery import x",
     "tests/integration/a/test_named.py": "command = ['python', '-m', 'launching.guard']",
     "tests/integration/a/test_starts.py": "from contract.command import StepCommand",
+    "tests/integration/a/test_reader.py": "import components.ingest.units",
     "tests/integration/a/test_relative.py": "import components.train.__main__",
 }
 
@@ -55,6 +60,8 @@ def root(tmp_path: Path) -> Path:
         ("named", "contract/layout.py", True),  # imported by that, in a function
         ("starts", "components/train/peers/team.py", True),  # any component
         ("starts", "launching/guard.py", False),
+        ("reader", "components/ingest/sources/idx.py", True),  # imported by its kind's name
+        ("reader", "components/train/peers/team.py", False),
         ("relative", "components/train/peers/team.py", True),
         ("pure", "docs/training.md", False),
         ("pure", "README.md", False),

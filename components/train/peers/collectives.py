@@ -20,6 +20,7 @@ import numpy.typing as npt
 from components.train.peers.listener import Listener
 from components.train.peers.team import Team
 from components.train.peers.wire import PeerError
+from contract.errors import SlipwayError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -33,9 +34,14 @@ _POLL_SECONDS = 5e-5
 
 
 class Collective(ABC):
-    """Sums of arrays over `size` processes, of which this one is `rank`; 0 is the chief's."""
+    """Sums of arrays over `size` processes, of which this one is `rank`; 0 is the chief's.
+
+    `failure` is what a sum has failed with: inside a graph, TensorFlow raises an error of its own
+    class for it.
+    """
 
     def __init__(self, rank: int, size: int, is_compressed: bool) -> None:
+        self.failure: SlipwayError | None = None
         self.rank = rank
         self.size = size
         self.is_compressed = is_compressed
@@ -49,13 +55,18 @@ class Collective(ABC):
 
         Raises:
             PeerError: If another process is gone, or hangs.
+            SlipwayError: The failure of the team, where it has ended this wait.
         """
         if self.size == 1:
             return array
         started = time.perf_counter()
         flat = np.ascontiguousarray(array).reshape(-1)
         is_small = flat.size <= max(_SMALL, self.size) or flat.dtype != np.float32
-        total = self._small(flat) if is_small else self._large(flat)
+        try:
+            total = self._small(flat) if is_small else self._large(flat)
+        except SlipwayError as error:
+            self.failure = error
+            raise
         self.seconds += time.perf_counter() - started
         return total.reshape(array.shape)
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from components.data.examples import ExampleSource
 from components.data.shards import broken_shard
 from components.models.user_code import blamed_on_user
+from components.train.peers.collectives import Collective
 from components.train.peers.wire import PeerError
 from contract.errors import DataError, SlipwayError, UserCodeError, UserError
 
@@ -31,9 +32,10 @@ def explain(error: Exception, source: ExampleSource, batch_size: int, step: int)
     return UserCodeError(f"train: the model failed after step {step}: {_cause(error)}")
 
 
-def is_of_another_process(error: Exception) -> bool:
-    """Tell whether an error, or one that TensorFlow has wrapped, is a broken tie to a process."""
-    return isinstance(error, (PeerError, *_LOST)) or "PeerError" in str(error)
+def is_of_another_process(error: Exception, collective: Collective) -> bool:
+    """Tell whether an error is a broken tie to a process, or comes of a sum that failed for one."""
+    has_failed_sum = isinstance(error, tf.errors.OpError) and collective.failure is not None
+    return isinstance(error, (PeerError, *_LOST)) or has_failed_sum
 
 
 def _cause(error: tf.errors.OpError) -> str:

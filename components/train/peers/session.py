@@ -1,21 +1,27 @@
 """Opening and closing what joins the processes of one training."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 
 from components.train.peers.collectives import Alone, Collective, Mpi, Ring
 from components.train.peers.listener import Listener
 from components.train.peers.team import ChiefTeam, MemberTeam, Team, TeamSettings
-from contract.errors import ConfigError
+from contract.errors import ConfigError, SlipwayError
 from contract.layout import RunLayout
+from contract.records.training import Hang
 from contract.roles import Role
 from contract.schema.training import TrainConfig
 
 _SILENCE_SECONDS = 60.0  # without a beat, which comes each second
 _JOIN_SECONDS = 600.0  # a member does not know the config before the chief has frozen it
+
+log = logging.getLogger("slipway")
 
 
 @dataclass
@@ -77,6 +83,7 @@ def chief_session(config: TrainConfig, role: Role, run: RunLayout) -> Iterator[S
     patience = config.start_timeout_seconds
     settings = TeamSettings(_job(run), patience, silence, config.replaceable_kinds)
     team = ChiefTeam(role, settings, listener)
+    team.on_hang(partial(_note_hang, run))
     code, reason = 1, "it failed"
     session: Session | None = None
     try:
@@ -125,6 +132,15 @@ def training_rank(role: Role) -> tuple[int, list[tuple[str, str]]]:
     workers = role.addresses.get("worker", ())
     everyone += [(f"worker-{index}", address) for index, address in enumerate(workers)]
     return (0 if role.is_chief else role.index + 1), everyone
+
+
+def _note_hang(run: RunLayout, role: str, reason: str) -> None:
+    """Leave a record for the launcher, which ends the process."""
+    try:
+        hang = Hang(role=role, reason=reason, noted_at=datetime.now(UTC))
+        hang.write(run.hangs / f"{role}.json")
+    except (SlipwayError, OSError) as error:
+        log.warning("train: cannot note that %s hangs: %s", role, error)
 
 
 def _collective(

@@ -20,7 +20,7 @@ from typing import Any
 from components.train.peers.listener import Listener, call
 from components.train.peers.wire import Connection, Message, PeerError
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
-from contract.roles import Role, hangs
+from contract.roles import Role
 
 BEAT_SECONDS = 1.0
 _LEAVE_SECONDS = 10.0  # for the main thread to end by itself after a failure
@@ -130,6 +130,7 @@ class ChiefTeam(Team):
         self._lost: list[Callable[[str], None]] = []
         self._stop: Callable[[str], None] = lambda _: None
         self._message: Callable[[str, Message], None] = lambda _, __: None
+        self._hang: Callable[[str, str], None] = lambda _, __: None
         listener.answer("control", self._welcome)
 
     def gather(self) -> None:
@@ -161,6 +162,10 @@ class ChiefTeam(Team):
     def on_stop(self, stop: Callable[[str], None]) -> None:
         """Be told, in words, when a member was told to stop."""
         self._stop = stop
+
+    def on_hang(self, note: Callable[[str, str], None]) -> None:
+        """Be told who hangs, and why it counts as hanging, before the member is given up."""
+        self._hang = note
 
     def on_message(self, answer: Callable[[str, Message], None]) -> None:
         """Be handed what members say of their work, by their names."""
@@ -241,7 +246,8 @@ class ChiefTeam(Team):
                 if silent > self.settings.silence_seconds:
                     step = member.figures.get("step", 0)
                     why = f"not heard of for {silent:.0f} s, its last step was {step:.0f}"
-                    self._lose(member, PeerError(hangs(member.name, why)))
+                    self._hang(member.name, why)
+                    self._lose(member, PeerError(f"{member.name} hangs: {why}"))
 
     def _lose(self, member: _Member, error: PeerError) -> None:
         with self._changed:

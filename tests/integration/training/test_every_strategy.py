@@ -12,7 +12,8 @@ from components.evaluate.evaluate import Evaluation, evaluate
 from components.runs.tracking import Tracker
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.loader import PROJECT, find_pipeline, freeze_pipeline, load_frozen
+from contract.loader import PROJECT, freeze_pipeline, load_frozen
+from contract.pipelines import find_pipeline
 from contract.records.data import TransformRecord
 from contract.records.evaluation import EvaluateRecord, Metric, Verdict
 from contract.records.record import Result

@@ -7,16 +7,14 @@ import pytest
 from contract.errors import ConfigError, NotFoundError
 from contract.layout import RunLayout
 from contract.loader import (
-    find_pipeline,
-    folder_problems,
     freeze_pipeline,
     load_frozen,
     load_pipeline,
     load_runtime,
     parse_overrides,
     pipeline_digest,
-    pipeline_folders,
 )
+from contract.pipelines import find_pipeline, folder_problems, pipeline_folders
 from contract.schema.data import CsvSource
 
 YAML = """
@@ -43,6 +41,14 @@ def test_relative_sources_are_taken_from_the_folder(folder: Path) -> None:
 
     assert isinstance(source, CsvSource)
     assert source.files == (str(folder / "data" / "a.csv"), "/far/b.csv")
+
+
+def test_sources_are_found_from_anywhere_if_the_folder_was_named_by_a_relative_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    source = load_pipeline(Path("houses")).ingest.source
+    assert source.paths == (str(folder / "data" / "a.csv"), "/far/b.csv")
 
 
 def test_overrides_pass_the_same_validation(folder: Path) -> None:

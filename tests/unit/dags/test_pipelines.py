@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.loader import find_pipeline, load_pipeline
+from contract.loader import load_pipeline
+from contract.pipelines import find_pipeline
 from contract.schema.runtime import RuntimeConfig
 from contract.steps import STEPS, stages
 

@@ -52,6 +52,7 @@ def test_the_strategy_decides_who_takes_part_and_who_can_be_replaced_alone(
     assert made.replaceable == replaceable
     assert made.is_mpi == (train["strategy"] == "mpi")
     assert made.command[:3] == ("python3", "-m", "components.train")
+    assert made.hangs == "/data/digits/runs/r1/.attempts/train/hangs"
 
 
 def test_evaluators_are_plain_pods_and_each_can_be_replaced_alone() -> None:

@@ -12,7 +12,7 @@ import structlog
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from contract.command import StepCommand
-from contract.records.record import Result
+from contract.records.record import Failure, Result
 from operators.component import ComponentOperator, PipelineRef
 from operators.run_request import RunRequest
 
@@ -145,6 +145,39 @@ def test_exit_code_2_fails_for_good_and_says_why(scene: Scene) -> None:
     with pytest.raises(AirflowFailException) as failure:
         scene.execute(chatter, complaint, "raise SystemExit(2)")
     assert str(failure.value) == "train: exit code 2:\ndigits/train: loss is NaN at step 7"
+    recorded = Failure.read(scene.pipeline.run(RUN_ID).failure("train"))
+    assert (recorded.exit_code, recorded.attempt) == (2, 0)  # it ended before it had claimed one
+    assert recorded.reason == "digits/train: loss is NaN at step 7"
+
+
+def test_the_components_own_record_of_its_failure_is_kept(scene: Scene) -> None:
+    own = Failure(
+        step="train", attempt=1, exit_code=2, reason="its own", failed_at=datetime.now(UTC)
+    )
+    path = scene.pipeline.run(RUN_ID).failure("train")
+    leave = f"Path({str(path)!r}).write_text({own.model_dump_json()!r})"
+    with pytest.raises(AirflowFailException, match="exit code 2"):
+        scene.execute(*scene.claim(1), leave, "raise SystemExit(2)")
+    assert Failure.read(path) == own
+
+
+def test_a_failure_of_an_earlier_attempt_does_not_stand_for_this_one(scene: Scene) -> None:
+    path = scene.pipeline.run(RUN_ID).failure("train")
+    earlier = Failure(
+        step="train", attempt=1, exit_code=1, reason="earlier", failed_at=datetime.now(UTC)
+    )
+    with pytest.raises(AirflowException):
+        scene.execute(*scene.claim(1), "raise SystemExit(1)")
+    earlier.write(path)
+    with pytest.raises(AirflowFailException, match="exit code 2"):
+        scene.execute("print('no config')", "raise SystemExit(2)")
+    assert (Failure.read(path).exit_code, Failure.read(path).reason) == (2, "no config")
+
+
+def test_an_end_that_may_be_retried_leaves_no_record_in_the_components_name(scene: Scene) -> None:
+    with pytest.raises(AirflowException, match="exit code 1"):
+        scene.execute(*scene.claim(1), "raise SystemExit(1)")  # it may have been overtaken
+    assert not scene.pipeline.run(RUN_ID).failure("train").exists()
 
 
 def test_any_other_exit_code_may_be_retried_and_shows_the_last_lines(scene: Scene) -> None:

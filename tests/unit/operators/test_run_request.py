@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from contract.errors import ConfigError
-from contract.loader import find_pipeline, load_pipeline
+from contract.loader import load_pipeline
+from contract.pipelines import find_pipeline
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
 from operators.run_request import RunRequest, form

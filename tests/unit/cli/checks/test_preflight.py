@@ -44,6 +44,14 @@ def test_a_missing_file_is_an_error_that_names_it(folder: Path) -> None:
     assert f"{folder}/data/*.csv: no such file" in finding.message
 
 
+def test_files_in_folders_of_any_depth_are_found_as_ingestion_finds_them(folder: Path) -> None:
+    config = config_with(folder, {"kind": "csv", "files": ["data/**/*.csv"]})
+    (folder / "data" / "2026" / "may").mkdir(parents=True)
+    (folder / "data" / "2026" / "may" / "a.csv").write_text("x,y\n1,2\n")
+    states = [f.state for f in check_sources(config)]
+    assert states == ["ok", "ok"]
+
+
 def test_an_empty_file_is_an_error(folder: Path) -> None:
     config = config_with(folder, {"kind": "csv", "files": ["a.csv"]})
     (folder / "a.csv").touch()
@@ -118,7 +126,7 @@ def test_gpus_that_nobody_could_count_are_counted_here(folder: Path) -> None:
 def test_a_check_imports_large_libraries_in_its_child_only() -> None:
     check = (
         "import sys\nfrom pathlib import Path\nfrom cli.checks.preflight import check_pipeline\n"
-        "from contract.loader import find_pipeline\n"
+        "from contract.pipelines import find_pipeline\n"
         "found = list(check_pipeline(find_pipeline('digits'), {}, Path('/tmp')))\n"
         "assert {'code', 'metrics', 'training', 'sources'} <= {one.subject for one in found}\n"
         "print({'tensorflow', 'keras', 'apache_beam', 'sklearn', 'mlflow'} & set(sys.modules))"

@@ -1,13 +1,20 @@
 """A DAG run on the board."""
 
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.board import Board
-from cli.runs.follow import expected_seconds, show, stages_of
+from cli.runs.airflow_api import AirflowClient
+from cli.runs.follow import Follower, expected_seconds, show, stages_of
 from contract.layout import RunLayout
+from contract.records.record import Failure
 
 
 def task(name: str, *downstream: str) -> dict[str, Any]:
@@ -83,3 +90,68 @@ def test_a_retry_says_which_attempt_it_is(board: Board, run: RunLayout) -> None:
 def test_somebodys_approval_is_asked_for_in_words(board: Board, run: RunLayout) -> None:
     show(board, instance("awaiting_input"), run)
     assert "approval" in board.rows["data.ingest"].note
+
+
+class FailedRun(BaseHTTPRequestHandler):
+    """Answers as Airflow does of a run whose task `ingest` has failed."""
+
+    def do_POST(self) -> None:
+        self._answer(201, {"access_token": "token"})
+
+    def do_GET(self) -> None:
+        run = "/api/v2/dags/digits/dagRuns/r1"
+        failed = instance("failed", duration=1.0, end_date="2026-01-01T12:00:00Z")
+        answers = {
+            run: {"state": "failed"},
+            f"{run}/taskInstances": {
+                "task_instances": [{**failed, "dag_id": "digits", "dag_run_id": "r1"}]
+            },
+            f"{run}/taskInstances/data.ingest/logs/1": {
+                "content": [{"event": "the log says: exit code 2"}]
+            },
+        }
+        self._answer(200, answers[self.path.partition("?")[0]])
+
+    def _answer(self, status: int, body: object) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def airflow() -> Iterator[AirflowClient]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), FailedRun) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        with AirflowClient(f"http://127.0.0.1:{server.server_port}", "me", "secret") as client:
+            yield client
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("recorded_step", "exit_code", "expected"),
+    [("ingest", 2, 2), ("ingest", 1, 1), ("validate", 2, 1), ("", 0, 1)],
+)
+def test_the_exit_code_of_a_failed_run_is_the_records_whatever_its_log_says(
+    recorded_step: str,
+    exit_code: int,
+    expected: int,
+    airflow: AirflowClient,
+    board: Board,
+    run: RunLayout,
+) -> None:
+    if recorded_step:
+        Failure(
+            step=recorded_step,
+            attempt=0,
+            exit_code=exit_code,
+            reason="x",
+            failed_at=datetime.now(UTC),
+        ).write(run.failure(recorded_step))
+    ending = Follower(airflow, "digits", "r1").follow(board, run)
+    assert (ending.exit_code, ending.failed_step) == (expected, "ingest")
+    assert ending.log == ("the log says: exit code 2",)

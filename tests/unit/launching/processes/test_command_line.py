@@ -9,7 +9,8 @@ import pytest
 from contract.command import StepCommand
 from contract.errors import ConfigError
 from contract.layout import RunLayout
-from contract.loader import find_pipeline, freeze_pipeline
+from contract.loader import freeze_pipeline
+from contract.pipelines import find_pipeline
 from contract.schema.cluster import ProcessJobConfig
 from launching.job_spec import JobSpec
 from launching.processes.role_processes import command_line

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from contract.roles import hangs
 from contract.schema.cluster import JobConfig
 from launching.job_spec import JobSpec
 from launching.processes.process_start import ProcessStart
@@ -130,18 +129,36 @@ def test_a_replaceable_worker_comes_back_alone_at_its_address(tmp_path: Path) ->
     assert len(set((tmp_path / "at-worker-0").read_text().split())) == 1
 
 
-def test_a_replica_that_hangs_by_the_chiefs_words_is_killed_and_replaced(tmp_path: Path) -> None:
-    hang = hangs("worker-0", "not heard of for 8 s, its last step was 5")
+def test_a_replica_that_hangs_by_the_chiefs_record_is_killed_and_replaced(tmp_path: Path) -> None:
     script = COUNT + (
         "if role == 'chief':\n"
         "    while not os.path.exists('worker-0'): time.sleep(0.05)\n"
-        f"    print('train: {hang}; training goes on without it', flush=True)\n"
+        "    from datetime import UTC, datetime\n"
+        "    from pathlib import Path\n"
+        "    from contract.records.training import Hang\n"
+        "    hang = Hang(role='worker-0', reason='not heard of', noted_at=datetime.now(UTC))\n"
+        "    hang.write(Path('hangs/worker-0.json'))\n"
         "    while len(open('worker-0').read()) < 2: time.sleep(0.05)\n"
         "else: os.kill(os.getpid(), 19)\n"
     )
-    code, said = run(script, tmp_path, replaceable=frozenset({"worker"}))
+    hangs = str(tmp_path / "hangs")
+    code, said = run(script, tmp_path, replaceable=frozenset({"worker"}), hangs=hangs)
     assert code == 0, said
     assert [starts(tmp_path, n) for n in ("chief-0", "worker-0", "worker-1")] == [1, 2, 1]
+
+
+def test_words_about_a_hang_are_words_only(tmp_path: Path) -> None:
+    script = COUNT + (
+        "if role == 'chief':\n"
+        "    while not os.path.exists('worker-0'): time.sleep(0.05)\n"
+        "    print('train: worker-0 hangs: not heard of for 8 s', flush=True)\n"
+        "    time.sleep(1)\n"
+        "else: time.sleep(600)\n"
+    )
+    hangs = str(tmp_path / "hangs")
+    code, said = run(script, tmp_path, replaceable=frozenset({"worker"}), hangs=hangs)
+    assert code == 0, said
+    assert [starts(tmp_path, n) for n in ("chief-0", "worker-0", "worker-1")] == [1, 1, 1]
 
 
 def test_restarts_are_bounded_and_a_users_mistake_has_none(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_a_lost_member_wakes_whoever_waits_and_is_named(free_ports):
 def test_a_silent_member_is_named_with_its_last_step(free_ports, monkeypatch):
     monkeypatch.setattr(MemberTeam, "_beat", lambda _: None)
     team = Gathered(roles(1, free_ports), settings(silence=1.5))
+    noted: list[tuple[str, str]] = []
+    team.chief.on_hang(lambda *told: noted.append(told))
     team.members[0]._chief.send("beat", {"step": 17})
     found = team.chief.reason_of(PeerError("?"))
     deadline = time.monotonic() + 10
@@ -147,6 +149,9 @@ def test_a_silent_member_is_named_with_its_last_step(free_ports, monkeypatch):
     found = team.chief.reason_of(PeerError("?"))
     assert "worker-0 hangs: not heard of for" in str(found)
     assert "its last step was 17" in str(found)
+    ((role, reason),) = noted
+    assert role == "worker-0"
+    assert reason.endswith("its last step was 17")
 
 
 def test_a_members_reason_reaches_the_chief_with_its_kind(free_ports):

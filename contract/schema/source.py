@@ -1,0 +1,141 @@
+"""What every kind of data source declares: which of its fields are paths, and how new data shows.
+
+The loader, `slipway check` and `contract.freshness` know no kind by name; they read this.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import NoneType
+from typing import Any, ClassVar, get_args
+
+from contract.schema.section import Section
+
+DataState = Callable[[Any], Iterable[tuple[str, str]]]
+
+
+class SourcePath:
+    """Marks a field that holds a path or glob, or several: `Annotated[str, SourcePath]`.
+
+    Relative ones are taken from the pipeline's folder.
+    """
+
+
+class SourceSection(Section):
+    """Base of every kind of source.
+
+    A kind says how new data shows: `class TableSource(SourceSection, data_state=...)`. The function
+    gets the source and yields what it reads from, each with its state; a run starts if one of them
+    differs from the last run's. `files_state` and `shipped_state` are two; one that cannot tell
+    yields a state that is never the same twice, as `unknown_state` makes it.
+
+    Raises:
+        TypeError: On definition of a kind without `data_state`, of one that has the state of its
+            files but no path, or of a path that is no text.
+    """
+
+    kind: str
+    _data_state: ClassVar[DataState]
+
+    def __init_subclass__(cls, *, data_state: DataState, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._data_state = staticmethod(data_state)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name in path_fields(cls):
+            if not _is_text(cls.model_fields[name].annotation):
+                raise TypeError(f"{cls.__name__}.{name}: a SourcePath is str or tuple[str, ...]")
+        if cls._data_state is files_state and not path_fields(cls):
+            raise TypeError(f"{cls.__name__}: has the state of its files, but no field is a path")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths and globs that it reads; none where its data are no files."""
+        values = [getattr(self, name) for name in path_fields(type(self))]
+        return tuple(path for value in values for path in _texts(value))
+
+    def data_states(self) -> dict[str, str]:
+        """Return the state of the data by file, or by what else it reads from."""
+        return dict(type(self)._data_state(self))
+
+
+def path_fields(kind: type[SourceSection]) -> tuple[str, ...]:
+    """Return the names of a kind's fields that hold paths."""
+    return tuple(name for name, field in kind.model_fields.items() if SourcePath in field.metadata)
+
+
+def kinds_of(source: Any) -> dict[str, type[SourceSection]]:
+    """Return the kinds of a union `Annotated[CsvSource | ..., ...]` by their names.
+
+    Raises:
+        TypeError: If a member of the union is no `SourceSection`.
+    """
+    union = get_args(source)[0]
+    kinds = {}
+    for kind in get_args(union) or (union,):
+        if not issubclass(kind, SourceSection):
+            raise TypeError(f"{kind.__name__}: a source is a SourceSection, so that new data shows")
+        (name,) = get_args(kind.model_fields["kind"].annotation)
+        kinds[name] = kind
+    return kinds
+
+
+# --- states -------------------------------------------------------------------------------------
+
+
+def shipped_state(source: SourceSection) -> Iterator[tuple[str, str]]:
+    """Yield the source's own values: a data set that ships with a library does not change."""
+    own = [str(value) for name, value in source if name != "kind"]
+    yield " ".join(own), "shipped with a library"
+
+
+def files_state(source: SourceSection) -> Iterator[tuple[str, str]]:
+    """Yield each file behind the source's paths, by size and time of change.
+
+    The content is not read: terabytes are not read to learn that nothing is new.
+    """
+    for path in source.paths:
+        yield from _states_of_files(path)
+
+
+def unknown_state(reason: object) -> str:
+    """Return a state that differs each time: what cannot be looked at counts as changed."""
+    return f"unknown at {time.time_ns()}: {reason}"
+
+
+def _states_of_files(place: str) -> Iterator[tuple[str, str]]:
+    import fsspec  # only here: it costs each process 0.1 s
+
+    try:
+        filesystem, pattern = fsspec.core.url_to_fs(
+            place if "://" in place else os.path.normpath(place)
+        )
+        paths = sorted(filesystem.glob(pattern))
+        for path in paths:
+            yield path, _state_of_file(filesystem.info(path))
+    except (OSError, ValueError, ImportError) as error:
+        yield place, unknown_state(error)
+        return
+    if not paths:
+        yield place, "missing"
+
+
+def _state_of_file(info: dict[str, Any]) -> str:
+    marks = (info.get(key) for key in ("size", "mtime", "LastModified", "last_modified", "ETag"))
+    return " ".join(str(mark) for mark in marks if mark is not None)
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _is_text(annotation: Any) -> bool:
+    inner = get_args(annotation)
+    if not inner:
+        return annotation in (str, NoneType, Ellipsis)
+    return all(_is_text(one) for one in inner)
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
