@@ -35,6 +35,12 @@ class StepSpec:
     is_deploying: bool = False
     takes_helpers: bool = False
 
+    @property
+    def module(self) -> str:
+        """The module that is named like the step and holds its one public function."""
+        stage = "" if self.component == self.name else f".{self.name}"
+        return f"components.{self.component}{stage}.{self.name}"
+
 
 _TABLE = (
     StepSpec(

@@ -24,7 +24,7 @@ from contract.storage import local_path
 from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
-from launching.processes.warm_start import own_warm_parent, socket_of
+from launching.processes.warm_start import own_warm_parent, preloaded_for, socket_of
 
 POLL_SECONDS = 0.2
 _NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
@@ -32,10 +32,11 @@ SIBLING_SECONDS = 30.0  # how long a step may outlive its failed sibling
 
 
 class _RunningStep:
-    """A step's process, whose output a thread copies to a log file."""
+    """A step's process, whose output a thread copies to a log file; `news` is set at its end."""
 
-    def __init__(self, process: StepProcess, log: Path) -> None:
+    def __init__(self, process: StepProcess, log: Path, news: threading.Event) -> None:
         self.process = process
+        self._news = news
         self.message = ""
         self.exit_code: int | None = None
         threading.Thread(target=self._copy, args=(log,), daemon=True).start()
@@ -48,6 +49,7 @@ class _RunningStep:
                 told = line.partition(" INFO ")[2]
                 self.message = self.message if _NO_NEWS.search(told) else told or self.message
         self.exit_code = self.process.wait()
+        self._news.set()
 
 
 @dataclass(frozen=True)
@@ -92,28 +94,32 @@ class LocalRun:
 
     def _run_stage(self, stage: Sequence[str], board: Board) -> Ending | None:
         running: dict[str, _RunningStep] = {}
+        news = threading.Event()
         try:
             for step in stage:
-                running[step] = self._start(step)
+                running[step] = self._start(step, news)
                 board.update(step, RUNNING)
-            return self._wait(running, board)
+            return self._wait(running, board, news)
         finally:
             for one in running.values():
                 if one.exit_code is None:
                     one.process.stop()
 
-    def _start(self, step: str) -> "_RunningStep":
+    def _start(self, step: str, news: threading.Event) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
         command = command_line(replace(self.command, step=step), self.layout, self.job)
         start = ProcessStart(tuple(command), self.environment, PROJECT, self.job.grace_seconds)
         process = StepProcess(start, self.layout.process_lock(step), self.warm_parent)
-        return _RunningStep(process, self._log(step))
+        return _RunningStep(process, self._log(step), news)
 
-    def _wait(self, running: "Mapping[str, _RunningStep]", board: Board) -> Ending | None:
+    def _wait(
+        self, running: "Mapping[str, _RunningStep]", board: Board, news: threading.Event
+    ) -> Ending | None:
         failed: list[str] = []
         deadline: float | None = None
         open_steps = set(running)
         while open_steps and (deadline is None or time.monotonic() < deadline):
+            news.clear()
             for step in sorted(open_steps):
                 if running[step].exit_code is None:
                     board.update(step, RUNNING, note=running[step].message)
@@ -122,7 +128,8 @@ class LocalRun:
                 if not self._has_succeeded(step, running[step], board):
                     failed.append(step)
                     deadline = deadline or time.monotonic() + SIBLING_SECONDS
-            time.sleep(POLL_SECONDS)
+            if open_steps:
+                news.wait(POLL_SECONDS)
         for step in open_steps:
             board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
         if not failed:
@@ -159,7 +166,8 @@ def warm_parent(home: Path, run: LocalRun) -> Iterator[Path]:
         yield of_stack
         return
     run.logs.mkdir(parents=True, exist_ok=True)
-    with own_warm_parent(run.environment, run.logs / "warm-parent.log") as own:
+    log, preloaded = run.logs / "warm-parent.log", preloaded_for(run.environment)
+    with own_warm_parent(run.environment, log, preloaded) as own:
         yield own
 
 

@@ -142,7 +142,15 @@ def _load_test(
     settings: LoadtestConfig,
     fault_ratio: float,
 ) -> LoadReport:
-    report = run_load(Load(server.predict_url, rows, settings.seconds, settings.concurrency))
+    report = run_load(
+        Load(
+            server.predict_url,
+            rows,
+            settings.seconds,
+            settings.concurrency,
+            most_requests=settings.requests,
+        )
+    )
     allowed = settings.max_error_ratio + _FAULT_SLACK * fault_ratio
     ratio = report.errors / max(1, report.requests)
     if ratio > allowed:

@@ -32,17 +32,18 @@ class Load:
     seconds: float
     concurrency: int = 16
     rate: float | None = None  # requests a second; None: each caller sends when it is answered
+    most_requests: int | None = None  # ends earlier with them
     headers: Mapping[str, str] = field(default_factory=dict)
     certificate_file: Path | None = None  # what to trust, where the URL is https
 
 
 def run_load(load: Load, on_progress: Progress | None = None) -> LoadReport:
-    """Send requests for `load.seconds` and return what was seen; see `send_load`."""
+    """Send requests and return counts, rate and latency percentiles; see `send_load`."""
     return asyncio.run(send_load(load, on_progress))
 
 
 async def send_load(load: Load, on_progress: Progress | None = None) -> LoadReport:
-    """Send requests for `load.seconds` and return counts, rate and latency percentiles.
+    """Send requests for `load.seconds`, or `most_requests` of them, and return what was seen.
 
     At a given rate a latency counts from the moment at which the request was due: a server that
     stalls is charged for the requests that had to wait behind (no "coordinated omission").
@@ -135,6 +136,10 @@ class _Caller:
 
 def _due_times(load: Load, started: float) -> Iterator[float]:
     """Yield when each request is due, shared by all callers; it ends when time is over."""
+    return itertools.islice(_due_until_the_end(load, started), load.most_requests)
+
+
+def _due_until_the_end(load: Load, started: float) -> Iterator[float]:
     ends = started + load.seconds
     if load.rate is None:
         while (now := time.perf_counter()) < ends:

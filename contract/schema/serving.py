@@ -14,6 +14,9 @@ class LoadtestConfig(Section):
     """The short load test that a package must survive before it may be deployed."""
 
     seconds: Seconds = 5.0
+    requests: Count = Field(
+        10_000, description="It ends before its time with so many: 100 of them are above the p99."
+    )
     concurrency: Count = 16
     max_error_ratio: Ratio = 0.0
     max_p99_ms: Annotated[float, Field(gt=0.0)] = 1000.0

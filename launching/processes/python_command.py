@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import os
 import runpy
 import signal
@@ -48,6 +49,7 @@ def run_forked(command: Sequence[str]) -> NoReturn:
     global _IS_FORKED
     code, _IS_FORKED = 1, True
     try:
+        gc.enable()  # off while a warm parent imports
         _reset_signals()
         _seed_numpy()
         _set_title(command)

@@ -65,14 +65,19 @@ class WarmParent:
     _first_bytes: int = 0
 
     def preload(self, modules: Sequence[str]) -> None:
-        """Import modules one by one, and serve between two imports any request that waits."""
+        """Import modules one by one, and serve between two imports any request that waits.
+
+        No collection of garbage runs meanwhile: it examined the same objects again and again, for
+        1.4 of 4.9 CPU seconds, and freed nothing that could be measured.
+        """
+        gc.disable()
         for module in modules:
             if self.is_ending:
                 return
             importlib.import_module(module)
             self._serve_pending()
-        gc.collect()
         gc.freeze()  # a collection in a child would copy every page that holds an object
+        gc.enable()
         self._first_bytes = _resident_bytes()
 
     def serve(self) -> None:

@@ -13,14 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contract.loader import PROJECT
-from contract.steps import COMPONENTS
+from contract.steps import STEPS
 from launching.processes.fork_request import MESSAGE_BYTES, ForkRequest, address, received
 from launching.processes.process_start import ProcessStart
 from launching.processes.python_command import is_forkable
 
-# The work of each component, which imports TensorFlow, Keras and Beam, and what tracks it.
+# The work of each component, and the libraries for it. Apache Beam comes first, because the first
+# component needs it and would import it itself in the meantime. The large ones stand alone: between
+# two of these modules the parent serves requests.
 PRELOADED = (
-    *(f"components.{name}.{name}" for name in COMPONENTS),
+    "apache_beam",
+    *(STEPS[name].module for name in ("ingest", "validate")),
+    *("tensorflow", "keras", "tensorflow_transform"),
+    *(step.module for step in STEPS.values()),
     "mlflow",
 )
 
@@ -110,6 +115,12 @@ def _forked(
 def socket_of(home: Path) -> Path:
     """Return where the warm parent of a state folder listens, which `slipway up` starts."""
     return home / "warm" / "parent.sock"
+
+
+def preloaded_for(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the modules for components with these variables: MLflow only where they track."""
+    is_tracked = bool(environment.get("MLFLOW_TRACKING_URI"))
+    return tuple(module for module in PRELOADED if is_tracked or module != "mlflow")
 
 
 def parent_command(

@@ -18,6 +18,8 @@ from serving.server.core.batching import Batcher
 from serving.server.core.metrics import ServerMetrics
 from serving.server.core.model import fillers, input_specs, load_model, read_package, readers
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.engines.engine import Runtime
+from serving.server.engines.engine_import import import_engine
 from serving.server.http.connection import Connection, Connections
 from serving.server.http.targets import DEFAULT_LABELS
 from serving.server.rest.rest import Loaded, RestApi
@@ -98,7 +100,10 @@ class ModelServer:
         started = time.monotonic()
         # A pool of its own: the loop's would make the process wait for a load that it gives up.
         loading = asyncio.get_running_loop().run_in_executor(
-            ThreadPoolExecutor(1, "load"), load_model, self._options.package, self._manifest
+            ThreadPoolExecutor(1, "load"),
+            _imported_and_loaded,
+            self._options.package,
+            self._manifest,
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +122,7 @@ class ModelServer:
             runtime.signatures,
             _open_log(self._options.predictions, self._manifest, self._metrics),
         )
-        # TensorFlow's millions of objects live for ever: keep the collector from walking them.
+        # What belongs to the model stays, too: keep the collector from examining it.
         gc.collect()
         gc.freeze()
         return True
@@ -184,6 +189,11 @@ class ModelServer:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._connections.sweep()
+
+
+def _imported_and_loaded(package: Path, manifest: PackageManifest) -> Runtime:
+    import_engine(is_tensorflow=not manifest.runtime.path)
+    return load_model(package, manifest)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -23,6 +23,7 @@ from contract.errors import EXIT_DONE, SlipwayError
 from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.engines.cpu import this_machine
 from serving.server.engines.engine import Columns, Outputs, Runtime
+from serving.server.engines.engine_import import import_engine
 from serving.server.engines.opening import open_runtime
 
 _WARM_UP_CALLS = 5
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a trial; return the process's exit code, with the reason on standard output if not 0."""
     options = _parse(arguments)
     try:
+        import_engine(is_tensorflow=options.runtime is None)
         runtime = open_runtime(options.model, options.runtime, {}, options.concurrent_calls)
         rows = _rows(options.rows, runtime)
         for batch in (1, 32):

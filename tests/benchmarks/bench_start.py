@@ -12,7 +12,7 @@ from support import ROOT, emit
 
 PLAIN = "import tensorflow, keras"
 COMPONENT = f"import components; {PLAIN}"
-SERVER = "from serving.server.engines.tensorflow_engine import _tensorflow_without_keras as t; t()"
+SERVER = "from serving.server.engines.tensorflow_engine import tensorflow_without_keras as t; t()"
 LIMIT = "import sys; sys.modules['keras'] = None; import tensorflow"
 ROUNDS = 5
 

@@ -1,26 +1,31 @@
 """What a SavedModel costs a fresh process: time to the first answer, and memory.
 
-`python -m components.optimize.judging.cold_start` imports TensorFlow once, reads one request
-and measures each model in its own fork: nothing of one model is there when the next one begins, and
-the import, which is the same for all, is neither waited for nor counted.
+A process that has imported TensorFlow and not used it reads one request and measures each model in
+a separate fork: nothing of one model is there when the next one begins, and the import, which is
+the same for all, is neither waited for nor counted. That process is itself a fork where this one
+has not used TensorFlow yet, else `python -m components.optimize.judging.cold_start`.
 """
 
 import json
 import logging
-import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.data.raw_examples import Array
-from components.runs.child_process import tied_to_parent
-from contract.loader import PROJECT
+from components.optimize.judging.bench_process import (
+    BenchProcess,
+    ForkedBench,
+    FreshBench,
+    in_fork,
+    may_fork,
+)
 
 log = logging.getLogger("slipway")
 
@@ -40,25 +45,15 @@ class Bench:
     """A process that waits, with TensorFlow imported, for models to measure."""
 
     def __init__(self) -> None:
+        """Start it: at best before the first use of TensorFlow, see `may_fork`."""
         command = [sys.executable, "-m", "components.optimize.judging.cold_start"]
-        self._process = subprocess.Popen(
-            tied_to_parent(command),
-            cwd=PROJECT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        self.process: BenchProcess = ForkedBench(_answer) if may_fork() else FreshBench(command)
 
     def __enter__(self) -> "Bench":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.process.end()
 
     def measure(
         self, models: Sequence[Path], signature: str, inputs: Mapping[str, Array]
@@ -74,9 +69,9 @@ class Bench:
             }
             try:
                 limit = _LONGEST_SECONDS * len(models)
-                said, _ = self._process.communicate(json.dumps(request) + "\n", limit)
+                said = self.process.ask(json.dumps(request), limit)
                 found = json.loads(said.splitlines()[-1])
-            except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
+            except (OSError, ValueError, IndexError) as error:
                 log.warning("optimize: cold start was not measured: %s", error)
                 return [None] * len(models)
         return [None if one is None else ColdStart(*one) for one in found]
@@ -90,27 +85,19 @@ def _serve() -> None:
         measure,  # noqa: F401
     )
 
-    request = json.loads(sys.stdin.readline())
-    rows = pickle.loads(Path(request["rows"]).read_bytes())
-    found = [_in_fork(model, request["signature"], rows) for model in request["models"]]
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(_answer(sys.stdin.readline()) + "\n")
     sys.stdout.flush()
 
 
-def _in_fork(model: str, signature: str, rows: dict[str, Array]) -> tuple[float, int] | None:
-    """Measure one model in a child; TensorFlow has started no thread before, so it may fork."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, json.dumps(_measure(model, signature, rows)).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return tuple(json.loads(said)) if said else None
+def _answer(line: str) -> str:
+    """Measure each model of a request in a child; TensorFlow has not started a thread yet."""
+    request = json.loads(line)
+    rows = pickle.loads(Path(request["rows"]).read_bytes())
+
+    def of(model: str) -> tuple[float, int]:
+        return _measure(model, request["signature"], rows)
+
+    return json.dumps([in_fork(partial(of, model)) for model in request["models"]])
 
 
 def _measure(model: str, signature: str, rows: dict[str, Any]) -> tuple[float, int]:

@@ -35,7 +35,7 @@ class TensorFlowRuntime:
             DataError: If it is not a SavedModel, or one without signatures.
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        tf = _tensorflow_without_keras()
+        tf = tensorflow_without_keras()
         with suppress(RuntimeError):  # in a notebook TensorFlow may be at work: its threads stay
             tf.config.threading.set_intra_op_parallelism_threads(threads_per_call())
             tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -91,7 +91,7 @@ class TensorFlowRuntime:
         )
 
 
-def _tensorflow_without_keras() -> Any:
+def tensorflow_without_keras() -> Any:
     """Import TensorFlow, not Keras: it would take as long again, and no SavedModel needs it."""
     is_hidden = sys.modules.setdefault("keras", None) is None  # type: ignore[arg-type]
     try:

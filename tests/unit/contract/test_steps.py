@@ -21,6 +21,11 @@ def test_each_component_is_a_folder_with_a_main_module() -> None:
         assert importlib.util.find_spec(f"components.{component}.__main__"), component
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_the_work_of_a_step_is_a_module_named_like_it(step: str) -> None:
+    assert importlib.util.find_spec(STEPS[step].module)
+
+
 def test_a_component_runs_its_steps_in_order() -> None:
     assert steps_of("deploy") == ("canary", "promote")
     assert steps_of("train") == ("train",)

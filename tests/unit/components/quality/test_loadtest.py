@@ -90,6 +90,15 @@ def test_latency_percentiles_see_the_servers_pause(service: _Service) -> None:
     assert 50.0 <= report.p50_ms <= report.p95_ms <= report.p99_ms
 
 
+def test_it_ends_with_the_most_requests_or_with_its_time(service: _Service) -> None:
+    report = run_load(Load(service.url, [{"x": 1}], 30.0, concurrency=4, most_requests=25))
+    assert report.requests == len(service.bodies) == 25
+    assert report.seconds < 15.0
+    service.pause_seconds = 0.05
+    report = run_load(Load(service.url, [{"x": 1}], 0.3, concurrency=1, most_requests=25))
+    assert 1 <= report.requests <= 6
+
+
 def test_replay_keeps_its_rate(service: _Service) -> None:
     report = run_load(Load(service.url, [{"x": 1}], seconds=1.0, concurrency=4, rate=40.0))
     assert report.requests == 40

@@ -19,7 +19,13 @@ from launching.processes import fork_request
 from launching.processes.fork_request import ForkRequest
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
-from launching.processes.warm_start import NotWarmError, fork, own_warm_parent, parent_command
+from launching.processes.warm_start import (
+    NotWarmError,
+    fork,
+    own_warm_parent,
+    parent_command,
+    preloaded_for,
+)
 
 PROJECT = Path(__file__).parents[4]
 
@@ -195,10 +201,28 @@ def test_numpys_generator_differs_from_fork_to_fork(tmp_path: Path) -> None:
         assert len({run(draw, socket)[1][0] for _ in range(3)}) == 3
 
 
+@pytest.mark.parametrize("is_importing", [True, False])
+def test_a_fork_collects_garbage_although_its_parent_does_not_while_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_importing: bool
+) -> None:
+    (tmp_path / "takes_long.py").write_text("import time; time.sleep(2)")
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{tmp_path}")
+    modules = ["takes_long"] if is_importing else []
+    with parent_of(tmp_path, "contract.errors", *modules) as (socket, _):
+        asked = "import gc; print(gc.isenabled())"
+        assert run(start_of(asked, tmp_path), socket) == (0, ["True"])
+
+
 def test_only_this_user_reaches_the_socket(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, _):
         assert socket.stat().st_mode & 0o777 == 0o600
         assert socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_mlflow_is_imported_only_where_a_run_is_tracked() -> None:
+    tracked = preloaded_for({"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"})
+    assert set(tracked) - set(preloaded_for({})) == {"mlflow"}
+    assert preloaded_for({})[0] == "apache_beam"  # the first component need not import it itself
 
 
 def test_a_socket_deeper_than_an_address_is_long(tmp_path: Path) -> None:
