@@ -173,6 +173,9 @@ class ArmObservation(Record):
     disagreements: float = Field(
         0.0, description="Sum over these requests of the share of their rows that differ."
     )
+    refused_alone: int = Field(
+        0, description="Of them, requests answered with 4xx that the stable arm answered."
+    )
 
 
 class Observation(Record):

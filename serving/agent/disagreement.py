@@ -4,6 +4,9 @@ Envoy gives a request and its copy one id; both servers log under it. A request 
 however many rows it has: its rows are alike, so its figure is the share of them that differ. Rows
 are compared head by head: by class, or, where a head gives a number, by whether both are further
 apart than the stable model's own error; a head whose error is not known is left out.
+
+A request that the shadow refuses (4xx) and stable answers differs in all rows, and is also counted
+separately. What both refuse is the caller's error; what stable alone refuses is not the shadow's.
 """
 
 import threading
@@ -37,6 +40,7 @@ class PairingState(Record):
     shadow_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
     compared: int = 0
     disagreements: float = 0.0
+    refused_alone: int = 0
 
 
 class Pairing:
@@ -53,9 +57,10 @@ class Pairing:
         self._state, self._own_errors = state, own_errors
         self._stable = LogTail(stable, state.stable_offsets if is_resumed else None)
         self._shadow = LogTail(shadow, state.shadow_offsets if is_resumed else None)
-        self._waiting: OrderedDict[str, tuple[bool, Any]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[bool, list[Any] | None]] = OrderedDict()
         self.compared = state.compared
         self.disagreements = state.disagreements
+        self.refused_alone = state.refused_alone
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -78,12 +83,14 @@ class Pairing:
             "shadow_offsets": dict(self._shadow.offsets),
             "compared": self.compared,
             "disagreements": self.disagreements,
+            "refused_alone": self.refused_alone,
         }
         return self._state.model_copy(update=now)
 
     def _take(self, is_shadow: bool, entry: Mapping[str, Any]) -> None:
         request_id, predictions = entry.get("request_id"), entry.get("predictions")
-        if not isinstance(request_id, str) or not isinstance(predictions, list):
+        is_answer = isinstance(predictions, list) or isinstance(entry.get("refused"), int)
+        if not isinstance(request_id, str) or not is_answer:
             return
         twin = self._waiting.get(request_id)
         if twin is None or twin[0] == is_shadow:
@@ -92,7 +99,11 @@ class Pairing:
                 self._waiting.popitem(last=False)
             return
         del self._waiting[request_id]
-        share = differing_share(predictions, twin[1], self._own_errors)
+        stable, shadow = (twin[1], predictions) if is_shadow else (predictions, twin[1])
+        if stable is None:
+            return
+        self.refused_alone += shadow is None
+        share = 1.0 if shadow is None else differing_share(stable, shadow, self._own_errors)
         if share is not None:
             self.compared += 1
             self.disagreements += share
@@ -111,7 +122,7 @@ class DisagreementCounter:
         self._log_folder = log_folder
         self._own_errors = own_errors
         self._open: dict[str, Pairing] = {}
-        self._counts: dict[Version, tuple[int, float]] = {}
+        self._counts: dict[Version, tuple[int, float, int]] = {}
         self._lock = threading.Lock()
 
     def follow(self, pipeline: str, stable: int | None, shadow: int | None) -> None:
@@ -140,15 +151,22 @@ class DisagreementCounter:
 
     def counts(self, version: Version) -> tuple[int, float]:
         """Return a shadow's requests compared, and the sum of their shares of differing rows."""
-        if version not in self._counts:
-            state = self._read(version)
-            self._counts[version] = (state.compared, state.disagreements) if state else (0, 0.0)
-        return self._counts[version]
+        return self._all_counts(version)[:2]
+
+    def refused_alone(self, version: Version) -> int:
+        """Return how many requests a shadow has refused that the stable version answered."""
+        return self._all_counts(version)[2]
 
     def forget(self, version: Version) -> None:
         """Drop the counts of a version that runs no more."""
         self._path(version).unlink(missing_ok=True)
         self._counts.pop(version, None)
+
+    def _all_counts(self, version: Version) -> tuple[int, float, int]:
+        if version not in self._counts:
+            state = self._read(version) or PairingState(stable=0, shadow=version[1])
+            self._counts[version] = (state.compared, state.disagreements, state.refused_alone)
+        return self._counts[version]
 
     def _begin(self, pipeline: str, stable: int, shadow: int) -> Pairing:
         folders = (self._log_folder((pipeline, stable)), self._log_folder((pipeline, shadow)))
@@ -158,8 +176,8 @@ class DisagreementCounter:
             return Pairing(folders, old, own_errors, is_resumed=True)
         state = PairingState(stable=stable, shadow=shadow)
         if old is not None:
-            counts = {"compared": old.compared, "disagreements": old.disagreements}
-            state = state.model_copy(update=counts)
+            names = ("compared", "disagreements", "refused_alone")
+            state = state.model_copy(update={name: getattr(old, name) for name in names})
         pairing = Pairing(folders, state, own_errors, is_resumed=False)
         self._remember(pipeline, pairing, is_open=True)
         return pairing
@@ -167,7 +185,7 @@ class DisagreementCounter:
     def _remember(self, pipeline: str, pairing: Pairing, is_open: bool) -> None:
         version = (pipeline, pairing.versions[1])
         pairing.state(is_open).write(self._path(version))
-        self._counts[version] = (pairing.compared, pairing.disagreements)
+        self._counts[version] = (pairing.compared, pairing.disagreements, pairing.refused_alone)
 
     def _read(self, version: Version) -> PairingState | None:
         path = self._path(version)

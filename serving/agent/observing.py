@@ -57,4 +57,5 @@ class Observer:
             latency_total=seen.latency_total,
             compared=compared,
             disagreements=disagreements,
+            refused_alone=self._pairs.refused_alone(version),
         )

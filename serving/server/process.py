@@ -15,9 +15,11 @@ from pathlib import Path
 from contract.errors import ConfigError, StorageError
 from contract.records.package import PackageManifest
 from serving.server.core.batching import Batcher
+from serving.server.core.control_rows import control_for
 from serving.server.core.metrics import ServerMetrics
 from serving.server.core.model import fillers, input_specs, load_model, read_package, readers
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import Runtime
 from serving.server.engines.engine_import import import_engine
 from serving.server.http.connection import Connection, Connections
@@ -100,19 +102,20 @@ class ModelServer:
         started = time.monotonic()
         # A pool of its own: the loop's would make the process wait for a load that it gives up.
         loading = asyncio.get_running_loop().run_in_executor(
-            ThreadPoolExecutor(1, "load"),
-            _imported_and_loaded,
-            self._options.package,
-            self._manifest,
+            ThreadPoolExecutor(1, "load"), self._load_model
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             return False
         stopping.cancel()
-        runtime = loading.result()
+        runtime, control = loading.result()
         batcher = Batcher(
-            runtime.call, self._manifest.serve, fillers(self._manifest), self._metrics
+            runtime.call,
+            self._manifest.serve,
+            fillers(self._manifest),
+            self._metrics,
+            control,
         )
         self._metrics.watch_queue(lambda: batcher.waiting_rows)
         self._metrics.observe_load(time.monotonic() - started)
@@ -126,6 +129,12 @@ class ModelServer:
         gc.collect()
         gc.freeze()
         return True
+
+    def _load_model(self) -> tuple[Runtime, Control]:
+        folder, manifest = self._options.package, self._manifest
+        import_engine(is_tensorflow=not manifest.runtime.path)
+        runtime = load_model(folder, manifest)
+        return runtime, control_for(folder, manifest, runtime)
 
     def _announce(self) -> None:
         address = self._socket.getsockname()
@@ -189,11 +198,6 @@ class ModelServer:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._connections.sweep()
-
-
-def _imported_and_loaded(package: Path, manifest: PackageManifest) -> Runtime:
-    import_engine(is_tensorflow=not manifest.runtime.path)
-    return load_model(package, manifest)
 
 
 def _bind(host: str, port: int) -> socket.socket:

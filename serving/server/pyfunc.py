@@ -14,8 +14,16 @@ import orjson
 from contract.errors import UserError
 from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.core import predictions
+from serving.server.core.control_rows import control_for
 from serving.server.core.model import load_model, read_package
-from serving.server.engines.engine import Outputs, first_row_not_finite
+from serving.server.core.unanswerable import Search
+from serving.server.engines.engine import (
+    Columns,
+    NotFiniteError,
+    Outputs,
+    RefusedInputError,
+    first_row_not_finite,
+)
 from serving.server.requests.instances import InputReader
 from serving.server.requests.messages import RequestError
 
@@ -30,6 +38,7 @@ class PackagedModel:
         self._manifest = read_package(package)
         self._runtime = load_model(package, self._manifest)
         self._reader = InputReader(self._manifest.inputs)
+        self._control = control_for(package, self._manifest, self._runtime)
 
     def predict(
         self, model_input: "pd.DataFrame | Sequence[Any]", params: Mapping[str, Any] | None = None
@@ -52,9 +61,23 @@ class PackagedModel:
             columns = self._reader.read_rows(rows, f"rows from {start}")
         except RequestError as refusal:
             raise UserError(str(refusal)) from refusal
-        outputs = self._runtime.call(DEFAULT_SIGNATURE, columns)
-        _check_finite(outputs, start)
+        outputs = self._call(columns, start)
         return list(orjson.loads(predictions.predict_rows(outputs))["predictions"])
+
+    def _call(self, columns: Columns, start: int) -> Outputs:
+        error: Exception
+        try:
+            outputs = self._runtime.call(DEFAULT_SIGNATURE, columns)
+            if (found := first_row_not_finite(outputs)) is None:
+                return outputs
+            row, name = found
+            error = NotFiniteError(name, row)
+        except Exception as failure:  # noqa: BLE001 (whatever an engine raises)
+            error = failure
+        error = Search(self._control).explained(DEFAULT_SIGNATURE, columns, error)
+        if not isinstance(error, RefusedInputError):
+            raise error
+        raise UserError(_refusal(error, start)) from error
 
 
 def _load_pyfunc(path: str) -> PackagedModel:
@@ -62,10 +85,12 @@ def _load_pyfunc(path: str) -> PackagedModel:
     return PackagedModel(Path(path))
 
 
-def _check_finite(outputs: Outputs, start: int) -> None:
-    if (found := first_row_not_finite(outputs)) is not None:
-        row, name = found
-        raise UserError(f"row {start + row}: the model has no finite '{name}' for its values")
+def _refusal(error: RefusedInputError, start: int) -> str:
+    place = "" if error.row is None else f"row {start + error.row}"
+    feature = "" if error.feature is None else f", '{error.feature}'"
+    if isinstance(error, NotFiniteError):
+        return f"{place}{feature}: {error}"
+    return f"{place}{feature}: the model refuses the input: {error}".removeprefix(": ")
 
 
 def _rows(model_input: Any) -> list[Any]:

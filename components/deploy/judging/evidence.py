@@ -14,6 +14,8 @@ class Counts:
     `latency_counts` are cumulative, one for each of the rising bounds; what is slower than the
     last bound is in none of them, only in `latency_total`. `active` is not a sum: it is how many
     requests are under way now. `disagreements` is a sum of shares, one for each compared request.
+    `refused_alone` are requests that the version refused (4xx) and stable answered: they are among
+    `errors`, too.
     """
 
     requests: int = 0
@@ -25,6 +27,7 @@ class Counts:
     latency_total: int = 0
     compared: int = 0
     disagreements: float = 0.0
+    refused_alone: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         bounds = other.latency_bounds_ms or self.latency_bounds_ms
@@ -40,6 +43,7 @@ class Counts:
             latency_total=mine.latency_total + theirs.latency_total,
             compared=self.compared + other.compared,
             disagreements=self.disagreements + other.disagreements,
+            refused_alone=self.refused_alone + other.refused_alone,
         )
 
     def since(self, before: "Counts") -> "Counts":
@@ -56,6 +60,7 @@ class Counts:
             latency_total=self.latency_total - start.latency_total,
             compared=self.compared - before.compared,
             disagreements=self.disagreements - before.disagreements,
+            refused_alone=self.refused_alone - before.refused_alone,
         )
 
     @property
@@ -115,9 +120,10 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
     nothing = ArmObservation(version=now.version, is_ready=False)
     traffic = nothing if before is None or _traffic_was_reset(before, now) else before
     pairs = nothing if before is None or _pairs_were_reset(before, now) else before
+    refused_alone = now.refused_alone - pairs.refused_alone
     return Counts(
         requests=now.requests - traffic.requests,
-        errors=now.errors - traffic.errors,
+        errors=now.errors - traffic.errors + refused_alone,
         client_errors=now.client_errors - traffic.client_errors,
         active=now.active,
         latency_bounds_ms=now.latency_bounds_ms,
@@ -125,11 +131,17 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
         latency_total=now.latency_total - traffic.latency_total,
         compared=now.compared - pairs.compared,
         disagreements=now.disagreements - pairs.disagreements,
+        refused_alone=refused_alone,
     )
 
 
 def _pairs_were_reset(before: ArmObservation, now: ArmObservation) -> bool:
-    return now.compared < before.compared or now.disagreements < before.disagreements
+    pairs = [
+        (before.compared, now.compared),
+        (before.disagreements, now.disagreements),
+        (before.refused_alone, now.refused_alone),
+    ]
+    return any(new < old for old, new in pairs)
 
 
 def _traffic_was_reset(before: ArmObservation, now: ArmObservation) -> bool:

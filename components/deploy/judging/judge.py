@@ -5,9 +5,10 @@
 
 *Pass* a phase on evidence that it is good there, each phase from nothing, every test at `beta`:
 
-* errors (5xx, and what is still under way: an event not yet seen is not a success): Wald's test
-  accepts the absolute limits; or the ratio is surely less than a margin above stable's, of which
-  the lower end of a confidence sequence counts, so that few stable requests excuse little;
+* errors (5xx, what the shadow refuses and stable answers, and what is still under way: an event
+  not yet seen is not a success): Wald's test accepts the absolute limits; or the ratio is surely
+  less than a margin above stable's, of which the lower end of a confidence sequence counts, so that
+  few stable requests excuse little;
 * client errors (4xx): the same with `client_error_margin_ratio`;
 * latency: at most 5 % of the requests are above `max_latency_ratio` times stable's p95, Wald's test
   against 10 %;
@@ -131,12 +132,16 @@ def _errors(phase: Phase, config: DeployConfig) -> Consent:
         f"{_counted(canary.errors, 'error')} in {canary.requests:,} requests "
         f"({canary.error_ratio:.1%}; {config.allowed_error_ratio:.1%} allowed, {_beside(stable)})"
     )
+    if canary.refused_alone:
+        words += f", {canary.refused_alone:,} of them refused what stable answered"
     if canary.active:
         words += f", {canary.active:,} more under way"
     if _is_surely_above(stable, config.refused_error_ratio, config):
         return Consent("errors", f"{words}, stable itself fails: nobody passes meanwhile", 1)
     limits = Limits(config.allowed_error_ratio, config.refused_error_ratio)
-    sample = Sample(canary.errors + canary.active, canary.requests + canary.active)
+    # Pairs are counted apart from requests, which are lost when the data plane restarts.
+    bad = min(canary.errors, canary.requests) + canary.active
+    sample = Sample(bad, canary.requests + canary.active)
     beside = Sample(stable.errors, stable.requests)
     missing = _missing(sample, beside, limits, _OF_ERRORS, config.beta)
     return Consent("errors", words, missing)

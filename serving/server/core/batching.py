@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from contract.schema.serving import ServeConfig
+from serving.server.core.unanswerable import Control, ModelCall, OutputShapeError, Search
 from serving.server.engines.engine import (
     Columns,
     NotFiniteError,
     Outputs,
+    RefusedInputError,
     first_row_not_finite,
     is_finite,
 )
@@ -31,7 +33,6 @@ log = logging.getLogger("slipway")
 
 Outcome = Outputs | Exception
 Done = Callable[[Outcome], None]
-ModelCall = Callable[[str, Columns], Outputs]
 
 
 @dataclass(slots=True)
@@ -64,9 +65,19 @@ class Batcher:
         config: ServeConfig,
         fillers: Mapping[str, Any],
         observer: BatchObserver,
+        control: Control | None = None,
     ) -> None:
-        """Batch for `call`; `fillers` has, by variable-length input, what pads shorter rows."""
+        """Batch for `call`.
+
+        Args:
+            call: Calls the model.
+            config: Sizes and times.
+            fillers: By variable-length input, what pads shorter rows.
+            observer: Is told of each batch.
+            control: Tells rows that the model cannot answer from a model that is broken.
+        """
         self._call = call
+        self._control = control or Control(call, None)
         self._fillers = fillers
         self._observer = observer
         self._max_rows = config.max_batch_size
@@ -144,19 +155,40 @@ class Batcher:
     # --- in a thread of the executor ------------------------------------------------------------
 
     def _run(self, batch: list[Job]) -> None:
-        outcomes: Sequence[Outcome]
+        search = Search(self._control)
         try:
             outcomes = self._call_together(batch)
         except Exception as error:  # noqa: BLE001 (whatever the model raises is the job's answer)
-            # One bad row must not fail its neighbours: each job is tried alone.
-            outcomes = [error] if len(batch) == 1 else [self._call_alone(job) for job in batch]
-        self._loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+            outcomes = self._apart(batch, error, search)
+        pairs = list(zip(batch, outcomes, strict=True))
+        if failed := [(job, found) for job, found in pairs if isinstance(found, Exception)]:
+            # Their neighbours need not wait until the cause is found.
+            pairs = [pair for pair in pairs if not isinstance(pair[1], Exception)]
+            self._loop.call_soon_threadsafe(self._hand_out, pairs)
+            pairs = [(j, search.explained(j.signature, j.columns, e)) for j, e in failed]
+        self._loop.call_soon_threadsafe(self._deliver, pairs)
 
-    def _call_alone(self, job: Job) -> Outcome:
+    def _apart(self, batch: list[Job], error: Exception, search: Search) -> list[Outcome]:
+        """Answer jobs whose common call has failed: one bad row must not fail its neighbours.
+
+        They are halved until those that fail are alone: for one of n jobs 2 log2(n) calls, for all
+        of them 2n. A model that does not answer the control row either is not called again.
+        """
+        if not isinstance(error, RefusedInputError) and search.is_model_broken():
+            return [error] * len(batch)
+        return self._halved(batch, error)
+
+    def _halved(self, batch: list[Job], error: Exception) -> list[Outcome]:
+        if len(batch) == 1:
+            return [error]
+        middle = len(batch) // 2
+        return self._tried(batch[:middle]) + self._tried(batch[middle:])
+
+    def _tried(self, batch: list[Job]) -> list[Outcome]:
         try:
-            return self._call_together([job])[0]
+            return self._call_together(batch)
         except Exception as error:  # noqa: BLE001 (as above)
-            return error
+            return self._halved(batch, error)
 
     def _call_together(self, batch: list[Job]) -> list[Outcome]:
         rows = sum(job.rows for job in batch)
@@ -165,7 +197,9 @@ class Batcher:
         self._observer.observe_batch(rows, time.perf_counter() - started)
         faults = [n for n, array in outputs.items() if array.shape[:1] != (rows,)]
         if faults:
-            raise ValueError(f"output '{faults[0]}' has not one entry for each of {rows} rows")
+            raise OutputShapeError(
+                f"output '{faults[0]}' has not one entry for each of {rows} rows"
+            )
         are_finite = all(is_finite(array) for array in outputs.values())
         outcomes: list[Outcome] = []
         start = 0
@@ -196,10 +230,13 @@ class Batcher:
 
     # --- on the event loop again ----------------------------------------------------------------
 
-    def _deliver(self, batch: list[Job], outcomes: Sequence[Outcome]) -> None:
+    def _deliver(self, pairs: Sequence[tuple[Job, Outcome]]) -> None:
         self._idle_threads += 1
         self._schedule()
-        for job, outcome in zip(batch, outcomes, strict=True):
+        self._hand_out(pairs)
+
+    def _hand_out(self, pairs: Sequence[tuple[Job, Outcome]]) -> None:
+        for job, outcome in pairs:
             try:
                 job.done(outcome)
             except Exception:
@@ -214,8 +251,8 @@ def _cut(job: Job, max_rows: int) -> list[Job]:
 
     def collect(index: int, outcome: Outcome) -> None:
         nonlocal missing
-        if isinstance(outcome, NotFiniteError):
-            outcome = outcome.moved(starts[index])
+        if isinstance(outcome, RefusedInputError):
+            outcome.move(starts[index])
         outcomes[index] = outcome
         missing -= 1
         if missing == 0:

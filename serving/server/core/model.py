@@ -127,7 +127,7 @@ def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
     """
     rows = 1
     while True:
-        columns = {name: _made_up(spec, rows) for name, spec in manifest.inputs.items()}
+        columns = made_up_columns(manifest, rows)
         try:
             outputs = runtime.call(DEFAULT_SIGNATURE, columns)
         except RefusedInputError as error:
@@ -142,6 +142,11 @@ def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
         if rows == manifest.serve.max_batch_size:
             return
         rows = min(rows * 2, manifest.serve.max_batch_size)
+
+
+def made_up_columns(manifest: PackageManifest, rows: int) -> dict[str, np.ndarray]:
+    """Return rows of zeros, empty text and defaults."""
+    return {name: _made_up(spec, rows) for name, spec in manifest.inputs.items()}
 
 
 def _made_up(spec: InputSpec, rows: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 One line a logged request:
 `{"request_id": ..., "time": seconds since 1970, "version": V, "predictions": [{head: class index or
 value}, ...one a row], "scores": [{head: highest score}, ...]}` (`scores` has classification heads
-only).
+only). A request that is refused (4xx) has a line, too, so that whoever compares two versions sees
+which of them answered: `{"request_id": ..., "time": ..., "version": V, "refused": status}`.
 
 Files are `<number>.jsonl`, numbers rising with leading zeros; the highest is being written, older
 ones are complete, the oldest are removed beyond a limit. Lines are whole: a reader that follows a
@@ -75,7 +76,7 @@ class PredictionLog:
             for head, name in output_names(heads).items()
         }
         self._on_dropped = on_dropped
-        self._waiting: deque[tuple[bytes, float, Outputs]] = deque()
+        self._waiting: deque[tuple[bytes, float, Outputs | int]] = deque()
         self._has_work = threading.Event()
         self._is_closing = False
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,12 +84,15 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def add(self, request_id: bytes, outputs: Outputs) -> None:
-        """Queue one request's predictions; if too many wait, they are dropped and counted."""
+    def add(self, request_id: bytes, found: Outputs | int) -> None:
+        """Queue one request's predictions, or the status with which it was refused.
+
+        If too many wait, they are dropped and counted.
+        """
         if len(self._waiting) >= _MAX_WAITING:
             self._on_dropped(1)
             return
-        self._waiting.append((request_id, time.time(), outputs))
+        self._waiting.append((request_id, time.time(), found))
         if not self._has_work.is_set():
             self._has_work.set()
 
@@ -115,7 +119,10 @@ class PredictionLog:
         if not entries:
             return
         try:
-            self._file.write(b"".join(self._lines(entries)))
+            answered = [(i, t, found) for i, t, found in entries if not isinstance(found, int)]
+            refused = [(i, t, found) for i, t, found in entries if isinstance(found, int)]
+            lines = self._lines(answered) if answered else []
+            self._file.write(b"".join(lines + self._refusals(refused)))
             self._file.flush()
             if self._file.tell() >= self._rotation.max_file_bytes:
                 self._file.close()
@@ -139,6 +146,18 @@ class PredictionLog:
             for (request_id, moment, _), size, end in zip(
                 entries, sizes, accumulate(sizes), strict=True
             )
+        ]
+        return [orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines]
+
+    def _refusals(self, entries: list[tuple[bytes, float, int]]) -> list[bytes]:
+        lines = [
+            {
+                "request_id": request_id.decode("latin-1"),
+                "time": moment,
+                "version": self._version,
+                "refused": status,
+            }
+            for request_id, moment, status in entries
         ]
         return [orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines]
 

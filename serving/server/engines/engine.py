@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 Columns = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
+
+_LONGEST_VALUE = 60  # characters in a message
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,31 @@ class Signature:
 
 
 class RefusedInputError(ValueError):
-    """The model itself refused the values of a row: the caller's error, not the server's."""
+    """The model cannot answer the values of a row: the caller's error, not the server's.
+
+    `row` counts from 0 within the caller's request, `feature` is the input whose value it is; each
+    is None where it is not known.
+    """
+
+    def __init__(self, words: str, row: int | None = None, feature: str | None = None) -> None:
+        super().__init__(words)
+        self.row, self.feature = row, feature
+
+    def move(self, rows: int) -> None:
+        """Count the row from further up, where it stands so many rows further down."""
+        if self.row is not None:
+            self.row += rows
 
 
 class NotFiniteError(RefusedInputError):
-    """An output is NaN or infinite for a row whose values are finite: JSON cannot say that.
-
-    `row` counts from 0 within the caller's request.
-    """
+    """An output is NaN or infinite for a row whose values are finite: JSON cannot say that."""
 
     def __init__(self, output: str, row: int) -> None:
-        self.output, self.row = output, row
         super().__init__(
             f"the model has no finite '{output}' for the values of this row; are they in the range "
-            "that it was trained on?"
+            "that it was trained on?",
+            row,
         )
-
-    def moved(self, rows: int) -> "NotFiniteError":
-        """Return the same of a row that is so many rows further down."""
-        return NotFiniteError(self.output, self.row + rows)
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -76,6 +84,20 @@ def largest_value(columns: Columns, row: int) -> str:
         return ""
     value, name = max(found, key=lambda pair: abs(pair[0]))
     return f" (largest: '{name}' = {value:g})"
+
+
+def shown(value: Any) -> str:
+    """Return an input's value for a message: text as text, cut where it is long."""
+    text = _written(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value[:_LONGEST_VALUE]))}]"
+    if isinstance(value, bytes):
+        return repr(value[:_LONGEST_VALUE].decode(errors="replace"))
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 class Runtime(Protocol):

@@ -41,7 +41,9 @@ class ExamplesParser:
         size = int(np.prod(spec.shape, dtype=int))
         for value in values:
             if len(value) != size:
-                raise RefusedInputError(f"{name}: found {len(value)} values, expected {size}")
+                raise RefusedInputError(
+                    f"{name}: found {len(value)} values, expected {size}", feature=name
+                )
         flat = np.empty((len(values), size), NUMPY_DTYPES[spec.dtype])
         for index, value in enumerate(values):
             flat[index] = value
@@ -62,10 +64,12 @@ def _values(feature: Any, name: str, spec: InputSpec) -> Any:
         if spec.is_variable_length:
             return ()
         if spec.default is None:
-            raise RefusedInputError(f"{name}: required, but not in the tf.Example")
+            raise RefusedInputError(f"{name}: required, but not in the tf.Example", feature=name)
         return [spec.default.encode() if isinstance(spec.default, str) else spec.default]
     if kind != _KINDS[spec.dtype]:
-        raise RefusedInputError(f"{name}: found a {kind}, expected a {_KINDS[spec.dtype]}")
+        raise RefusedInputError(
+            f"{name}: found a {kind}, expected a {_KINDS[spec.dtype]}", feature=name
+        )
     return getattr(feature, kind).value
 
 

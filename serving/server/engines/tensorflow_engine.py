@@ -116,7 +116,8 @@ def _tensor_info(name: str, spec: Any) -> TensorInfo:
 
 
 def _first_line(error: Exception) -> str:
-    """Return what TensorFlow says without its graph coordinates and stack."""
+    """Return what TensorFlow says without its graph coordinates, operation and stack."""
     text = str(getattr(error, "message", "") or error)
     text = re.sub(r"\{\{[^}]*\}\}", "", text).strip()
-    return (text.splitlines() or [type(error).__name__])[0].strip()
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\s*\[Op:[^]]*\].*$", "", line).strip()

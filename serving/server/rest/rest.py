@@ -30,6 +30,7 @@ from serving.server.engines.engine import (
     RefusedInputError,
     Signature,
     largest_value,
+    shown,
 )
 from serving.server.http.cross_origin import CrossOrigin
 from serving.server.http.targets import DEFAULT_LABELS, model_paths, not_found_words, path_of
@@ -42,6 +43,7 @@ log = logging.getLogger("slipway")
 
 _JSON_HEADERS = b"content-type: application/json\r\n"
 _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_PREDICTIONS = ("predict", "classify", "regress")
 
 Formatter = Callable[[Outputs], bytes]
 
@@ -74,11 +76,23 @@ class _Asked:
     key: str
 
     def refusal(self, error: RefusedInputError) -> str:
-        """Say which values the model cannot answer."""
-        if not isinstance(error, NotFiniteError):
-            return f"the model refuses the input: {error}"
-        values = largest_value(self.columns, error.row)
-        return f"{self.key}[{error.row}]: {error}{values}"
+        """Say which value the model cannot answer, where that is known, and why."""
+        is_finite = not isinstance(error, NotFiniteError)
+        words = f"the model refuses the input: {error}" if is_finite else str(error)
+        if error.row is None:
+            return words
+        if error.feature is None:
+            largest = "" if is_finite else largest_value(self.columns, error.row)
+            return f"{self.key}[{error.row}]: {words}{largest}"
+        value = ""
+        if error.feature in self.columns:
+            value = f" = {shown(self.columns[error.feature][error.row])}"
+        return f"{self._place(error.row, error.feature)}{value}: {words}"
+
+    def _place(self, row: int, feature: str) -> str:
+        if self.key == "inputs":
+            return f"inputs.{feature}[{row}]"
+        return f"{self.key}[{row}].{feature}"
 
 
 class RestApi:
@@ -141,7 +155,7 @@ class RestApi:
         for base in model_paths(self._manifest, self._labels):
             routes[base.encode()] = _Route("status", _get(self._status))
             routes[f"{base}/metadata".encode()] = _Route("metadata", _get(self._metadata))
-            for verb in ("predict", "classify", "regress"):
+            for verb in _PREDICTIONS:
                 handler = {b"POST": getattr(self, f"_{verb}")}
                 routes[f"{base}:{verb}".encode()] = _Route(verb, handler)
         return routes
@@ -285,6 +299,9 @@ class RestApi:
         headers = "".join(f"{key}: {value}\r\n" for key, value in error.headers.items())
         body = orjson.dumps({"error": str(error)})
         self._finish(name, request, error.status, body, _JSON_HEADERS + headers.encode("latin-1"))
+        is_callers = 400 <= error.status < 500
+        if name in _PREDICTIONS and is_callers and (writer := self._log_for(request)) is not None:
+            writer.add(request.request_id, error.status)
 
     def _finish(
         self,

@@ -82,6 +82,47 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
     assert stack.seen(2).errors == 0
 
 
+def save_lookup(folder: Path, ids: int) -> None:
+    """Save a model that looks the whole number `x` up in a table of so many rows."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.table = tf.Variable(tf.tile([[0.25, 0.75]], [ids, 1]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serving_default(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.gather(module.table, tf.cast(x, tf.int64))}
+
+    module.serving_default = serving_default
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_default})
+
+
+def test_a_shadow_that_refuses_what_stable_answers_is_counted(make_stack) -> None:
+    """Version 1 knows ids up to 9, version 2 up to 4; neither knows 99."""
+    stack = make_stack(server_command=(sys.executable, "-m", "serving.server"))
+    for version, ids in ((1, 10), (2, 5)):
+        add_package(stack, version, (0.0, 0.0))
+        folder = stack.layout.version(version)
+        save_lookup(folder / "model", ids)
+        manifest = PackageManifest.read(folder / "package.json")
+        digest = digest_directory(folder / "model")
+        manifest.model_copy(update={"digest": digest}).write(folder / "package.json")
+    stack.serve({1: 100}, shadow=Shadow(version=2, percent=100))
+    url, statuses = f"{stack.url}/v1/models/digits:predict", []
+    for x in (1.0, 7.0, 99.0) * 5:
+        answer = httpx.post(url, json={"instances": [{"x": 2.0}, {"x": x}]})
+        statuses.append(answer.status_code)
+        if x == 99.0:
+            expected = "instances[1].x = 99: the model refuses the input: indices[0] = 99 is not in"
+            assert answer.json()["error"].startswith(expected)
+    assert statuses == [200, 200, 400] * 5
+    stack.until(lambda: stack.seen(2).compared == 10, "10 pairs")
+    stack.until(lambda: stack.seen(2).client_errors == 10, "the copies' answers")
+    shadow, stable = stack.seen(2), stack.seen(1)
+    assert (shadow.refused_alone, shadow.disagreements, shadow.errors) == (5, 5.0, 0)
+    assert (stable.client_errors, stable.errors) == (5, 0)
+
+
 def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> None:
     """Labels, gzip, a preflight without a token, and a target with scheme and host."""
     (tmp_path / "callers").write_text("s3cret\n")

@@ -106,5 +106,7 @@ def test_what_the_server_refuses_is_refused_in_its_words(words_model, packed, tm
     model = PackagedModel(words_package(words_model, packed, tmp_path / "4"))
     with pytest.raises(UserError, match=r"words\[0\]|found a whole number"):
         model.predict([{"words": [3]}])
-    with pytest.raises(UserError, match="row 1: the model has no finite 'value'"):
+    with pytest.raises(UserError, match="row 1, 'scale': the model has no finite 'value'"):
         model.predict([{"words": ["a"]}, {"words": ["a"], "scale": -1.0}])
+    with pytest.raises(UserError, match="row 2, 'scale': the model refuses the input: "):
+        model.predict([{"words": ["a"]}, {"words": []}, {"words": ["a"], "scale": 0.0}])

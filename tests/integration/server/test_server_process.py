@@ -138,13 +138,13 @@ def test_variable_length_rows_are_batched_without_being_mixed(
         n: 2.0 * n + 100 * (n % 3) for n in range(9)
     }
     assert server.send(path, {"instances": [{"words": ["a"]}]})[1] == {"predictions": [1.0]}
-    refused = server.send(path, {"instances": [{"words": ["a"], "scale": 0}]})
-    assert (refused[0], "refuses the input" in refused[1]["error"]) == (400, True)
-    nan = server.send(path, {"instances": [{"words": ["a"], "scale": -1}]})
-    assert (nan[0], "instances[0]: the model has no finite 'value'" in nan[1]["error"]) == (
-        400,
-        True,
-    )
+    good, zero = {"words": ["a"]}, {"words": ["a"], "scale": 0}
+    status, refused = server.send(path, {"instances": [good, zero]})
+    assert status == 400
+    assert refused["error"].startswith("instances[1].scale = 0: the model refuses the input: ")
+    status, nan = server.send(path, {"inputs": {"words": [["a"]] * 2, "scale": [4, -1]}})
+    assert status == 400
+    assert nan["error"].startswith("inputs.scale[1] = -1: the model has no finite 'value'")
 
 
 # --- nothing a caller sends harms it ------------------------------------------------------------

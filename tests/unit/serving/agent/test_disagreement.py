@@ -4,6 +4,8 @@ import pytest
 
 from serving.agent.disagreement import DisagreementCounter, differing_share
 
+REFUSED = "refused"
+
 
 @pytest.fixture
 def logs(tmp_path):
@@ -17,7 +19,10 @@ def counter(tmp_path, logs) -> DisagreementCounter:
 
 @pytest.fixture
 def write(logs):
-    """Return a function that appends lines: `write(1, {"a": 3})` is class 3 for request a."""
+    """Return a function that appends lines: `write(1, {"a": 3})` is class 3 for request a.
+
+    REFUSED instead of a class is a request that the version refused.
+    """
 
     def write_lines(version: int, answers: dict[str, object], file: str = "00000001.jsonl") -> None:
         folder = logs(("digits", version))
@@ -25,7 +30,8 @@ def write(logs):
         with (folder / file).open("a") as log:
             for request_id, answer in answers.items():
                 rows = answer if isinstance(answer, list) else [{"digit": answer}]
-                entry = {"request_id": request_id, "version": version, "predictions": rows}
+                found = {"refused": 400} if answer == REFUSED else {"predictions": rows}
+                entry = {"request_id": request_id, "version": version, **found}
                 log.write(json.dumps(entry) + "\n")
 
     return write_lines
@@ -95,6 +101,33 @@ def test_pairs_are_joined_by_request_id_in_any_order(counter, write) -> None:
     write(1, {"c": 0})
     assert counts(counter) == (3, 2)
     assert counts(counter) == (3, 2)
+
+
+def test_what_the_shadow_refuses_counts_if_stable_answers_it(counter, write) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3, "b": [{"digit": 3}] * 5, "both": REFUSED, "only stable": REFUSED, "e": 1})
+    write(2, {"b": REFUSED, "a": REFUSED, "both": REFUSED, "only stable": 4, "e": 1})
+    assert counts(counter) == (3, 2.0)  # a, b and e, of which two differ in all rows
+    assert counter.refused_alone(("digits", 2)) == 2
+    write(2, {"early": REFUSED})
+    write(1, {"early": 3})
+    assert counts(counter) == (4, 3.0)
+    assert counter.refused_alone(("digits", 2)) == 3
+    assert counter.refused_alone(("digits", 1)) == 0
+
+
+def test_a_successor_goes_on_with_the_refusals(counter, write, tmp_path, logs) -> None:
+    counter.follow("digits", 1, 2)
+    write(1, {"a": 3})
+    write(2, {"a": REFUSED})
+    counter.update()
+    successor = DisagreementCounter(tmp_path / "pairs", logs)
+    assert successor.refused_alone(("digits", 2)) == 1
+    successor.follow("digits", 1, 2)
+    write(1, {"b": 3})
+    write(2, {"b": REFUSED})
+    successor.update()
+    assert successor.refused_alone(("digits", 2)) == 2
 
 
 def test_what_was_logged_before_the_shadow_began_does_not_count(counter, write) -> None:

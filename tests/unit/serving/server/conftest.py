@@ -22,13 +22,14 @@ from serving.server.core.batching import Batcher
 from serving.server.core.metrics import ServerMetrics
 from serving.server.core.model import fillers, input_specs, readers
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import Columns, Outputs, RefusedInputError, Signature, TensorInfo
 from serving.server.http.connection import Connection, Connections
 from serving.server.http.targets import DEFAULT_LABELS
 from serving.server.rest.rest import Loaded, RestApi
 
 UNLUCKY = 13.0  # the engine refuses a row with it
-BROKEN = 666.0  # the engine fails on it
+BROKEN = 666.0  # the engine fails on it, as no engine should
 ENDLESS = 1e30  # the engine answers infinity
 
 
@@ -38,6 +39,7 @@ class Doubling:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.batches: list[int] = []
+        self.is_dead = False
         self.signatures: Mapping[str, Signature] = {
             "serving_default": Signature(
                 {"x": TensorInfo("x", "float32", (None,))},
@@ -49,6 +51,8 @@ class Doubling:
         time.sleep(self.seconds)
         x = columns["x"]
         self.batches.append(len(x))
+        if self.is_dead:
+            raise MemoryError("out of memory")
         if (x == UNLUCKY).any():
             raise RefusedInputError("13 is unlucky")
         if (x == np.float32(BROKEN)).any():
@@ -119,7 +123,8 @@ def run_server(
         listener = await loop.create_server(lambda: Connection(connections), "127.0.0.1", 0)
         log = None
         if engine is not None:
-            batcher = Batcher(engine.call, manifest.serve, fillers(manifest), metrics)
+            control = Control(engine.call, {"x": np.ones(1, np.float32)})
+            batcher = Batcher(engine.call, manifest.serve, fillers(manifest), metrics, control)
             metrics.watch_queue(lambda: batcher.waiting_rows)
             if predictions is not None:
                 log = PredictionLog(

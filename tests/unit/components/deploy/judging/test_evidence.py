@@ -27,6 +27,18 @@ def test_pairs_that_fell_do_not_touch_the_requests():
     assert grown == Counts(requests=50, compared=10)
 
 
+def test_what_a_version_refuses_and_stable_answers_is_an_error():
+    before = seen(100, 3, client_errors=20, compared=90, refused_alone=4)
+    now = seen(150, 5, client_errors=31, compared=130, refused_alone=10)
+    grown = growth(before, now)
+    assert grown == Counts(50, 2 + 6, client_errors=11, compared=40, refused_alone=6)
+    assert (grown + grown).since(grown) == grown
+    # Pairs and requests are counted apart, and either may begin again.
+    assert growth(before, seen(150, 3, client_errors=20, refused_alone=1)).errors == 1
+    fewer = seen(10, 0, compared=90, refused_alone=5)
+    assert growth(before, fewer) == Counts(10, 1, refused_alone=1)
+
+
 def test_a_version_not_seen_has_grown_by_nothing():
     assert growth(seen(100), None) == Counts()
     assert growth(None, seen(7)) == Counts(requests=7)

@@ -98,6 +98,30 @@ def test_3_every_rung_asks_for_a_full_test(requests, errors):
     assert decision(counts(requests, errors)) == "continue"
 
 
+def test_a_shadow_that_refuses_what_stable_answers_fails_as_if_it_had_errors():
+    """4 % of the requests: too few for the margin of 10 points that client errors have."""
+    canary = counts(500, 20, client_errors=20, compared=500, refused_alone=20)
+    judgement = judged(canary, counts(500), terms=SHADOW, stake=0.1)
+    assert judgement.decision == "fail"
+    assert judgement.decided_by == "errors"
+    assert "refused what stable answered" in judgement.reason
+
+
+def test_a_shadow_that_refuses_what_stable_refuses_passes():
+    canary = counts(500, client_errors=20, compared=480)
+    judgement = judged(canary, counts(500, client_errors=20), terms=SHADOW, stake=0.1)
+    assert judgement.decision == "pass"
+
+
+def test_on_a_rung_values_that_both_versions_refuse_are_the_callers():
+    assert decision(counts(500, client_errors=25), counts(9_500, client_errors=475)) == "pass"
+
+
+def test_on_a_rung_a_canary_that_refuses_5_percent_alone_is_rolled_back():
+    judgement = judged(counts(500, client_errors=25), counts(9_500))
+    assert (judgement.decision, judgement.decided_by) == ("fail", "client errors")
+
+
 def test_3_a_full_test_is_118_clean_requests():
     # ln(0.8 x 0.01) / ln(0.95 / 0.99) = 117.07
     assert decision(counts(117)) == "continue"

@@ -132,7 +132,8 @@ def test_head_is_answered_like_get_without_a_body(server):
         (b'{"inputs": {}}', "inputs: found an empty object"),
         (b'{"signature_name": "nope", "instances": [1]}', "'nope', expected one of"),
         (b'{"signature_name": 5, "instances": [1]}', "found 5, expected one of"),
-        (b'{"instances": [13]}', "the model refuses the input: 13 is unlucky"),
+        (b'{"instances": [13]}', r"^instances\[0\].x = 13: the model refuses the input: 13 is unl"),
+        (b'{"inputs": [1, 2, 13]}', r"^inputs.x\[2\] = 13: the model refuses the input: 13 is unl"),
     ],
 )
 def test_a_bad_body_is_refused_with_400_and_the_reason(server, body, message):
@@ -221,47 +222,76 @@ def test_a_full_queue_answers_503_and_when_to_retry(serve, manifest, slow_engine
     assert "at most 2 may" in error_of(refused)
 
 
-def test_a_model_that_fails_answers_500_and_spares_its_neighbours(serve, manifest, slow_engine):
+def asked_together(server: Any, values: list[float]) -> dict[float, tuple[int, Any]]:
+    """Ask for each value in a request of its own, all at the same time; return status and body."""
     answers: dict[float, tuple[int, Any]] = {}
 
     def ask(x: float) -> None:
         status, _, body = server.predict({"instances": [x]})
         answers[x] = (status, body)
 
+    threads = [threading.Thread(target=ask, args=[x]) for x in values]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_values_that_cannot_be_answered_spare_their_neighbours(serve, manifest, slow_engine):
     with serve(manifest(), slow_engine) as server:
-        values = [1.0, 666.0, 3.0, 13.0, 5.0, 1e30]
-        threads = [threading.Thread(target=ask, args=[x]) for x in values]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert {x: a[0] for x, a in answers.items()} == {
+        answers = asked_together(server, [1.0, 666.0, 3.0, 13.0, 5.0, 1e30])
+    assert {x: status for x, (status, _) in answers.items()} == {
         1.0: 200,
         3.0: 200,
         5.0: 200,
         13.0: 400,
-        666.0: 500,
+        666.0: 400,
         1e30: 400,
     }
     assert answers[3.0][1] == {"predictions": [6.0]}
-    assert "broken on purpose" in answers[666.0][1]["error"]
+    expected = "instances[0].x = 666: the model refuses the input: broken on purpose"
+    assert answers[666.0][1] == {"error": expected}
+
+
+def test_a_model_that_answers_nothing_is_the_servers_error_and_is_not_called_for_each(
+    serve, manifest, slow_engine
+):
+    slow_engine.is_dead = True
+    with serve(manifest(), slow_engine) as server:
+        answers = asked_together(server, [float(x) for x in range(20)])
+    assert {status for status, _ in answers.values()} == {500}
+    assert answers[7.0][1] == {"error": "the model failed: out of memory"}
+    # Two or three batches, each called once, and the control row once for each and its requests.
+    assert len([rows for rows in slow_engine.batches if rows > 1]) <= 3
+
+
+def test_the_first_bad_row_of_a_large_request_is_found_in_few_calls(server, engine):
+    values = [1.0] * 64
+    values[41] = values[50] = 666.0
+    engine.batches.clear()
+    status, _, body = server.predict({"instances": values})
+    assert (status, body["error"][:22]) == (400, "instances[41].x = 666:")
+    assert len(engine.batches) <= 10  # the batch, control, log2(64), the row alone
 
 
 @pytest.mark.parametrize("values", ["instances", "inputs"])
 def test_a_row_without_a_finite_answer_is_the_callers_and_named(server, values):
     status, _, body = server.predict({values: [1, 2, 1e30, 1e30]})
+    place = {"instances": "instances[2].x", "inputs": "inputs.x[2]"}[values]
     assert (status, body["error"]) == (
         400,
-        f"{values}[2]: the model has no finite 'value' for the values of this row; are they in the "
-        "range that it was trained on? (largest: 'x' = 1e+30)",
+        f"{place} = 1e+30: the model has no finite 'value' for the values of this row; are they in "
+        "the range that it was trained on?",
     )
 
 
 def test_the_row_is_named_where_it_stands_in_a_request_larger_than_a_batch(serve, manifest, engine):
     with serve(manifest(serve=ServeConfig(max_batch_size=4)), engine) as server:
-        status, _, body = server.predict({"instances": [1.0] * 9 + [1e30, 2.0]})
-    assert status == 400
-    assert body["error"].startswith("instances[9]: the model has no finite 'value'")
+        for value, words in ((1e30, "the model has no finite 'value'"), (666.0, "the model refu")):
+            status, _, body = server.predict({"instances": [1.0] * 9 + [value, 2.0]})
+            assert status == 400
+            assert body["error"].startswith(f"instances[9].x = {value:g}: {words}")
 
 
 # --- life, token, faults ------------------------------------------------------------------------
@@ -294,6 +324,15 @@ def test_a_token_is_asked_for_everywhere_but_for_health(serve, manifest, engine)
         assert granted[0] == 200
 
 
+def test_errors_of_the_server_are_not_logged_as_refusals(serve, manifest, engine, tmp_path):
+    with serve(
+        manifest(serve=ServeConfig(fault_ratio=0.5)), engine, predictions=tmp_path
+    ) as server:
+        answers = [server.predict({"instances": [1]})[0] for _ in range(4)]
+    assert answers.count(500) == 2
+    assert len((tmp_path / "00000001.jsonl").read_text().splitlines()) == 2
+
+
 def test_faults_hit_exactly_the_share_that_was_asked_for(serve, manifest, engine, caplog):
     with serve(manifest(serve=ServeConfig(fault_ratio=0.1)), engine) as server:
         answers = [server.predict({"instances": [1]}) for _ in range(50)]
@@ -320,11 +359,15 @@ def test_metrics_count_requests_by_code_batches_and_rows(server):
 def test_predictions_are_logged_under_their_request_id(serve, manifest, engine, tmp_path):
     with serve(manifest(), engine, predictions=tmp_path) as server:
         server.predict({"instances": [1, 2]}, **{"x-request-id": "abc"})
-        server.predict({"instances": ["wrong"]})
-    (line,) = (tmp_path / "00000001.jsonl").read_text().splitlines()
-    entry = json.loads(line)
-    assert (entry["request_id"], entry["version"]) == ("abc", 7)
-    assert entry["predictions"] == [{"twice": 2.0}, {"twice": 4.0}]
+        for request_id, instance in (("wrong", "x"), ("unlucky", 13), ("endless", 1e30)):
+            server.predict({"instances": [instance]}, **{"x-request-id": request_id})
+        server.send("GET", "/v1/models/doubling/versions/9")
+    lines = (tmp_path / "00000001.jsonl").read_text().splitlines()
+    entries = {entry["request_id"]: entry for entry in map(json.loads, lines)}
+    assert {entry["version"] for entry in entries.values()} == {7}
+    assert entries["abc"]["predictions"] == [{"twice": 2.0}, {"twice": 4.0}]
+    refused = {i: entry["refused"] for i, entry in entries.items() if i != "abc"}
+    assert refused == {"wrong": 400, "unlucky": 400, "endless": 400}
 
 
 # --- several heads ------------------------------------------------------------------------------
