@@ -84,11 +84,13 @@ test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFI
 test-images: setup ## build the images and run whole DAGs on them (an hour)
 	@SLIPWAY_TEST_IMAGE=build $(BIN)/pytest tests/cluster/test_images.py tests/cluster/test_airflow_on_clusters.py
 
-lint: setup ## ruff, mypy, import-linter
+lint: setup ## ruff, mypy, import-linter, spelling, links of the docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/python tests/links.py README.md CONTRIBUTING.md CHANGELOG.md docs/*.md
 
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
@@ -109,7 +111,7 @@ bench-all: bench bench-train ## these, and the optimiser's and Kubernetes' (hour
 bench-gpu: setup ## step times by precision and XLA; on a GPU, into docs/gpu.md
 	@$(BENCH)/bench_gpu.py --table docs/gpu.md
 
-lock: $(UV) ## make requirements/lock.txt anew from pyproject.toml, keeping what still fits
+lock: $(UV) ## make requirements/lock.txt again from pyproject.toml, keeping versions that still fit
 	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt
 
 clean: ## remove what `make` and `slipway` made

@@ -1,1 +1,1 @@
-"""The front door: the `slipway` command."""
+"""The `slipway` command, the local stack and the demo."""

@@ -1,7 +1,7 @@
-"""Live progress: one line a task with its state, elapsed time and what is left of it.
+"""Live progress: one line per task with its state, elapsed and remaining time.
 
-At a terminal the lines are redrawn in place. Elsewhere each change of state, and now and then of
-what is told of it, is one printed line.
+At a terminal the lines are redrawn in place. Elsewhere each change of state, and from time to time
+of its note, is one printed line.
 """
 
 import time

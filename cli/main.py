@@ -4,7 +4,6 @@ import os
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cli.commands import (
     authoring,
@@ -17,11 +16,12 @@ from cli.commands import (
     traffic,
 )
 from cli.commands import services as machine
+from cli.help_texts import PlainCommand, PlainGroup
 from cli.output import complain
 from contract.errors import SlipwayError
 
 
-class CleanErrors(TyperGroup):
+class CleanErrors(PlainGroup):
     """A command group whose errors end in one clear message and the error's own exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,7 +67,7 @@ for panel, commands in (
     ("This machine", (machine.up, machine.down)),
 ):
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(rich_help_panel=panel, cls=PlainCommand)(command)
 app.add_typer(labelling.app, name="labels", rich_help_panel="Use it")
 
 

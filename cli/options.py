@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, worded once."""
+"""Arguments and options that several commands share."""
 
 from typing import Annotated
 

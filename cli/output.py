@@ -1,4 +1,4 @@
-"""What the terminal shows: data on stdout, everything about the work on stderr."""
+"""What the terminal shows: data on stdout, everything else on stderr."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def print_json(value: Any) -> None:
 
 
 def complain(error: SlipwayError) -> None:
-    """Print an error as a person should see it: no traceback, one problem a line."""
+    """Print an error without a traceback, one problem per line."""
     first, *others = str(error).splitlines() or [type(error).__name__]
     notes.print(f"[bold red]error:[/] {escape(first)}")
     for line in others:
@@ -49,7 +49,7 @@ def complain(error: SlipwayError) -> None:
 def quietly() -> Iterator[None]:
     """Drop what is written to stderr below Python: TensorFlow's notes while it is imported.
 
-    Where there is no GPU TensorFlow is told so: it looks for one later, and complains of CUDA.
+    Without a GPU, TensorFlow is told so; it would look for one later and report CUDA errors.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not _NVIDIA.exists():

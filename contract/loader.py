@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
 from contract.schema.data import SOURCE_KEYS, SOURCE_KINDS
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.renamed_keys import deprecation, deprecations, new_key, with_new_keys
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.section import is_absolute
 from contract.schema.source import path_fields
@@ -26,6 +28,7 @@ CONFIG_FILE = "pipeline.yaml"
 RESOLVED_FILE = "resolved.json"
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+log = logging.getLogger(__name__)
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -39,7 +42,8 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> PipelineConfig:
     """Read `pipeline.yaml`, apply overrides (`{"train.steps": 200}`) and validate the whole.
 
-    Relative source paths are taken from the pipeline's folder.
+    Relative source paths are taken from the pipeline's folder. Keys under an old name are read,
+    with a warning in the log.
 
     Raises:
         ConfigError: With every problem of the file and the overrides at once.
@@ -48,8 +52,16 @@ def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> P
     path = folder / CONFIG_FILE
     label = f"{folder.name}/{CONFIG_FILE}"
     raw = _read_yaml(path, label)
+    for message in deprecations(raw):
+        log.warning("%s: %s", label, message)
+    try:
+        raw = with_new_keys(raw)
+    except ValueError as error:
+        raise ConfigError([f"{label}: {error}"]) from error
     for key, value in (overrides or {}).items():
-        _override(raw, key, value)
+        if new_key(key) != key:
+            log.warning("%s", deprecation(key))
+        _override(raw, new_key(key), value)
     config = validate(PipelineConfig, _with_absolute_sources(raw, folder), label)
     if config.name != folder.name:
         raise ConfigError(
@@ -108,7 +120,7 @@ def freeze_pipeline(folder: Path, run: RunLayout, overrides: Mapping[str, Any]) 
     config = load_pipeline(folder, overrides)
     resolved = config.model_dump_json(indent=2)
     if run.frozen_pipeline.exists():
-        frozen = (run.frozen_pipeline / RESOLVED_FILE).read_text(encoding="utf-8")
+        frozen = load_frozen(run).model_dump_json(indent=2)
         if overrides and frozen != resolved:
             changed = ", ".join(_changed_keys(json.loads(frozen), json.loads(resolved)))
             raise ConfigError(
@@ -138,7 +150,8 @@ def load_frozen(run: RunLayout) -> PipelineConfig:
     path = run.frozen_pipeline / RESOLVED_FILE
     if not path.exists():
         raise NotFoundError(f"run '{run.run_id}': nothing frozen at {path}; run 'ingest' first")
-    return PipelineConfig.model_validate_json(path.read_bytes())
+    raw = with_new_keys(json.loads(path.read_bytes()))
+    return PipelineConfig.model_validate_json(json.dumps(raw))
 
 
 def pipeline_digest(run: RunLayout) -> str:

@@ -1,4 +1,4 @@
-"""What `slipway check` says of the clusters of the runtime that SLIPWAY_RUNTIME names."""
+"""What `slipway check` reports on the clusters of the runtime that SLIPWAY_RUNTIME names."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,4 +26,4 @@ def check_runtime(config: PipelineConfig) -> Iterator[Finding]:
         if not report.problems:
             settings = runtime.kubernetes.clusters[name]
             place = f"context '{settings.context or 'in-cluster'}', namespace {settings.namespace}"
-            yield Finding("clusters", "ok", f"{name}: {place}: takes the pods of every step")
+            yield Finding("clusters", "ok", f"{name}: {place}: accepts the pods of every step")

@@ -1,6 +1,6 @@
-"""What `slipway check` says of a pipeline's code: imported where the components import it.
+"""What `slipway check` reports on a pipeline's code, imported as the components import it.
 
-That is a process of its own, which has the packages of the pipeline's `requirements.txt`;
+That is a separate process, which has the packages of the pipeline's `requirements.txt`;
 `python -m cli.checks.code_check FOLDER` is what runs there.
 """
 

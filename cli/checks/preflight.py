@@ -1,4 +1,4 @@
-"""What `slipway check` looks at before a run costs anything."""
+"""What `slipway check` checks before a run."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ from contract.storage import size_bytes
 
 # Raw examples, transformed examples and the checkpoints each cost about as much as the data.
 COPIES_OF_DATA = 4
-LEAST_FREE_BYTES = 1 << 30  # a run without data to speak of still writes models and logs
+LEAST_FREE_BYTES = 1 << 30  # a run with little data still writes models and logs
 
 
 def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> Iterator[Finding]:
@@ -81,19 +81,19 @@ def check_sources(config: PipelineConfig) -> Iterator[Finding]:
 
 
 def check_disk(config: PipelineConfig, root: Path) -> Finding:
-    """Compare the free space below the artifact root with what a run will want."""
+    """Compare the free space at the artifact root with what a run may need."""
     files = [f for s in config.ingest.sources.values() for p in s.paths for f in _files(p)]
     needed = LEAST_FREE_BYTES + COPIES_OF_DATA * sum(size_bytes(f) for f in files)
     place = next(p for p in [root, *root.parents] if p.exists())
     free = shutil.disk_usage(place).free
-    message = f"{_gib(free)} free at {place}, a run may want {_gib(needed)}"
+    message = f"{_gib(free)} free at {place}, a run may need {_gib(needed)}"
     if not os.access(place, os.W_OK):
         return Finding("disk", "error", f"{place}: not writable; choose another root")
     return Finding("disk", "ok" if free >= needed else "error", message)
 
 
 def check_services() -> Iterator[Finding]:
-    """Ask the services of this machine, if any are up, whether they answer."""
+    """Check the health of this machine's services, if any are running."""
     from cli.stack.stack_file import read_stack, service_problems
 
     stack = read_stack()
@@ -101,19 +101,20 @@ def check_services() -> Iterator[Finding]:
         yield Finding(
             "services",
             "warning",
-            "none are up: 'slipway run --local' works up to the package; 'slipway up' starts them",
+            "no services are running; a local run will stop after packaging. Start them with "
+            "'slipway up'",
         )
         return
     problems = service_problems(stack)
     for problem in problems:
         yield Finding("services", "error", f"{problem}; try 'slipway down' and 'slipway up'")
     if not problems:
-        yield Finding("services", "ok", "all that 'slipway up' started answer")
+        yield Finding("services", "ok", "all services that 'slipway up' started answer")
 
 
 def _check_pattern(key: str, pattern: str) -> Finding:
     if "://" in pattern:
-        return Finding("sources", "warning", f"{key}: {pattern} is remote: not looked at")
+        return Finding("sources", "warning", f"{key}: {pattern} is remote: not checked")
     files = _files(pattern)
     if not files:
         return Finding(

@@ -1,4 +1,4 @@
-"""Commands for whoever writes a pipeline: new, check, schema."""
+"""Commands for authors of a pipeline: new, check, schema."""
 
 import os
 import re
@@ -50,16 +50,19 @@ def new(
     folder = parent / name
     if name in known or folder.exists():
         raise UserError(
-            f"pipeline '{name}': already there: {known.get(name, folder)}; choose another name"
+            f"pipeline '{name}': already exists: {known.get(name, folder)}; choose another name"
         )
     try:
         _scaffold(folder)
     except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"--into {parent}: no folder can be made there: {error.strerror}; choose another"
+            f"--into {parent}: cannot create a folder there: {error.strerror}; choose another"
         ) from error
     config = load_pipeline(folder)
-    say(f"Made [bold]{escape(str(folder))}[/] ({config.ingest.source.kind} data, to begin with).")
+    say(
+        f"Created [bold]{escape(str(folder))}[/] (with {config.ingest.source.kind} data as an "
+        "example)."
+    )
     if name not in pipeline_folders():
         parents = os.pathsep.join([*_own_parents(), str(parent)])
         export = escape(f"export SLIPWAY_PIPELINES={shlex.quote(parents)}")
@@ -85,7 +88,7 @@ def check(
 ) -> None:
     """Check a pipeline before it runs: config, code, data files, disk, services.
 
-    Says everything it looked at; exit code 2 if anything is wrong.
+    Prints every check; the exit code is 2 if one of them fails.
 
     [bold]Examples[/]
 
@@ -113,7 +116,7 @@ def check(
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option(help="Where to; configs/pipeline.schema.json if not given.")
+        Path | None, typer.Option(help="File to write; default: configs/pipeline.schema.json.")
     ] = None,
 ) -> None:
     """Write the JSON Schema of pipeline.yaml, which editors use to complete and check it.
@@ -132,7 +135,7 @@ def schema(
 
 
 def schema_path() -> Path:
-    """Return where the schema for editors lies."""
+    """Return the path of the schema for editors."""
     from contract.loader import PROJECT
 
     return PROJECT / "configs" / "pipeline.schema.json"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cli.help_texts import PlainCommand, PlainGroup
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
 from contract.errors import SlipwayError
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 SHOWN_BAD_ROWS = 10
 
 app = typer.Typer(
-    help="Newly labelled rows: they start a run that reads them too.", no_args_is_help=True
+    cls=PlainGroup,
+    help="Add newly labelled rows, which start a run that reads them too.",
+    no_args_is_help=True,
 )
 
 
 @app.callback()
 def labels() -> None:
-    """Newly labelled rows: they start a run that reads them too."""
+    """Add newly labelled rows, which start a run that reads them too."""
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def add(
     name: NameArgument,
     file: Annotated[
@@ -51,7 +54,7 @@ def add(
     try:
         announcement = _announce(name, added) if added.delta else "nothing new to announce"
     except SlipwayError as error:
-        failure, announcement = error, "stored, but not announced: the next run reads them"
+        failure, announcement = error, "stored, not announced: the next run reads them"
     if is_json:
         print_json(
             {
@@ -85,7 +88,7 @@ def _announce(name: str, added: "AddedLabels") -> str:
 
     stack = read_stack()
     if stack is None or not stack.airflow_url:
-        return "not announced, for no Airflow is up: the next run reads them"
+        return "not announced because Airflow is not running: the next run reads them"
     with AirflowClient.of(stack) as airflow:
         airflow.announce(
             f"slipway://{name}/labels",

@@ -1,4 +1,4 @@
-"""What an optimisation did, as tables for the terminal: the ledger, and the runtimes tried."""
+"""What an optimisation did, as tables for the terminal: the ledger and the engines tried."""
 
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def runtimes_table(runtime: "ServedRuntime") -> Table:
-    """Return what was measured of each runtime; the one chosen is ticked."""
+    """Return the measurements of each engine; the chosen one is ticked."""
     table = Table(title=f"Runtimes ({runtime.name}: {runtime.reason})")
     table.add_column("runtime")
     for name in ("KiB", "start s", "MB", "p50 ms b1", "p99 ms b1", "CPU-ms b1", "CPU-ms b32"):

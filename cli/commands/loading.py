@@ -21,7 +21,7 @@ CONCURRENCY_OF_REPLAY = 64  # enough that a slow answer does not hold up the one
 
 RowsOption = Annotated[
     Path | None,
-    typer.Option("--file", help="JSON rows to send; the last run's test part if not given."),
+    typer.Option("--file", help="JSON rows to send; default: the last run's test split."),
 ]
 
 
@@ -33,7 +33,7 @@ def loadtest(
     version: VersionOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Send requests as fast as so many callers can; prints rate, latency and errors.
+    """Send requests as fast as concurrent callers can; print rate, latency and errors.
 
     Exit code 1 if a request failed.
 
@@ -54,14 +54,14 @@ def replay(
     name: NameArgument,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")],
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="How long; until Ctrl-C if not given.")
+        float | None, typer.Option(min=0.1, help="Duration; default: until Ctrl-C.")
     ] = None,
     file: RowsOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Send test rows at a steady rate: a stand-in for users, where there are none yet.
+    """Send test rows at a steady rate, to simulate users.
 
-    A canary is judged on requests; on a machine without callers this makes some.
+    A canary is judged on requests; this sends them where there are no callers yet.
 
     [bold]Examples[/]
 
@@ -71,12 +71,12 @@ def replay(
     """
     load = _load(name, file, None, seconds or float("inf"))
     load = replace(load, concurrency=CONCURRENCY_OF_REPLAY, rate=rate)
-    say("A stand-in for users: these are test rows, sent again and again.")
+    say("Simulated users: these are test rows, sent repeatedly.")
     _show(_send(load), is_json)
 
 
 def _load(name: str, file: Path | None, version: int | None, seconds: float) -> "Load":
-    """Return the load on what is in service, or on one version of it."""
+    """Return the load on the versions in service, or on one version."""
     from cli.requests import data_plane
     from cli.requests.rows import rows_from_file, rows_of_last_run
     from cli.stack.stack_file import artifact_root, require_stack

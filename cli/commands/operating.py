@@ -1,4 +1,4 @@
-"""Commands that ask a pipeline's model: predict, score."""
+"""Commands that use a pipeline's model: predict, score."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,7 +25,7 @@ def predict(
     version: VersionOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Ask what is in service for predictions; prints class and scores of each row.
+    """Request predictions from the version in service; print class and scores of each row.
 
     [bold]Examples[/]
 
@@ -79,9 +79,9 @@ def score(
     version: VersionOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Let the champion answer every row of a file, through Beam; no server is needed.
+    """Predict every row of a file with the champion, through Beam; no server is needed.
 
-    Rows that cannot be used are in FILE.bad.jsonl, each with its reason.
+    Rows that cannot be used are written to FILE.bad.jsonl, each with its reason.
 
     [bold]Examples[/]
 

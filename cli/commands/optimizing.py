@@ -33,37 +33,45 @@ def optimize(
         Path, typer.Option("--out", metavar="DIR", help="A new folder: model, ledger, pictures.")
     ],
     passes: Annotated[
-        str, typer.Option(help="Names with commas, or a YAML list; the default ones if empty.")
+        str, typer.Option(help="Names separated by commas, or a YAML list; empty: the default.")
     ] = "",
     budget: Annotated[
-        float | None, typer.Option(min=0.0, max=100.0, help="Points that int8 may cost.")
+        float | None,
+        typer.Option(min=0.0, max=100.0, help="Points of the metric that int8 may cost."),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Relative difference that a float pass may cause: 1e-5."),
+        typer.Option(
+            min=0.0, help="Relative difference that a float pass may cause. Default: 1e-5."
+        ),
     ] = None,
     min_gain: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of size or time int8 must save; 0: any."),
+        typer.Option(min=0.0, max=1.0, help="Share of size or time that int8 must save; 0: any."),
     ] = None,
     label: Annotated[
         str, typer.Option(metavar="[OUTPUT=]FEATURE", help="The true class or value, if known.")
     ] = "",
-    runtimes: Annotated[
-        str, typer.Option(help="Tried beside TensorFlow, with commas; 'tensorflow': no other one.")
+    engines: Annotated[
+        str,
+        typer.Option(
+            help="Engines to try beside TensorFlow, separated by commas; 'tensorflow': no other."
+        ),
     ] = "",
+    runtimes: Annotated[str, typer.Option(hidden=True)] = "",  # the old name of --engines
     exports: Annotated[
-        str, typer.Option(help="Files for elsewhere: litert, litert_int8, xla_aot.")
+        str,
+        typer.Option(help="Files for use outside Slipway: litert, litert_int8, xla_aot."),
     ] = "",
     is_json: JsonOption = False,
 ) -> None:
-    """Make a SavedModel smaller and faster, each pass held to the original's answers.
+    """Make a SavedModel smaller and faster; each pass must keep the original's answers.
 
     Features of the examples are matched to the signatures' inputs by name; a signature that takes
     serialized examples gets them as they are. Without --label int8 is judged by how often the
     predicted class stays the same. Then OpenVINO and LiteRT are tried beside TensorFlow. DIR holds
-    model/ (and float_model/, if int8 was kept), runtime/ if another one than TensorFlow is faster,
-    exports/, the ledger as JSON, and pictures of graph, ledger, calibration and runtimes.
+    model/ (and float_model/, if int8 was kept), runtime/ if another engine than TensorFlow is
+    faster, exports/, the ledger as JSON, and pictures of graph, ledger, calibration and engines.
 
     [bold]Examples[/]
 
@@ -75,10 +83,12 @@ def optimize(
         --passes 'freeze_graph, fold_constants, {round_weights: {num_steps: 64}}'[/]
 
     [cyan]$ slipway optimize exported/ --data examples.tfrecord --out small/ \\
-        --runtimes litert,openvino_int8 --exports litert_int8[/]
+        --engines litert,openvino_int8 --exports litert_int8[/]
     """
+    if runtimes:
+        say("--runtimes: deprecated name; write '--engines' instead")
     limits = {"budget_percent": budget, "tolerance": tolerance, "min_gain_ratio": min_gain}
-    settings = _settings(passes, limits, _names(runtimes), _names(exports))
+    settings = _settings(passes, limits, _names(engines or runtimes), _names(exports))
     _check_out(out, saved_model)
     with notes.status("Loading TensorFlow") as status:
 
@@ -104,16 +114,16 @@ def optimize(
 
 
 def _check_out(out: Path, saved_model: Path) -> None:
-    """Refuse a folder that is there already, cannot be made, or would change the source."""
+    """Refuse a folder that exists, cannot be created, or would change the source."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: already there; choose a new folder")
+        raise UserError(f"--out {out}: already exists; choose a new folder")
     place = next(parent for parent in out.absolute().parents if parent.exists())
     if not place.is_dir():
         raise UserError(f"--out {out}: {place} is a file; choose a folder elsewhere")
     is_model = (saved_model / "saved_model.pb").is_file()
     if is_model and saved_model.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(
-            f"--out {out}: inside of {saved_model}, which is only read; choose a folder elsewhere"
+            f"--out {out}: inside {saved_model}, which is only read; choose a folder elsewhere"
         )
 
 
@@ -122,7 +132,7 @@ def _names(text: str) -> list[str]:
 
 
 def _settings(
-    passes: str, limits: Mapping[str, float | None], runtimes: list[str], exports: list[str]
+    passes: str, limits: Mapping[str, float | None], engines: list[str], exports: list[str]
 ) -> "OptimizeConfig":
     import yaml
 
@@ -136,8 +146,8 @@ def _settings(
             raw["passes"] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError([f"--passes {passes}: not a list of passes: {error}"]) from error
-    tried = {"candidates": runtimes, "exports": exports}
-    raw["runtimes"] = {key: names for key, names in tried.items() if names}
+    tried = {"candidates": engines, "exports": exports}
+    raw["engines"] = {key: names for key, names in tried.items() if names}
     given = {key: value for key, value in raw.items() if value is not None}
     return validate(OptimizeConfig, given, "slipway optimize")
 
@@ -160,8 +170,8 @@ def _run(
     rows = read_data(examples, load(saved_model), settings, label)
     with publish_directory(out.absolute()) as folder:
         optimized = optimize_model(saved_model, rows, settings, folder, show)
-        say_what("Trying runtimes")
-        record = add_runtimes(optimized.record, rows, settings.runtimes, folder)
+        say_what("Trying engines")
+        record = add_runtimes(optimized.record, rows, settings.engines, folder)
         record.write(folder / LEDGER)
         _draw(optimized, record.runtime, folder)
     return record

@@ -49,23 +49,24 @@ def run(
             min=1, metavar="VERSION", help="Deploy this kept version again, as a new one."
         ),
     ] = None,
-    continued: Annotated[
+    resumed: Annotated[
         str | None,
-        typer.Option(
-            "--continue", metavar="RUN", help="Go on with a local run that was ended or failed."
-        ),
+        typer.Option("--resume", metavar="RUN", help="Resume an interrupted or failed local run."),
     ] = None,
+    continued: Annotated[
+        str | None, typer.Option("--continue", hidden=True)
+    ] = None,  # the old name of --resume
     is_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: in Airflow, or with --local as processes of this command.
 
-    A run in Airflow puts what passes into service. A local run ends with the package, unless
+    A run in Airflow deploys a model that passes. A local run stops after packaging, unless
     --deploy (or --redeploy) is given.
 
-    With --follow and --local the exit code is 0 if the run ended as it should (a model that was
-    refused or rolled back is a result, too), 2 if config, code or data are wrong, 1 otherwise.
-    With --continue a run goes on with the code and config that it began with; what is done is not
-    done again, and training resumes from its last checkpoint.
+    With --follow and --local the exit code is 0 if the run ended with a result (a refused or
+    rolled back model is a result, too), 2 if config, code or data are wrong, 1 otherwise.
+    With --resume a run continues with the code and config that it started with: finished steps
+    are skipped, and training resumes from its last checkpoint.
 
     [bold]Examples[/]
 
@@ -75,7 +76,7 @@ def run(
 
     [cyan]$ slipway run digits --local --deploy[/]
 
-    [cyan]$ slipway run digits --local --continue local-20260131T120000-1f4c[/]
+    [cyan]$ slipway run digits --local --resume local-20260131T120000-1f4c[/]
 
     [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
     """
@@ -86,15 +87,18 @@ def run(
 
     is_deploying = _is_deploying(is_deploying, is_local, redeploy)
     overrides = parse_overrides(set_ or [])
-    load_pipeline(find_pipeline(name), overrides)  # says at once what is wrong with them
+    load_pipeline(find_pipeline(name), overrides)  # reports problems before anything starts
     if redeploy is not None:
         _require_version(name, redeploy)
     if continued is not None:
-        _require_run(name, continued, is_plain=is_local and redeploy is None and not overrides)
+        say("--continue: deprecated name; write '--resume' instead")
+        resumed = resumed or continued
+    if resumed is not None:
+        _require_run(name, resumed, is_plain=is_local and redeploy is None and not overrides)
     command = StepCommand(
         step="package" if redeploy else "ingest",
         pipeline=name,
-        run_id=continued or new_run_id("local" if is_local else "cli"),
+        run_id=resumed or new_run_id("local" if is_local else "cli"),
         root=str(artifact_root()),
         overrides=overrides,
         redeploy_version=redeploy,
@@ -110,13 +114,13 @@ def run(
     except KeyboardInterrupt as interrupt:
         if is_local:
             _note_end(command, interrupt)
-            say(f"Ended. {_how_to_go_on(command)}")
+            say(f"Ended. {_how_to_resume(command)}")
         else:
-            say("The run goes on in Airflow; end it there.")
+            say("The run continues in Airflow; end it there, or with 'slipway cancel'.")
         raise
     show_ending(command, ending, is_json)
     if is_local and ending.exit_code == EXIT_UNEXPECTED:
-        say(_how_to_go_on(command))
+        say(_how_to_resume(command))
     if is_local and not is_deploying and ending.outcome == "packaged":
         say(_how_to_deploy(command, ending))
     raise typer.Exit(ending.exit_code)
@@ -126,7 +130,7 @@ def status(
     name: NameArgument,
     is_json: JsonOption = False,
 ) -> None:
-    """Show a pipeline's latest runs, its kept versions, and who answers its requests.
+    """Show a pipeline's latest runs, its kept versions, and which versions get traffic.
 
     [bold]Examples[/]
 
@@ -150,7 +154,7 @@ def cancel(
     name: NameArgument,
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, from 'status'.")],
 ) -> None:
-    """End a run in Airflow; what it has made stays, and traffic of a trial goes back to stable.
+    """End a run in Airflow; its results stay, and the traffic of a canary returns to stable.
 
     [bold]Examples[/]
 
@@ -172,12 +176,12 @@ def cancel(
 
 
 def new_run_id(origin: str) -> str:
-    """Return a run id nobody has: origin, time (UTC), chance."""
+    """Return a unique run id: origin, time (UTC), random digits."""
     return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
-    """Run the components here and show them, up to the package or into service."""
+    """Run the components here and show their progress, up to the package or the deployment."""
     from cli.board import Board
     from cli.runs.local_run import LocalRun, expected_seconds, warm_parent
     from cli.stack.stack_file import read_stack, stack_environment
@@ -236,10 +240,10 @@ def trigger(command: "StepCommand") -> None:
 def run_in_airflow(
     command: "StepCommand", typical_seconds: Mapping[str, float] | None = None
 ) -> "Ending":
-    """Start the run in Airflow and follow it. An interrupt stops the following only.
+    """Start the run in Airflow and follow it. An interrupt stops only the following.
 
     Args:
-        typical_seconds: How long each step may take, for the forecast, until runs have shown it.
+        typical_seconds: Expected seconds of each step, for the forecast, until there are runs.
     """
     from cli.runs.airflow_api import AirflowClient
     from cli.runs.follow import Follower
@@ -254,7 +258,7 @@ def run_in_airflow(
 
 
 def layout_of(command: "StepCommand") -> "RunLayout":
-    """Return where the run's records lie."""
+    """Return where the run's records are."""
     from contract.layout import RunLayout
     from contract.storage import local_path
 
@@ -293,11 +297,11 @@ def _show_lines(lines: Sequence[str]) -> None:
 
 
 def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> bool:
-    """Tell whether the run goes on to canary and promotion.
+    """Tell whether the run continues with canary and promotion.
 
     Raises:
-        UserError: If a run in Airflow is told to or not to: it always does.
-        ServiceUnavailableError: If a local run should, and no services are up.
+        UserError: If --deploy or --no-deploy is given for a run in Airflow, which always deploys.
+        ServiceUnavailableError: If a local run should deploy, and no services are running.
     """
     from cli.stack.stack_file import require_stack
 
@@ -315,7 +319,7 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
 
 
 def _note_end(command: "StepCommand", interrupt: KeyboardInterrupt) -> None:
-    """Leave a record of who ended a local run: `slipway status` tells it."""
+    """Write a record of who ended a local run; `slipway status` shows it."""
     from contract.records.record import EndedBy
 
     is_person = not isinstance(interrupt, Terminated)
@@ -324,11 +328,8 @@ def _note_end(command: "StepCommand", interrupt: KeyboardInterrupt) -> None:
         EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
 
 
-def _how_to_go_on(command: "StepCommand") -> str:
-    return (
-        f"Go on with it: {command_name()} run {command.pipeline} --local --continue "
-        f"{command.run_id}"
-    )
+def _how_to_resume(command: "StepCommand") -> str:
+    return f"Resume it: {command_name()} run {command.pipeline} --local --resume {command.run_id}"
 
 
 def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
@@ -338,9 +339,9 @@ def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
     if command.redeploy_version is not None:
         words = f"run {command.pipeline} --local --redeploy {command.redeploy_version}"
     else:
-        words = f"run {command.pipeline} --local --continue {command.run_id} --deploy"
+        words = f"run {command.pipeline} --local --resume {command.run_id} --deploy"
     return (
-        f"Left out: canary and promotion; version {ending.version} is packaged and not in service. "
+        f"Version {ending.version} is packaged, not deployed: canary and promotion were left out. "
         f"Deploy it: {first}{command_name()} {words}"
     )
 
@@ -351,14 +352,14 @@ def _require_run(name: str, run_id: str, is_plain: bool) -> None:
 
     if not is_plain:
         raise UserError(
-            "--continue: expected --local, and neither --set nor --redeploy: a run goes on with "
-            "the config that it began with. In Airflow clear the task that failed"
+            "--resume: expected --local, and neither --set nor --redeploy: a run continues with "
+            "the config that it started with. For a run in Airflow, clear the failed task"
         )
     root = Path(artifact_root())
     if not RunLayout(root, name, run_id).frozen_pipeline.is_dir():
         local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
         known = ", ".join(local[-5:]) or "none"
-        raise UserError(f"{name}: there is no run {run_id} to go on with (latest: {known})")
+        raise UserError(f"{name}: local run {run_id} not found (latest: {known})")
 
 
 def _require_version(name: str, version: int) -> None:

@@ -18,33 +18,34 @@ if TYPE_CHECKING:
 
 def up(
     is_without_airflow: Annotated[
-        bool, typer.Option("--without-airflow", help="MLflow and serving only: a light stack.")
+        bool, typer.Option("--without-airflow", help="Start only MLflow and serving.")
     ] = False,
     port: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SERVICE=PORT",
-            help="airflow, mlflow, agent, data_plane or envoy_admin; free ones if not given.",
+            help="airflow, mlflow, agent, data_plane or envoy_admin; default: free ports.",
         ),
     ] = None,
     listen: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where the REST data plane listens.")
+        str, typer.Option(metavar="ADDRESS", help="Address on which the REST data plane listens.")
     ] = "127.0.0.1",
     data_plane_token_file: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Callers must send this bearer token."),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Speak TLS: PEM chain.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Serve TLS with this PEM chain."),
     ] = None,
     private_key: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Speak TLS: PEM key.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Serve TLS with this PEM key.")
     ] = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Start Airflow, MLflow and the serving agent with Envoy in the background; keep them alive.
+    """Start Airflow, MLflow and the serving agent with Envoy, and keep them running.
 
-    Run again, it changes what has to change. 'slipway down' stops everything.
+    A second call changes only what differs. 'slipway down' stops everything.
 
     [bold]Examples[/]
 
@@ -70,7 +71,7 @@ def up(
 
 
 def down() -> None:
-    """Stop everything that 'slipway up' started, model servers too. Data stays.
+    """Stop everything that 'slipway up' started, including model servers. Data is kept.
 
     [bold]Examples[/]
 
@@ -101,7 +102,10 @@ def plan_stack(ports: list[str], has_airflow: bool, options: "DataPlaneOptions")
         chosen = kept_ports(path)
         if moved := [f"{s}={p}" for s, p in wanted.items() if chosen.get(s) != p]:
             raise ConfigError(
-                [f"--port {', '.join(moved)}: the services run on others; first 'slipway down'"]
+                [
+                    f"--port {', '.join(moved)}: the services run on other ports; call 'slipway "
+                    "down' first"
+                ]
             )
     else:
         chosen = choose_ports(path, wanted)
@@ -132,7 +136,7 @@ def start_stack(plan: "Plan") -> None:
 
 def _require_whole(options: "DataPlaneOptions") -> None:
     if (options.certificate is None) != (options.private_key is None):
-        raise ConfigError(["TLS needs both --certificate and --private-key; one is missing"])
+        raise ConfigError(["TLS needs both --certificate and --private-key; found only one"])
 
 
 def show_stack(stack: "Stack") -> None:

@@ -13,10 +13,10 @@ from contract.errors import NotFoundError
 
 def tensorboard(
     name: NameArgument,
-    port: Annotated[int, typer.Option("--port", help="0: any that is free.")] = 6006,
+    port: Annotated[int, typer.Option("--port", help="0: any free port.")] = 6006,
     host: Annotated[str, typer.Option("--host", help="Where it listens.")] = "127.0.0.1",
 ) -> None:
-    """Show the loss, the figures and the timelines of all runs of a pipeline, until Ctrl-C.
+    """Show loss, metrics and timelines of all runs of a pipeline in TensorBoard, until Ctrl-C.
 
     [bold]Examples[/]
 
@@ -32,8 +32,9 @@ def tensorboard(
     runs = PipelineLayout(artifact_root(), name).runs
     if not any(runs.glob("*/train/tensorboard")):
         raise NotFoundError(
-            f"{runs}: no run of '{name}' has trained yet; 'slipway run {name} --local' does"
+            f"{runs}: no run of '{name}' has trained yet; start one with 'slipway run {name} "
+            "--local'"
         )
-    say(f"TensorBoard of {runs}: Ctrl-C ends it")
+    say(f"TensorBoard of {runs}: stop it with Ctrl-C")
     arguments = ["--logdir", str(runs), "--port", str(port), "--host", host]
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])

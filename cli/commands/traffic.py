@@ -1,4 +1,4 @@
-"""Commands that steer the traffic by hand: promote, rollback, teardown."""
+"""Commands that change the traffic: promote, rollback, teardown."""
 
 import getpass
 import sys
@@ -26,15 +26,15 @@ def promote(
     version: VersionOption = None,
     is_forced: Annotated[
         bool,
-        typer.Option("--force", help="With --version: promote it although it did not pass."),
+        typer.Option("--force", help="With --version: promote it even if it did not pass."),
     ] = False,
     is_agreed: YesOption = False,
     is_json: JsonOption = False,
 ) -> None:
     """Give all traffic to a version: without --version the newest one that passed its trial.
 
-    A version that was refused, rolled back, cut off in its trial or never tried has to be named
-    and forced. A canary in progress ends; its run finds out and stops.
+    A version that was refused, rolled back, interrupted in its trial or never tried has to be
+    named and forced. A canary in progress ends, and its run stops.
 
     [bold]Examples[/]
 
@@ -45,7 +45,7 @@ def promote(
     from components.deploy.promote import manual
 
     if is_forced and version is None:
-        raise UserError("--force: expected --version too: name the version that is forced")
+        raise UserError("--force: expected --version too: name the version to force")
 
     def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
         return manual.promotion(plan, layout, version, is_forced, author)
@@ -59,9 +59,9 @@ def rollback(
     is_agreed: YesOption = False,
     is_json: JsonOption = False,
 ) -> None:
-    """End the trial in progress, or go back to the last champion that was not rolled back.
+    """End the trial in progress, or return to the last champion that was not rolled back.
 
-    The version that is left is marked bad: no later roll-back returns to it, and only
+    The version that loses its traffic is marked bad: no later roll-back returns to it, and only
     'slipway promote NAME --version N --force' puts it in service again.
 
     [bold]Examples[/]
@@ -83,7 +83,7 @@ def teardown(
     version: VersionOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """Take a pipeline out of service; its packages stay. With --version: remove that version.
+    """Take a pipeline out of service and keep its packages; with --version: remove that version.
 
     [bold]Examples[/]
 
@@ -101,7 +101,7 @@ def teardown(
 
 
 def _move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
-    """Decide on a change, say what it is, ask at a terminal, and make it."""
+    """Decide on a change, print it, ask at a terminal, and apply it."""
     from cli.stack.stack_file import open_agent
     from components.deploy.promote.manual import carry_out
 
@@ -145,13 +145,13 @@ def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
 
 
 def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:
-    """Move the alias `champion`; traffic has moved already, so a failure is said, not raised."""
+    """Move the alias `champion`; traffic has moved already, so a failure is printed, not raised."""
     from mlflow.exceptions import MlflowException
 
     from components.runs.tracking import point_champion
 
     try:
         if not point_champion(tracking_uri, name, champion):
-            notes.print(f"MLflow has no entry of version {champion}: its alias was not moved")
+            notes.print(f"MLflow has no entry for version {champion}: its alias was not moved")
     except MlflowException as error:
         notes.print(f"MLflow did not move the alias 'champion': {error}")

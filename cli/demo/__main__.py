@@ -1,11 +1,11 @@
-"""`make demo`: three acts on real data, in real Airflow, before the reader's eyes.
+"""`make demo`: three acts on real data, in real Airflow.
 
 1. `digits`, a small dense model: from raw data to 100 % of the traffic.
 2. A convolutional one: judged against the first, shadowed, tried as a canary, promoted.
 3. Act 2's package again, its server made to fail on a tenth of its requests: rolled back.
 
-Everything lies in a folder of its own and listens on free loopback ports; all of it is gone at the
-end, unless an act did not end as it should: then its logs stay.
+Everything is in a separate folder and listens on free loopback ports. All of it is removed at the
+end, unless an act did not end as expected: then its logs stay.
 """
 
 import json
@@ -39,7 +39,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Play the demo and return the exit code: 0 only if all acts ended as they should."""
+    """Play the demo and return the exit code: 0 only if all acts ended as expected."""
     home = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
     for name in [n for n in os.environ if n.startswith(("SLIPWAY_", "AIRFLOW_", "MLFLOW_"))]:
         del os.environ[name]
@@ -63,7 +63,7 @@ def _play(home: Path) -> int:
     plan = plan_stack([], True, _loopback_only())
     start_stack(plan)
     show_stack(plan.stack)
-    say(f"[dim]Services are up after {time.monotonic() - began:.0f} s.[/]\n")
+    say(f"[dim]Services are healthy after {time.monotonic() - began:.0f} s.[/]\n")
     played: list[Played] = []
     for act in ACTS:
         played.append(_play_act(act, plan.root, played))
@@ -114,7 +114,7 @@ def _play_act(act: Act, root: Path, before: Sequence[Played]) -> Played:
 
 
 def _rows_file(root: Path, name: str, count: int) -> Path:
-    """Write so many rows of the test part as a request, once, and return the file."""
+    """Write rows of the test split as a request, once, and return the file."""
     path = state_folder() / name
     if not path.exists():
         rows = rows_of_last_run(PipelineLayout(root, PIPELINE))[:count]
@@ -136,7 +136,7 @@ def _clean_up(home: Path, *, is_kept: bool) -> None:
     with notes.status("Stopping the services"):
         stop(home / "supervisor")
     if is_kept:
-        say(f"Kept for a look: {escape(str(home))}")
+        say(f"Kept for inspection: {escape(str(home))}")
     else:
         shutil.rmtree(home, ignore_errors=True)
 

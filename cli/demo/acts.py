@@ -1,4 +1,4 @@
-"""The acts of the demo: what each runs and how it should end, and how it did end."""
+"""The acts of the demo: what each runs, its expected end and its actual end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Played:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the act ended as it should."""
+        """Whether the act ended as expected."""
         return self.outcome == self.act.expected_outcome
 
 

@@ -1,4 +1,4 @@
-"""What the demo shows of its acts: figures from the records, links into MLflow, a last request."""
+"""What the demo shows of its acts: figures from records, links to MLflow, a last request."""
 
 import json
 import shlex
@@ -41,7 +41,7 @@ def show_act(played: Played) -> None:
 
 def show_table(played: Sequence[Played], stack: Stack) -> None:
     """Print the three acts side by side."""
-    table = Table(title="What the acts left", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Results of the acts", title_justify="left", box=None, pad_edge=False)
     table.add_column("", style="bold")
     for number, one in enumerate(played, 1):
         table.add_column(f"Act {number} (version {one.version})")
@@ -120,7 +120,7 @@ def _optimization(done: OptimizeRecord) -> Iterator[tuple[str, str]]:
 
 def _canary(tried: DeployRecord) -> Iterator[tuple[str, str]]:
     if tried.outcome == "first":
-        yield "Canary", "none: the first one in service"
+        yield "Canary", "none: the first version in service"
         return
     yield "Canary", f"{tried.canary_requests:,} requests, {tried.canary_errors:,} errors"
     for step in tried.ladder:

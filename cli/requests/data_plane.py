@@ -48,9 +48,9 @@ def predict(stack: Stack, pipeline: str, rows: Sequence[Any], version: int | Non
     """Ask for predictions.
 
     Raises:
-        UserError: If the server refuses the rows; with its words.
+        UserError: If the server refuses the rows; with its message.
         NotFoundError: If nothing of this name is in service.
-        ServiceUnavailableError: If nobody answers.
+        ServiceUnavailableError: If there is no answer.
     """
     url = predict_url(stack, pipeline, version)
     trust = certificate(stack)
@@ -60,7 +60,8 @@ def predict(stack: Stack, pipeline: str, rows: Sequence[Any], version: int | Non
             answer = http.post(url, json={"instances": rows}, headers=caller_headers(stack))
     except httpx.TransportError as error:
         raise ServiceUnavailableError(
-            f"{url}: no answer: {error or type(error).__name__}; is the stack up ('slipway up')?"
+            f"{url}: no answer: {error or type(error).__name__}; start the services with "
+            "'slipway up'"
         ) from error
     if answer.is_success:
         version_header = answer.headers.get(VERSION_HEADER, "0")

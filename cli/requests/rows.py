@@ -1,4 +1,4 @@
-"""Rows to send to a model: from a file, or from the test part of a pipeline's last run."""
+"""Rows to send to a model: from a file, or from the test split of a pipeline's last run."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def rows_from_file(path: Path) -> list[Any]:
 
 
 def rows_of_last_run(pipeline: PipelineLayout) -> list[dict[str, Any]]:
-    """Return rows of the test part of the latest run that has ingested, as callers send them."""
+    """Return rows of the test split of the latest run that has ingested, as callers send them."""
     from contract.loader import load_frozen
 
     run, ingested = _last_ingestion(pipeline)
@@ -61,6 +61,6 @@ def _last_ingestion(pipeline: PipelineLayout) -> tuple[RunLayout, IngestRecord]:
         if (result := read_result(run, "ingest")) is not None:
             return run, result.detail_as(IngestRecord)
     raise NotFoundError(
-        f"{pipeline.pipeline}: no run has ingested anything yet; name a file of rows with --file, "
+        f"{pipeline.pipeline}: no run has ingested data yet; give a file of rows with --file, "
         f"or run 'slipway run {pipeline.pipeline} --local'"
     )

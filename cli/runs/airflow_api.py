@@ -1,4 +1,4 @@
-"""Airflow's public REST API v2, as far as the front door needs it."""
+"""Airflow's public REST API v2, as far as the CLI needs it."""
 
 import json
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ POLL_SECONDS = 1.0
 FIND_SECONDS = 60.0  # how long a new pipeline's DAG is waited for
 PATIENCE_SECONDS = 60.0  # how long an Airflow that does not answer (a restart) is waited for
 
-# Airflow's states in our words; what is not named here has not begun.
+# Airflow's states in our terms; a state that is not listed here has not started.
 STATES = {
     "running": RUNNING,
     "restarting": RUNNING,
@@ -146,7 +146,7 @@ class Follower:
             return ending_of(run) or Ending(EXIT_DONE, "nothing to do")
         failed = [i for i in instances if i["state"] == "failed"]
         if not failed:
-            return Ending(EXIT_UNEXPECTED, "failed", ("the run was ended by somebody",))
+            return Ending(EXIT_UNEXPECTED, "failed", ("the run was ended by a person",))
         first = min(failed, key=lambda i: i["end_date"] or "")
         if (recorded := failed_first(run)) is not None:  # as `status` names it
             steps = {short_name(i["task_id"]): i for i in failed}
@@ -172,7 +172,7 @@ def show(board: Board, instance: Mapping[str, Any], run: RunLayout) -> None:
     if state == "done" and step in STEPS:
         note = summary_of(run, step)
     elif instance["state"] == "awaiting_input":
-        note = "waits for somebody's approval in the Airflow UI"
+        note = "waits for approval in the Airflow UI"
     elif state == "retrying" or instance["try_number"] > 1:
         note = f"attempt {instance['try_number']} of {instance['max_tries'] + 1}"
     elif state == RUNNING:

@@ -65,7 +65,7 @@ class LocalRun:
 
     @property
     def layout(self) -> RunLayout:
-        """Where the run's artifacts lie."""
+        """Where the run's artifacts are."""
         return RunLayout(local_path(self.command.root), self.command.pipeline, self.command.run_id)
 
     @property
@@ -75,9 +75,9 @@ class LocalRun:
         return stages(is_redeployment=is_redeployment, is_deploying=self.is_deploying)
 
     def follow(self, board: Board) -> Ending:
-        """Run all stages, until one fails or says no; `board` must have a line for each step.
+        """Run all stages until one fails or refuses the model; `board` has a line for each step.
 
-        A KeyboardInterrupt ends the running processes before it goes on.
+        A KeyboardInterrupt ends the running processes before it is raised further.
         """
         for stage in self.stages:
             ending = self._run_stage(stage, board)
@@ -131,7 +131,7 @@ class LocalRun:
             if open_steps:
                 news.wait(POLL_SECONDS)
         for step in open_steps:
-            board.update(step, "failed", note=f"ended, for '{failed[0]}' failed")
+            board.update(step, "failed", note=f"ended because '{failed[0]}' failed")
         if not failed:
             return None
         # The records know which failed first, and `status` names that one, too.

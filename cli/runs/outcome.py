@@ -1,4 +1,4 @@
-"""How a run ended, read from its records: the one truth, whoever ran it."""
+"""How a run ended, read from its records, for local runs and runs in Airflow alike."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from contract.storage import Attempt
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended: the exit code to leave with, and in words."""
+    """How a run ended: the exit code, and the outcome in words."""
 
     exit_code: int
     outcome: str
@@ -34,7 +34,7 @@ def read_result(run: RunLayout, step: str) -> Result | None:
 
 
 def refusal_of(run: RunLayout) -> Ending | None:
-    """Return the ending of a run whose bless or canary said no; None while it may go on.
+    """Return the ending of a run whose bless or canary refused the model, else None.
 
     A refusal or a roll-back is a result, with exit code 0: nothing went wrong.
     """
@@ -62,8 +62,8 @@ def ending_of(run: RunLayout) -> Ending | None:
 def failed(run: RunLayout) -> Ending | None:
     """Return the ending of a run whose step failed and was not tried again; None if none has.
 
-    Of several (training and evaluation go on side by side) it is the one that failed first: the
-    others may have failed for it.
+    Of several (training and evaluation run side by side) it is the one that failed first: the
+    others may have failed because of it.
     """
     found = [one for step in STEPS if (one := _lasting_failure(run, step)) is not None]
     if not found:
@@ -82,7 +82,7 @@ def _lasting_failure(run: RunLayout, step: str) -> Failure | None:
 
 
 def packaged(run: RunLayout) -> Ending | None:
-    """Return the ending of a run that has made a package and did not go on; None before that."""
+    """Return the ending of a run that has made a package and stopped; None before that."""
     if (result := read_result(run, "package")) is None:
         return None
     return Ending(EXIT_DONE, "packaged", version=result.detail_as(PackageRecord).version)

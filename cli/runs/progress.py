@@ -1,4 +1,4 @@
-"""What a step that is going on has done so far, read from what it leaves on storage."""
+"""What a running step has done so far, read from its files on storage."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _WHOLE = 1000
 
 
 def note_of(run: RunLayout, step: str) -> str | None:
-    """Return a running step's progress in words; None where there is nothing to tell."""
+    """Return a running step's progress in words; None if it is unknown."""
     notes = {"train": _training, "evaluate": _evaluation, "canary": _trial, "promote": _trial}
     return notes[step](run) if step in notes else None
 
@@ -61,7 +61,7 @@ def _trial(run: RunLayout) -> str | None:
         plan = TrafficPlan.read(run.of_pipeline.traffic_plan)
     except SlipwayError:
         return None
-    hint = f"judged on requests; 'slipway replay {run.pipeline} --rate 200' makes some"
+    hint = f"judged on requests; 'slipway replay {run.pipeline} --rate 200' sends some"
     if plan.canary is not None:
         return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %: {hint}"
     return f"shadow version {plan.shadow.version}: {hint}" if plan.shadow is not None else None

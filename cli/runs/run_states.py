@@ -1,4 +1,4 @@
-"""What a run that has not ended by its records is doing, or why nothing goes on."""
+"""What a run that has not ended by its records is doing, or why it has stopped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.steps import STEPS
 
 _LOCKS = Path("/proc/locks")
-_LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a word",))
+_LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a message",))
 
 
 @dataclass(frozen=True)
 class Airflow:
-    """What Airflow says of a pipeline's runs: each run's state, by the name of its folder."""
+    """What Airflow reports on a pipeline's runs: each run's state, by the name of its folder."""
 
     states: Mapping[str, str] = field(default_factory=dict)
     run_ids: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Airflow:
 
 
 def ask_airflow(stack: Stack | None, pipeline: str, most_runs: int) -> Airflow:
-    """Return what Airflow says of the latest runs; nothing where there is none, or no answer."""
+    """Return what Airflow reports on the latest runs; empty without an answer."""
     if stack is None or not stack.airflow_url:
         return Airflow()
     try:

@@ -1,4 +1,4 @@
-"""Where a pipeline stands: its runs, its kept versions, its traffic plan and what is seen of it."""
+"""The state of a pipeline: its runs, its kept versions, its traffic plan and observed traffic."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ from contract.steps import STEPS
 from contract.storage import size_bytes
 
 STATUS_PATIENCE_SECONDS = 2.0
-_NOBODY_ANSWERS = "services are down, so nobody answers requests; this is the plan as it was stored"
+_NOBODY_ANSWERS = "services are not running, so no requests are answered; this is the stored plan"
 
 
 def standing_of(name: str, most_runs: int) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def champion_of(pipeline: PipelineLayout) -> int:
     plan, _, _ = _traffic(pipeline)
     if plan.champion is None:
         raise NotFoundError(
-            f"{pipeline.pipeline}: nothing is in service; name a kept version with --version, or "
+            f"{pipeline.pipeline}: no version is in service; name a kept version with --version, "
+            "or "
             f"deploy one with 'slipway run {pipeline.pipeline}'"
         )
     return plan.champion
@@ -198,7 +199,7 @@ def _time(moment: datetime | str | None) -> str:
 
 
 def in_words(plan: "TrafficPlan") -> str:
-    """Return a plan as one line: who answers, and why."""
+    """Return a plan as one line: which versions get traffic, and why."""
     arms = [f"{arm.name} version {arm.version} {arm.weight_percent} %" for arm in plan.arms]
     shadow = plan.shadow
     copies = f"; {shadow.percent} % is copied to shadow version {shadow.version}" if shadow else ""

@@ -1,4 +1,4 @@
-"""Start the services, wait until each is healthy, and stop them all for certain."""
+"""Start the services, wait until each is healthy, and stop all of them reliably."""
 
 import json
 import os
@@ -34,7 +34,9 @@ POLL_SECONDS = 0.5
 PROBE_SECONDS = 5.0
 DATABASE = "airflow-database"
 GIVEN_UP = frozenset({"FATAL", "EXITED"})
-MAX_STARTS = 2  # supervisord starts what ends again and again; whoever waits wants to know why
+MAX_STARTS = (
+    2  # supervisord restarts what ends; after this many starts the wait ends with the reason
+)
 
 Probe = Callable[[httpx.Client], bool]
 
@@ -45,7 +47,7 @@ def start(plan: Plan, board: Board) -> None:
     Airflow's database is brought up to date while the other services start.
 
     Raises:
-        ServiceUnavailableError: If a service does not come up; with the last lines of its log.
+        ServiceUnavailableError: If a service does not start; with the last lines of its log.
     """
     make_secrets(plan)
     supervisor = Supervisor(plan.supervisor_home)
@@ -72,7 +74,7 @@ def start(plan: Plan, board: Board) -> None:
 
 
 def stop(supervisor_home: Path) -> None:
-    """Stop every program and what they started; nothing of it runs any more on return."""
+    """Stop every program and everything they started before returning."""
     supervisor = Supervisor(supervisor_home)
     if supervisor.is_running():
         # All at once, the agent too: it would start servers again. supervisord itself stops
@@ -148,7 +150,7 @@ class _Awaited:
         """Show which programs have become healthy since the last look.
 
         Raises:
-            ServiceUnavailableError: If one will not; with the last lines of its log.
+            ServiceUnavailableError: If one cannot; with the last lines of its log.
         """
         with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
             healthy = [name for name, probe in self.probes.items() if _holds(probe, client)]

@@ -7,7 +7,7 @@ MOST_LINE_BYTES = 400
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
-    """Return the last lines of a log; none if there is no such file."""
+    """Return the last lines of a log; an empty list if the file does not exist."""
     if not path.exists():
         return []
     with path.open("rb") as file:

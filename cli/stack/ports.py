@@ -36,15 +36,15 @@ def parse_ports(assignments: Sequence[str]) -> dict[str, int]:
 def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
     """Return a free port for each service and keep the choice in `path` for the next time.
 
-    Wanted ports are taken or refused; those of the last time are taken if still free.
+    Requested ports are used or refused; otherwise the last ones are used if still free.
 
     Raises:
-        ConfigError: If a wanted port is taken by another program.
+        ConfigError: If a requested port is in use by another program.
     """
     if taken := [
-        f"--port {s}={p}: taken by another program" for s, p in wanted.items() if _in_use(p)
+        f"--port {s}={p}: in use by another program" for s, p in wanted.items() if _in_use(p)
     ]:
-        raise ConfigError([*taken, "choose another port, or none to have a free one found"])
+        raise ConfigError([*taken, "choose another port, or none to use a free one"])
     kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     chosen = dict(wanted)
     for service in SERVICES:
@@ -58,7 +58,7 @@ def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
 
 
 def kept_ports(path: Path) -> dict[str, int]:
-    """Return the ports chosen last; they are in use by the services that run."""
+    """Return the ports chosen last; running services use them."""
     ports: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     return ports
 

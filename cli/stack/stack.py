@@ -1,4 +1,4 @@
-"""What `slipway up` runs: the programs of this machine, their ports and their secrets."""
+"""What `slipway up` runs: the programs of this machine, their ports and secrets."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class DataPlaneOptions:
-    """Who may call the data plane and how: the address it listens on, a token, TLS."""
+    """How the data plane is called: the address it listens on, a token, TLS."""
 
     listen: str = LOOPBACK
     token_file: Path | None = None
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def agent(self) -> MachineSettings:
-        """What the serving agent is told."""
+        """The settings of the serving agent."""
         return MachineSettings(
             root=self.root,
             home=self.home,
@@ -142,7 +142,7 @@ def airflow_programs(plan: Plan) -> list[Program]:
 
 
 def background_programs(plan: Plan) -> list[Program]:
-    """Return what makes steps start sooner, and nobody waits for: the warm parent."""
+    """Return the warm parent, which makes steps start sooner and which `up` does not wait for."""
     if not starts_warm(current_runtime()):
         return []
     of_components = component_environment(os.environ, None)

@@ -32,13 +32,13 @@ def require_stack() -> Stack:
     """
     if (stack := read_stack()) is None:
         raise ServiceUnavailableError(
-            f"no services are up here ({stack_path()} is not there); start them with 'slipway up'"
+            f"no services are running ({stack_path()} does not exist); start them with 'slipway up'"
         )
     return stack
 
 
 def artifact_root() -> Path:
-    """Return the artifact root: the stack's, or the local runtime's where none is up."""
+    """Return the artifact root: the stack's, or the local runtime's without a stack."""
     from contract.storage import local_path
     from launching import environment
 

@@ -20,22 +20,37 @@ class ClusterSection(BaseModel):
 class ClusterConfig(ClusterSection):
     """One cluster, as a context of a kubeconfig, and the namespace in which jobs run."""
 
-    context: str = Field("", description="Empty: the service account of the pod Airflow runs in.")
-    kubeconfig: str = Field("", description="A path; empty: KUBECONFIG, then ~/.kube/config.")
-    namespace: DnsLabel = "slipway"
+    context: str = Field(
+        "",
+        description="Context of the kubeconfig; empty: the service account of Airflow's own pod.",
+    )
+    kubeconfig: str = Field(
+        "", description="Path of the kubeconfig; empty: KUBECONFIG, then ~/.kube/config."
+    )
+    namespace: DnsLabel = Field("slipway", description="Namespace in which the jobs run.")
     is_autoscaled: bool = Field(
-        False, description="Nodes are added on demand: a pod that none can take yet is not refused."
+        False,
+        description="Whether nodes are added on demand; a pod that no node can take yet then waits "
+        "instead of being refused.",
     )
 
 
 class VolumeConfig(ClusterSection):
     """A volume that every pod mounts; the artifact root must lie on one that all clusters see."""
 
-    name: DnsLabel
-    mount_path: AbsolutePath
-    claim: str = Field("", description="A PersistentVolumeClaim of the pod's namespace.")
-    host_path: str = Field("", description="A path of the node: single-node clusters, NFS mounts.")
-    is_read_only: bool = False
+    name: DnsLabel = Field(description="Name of the volume in the pod, unique among the volumes.")
+    mount_path: AbsolutePath = Field(description="Absolute path of the volume inside every pod.")
+    claim: str = Field(
+        "",
+        description="Name of a PersistentVolumeClaim in the pod's namespace; exactly one of claim "
+        "and host_path is given.",
+    )
+    host_path: str = Field(
+        "",
+        description="Path on the node, for single-node clusters and NFS mounts; exactly one of "
+        "claim and host_path is given.",
+    )
+    is_read_only: bool = Field(False, description="Whether pods mount the volume read-only.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -45,37 +60,73 @@ class VolumeConfig(ClusterSection):
 
 
 class TolerationConfig(ClusterSection):
-    """A taint that a pod puts up with; Kubernetes' own words."""
+    """A taint that a pod tolerates, in Kubernetes' own terms."""
 
-    key: str = ""
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: str = ""
-    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    key: str = Field("", description="Key of the taint; empty: every key.")
+    operator: Literal["Exists", "Equal"] = Field(
+        "Exists", description="Whether the taint's key must exist or its value must be equal."
+    )
+    value: str = Field("", description="Value of the taint, for operator Equal.")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "", description="Effect of the taint that is tolerated; empty: all effects."
+    )
 
 
 class PodConfig(ClusterSection):
-    """What a pod gets; of `pod`, `steps.<step>`, `roles.<role>` the last that says a key wins."""
+    """What a pod gets; `roles.<role>` overrides `steps.<step>`, which overrides `pod`."""
 
-    image: str = Field("", description="Holds Slipway, Python and the ML libraries.")
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    image_pull_secrets: tuple[str, ...] = ()
-    python: str = Field("python", description="The interpreter inside the image.")
-    cpu: Quantity = Field("500m", description="Requested; the scheduler counts it.")
-    memory: Quantity = Field("2Gi", description="Requested, and the limit unless one is given.")
-    cpu_limit: Quantity | None = None
-    memory_limit: Quantity | None = None
-    gpus: Annotated[int, Field(ge=0)] = 0
-    gpu_resource: str = Field("nvidia.com/gpu", description="Or a MIG slice's resource name.")
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[TolerationConfig, ...] = ()
-    priority_class: str = ""
-    queue: str = Field("", description="A Kueue LocalQueue, as label kueue.x-k8s.io/queue-name.")
-    service_account: str = ""
-    environment: dict[str, str] = {}
-    template: dict[str, Any] = Field({}, description="A pod, partial; merged under all of this.")
+    image: str = Field(
+        "", description="Image of the pod, with Slipway, Python and the ML libraries."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When the node pulls the image, as in Kubernetes."
+    )
+    image_pull_secrets: tuple[str, ...] = Field(
+        (), description="Names of the Secrets with which the node pulls the image."
+    )
+    python: str = Field("python", description="The Python interpreter inside the image.")
+    cpu: Quantity = Field(
+        "500m", description="CPU request, in cores ('2') or thousandths of a core ('500m')."
+    )
+    memory: Quantity = Field(
+        "2Gi",
+        description="Memory request in bytes, with a suffix such as Gi; also the limit unless "
+        "memory_limit is given.",
+    )
+    cpu_limit: Quantity | None = Field(
+        None, description="CPU limit, in cores or thousandths of a core; null: none."
+    )
+    memory_limit: Quantity | None = Field(
+        None, description="Memory limit in bytes, with a suffix such as Gi; null: as the request."
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(
+        0, description="GPUs of the pod, in units of gpu_resource; at least 0."
+    )
+    gpu_resource: str = Field(
+        "nvidia.com/gpu", description="Resource name of a GPU, or of a MIG slice."
+    )
+    node_selector: dict[str, str] = Field(
+        {}, description="Labels that a node must have to run the pod."
+    )
+    tolerations: tuple[TolerationConfig, ...] = Field(
+        (), description="Taints of nodes that the pod tolerates."
+    )
+    priority_class: str = Field("", description="PriorityClass of the pod; empty: the default.")
+    queue: str = Field(
+        "", description="Kueue LocalQueue of the pod, set as label kueue.x-k8s.io/queue-name."
+    )
+    service_account: str = Field(
+        "", description="ServiceAccount of the pod; empty: the namespace's default."
+    )
+    environment: dict[str, str] = Field(
+        {}, description="Environment variables of the pod, merged over those of `pod` by name."
+    )
+    template: dict[str, Any] = Field(
+        {}, description="A partial Kubernetes Pod, over which all other keys are merged."
+    )
 
     def merged(self, *over: "PodConfig | None") -> "PodConfig":
-        """Return this with every key that a later one says; `environment` is joined key by key."""
+        """Return this with the keys that later configs set; `environment` is merged by name."""
         merged = self
         for config in over:
             if config is None:
@@ -91,50 +142,72 @@ class ProcessJobConfig(ClusterSection):
     """How a training job is restarted and stopped, wherever its processes run."""
 
     max_restarts: Annotated[int, Field(ge=0, le=100)] = Field(
-        3, description="Of each role, over the life of one job."
+        3, description="Most restarts of each role during one job, from 0 to 100."
     )
     restart_backoff_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        2.0, description="Before the first restart; doubles with each, to a minute."
+        2.0,
+        description="Seconds before the first restart, above 0; doubles with each restart, up to "
+        "60 seconds.",
     )
     grace_seconds: Annotated[int, Field(ge=0)] = Field(
         5,
-        description="Between SIGTERM and SIGKILL: for the step under way and its checkpoint; a "
-        "freed GPU waits for it.",
+        description="Seconds between SIGTERM and SIGKILL, at least 0: time to finish the current "
+        "step and write its checkpoint. A GPU is not free before that.",
     )
 
 
 class JobConfig(ProcessJobConfig):
     """How a training job of several pods is started, restarted and cleaned up."""
 
-    kind: JobKind = Field("pods", description="'pods' needs no operator in the cluster.")
+    kind: JobKind = Field(
+        "pods",
+        description="Object that runs the job: plain pods, which need no operator in the cluster, "
+        "or a job of Kubeflow's operators.",
+    )
     start_deadline_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        600.0, description="All pods run by then, or the job fails and says what they wait for."
+        600.0,
+        description="Seconds within which all pods must run, above 0; after that the job fails and "
+        "reports what the pods wait for.",
     )
     gang_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        15.0, description="If not all pods have a node by then, all give theirs back and wait."
+        15.0,
+        description="Seconds within which all pods must have a node, above 0; after that all give "
+        "up their nodes and wait.",
     )
     ttl_seconds: Annotated[int, Field(ge=1)] = Field(
-        3600, description="What nobody looks after for so long is removed by the reaper."
+        3600,
+        description="Seconds after which the reaper removes a job that no driver renews, at least "
+        "1.",
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = 2222
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        2222, description="TCP port on which the processes of a job listen, from 1 to 65535."
+    )
     command: tuple[str, ...] = Field(
         (),
-        description="Trains in place of `python -m components.train`, with the same arguments; it "
-        "must leave the same result.json. The image is `steps.train.image`.",
+        description="Command that replaces `python -m components.train`; it gets the same "
+        "arguments and must write the same result.json. Its image is `steps.train.image`.",
     )
 
 
 class ServingConfig(ClusterSection):
-    """How model servers run in a cluster; what their pods get, `steps.serve` says."""
+    """How model servers run in a cluster; `steps.serve` holds the resources of their pods."""
 
-    min_replicas: Annotated[int, Field(ge=1)] = 1
+    min_replicas: Annotated[int, Field(ge=1)] = Field(
+        1, description="Fewest replicas of each version's server, at least 1."
+    )
     max_replicas: Annotated[int, Field(ge=1)] = Field(
-        1, description="Above the minimum: scaled by CPU use; needs a metrics server."
+        1,
+        description="Most replicas, at least min_replicas; if above it, servers are scaled by CPU "
+        "use, which needs a metrics server.",
     )
     target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = Field(
-        70, description="Of the CPU requested; above it a replica is added."
+        70,
+        description="CPU use in percent of the request, from 1 to 100, above which a replica is "
+        "added.",
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = 8501
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        8501, description="TCP port on which a server listens, from 1 to 65535."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -149,22 +222,34 @@ class ServingConfig(ClusterSection):
 class KubernetesConfig(ClusterSection):
     """Where the pods of each step run, and what they get."""
 
-    clusters: Annotated[dict[DnsLabel, ClusterConfig], Field(min_length=1)]
-    default_cluster: DnsLabel
-    cluster_of: dict[str, DnsLabel] = Field({}, description="By step, where not the default.")
-    volumes: tuple[VolumeConfig, ...] = ()
-    pod: PodConfig = PodConfig()
-    steps: dict[str, PodConfig] = {}
-    roles: dict[Role, PodConfig] = Field(
-        {}, description="Of training: chief, worker, ps. Of evaluation: evaluator."
+    clusters: Annotated[dict[DnsLabel, ClusterConfig], Field(min_length=1)] = Field(
+        description="The clusters by name, at least one."
     )
-    job: JobConfig = JobConfig()
-    serving: ServingConfig = ServingConfig()
+    default_cluster: DnsLabel = Field(
+        description="Name of the cluster for steps that cluster_of does not list."
+    )
+    cluster_of: dict[str, DnsLabel] = Field(
+        {}, description="Cluster by step, for steps that do not run on the default cluster."
+    )
+    volumes: tuple[VolumeConfig, ...] = Field((), description="Volumes that every pod mounts.")
+    pod: PodConfig = Field(PodConfig(), description="What every pod gets.")
+    steps: dict[str, PodConfig] = Field(
+        {}, description="What the pods of a step get, by step; overrides `pod`."
+    )
+    roles: dict[Role, PodConfig] = Field(
+        {},
+        description="What pods of a role get: chief, worker and ps in training, evaluator in "
+        "evaluation; overrides `steps`.",
+    )
+    job: JobConfig = Field(JobConfig(), description="How training jobs start, restart and end.")
+    serving: ServingConfig = Field(
+        ServingConfig(), description="How model servers run in the cluster."
+    )
     start_timeout_seconds: Annotated[int, Field(ge=1)] = Field(
-        600, description="Longest that a component's pod may take to start."
+        600, description="Seconds that a component's pod may take to start, at least 1."
     )
     pull_retry_seconds: Annotated[float, Field(gt=0.0)] = Field(
-        60.0, description="An image that cannot be pulled is tried again for so long."
+        60.0, description="Seconds for which the pull of an image is retried, above 0."
     )
 
     @model_validator(mode="after")
@@ -172,7 +257,7 @@ class KubernetesConfig(ClusterSection):
         named = {"default_cluster": self.default_cluster}
         named |= {f"cluster_of.{step}": name for step, name in self.cluster_of.items()}
         problems = [
-            f"{key}: '{name}' is no key of clusters ({', '.join(self.clusters)})"
+            f"{key}: '{name}' is not a key of clusters ({', '.join(self.clusters)})"
             for key, name in named.items()
             if name not in self.clusters
         ]
@@ -189,5 +274,5 @@ class KubernetesConfig(ClusterSection):
         return self.clusters[self.cluster_of.get(step, self.default_cluster)]
 
     def pod_of(self, step: str, role: Role | None = None) -> PodConfig:
-        """Return what the pods of a step, or of one role of it, get."""
+        """Return what the pods of a step, or of one of its roles, get."""
         return self.pod.merged(self.steps.get(step), self.roles.get(role) if role else None)

@@ -1,4 +1,4 @@
-"""Sections about the data: where it lies, what it means, how it is read, checked, prepared."""
+"""Sections about the data: where it is, what it means, how it is read, checked and prepared."""
 
 import codecs
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +22,7 @@ from contract.schema.source import (
 
 SPLITS = ("train", "eval", "test")
 
-# Codecs of Python that are no encodings of files; those of Windows alone are not everywhere.
+# Python codecs that are not encodings of files; mbcs and oem exist on Windows only.
 _NO_FILE_ENCODINGS = frozenset(
     {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
 )
@@ -61,48 +61,52 @@ ClassName = Annotated[str, BeforeValidator(_class_as_text)]
 
 
 class CsvSource(SourceSection, data_state=files_state):
-    """Comma-separated text, one row a line; gzip, bz2, xz, zstd and lz4 are unpacked."""
+    """Comma-separated text, one row per line; gzip, bz2, xz, zstd and lz4 are unpacked."""
 
-    kind: Literal["csv"]
-    files: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Paths or globs."), SourcePath
-    ]
-    columns: tuple[str, ...] | None = Field(
-        None, description="Names, where the file has no header."
+    kind: Literal["csv"] = Field(description="Kind of the source.")
+    files: Annotated[tuple[str, ...], Field(min_length=1), SourcePath] = Field(
+        description="Paths or globs of the files, relative to the pipeline's folder; at least one."
     )
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    columns: tuple[str, ...] | None = Field(
+        None, description="Column names, for files without a header; null: read the header."
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
+        ",", description="The one character between two cells."
+    )
     encoding: Encoding = Field(
-        "utf-8", description="A name that Python knows; a byte-order mark says more than it."
+        "utf-8", description="Name of a Python text encoding; a byte-order mark overrides it."
     )
     skip_lines: Annotated[int, Field(ge=0)] = Field(
-        0, description="Lines before the header, such as a title."
+        0, description="Lines before the header to skip, such as a title; at least 0."
     )
-    is_stripped: bool = Field(True, description="Remove white space around each cell.")
+    is_stripped: bool = Field(True, description="Whether white space around each cell is removed.")
     missing: tuple[str, ...] = Field(("",), description="Cells that mean 'no value'.")
 
 
 class ParquetSource(SourceSection, data_state=files_state):
     """Parquet files; their column names must be those of the features and labels."""
 
-    kind: Literal["parquet"]
-    files: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Paths or globs."), SourcePath
-    ]
+    kind: Literal["parquet"] = Field(description="Kind of the source.")
+    files: Annotated[tuple[str, ...], Field(min_length=1), SourcePath] = Field(
+        description="Paths or globs of the files, relative to the pipeline's folder; at least one."
+    )
 
 
 class IdxSource(SourceSection, data_state=files_state):
     """A pair of IDX files as MNIST uses (gzip or plain): columns `image` and `label`."""
 
-    kind: Literal["idx"]
-    images: Annotated[str, SourcePath]
-    labels: Annotated[str, SourcePath]
+    kind: Literal["idx"] = Field(description="Kind of the source.")
+    images: Annotated[str, SourcePath] = Field(description="Path of the IDX file of images.")
+    labels: Annotated[str, SourcePath] = Field(description="Path of the IDX file of labels.")
 
 
 class SklearnSource(SourceSection, data_state=shipped_state):
     """A data set that ships inside scikit-learn; images are column `image`, labels `label`."""
 
-    kind: Literal["sklearn"]
-    dataset: Literal["digits", "iris", "wine", "breast_cancer"]
+    kind: Literal["sklearn"] = Field(description="Kind of the source.")
+    dataset: Literal["digits", "iris", "wine", "breast_cancer"] = Field(
+        description="Name of the data set in scikit-learn."
+    )
 
 
 Source = Annotated[
@@ -112,18 +116,33 @@ SOURCE_KINDS = kinds_of(Source)
 
 
 class FeatureConfig(Section):
-    """One raw input column, as callers will send it and `preprocessing_fn` will receive it."""
+    """One raw input column, as callers send it and `preprocessing_fn` receives it."""
 
-    dtype: Literal["float32", "int64", "string"]
-    shape: tuple[Count, ...] = Field((), description="Shape of one example; () is a scalar.")
-    is_variable_length: bool = Field(False, description="A list of any length (words, ids).")
-    separator: str = Field(" ", description="What separates the items of a list in a CSV cell.")
+    dtype: Literal["float32", "int64", "string"] = Field(description="Type of the values.")
+    shape: tuple[Count, ...] = Field(
+        (),
+        description="Size of each axis of one example, in values, each at least 1; empty: a "
+        "scalar.",
+    )
+    is_variable_length: bool = Field(
+        False, description="Whether the value is a list of any length (words, ids)."
+    )
+    separator: str = Field(" ", description="Text between the items of a list in a CSV cell.")
     default: Scalar | None = Field(
         None,
-        description="Used where the value is missing; without one a missing value is an error.",
+        description="Value that replaces a missing one, any value of the dtype, in the column's "
+        "own unit; null: a missing value is an error.",
     )
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = Field(
+        None,
+        description="Smallest valid value, any number up to `maximum`, in the column's own unit; "
+        "null: learned from the first run.",
+    )
+    maximum: float | None = Field(
+        None,
+        description="Largest valid value, any number from `minimum` on, in the column's own unit; "
+        "null: learned from the first run.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -146,13 +165,21 @@ class FeatureConfig(Section):
 class HeadConfig(Section):
     """One thing the model predicts."""
 
-    task: Literal["binary_classification", "multiclass_classification", "regression"]
-    column: str = Field("", description="The label's column; the head's own name if empty.")
-    classes: tuple[ClassName, ...] = Field(
-        (), description="Labels in order of the model's outputs, as text; the second is 'positive'."
+    task: Literal["binary_classification", "multiclass_classification", "regression"] = Field(
+        description="What kind of value is predicted."
     )
-    strip: str = Field("", description="Characters removed around the label ('.' for census).")
-    loss_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    column: str = Field("", description="Column of the label; empty: the head's own name.")
+    classes: tuple[ClassName, ...] = Field(
+        (),
+        description="Labels as text, in the order of the model's outputs; of two classes the "
+        "second is the positive one.",
+    )
+    strip: str = Field(
+        "", description="Characters removed from both ends of the label ('.' for census)."
+    )
+    loss_weight: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="Factor of this head's loss in the sum of all heads, no unit, above 0."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -173,12 +200,20 @@ class HeadConfig(Section):
 
 
 class SplitConfig(Section):
-    """How rows are shared out, for ever, by a hash of their key."""
+    """How rows are assigned to splits, permanently, by a hash of their key."""
 
-    train: Ratio = 0.8
-    eval: Ratio = 0.1
-    test: Ratio = 0.1
-    key: str | None = Field(None, description="Column whose hash decides; the whole row if null.")
+    train: Ratio = Field(
+        0.8, description="Share of the rows in the train split, above 0 and up to 1."
+    )
+    eval: Ratio = Field(
+        0.1, description="Share of the rows in the eval split, above 0 and up to 1."
+    )
+    test: Ratio = Field(
+        0.1, description="Share of the rows in the test split, from 0 to 1; the three sum to 1."
+    )
+    key: str | None = Field(
+        None, description="Column whose hash decides; null: the whole row is hashed."
+    )
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -193,8 +228,10 @@ class SplitConfig(Section):
 class BeamConfig(Section):
     """Where Beam runs; any runner that Beam knows by name."""
 
-    runner: str = "DirectRunner"
-    options: tuple[str, ...] = Field((), description="Beam pipeline options, as '--name=value'.")
+    runner: str = Field("DirectRunner", description="Name of a Beam runner.")
+    options: tuple[str, ...] = Field(
+        (), description="Pipeline options of Beam, each as '--name=value'."
+    )
 
 
 SOURCE_KEYS = ("source", "test_source")  # of `ingest`
@@ -203,12 +240,20 @@ SOURCE_KEYS = ("source", "test_source")  # of `ingest`
 class IngestConfig(Section):
     """Raw data to sharded TFRecords of raw examples."""
 
-    source: Source
-    test_source: Source | None = Field(None, description="A file of its own as the test part.")
-    split: SplitConfig = SplitConfig()
-    shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
-    max_bad_ratio: Ratio = Field(0.01, description="More bad rows than this fail the step.")
-    beam: BeamConfig = BeamConfig()
+    source: Source = Field(description="Where the rows are read from.")
+    test_source: Source | None = Field(
+        None, description="Separate source of the test split; null: it is split off from `source`."
+    )
+    split: SplitConfig = Field(
+        SplitConfig(), description="Shares of the splits and the key that decides."
+    )
+    shard_size_mb: Annotated[float, Field(gt=0.0)] = Field(
+        64.0, description="Size of a TFRecord shard in megabytes, above 0."
+    )
+    max_bad_ratio: Ratio = Field(
+        0.01, description="Share of bad rows above which the step fails, from 0 to 1."
+    )
+    beam: BeamConfig = Field(BeamConfig(), description="Beam runner of this step.")
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -220,16 +265,26 @@ class IngestConfig(Section):
 class ValidateConfig(Section):
     """Limits on what may differ from the schema in force and the last run's statistics."""
 
-    max_missing_ratio: Ratio = 0.5
-    max_drift: Ratio = Field(
-        0.25, description="Jensen-Shannon distance (base 2) to the last run's distribution, 0..1."
+    max_missing_ratio: Ratio = Field(
+        0.5,
+        description="Share of rows without a value, from 0 to 1, above which a feature is an "
+        "anomaly.",
     )
-    max_new_category_ratio: Ratio = 0.05
+    max_drift: Ratio = Field(
+        0.25,
+        description="Jensen-Shannon distance (base 2, no unit) to the last run's distribution, "
+        "from 0 to 1, above which a feature has drifted.",
+    )
+    max_new_category_ratio: Ratio = Field(
+        0.05,
+        description="Share of values outside the schema's categories, from 0 to 1, above which a "
+        "feature is an anomaly.",
+    )
     fail_on: tuple[
         Literal["missing_column", "type", "range", "missing", "new_category", "drift"], ...
-    ] = (
-        "missing_column",
-        "type",
+    ] = Field(
+        ("missing_column", "type"),
+        description="Kinds of anomalies that fail the run; the others are reported.",
     )
 
 
@@ -237,10 +292,14 @@ Compression = Literal["gzip", "none"]  # of TFRecord shards
 
 
 class TransformConfig(Section):
-    """tf.Transform's full pass."""
+    """The full pass of tf.Transform over the data."""
 
-    beam: BeamConfig = BeamConfig()
-    shard_size_mb: Annotated[float, Field(gt=0.0)] = 64.0
+    beam: BeamConfig = Field(BeamConfig(), description="Beam runner of this step.")
+    shard_size_mb: Annotated[float, Field(gt=0.0)] = Field(
+        64.0, description="Size of a TFRecord shard in megabytes, above 0."
+    )
     compression: Compression = Field(
-        "gzip", description="Of the shards; 'none' reads faster where they do not fit the memory."
+        "gzip",
+        description="Compression of the shards; 'none' reads faster where they do not fit into "
+        "memory.",
     )

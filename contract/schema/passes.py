@@ -32,36 +32,44 @@ class _Arguments(BaseModel):
 class PlainPass(_Arguments):
     """A pass without arguments."""
 
-    name: PlainName
+    name: PlainName = Field(description="Name of the pass.")
 
 
 class RoundWeights(_Arguments):
-    """Few distinct values a weight tensor, so that the file compresses well."""
+    """Few distinct values in each weight tensor, so that the file compresses well."""
 
-    name: Literal["round_weights"]
+    name: Literal["round_weights"] = Field(description="Name of the pass.")
     num_steps: Annotated[int, Field(ge=2, le=65536)] = Field(
-        256, description="Distinct values between the least and the largest weight of a tensor."
+        256,
+        description="Number of distinct values between the smallest and the largest weight of a "
+        "tensor, from 2 to 65536.",
     )
     minimum_size: Annotated[int, Field(ge=1)] = Field(
-        15, description="Smaller tensors are left alone; in weights."
+        15, description="Smallest tensor that is rounded, in weights, at least 1."
     )
 
 
 class QuantizeWeights(_Arguments):
     """Weights in fewer bits; int8 with one scale for each output channel."""
 
-    name: Literal["quantize_weights"]
-    dtype: Literal["int8", "float16"] = "int8"
+    name: Literal["quantize_weights"] = Field(description="Name of the pass.")
+    dtype: Literal["int8", "float16"] = Field(
+        "int8", description="Type in which the weights are stored."
+    )
     minimum_size: Annotated[int, Field(ge=1)] = Field(
-        1024, description="Smaller tensors stay float; in weights."
+        1024, description="Smallest tensor that is quantized, in weights, at least 1."
     )
 
 
 class FreezeRequantizationRanges(_Arguments):
     """Constant ranges, from calibration, in place of those that `quantize_nodes` computes."""
 
-    name: Literal["freeze_requantization_ranges"]
-    method: CalibrationMethod = "kl"
+    name: Literal["freeze_requantization_ranges"] = Field(description="Name of the pass.")
+    method: CalibrationMethod = Field(
+        "kl",
+        description="How a range is chosen. 'kl': least Kullback-Leibler divergence; 'minmax': the "
+        "smallest and the largest value seen.",
+    )
 
 
 Pass = Annotated[
@@ -138,7 +146,7 @@ def _describe_short_forms(schema: dict[str, Any]) -> None:
 Passes = Annotated[
     tuple[Annotated[Pass, BeforeValidator(_written_out)], ...],
     Field(
-        description="In order; a name, or {name: {argument: value}}.",
+        description="The passes in order; each a name, or {name: {argument: value}}.",
         json_schema_extra=_describe_short_forms,
     ),
 ]

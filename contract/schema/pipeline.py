@@ -24,29 +24,41 @@ from contract.schema.training import BlessConfig, EvaluateConfig, TrainConfig
 
 
 class RetentionConfig(Section):
-    """What is kept; never less than the champion and what a canary uses."""
+    """What is kept; the champion and what a canary uses are always kept."""
 
-    runs: Count = 10
-    versions: Count = 5
-    log_days: Count = 30
+    runs: Count = Field(10, description="Number of newest runs that are kept, at least 1.")
+    versions: Count = Field(5, description="Number of newest versions that are kept, at least 1.")
+    log_days: Count = Field(30, description="Days for which logs are kept, at least 1.")
 
 
 class NotifyConfig(Section):
-    """Whom to tell of failures, refusals and roll-backs; the Airflow log always."""
+    """Who is notified of failures, refusals and roll-backs; the Airflow log always shows them."""
 
-    emails: tuple[str, ...] = ()
-    smtp_connection: str = Field("smtp_default", description="An Airflow connection id.")
-    webhook_connection: str = Field("", description="An Airflow HTTP connection id; empty: none.")
+    emails: tuple[str, ...] = Field((), description="E-mail addresses that are notified.")
+    smtp_connection: str = Field(
+        "smtp_default", description="Id of the Airflow connection that sends e-mail."
+    )
+    webhook_connection: str = Field(
+        "", description="Id of the Airflow HTTP connection that is called; empty: none."
+    )
 
 
 class ScheduleConfig(Section):
     """When and how Airflow runs it."""
 
-    cron: str | None = Field(None, description="Five-field cron expression, UTC; null: by hand.")
-    on_new_labels: bool = True
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
-    retry_delay_seconds: Seconds = 10.0
-    timeout_seconds: Seconds = Field(12 * 3600.0, description="Longest that one task may take.")
+    cron: str | None = Field(
+        None, description="Cron expression with five fields, in UTC; null: no schedule."
+    )
+    on_new_labels: bool = Field(True, description="Whether new labels start a run.")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        2, description="Number of retries of a failed task, from 0 to 10."
+    )
+    retry_delay_seconds: Seconds = Field(
+        10.0, description="Seconds before the first retry, above 0; longer before later ones."
+    )
+    timeout_seconds: Seconds = Field(
+        12 * 3600.0, description="Seconds that one task may take, above 0."
+    )
 
     @field_validator("cron")
     @classmethod
@@ -68,24 +80,54 @@ class ScheduleConfig(Section):
 class PipelineConfig(Section):
     """All of `pipeline.yaml`."""
 
-    name: Name
-    description: str = ""
-    schedule: ScheduleConfig = ScheduleConfig()
-    features: Annotated[dict[str, FeatureConfig], Field(min_length=1)]
-    heads: Annotated[dict[Name, HeadConfig], Field(min_length=1)]
-    weight: str | None = Field(None, description="Column of example weights, if any.")
-    ingest: IngestConfig
-    validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
-    transform: TransformConfig = TransformConfig()
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    bless: BlessConfig = BlessConfig()
-    optimize: OptimizeConfig = OptimizeConfig()
-    package: PackageConfig = PackageConfig()
-    serve: ServeConfig = ServeConfig()
-    deploy: DeployConfig = DeployConfig()
-    retention: RetentionConfig = RetentionConfig()
-    notify: NotifyConfig = NotifyConfig()
+    name: Name = Field(description="Name of the pipeline, equal to the name of its folder.")
+    description: str = Field("", description="What the pipeline does, for people.")
+    schedule: ScheduleConfig = Field(
+        ScheduleConfig(), description="When and how Airflow runs the pipeline."
+    )
+    features: Annotated[dict[str, FeatureConfig], Field(min_length=1)] = Field(
+        description="The raw input columns by name, at least one."
+    )
+    heads: Annotated[dict[Name, HeadConfig], Field(min_length=1)] = Field(
+        description="What the model predicts, by name, at least one."
+    )
+    weight: str | None = Field(
+        None, description="Column of the example weights; null: all have weight 1."
+    )
+    ingest: IngestConfig = Field(description="Raw data to sharded TFRecords.")
+    validate_: ValidateConfig = Field(
+        ValidateConfig(),
+        alias="validate",
+        description="How much the data may differ from the schema and from the last run.",
+    )
+    transform: TransformConfig = Field(
+        TransformConfig(), description="The full pass of tf.Transform over the data."
+    )
+    train: TrainConfig = Field(
+        TrainConfig(), description="The training loop: strategy, steps, checkpoints."
+    )
+    evaluate: EvaluateConfig = Field(
+        EvaluateConfig(), description="How every checkpoint is judged on the eval split."
+    )
+    bless: BlessConfig = Field(
+        BlessConfig(), description="When a candidate may continue to production."
+    )
+    optimize: OptimizeConfig = Field(
+        OptimizeConfig(), description="Passes over the graph, and engines to try."
+    )
+    package: PackageConfig = Field(
+        PackageConfig(), description="What a package must pass before it may be deployed."
+    )
+    serve: ServeConfig = Field(ServeConfig(), description="Settings of one model server.")
+    deploy: DeployConfig = Field(
+        DeployConfig(), description="The ladder to production and the judge on it."
+    )
+    retention: RetentionConfig = Field(
+        RetentionConfig(), description="Which runs, versions and logs are kept."
+    )
+    notify: NotifyConfig = Field(
+        NotifyConfig(), description="Who is notified of failures, refusals and roll-backs."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -111,9 +153,12 @@ class PipelineConfig(Section):
         for head, weights in self.train.class_weights.items():
             known = self.heads[head].classes if head in self.heads else ()
             if not known:
-                problems.append(f"train.class_weights: '{head}' is no head with classes")
+                problems.append(f"train.class_weights: '{head}' is not a head with classes")
             elif unknown := sorted(weights.keys() - set(known)):
-                problems.append(f"train.class_weights.{head}: '{unknown[0]}' is no class of it")
+                problems.append(
+                    f"train.class_weights.{head}: '{unknown[0]}' is not a class of the head "
+                    f"(classes: {', '.join(known)})"
+                )
         if self.bless.head and self.bless.head not in self.heads:
             problems.append(f"bless.head: '{self.bless.head}' is not a head")
         for head in self.bless.head_margins.keys() - self.heads.keys():

@@ -13,26 +13,39 @@ from contract.schema.section import Count, Section
 
 
 class ProcessesConfig(Section):
-    """How component processes of this machine start."""
+    """How component processes start on this machine."""
 
     start: Literal["auto", "warm", "fresh"] = Field(
         "auto",
-        description="'warm': as forks of a process that has imported TensorFlow and Beam; 'fresh': "
-        "as new interpreters; 'auto': warm, but fresh where an NVIDIA device is visible.",
+        description="How a process starts. 'warm': as a fork of a process that has imported "
+        "TensorFlow and Beam; 'fresh': as a new interpreter; 'auto': warm, but fresh where an "
+        "NVIDIA device is visible.",
     )
 
 
 class RuntimeConfig(Section):
     """Where components run: `configs/runtimes/<name>.yaml`."""
 
-    kind: Literal["local", "kubernetes"] = "local"
-    root: str = Field("", description="Artifact root; '<state folder>/artifacts' if empty.")
-    max_parallel_components: Count = 2
-    job: ProcessJobConfig = Field(
-        ProcessJobConfig(), description="Of kind 'local'; pods have theirs in 'kubernetes'."
+    kind: Literal["local", "kubernetes"] = Field(
+        "local", description="Whether components run as processes of this machine or as pods."
     )
-    processes: ProcessesConfig = Field(ProcessesConfig(), description="Of kind 'local' only.")
-    kubernetes: KubernetesConfig | None = Field(None, description="Of kind 'kubernetes' only.")
+    root: str = Field(
+        "", description="Path of the artifact root; empty: '<state folder>/artifacts'."
+    )
+    max_parallel_components: Count = Field(
+        2, description="Most components of one pipeline that run at the same time, at least 1."
+    )
+    job: ProcessJobConfig = Field(
+        ProcessJobConfig(),
+        description="How training jobs restart and stop with kind 'local'; with kind 'kubernetes' "
+        "this is kubernetes.job.",
+    )
+    processes: ProcessesConfig = Field(
+        ProcessesConfig(), description="How component processes start; only with kind 'local'."
+    )
+    kubernetes: KubernetesConfig | None = Field(
+        None, description="Clusters, volumes and pods; required with kind 'kubernetes', only there."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,7 +57,7 @@ class RuntimeConfig(Section):
             raise ValueError("section 'processes' belongs to kind 'local'")
         if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
             raise ValueError(
-                "root: pods and Airflow meet there: expected an absolute path on a shared volume, "
+                "root: pods and Airflow share it: expected an absolute path on a shared volume, "
                 f"found '{self.root}'"
             )
         return self

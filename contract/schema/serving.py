@@ -11,114 +11,172 @@ from contract.schema.section import Count, Ratio, Seconds, Section
 
 
 class LoadtestConfig(Section):
-    """The short load test that a package must survive before it may be deployed."""
+    """The short load test that a package must pass before it may be deployed."""
 
-    seconds: Seconds = 5.0
+    seconds: Seconds = Field(5.0, description="Duration of the load test in seconds, above 0.")
     requests: Count = Field(
-        10_000, description="It ends before its time with so many: 100 of them are above the p99."
+        10_000,
+        description="Number of requests, at least 1, after which it ends before its time; of "
+        "10,000, 100 are above the 99th percentile.",
     )
-    concurrency: Count = 16
-    max_error_ratio: Ratio = 0.0
-    max_p99_ms: Annotated[float, Field(gt=0.0)] = 1000.0
+    concurrency: Count = Field(16, description="Requests in flight at the same time, at least 1.")
+    max_error_ratio: Ratio = Field(
+        0.0, description="Share of failed requests, from 0 to 1, above which the package fails."
+    )
+    max_p99_ms: Annotated[float, Field(gt=0.0)] = Field(
+        1000.0,
+        description="99th percentile of the latency in milliseconds, above 0, above which the "
+        "package fails.",
+    )
 
 
 class PackageConfig(Section):
     """A self-contained directory: model, server settings, provenance."""
 
-    loadtest: LoadtestConfig = LoadtestConfig()
-    skew_examples: Count = Field(64, description="Rows sent both offline and over HTTP.")
-    skew_tolerance: Annotated[float, Field(gt=0.0)] = 1e-5
+    loadtest: LoadtestConfig = Field(
+        LoadtestConfig(), description="The load test that a package must pass."
+    )
+    skew_examples: Count = Field(
+        64, description="Rows that are predicted both offline and over HTTP, at least 1."
+    )
+    skew_tolerance: Annotated[float, Field(gt=0.0)] = Field(
+        1e-5,
+        description="Largest difference between offline and served answers, no unit, above 0; "
+        "absolute below 1, relative above.",
+    )
 
 
 class ServeConfig(Section):
     """One model server. Batching parameters carry TensorFlow Serving's names and meaning."""
 
-    max_batch_size: Count = Field(64, description="Rows in one call of the model.")
-    batch_timeout_micros: Annotated[int, Field(ge=0)] = 0
-    max_enqueued_batches: Count = Field(64, description="Beyond this a request gets 503.")
-    num_batch_threads: Count = 1
-    max_body_mb: Annotated[float, Field(gt=0.0)] = Field(
-        16.0, description="Of a request, also after a gzip body is inflated."
+    max_batch_size: Count = Field(64, description="Most rows in one call of the model, at least 1.")
+    batch_timeout_micros: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Microseconds that a request waits for others to share its batch, at least 0.",
     )
-    drain_seconds: Seconds = 20.0
+    max_enqueued_batches: Count = Field(
+        64, description="Most batches that wait, at least 1; a further request gets status 503."
+    )
+    num_batch_threads: Count = Field(
+        1, description="Number of threads that call the model, at least 1."
+    )
+    max_body_mb: Annotated[float, Field(gt=0.0)] = Field(
+        16.0,
+        description="Largest body of a request in megabytes, above 0, also after a gzip body is "
+        "inflated.",
+    )
+    drain_seconds: Seconds = Field(
+        20.0, description="Seconds that a server has to finish its requests on SIGTERM, above 0."
+    )
     cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
         (),
-        description="Web pages that may call: origins as 'https://app.example.org', or '*'.",
+        description="Web pages that may call: origins such as 'https://app.example.org', or '*'.",
     )
     prediction_log_ratio: Ratio = Field(
-        1.0, description="Share of requests whose answer is logged."
+        1.0, description="Share of requests whose answers are logged, from 0 to 1."
     )
     fault_ratio: Ratio = Field(
-        0.0, description="Fail this share of requests on purpose: a rehearsal of a roll-back."
+        0.0,
+        description="Share of requests that fail on purpose, from 0 to 1, to rehearse a roll-back.",
     )
 
 
 class DeployConfig(Section):
-    """The ladder to production and the judge on it. docs/rollout.md says what its tests prove."""
+    """The ladder to production and its judge; docs/rollout.md explains what the tests prove."""
 
     ladder_percent: Annotated[
         tuple[Annotated[int, Field(ge=1, le=100)], ...], Field(min_length=1)
     ] = Field(
         (1, 5, 25, 50, 100),
-        description="The canary's share of the traffic on each rung; 100 stands for all but "
-        "hold_back_percent.",
+        description="The canary's share of the traffic on each rung in percent, rising from at "
+        "least 1 to 100; 100 means all but hold_back_percent.",
     )
     ladder: Literal["auto", "all"] = Field(
         "auto",
-        description="auto: leave out lower rungs for which the traffic seen is too little to end "
-        "in half of the time left, never the last two; all: walk every rung.",
+        description="Which rungs are used. 'auto': without lower rungs that would take more than "
+        "half of the time left at the traffic seen, but always the last two; 'all': every rung.",
     )
     hold_back_percent: Annotated[int, Field(ge=1, le=50)] = Field(
-        5, description="Traffic that stays on stable until the promotion, to compare with."
+        5,
+        description="Traffic in percent, from 1 to 50, that stays on stable until the promotion, "
+        "as a comparison.",
     )
-    shadow_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    shadow_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+        100, description="Traffic in percent, from 0 to 100, that the shadow gets a copy of."
+    )
     shadow_requests: Annotated[int, Field(ge=0)] = Field(
-        200, description="Least requests whose answers are compared in the shadow; 0: no shadow."
+        200,
+        description="Fewest requests whose answers are compared in the shadow, at least 0; 0: no "
+        "shadow.",
     )
-    shadow_max_concurrent_requests: Count = 32
+    shadow_max_concurrent_requests: Count = Field(
+        32,
+        description="Most requests in flight to the shadow, at least 1; further copies are "
+        "dropped.",
+    )
     min_requests_per_step: Count = Field(
-        50, description="Least requests of the canary, and least timed of both arms, on each rung."
+        50,
+        description="Fewest requests of the canary, and fewest timed requests of both arms, on "
+        "each rung, at least 1.",
     )
     min_seconds_per_step: Annotated[float, Field(ge=0.0)] = Field(
         60.0,
-        description="Least time in the shadow and on each rung, for a burst, a leak or a batch job "
-        "to show; at least the data plane's timeout (30 s), but for rehearsals.",
+        description="Least seconds in the shadow and on each rung, at least 0, so that a burst, a "
+        "leak or a batch job shows; above the data plane's timeout (30 s) except in rehearsals.",
     )
     allowed_error_ratio: Ratio = Field(
-        0.01, description="Errors acceptable of the canary (SPRT's p0)."
+        0.01,
+        description="Share of errors, from 0 to 1, that is acceptable for the canary (p0 of the "
+        "SPRT).",
     )
     refused_error_ratio: Ratio = Field(
         0.05,
-        description="Errors that must be caught (SPRT's p1); where stable itself has errors, as "
-        "much above stable's ratio as this is above allowed_error_ratio.",
+        description="Share of errors, from 0 to 1, that must be caught (p1 of the SPRT); where "
+        "stable has errors, as much above stable's ratio as this is above allowed_error_ratio.",
     )
     client_error_margin_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.1, description="Answers with status 4xx above stable's ratio that must be caught."
+        0.1,
+        description="Share of answers with status 4xx above stable's ratio, above 0 and below 1, "
+        "that must be caught.",
     )
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
-        0.01, description="Chance that a good canary is rolled back, over the whole way."
+        0.01,
+        description="Probability that a good canary is rolled back, over the whole ladder, above "
+        "0 and below 0.5.",
     )
     beta: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
-        0.01, description="Chance that a bad canary passes, by each test on each rung."
+        0.01,
+        description="Probability that a bad canary passes, for each test on each rung, above 0 and "
+        "below 0.5.",
     )
     max_latency_ratio: Annotated[float, Field(gt=1.0)] = Field(
-        3.0, description="Canary's p95 over stable's p95 that is too slow; the same of p99."
+        3.0,
+        description="Canary's p95 divided by stable's p95, above 1, that is too slow; the same for "
+        "p99.",
     )
     min_latency_difference_ms: Annotated[float, Field(ge=0.0)] = Field(
-        10.0, description="Slower than stable by less than this is never too slow."
+        10.0,
+        description="Difference to stable's latency in milliseconds, at least 0, below which a "
+        "canary is never too slow.",
     )
     warm_up_requests: Annotated[int, Field(ge=0)] = Field(
-        20, description="First requests of a phase whose latency does not count: caches are cold."
+        20,
+        description="First requests of a phase whose latency does not count, at least 0: caches "
+        "are cold.",
     )
     max_disagreement_ratio: Ratio | None = Field(
         None,
-        description="Share of rows that the shadow may answer otherwise than stable; null: what "
-        "bless measured allows, (1 - accuracy) of both models added, or 0.5 without accuracies.",
+        description="Share of rows, from 0 to 1, on which shadow and stable may differ; null: the "
+        "sum of (1 - accuracy) of both models from bless, or 0.5 without accuracies.",
     )
     timeout_seconds: Seconds = Field(
-        3600.0, description="No verdict by then: inconclusive, roll back."
+        3600.0,
+        description="Seconds, above 0, after which a canary without a verdict is inconclusive and "
+        "rolled back.",
     )
-    requires_approval: bool = Field(False, description="A person approves in the Airflow UI first.")
+    requires_approval: bool = Field(
+        False, description="Whether a person must approve the promotion in the Airflow UI."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -132,6 +190,6 @@ class DeployConfig(Section):
 
     @property
     def rungs_percent(self) -> tuple[int, ...]:
-        """The canary's share on each rung, the last one leaving stable what is held back."""
+        """The canary's share on each rung; the last rung leaves stable what is held back."""
         most = 100 - self.hold_back_percent
         return (*(percent for percent in self.ladder_percent if percent < most), most)

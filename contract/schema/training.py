@@ -13,74 +13,118 @@ from contract.schema.section import Count, Name, Ratio, Seconds, Section
 class TrainConfig(Section):
     """The training loop. Hyperparameters of the model itself are in `hyperparameters`."""
 
-    strategy: Literal["single", "mirrored", "multi_worker", "parameter_server", "mpi"] = "single"
+    strategy: Literal["single", "mirrored", "multi_worker", "parameter_server", "mpi"] = Field(
+        "single", description="How the training is distributed over devices and processes."
+    )
     workers: Count = Field(
         2,
-        description="Processes that train, of the strategies with several; the chief of "
-        "multi_worker and rank 0 of mpi are among them.",
+        description="Number of processes that train, at least 1, for strategies with several "
+        "processes; it includes the chief of multi_worker and rank 0 of mpi.",
     )
-    parameter_servers: Count = Field(1, description="Of strategy parameter_server.")
+    parameter_servers: Count = Field(
+        1, description="Number of parameter servers, at least 1, for strategy parameter_server."
+    )
     is_synchronous: bool = Field(
         False,
-        description="Parameter servers wait for every worker's share of each batch; otherwise each "
-        "worker learns from batches of its own and the servers apply what comes.",
+        description="Whether parameter servers wait for every worker's share of each batch; if "
+        "not, each worker learns from its own batches and servers apply updates as they arrive.",
     )
     max_staleness: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Most updates that may come between a worker's weights and its gradients, of "
-        "asynchronous parameter servers; null: any number.",
+        description="Most updates, at least 0, between the weights that a worker read and the "
+        "gradients that it sends, for asynchronous parameter servers; null: any number.",
     )
     partition_mb: Annotated[float, Field(gt=0.0)] = Field(
-        4.0, description="Larger variables are divided among the parameter servers."
+        4.0,
+        description="Size in megabytes, above 0, from which a variable is divided among the "
+        "parameter servers.",
     )
     all_reduce: Literal["auto", "ring", "grpc", "nccl"] = Field(
         "auto",
         description="How multi_worker sums gradients: 'ring' on the host (Slipway's own), 'grpc' "
-        "or 'nccl' by TensorFlow; auto: nccl where a process has several GPUs, else ring.",
+        "or 'nccl' by TensorFlow; 'auto': nccl where a process has several GPUs, else ring.",
     )
     compression: Literal["none", "bfloat16"] = Field(
-        "none", description="What gradients are sent as between processes; sums are float32."
+        "none", description="Type in which processes send gradients; sums are float32."
     )
-    steps: Count = 1000
-    batch_size: Count = Field(64, description="Examples a step over all replicas.")
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    checkpoint_every_steps: Count = 200
-    keep_checkpoints: Count = 20
-    log_every_steps: Count = 20
-    clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    steps: Count = Field(1000, description="Number of training steps, at least 1.")
+    batch_size: Count = Field(
+        64, description="Examples in each step, summed over all replicas, at least 1."
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        1e-3, description="Learning rate of the default optimizer, no unit, above 0."
+    )
+    checkpoint_every_steps: Count = Field(
+        200, description="Steps between two checkpoints, at least 1."
+    )
+    keep_checkpoints: Count = Field(
+        20, description="Most checkpoints that are kept at the same time, at least 1."
+    )
+    log_every_steps: Count = Field(
+        20, description="Steps between two reports of loss and speed, at least 1."
+    )
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = Field(
+        None,
+        description="Largest joint norm of the gradients, no unit, above 0; larger ones are scaled "
+        "down to it; null: no limit.",
+    )
     accumulation_steps: Count = Field(
-        1, description="Parts in which a replica works off its batch, to need less memory."
+        1,
+        description="Number of micro-batches into which a replica divides its batch, at least 1; "
+        "more need less memory.",
     )
     class_weights: dict[Name, dict[str, Annotated[float, Field(ge=0.0)]]] = Field(
-        default_factory=dict, description="Factors of the loss by head and class; others are 1."
+        default_factory=dict,
+        description="Factor of the loss by head and class, no unit, at least 0; other classes have "
+        "1.",
     )
-    jit_compile: bool = False
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    eager: bool = Field(False, description="Step by step in Python, for a debugger; slow.")
+    jit_compile: bool = Field(False, description="Whether XLA compiles the training step.")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="Type of the computation; variables are float32."
+    )
+    eager: bool = Field(
+        False, description="Whether each step runs in Python, for a debugger; this is slow."
+    )
     is_deterministic: bool = Field(
-        False, description="Two runs are equal bit for bit; slower, above all on GPUs."
+        False, description="Whether two runs are equal bit for bit; slower, above all on GPUs."
     )
-    seed: int = 7
-    shuffle_examples: Count = 20_000
+    seed: int = Field(
+        7, description="Seed of all random numbers, any integer; it is a number without a unit."
+    )
+    shuffle_examples: Count = Field(
+        20_000, description="Examples in all shuffle buffers together, at least 1."
+    )
     memory_ratio: Ratio = Field(
-        0.25, description="Of the free memory; examples that need less are kept parsed in it."
+        0.25,
+        description="Share of the free memory, from 0 to 1, up to which parsed examples are kept "
+        "in memory.",
     )
-    timeout_seconds: Seconds = 6 * 3600.0
+    timeout_seconds: Seconds = Field(
+        6 * 3600.0, description="Seconds that the training may take, above 0."
+    )
     start_timeout_seconds: Seconds = Field(
-        600.0, description="For all processes to be there, and for the first step (compilation)."
+        600.0,
+        description="Seconds within which all processes must be there, and within which the first "
+        "step (compilation) must end, above 0.",
     )
     step_timeout_seconds: Seconds = Field(
         300.0,
-        description="A step that takes longer, callbacks and checkpoint included, counts as "
-        "hanging: the training ends, to be started again.",
+        description="Seconds that a step may take, with callbacks and checkpoint, above 0; a "
+        "longer one counts as hanging, and the training is restarted.",
     )
     histogram_every_steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="Histograms of the weights for TensorBoard; 0: none."
+        0,
+        description="Steps between two histograms of the weights for TensorBoard, at least 0; 0: "
+        "none.",
     )
     profile_steps: Annotated[tuple[Count, ...], Field(max_length=2)] = Field(
-        (), description="First and last step of which TensorFlow's profiler makes a timeline."
+        (),
+        description="First and last step, from 1 to `steps`, that TensorFlow's profiler records; "
+        "empty: none.",
     )
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(
+        default_factory=dict, description="Values of any type that `build_model` receives."
+    )
 
     @property
     def is_distributed(self) -> bool:
@@ -89,7 +133,7 @@ class TrainConfig(Section):
 
     @property
     def is_asynchronous(self) -> bool:
-        """Whether each worker learns from batches of its own."""
+        """Whether each worker learns from its own batches."""
         return self.strategy == "parameter_server" and not self.is_synchronous
 
     @property
@@ -99,10 +143,10 @@ class TrainConfig(Section):
 
     @property
     def replaceable_kinds(self) -> frozenset[Literal["worker"]]:
-        """Kinds of processes of which a lost one is replaced alone, while the others go on.
+        """Kinds of processes of which a lost one is replaced alone, while the others continue.
 
-        What makes its steps together has no place for a newcomer, and what a lost parameter server
-        held is gone: there everything starts again from the last checkpoint.
+        Processes that make their steps together cannot take in a new one, and what a lost
+        parameter server held is gone: there everything restarts from the last checkpoint.
         """
         return frozenset({"worker"}) if self.is_asynchronous else frozenset()
 
@@ -157,65 +201,95 @@ class TrainConfig(Section):
 
 
 class EarlyStopConfig(Section):
-    """When training may stop before its last step: its verdicts have ceased to get better."""
+    """When training may stop before its last step: its verdicts no longer improve."""
 
     patience: Count | None = Field(
-        None, description="Checkpoints in a row that are not better than the best; null: never."
+        None,
+        description="Number of checkpoints in a row, at least 1, without an improvement, after "
+        "which training stops; null: never.",
     )
-    metric: str = Field("", description="On the eval part; bless.metric if empty.")
+    metric: str = Field(
+        "", description="Metric on the eval split that decides; empty: bless.metric."
+    )
     min_improvement: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="A checkpoint must be better by more than this to count as better."
+        0.0,
+        description="Difference to the best checkpoint, in the metric's own unit, at least 0, that "
+        "a better checkpoint must exceed.",
     )
 
 
 class EvaluateConfig(Section):
-    """Judging each published checkpoint on the eval part."""
+    """Judging each published checkpoint on the eval split."""
 
     evaluators: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="Processes that judge beside each other; each takes the next checkpoint."
+        1,
+        description="Number of processes that judge at the same time, from 1 to 64; each takes the "
+        "next checkpoint.",
     )
     lease_seconds: Seconds = Field(
-        15.0, description="A judge that does not move for so long loses its checkpoint."
+        15.0,
+        description="Seconds without progress, above 0, after which an evaluator loses its "
+        "checkpoint.",
     )
     queue_uri: str = Field(
         "",
-        description="Leases and verdicts in an object store (s3://bucket/prefix), for a root on "
-        "a mount that cannot make hard links; below the root if empty.",
+        description="URI of leases and verdicts in an object store (s3://bucket/prefix), for a "
+        "root on a mount without hard links; empty: below the root.",
     )
-    pictures: bool = Field(True, description="Draw each checkpoint's curves for MLflow.")
-    early_stop: EarlyStopConfig = EarlyStopConfig()
-    batch_size: Count = 512
-    slices: tuple[str, ...] = Field((), description="Raw scalar features to report metrics by.")
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    poll_seconds: Seconds = 1.0
+    pictures: bool = Field(
+        True, description="Whether each checkpoint's curves are drawn for MLflow."
+    )
+    early_stop: EarlyStopConfig = Field(
+        EarlyStopConfig(), description="When training may stop before its last step."
+    )
+    batch_size: Count = Field(512, description="Examples in one call of the model, at least 1.")
+    slices: tuple[str, ...] = Field(
+        (), description="Raw scalar features by whose values metrics are reported."
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
+        0.95,
+        description="Confidence of the metrics' intervals as a probability, above 0.5 and below 1.",
+    )
+    poll_seconds: Seconds = Field(
+        1.0, description="Seconds between two looks for a new checkpoint, above 0."
+    )
     timeout_seconds: Seconds = Field(
-        3600.0, description="Give up when nothing new comes for so long."
+        3600.0,
+        description="Seconds without a new checkpoint, above 0, after which the step gives up.",
     )
 
 
 class BlessConfig(Section):
-    """When a candidate may go on to production."""
+    """When a candidate may continue to production."""
 
     metric: str = Field(
-        "accuracy", description="Decides between checkpoints and against the champion."
+        "accuracy",
+        description="Metric that decides between checkpoints, and between candidate and champion.",
     )
-    head: str = Field("", description="The head whose metric decides; the first if empty.")
+    head: str = Field("", description="The head whose metric decides; empty: the first head.")
     thresholds: dict[str, float] = Field(
         default_factory=dict,
-        description="Least value on the test part by metric name; losses: most.",
+        description="Least value on the test split by metric name, the most for losses; any "
+        "number, in the metric's own unit.",
     )
     margin: Annotated[float, Field(ge=0.0)] = Field(
         0.01,
-        description="Non-inferiority margin: how much worse than the champion, and than the best "
-        "champion that is kept, is acceptable.",
+        description="Non-inferiority margin, in the metric's own unit, at least 0: how much worse "
+        "than the champion, and than the best champion kept, a candidate may be.",
     )
     head_margins: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
         default_factory=dict,
-        description="How much worse than the champion another head may not be shown to be, in "
-        "accuracy, or, of regression, in R²; a head that is not named has `margin`.",
+        description="Margin by head other than the deciding one, at least 0, in units of accuracy "
+        "or, for regression, of R²: a candidate is refused if it is shown to be worse than the "
+        "champion by more; heads that are not listed have `margin`.",
     )
     min_examples_per_class: Count = Field(
         30,
-        description="Least test rows of each class for auc, precision and recall to be compared.",
+        description="Fewest test rows of each class, at least 1, with which auc, precision and "
+        "recall are compared.",
     )
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
+        0.95,
+        description="Confidence of the comparison with the champion as a probability, above 0.5 "
+        "and below 1.",
+    )

@@ -48,7 +48,7 @@ def side(stack: AirflowStack, clusters: dict[str, TestCluster]) -> ServingSide:
 @pytest.fixture(scope="module")
 def two_runs(stack: AirflowStack, side: ServingSide) -> AirflowStack:
     """Two DAG runs at once: one into service, and a long one for the faults."""
-    quick = {"passes": ["freeze_graph", "grappler"], "runtimes": {"candidates": ["tensorflow"]}}
+    quick = {"passes": ["freeze_graph", "grappler"], "engines": {"candidates": ["tensorflow"]}}
     stack.add("digits_pods", bless={"thresholds": {"accuracy": 0.3}}, optimize=quick)
     add_slow(stack, "digits_faults", schedule={"retries": 1, "retry_delay_seconds": 1.0})
     stack.trigger("digits_pods", "run-1", {}).raise_for_status()

@@ -8,7 +8,7 @@ from typing import Any
 from components.optimize.engines.comparison import Answers, agreement_ratio, max_difference
 from components.optimize.judging.judgement import Judgement
 from contract.records.optimization import Machine, RuntimeMeasurement, ServedRuntime
-from contract.schema.optimize import RuntimesConfig
+from contract.schema.optimize import EnginesConfig
 
 TENSORFLOW = "tensorflow"
 # Two runtimes are as fast as each other if their times differ by less: so much do they differ from
@@ -54,7 +54,7 @@ class Tried:
         return self.judgement.cost_percent if self.judgement is not None else 0.0
 
 
-def choose(tried: Sequence[Tried], expected: Answers, settings: RuntimesConfig) -> ServedRuntime:
+def choose(tried: Sequence[Tried], expected: Answers, settings: EnginesConfig) -> ServedRuntime:
     """Return the fastest that answers alike and keeps to the limits, and the table of all.
 
     Speed is the geometric mean of the CPU time of a call with 1 and with 32 rows: what a request
@@ -86,7 +86,7 @@ def choose(tried: Sequence[Tried], expected: Answers, settings: RuntimesConfig) 
     )
 
 
-def _measured(one: Tried, expected: Answers, settings: RuntimesConfig) -> RuntimeMeasurement:
+def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> RuntimeMeasurement:
     if one.failure:
         return RuntimeMeasurement(
             name=one.name, is_eligible=False, reason=f"left out: {one.failure}"
@@ -118,7 +118,7 @@ def _judged(judgement: Judgement | None) -> dict[str, Any]:
     }
 
 
-def _differences(row: RuntimeMeasurement, one: Tried, settings: RuntimesConfig) -> list[str]:
+def _differences(row: RuntimeMeasurement, one: Tried, settings: EnginesConfig) -> list[str]:
     if one.judgement is not None and one.cost_points > settings.max_accuracy_loss_points:
         return [
             f"left out: costs {one.judgement.in_words}, at most "
@@ -135,7 +135,7 @@ def _differences(row: RuntimeMeasurement, one: Tried, settings: RuntimesConfig) 
     return []
 
 
-def _beyond(row: RuntimeMeasurement, settings: RuntimesConfig) -> list[str]:
+def _beyond(row: RuntimeMeasurement, settings: EnginesConfig) -> list[str]:
     """Say which limits it does not keep to."""
     found = []
     if settings.max_p99_ms is not None and row.p99_ms_batch_1 > settings.max_p99_ms:
@@ -168,7 +168,7 @@ def _replaces(
     return _milliseconds(best) >= min_speedup * _milliseconds(quick)
 
 
-def _tolerance(chosen: RuntimeMeasurement, is_reduced: bool, settings: RuntimesConfig) -> float:
+def _tolerance(chosen: RuntimeMeasurement, is_reduced: bool, settings: EnginesConfig) -> float:
     """Return how far its answers to any row may be from the float SavedModel's."""
     if is_reduced:
         return _UNSEEN_ROWS_FACTOR * max(chosen.max_difference, settings.tolerance)

@@ -14,7 +14,7 @@ from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
 from contract.model_io import DEFAULT_SIGNATURE
 from contract.records.optimization import OptimizeRecord, ServedRuntime
-from contract.schema.optimize import RuntimesConfig
+from contract.schema.optimize import EnginesConfig
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")
@@ -24,7 +24,7 @@ EXPORTS = "exports"
 
 
 def add_runtimes(
-    record: OptimizeRecord, data: Data, settings: RuntimesConfig, folder: Path
+    record: OptimizeRecord, data: Data, settings: EnginesConfig, folder: Path
 ) -> OptimizeRecord:
     """Return the record with the runtime chosen; its files, and the exports, are in `folder`.
 
@@ -52,7 +52,7 @@ def _no_other_runtime(samples: Samples) -> str:
     return f"input '{ragged[0]}' is ragged, which only TensorFlow takes" if ragged else ""
 
 
-def choose_runtime(models: Models, settings: RuntimesConfig, target: Path) -> ServedRuntime:
+def choose_runtime(models: Models, settings: EnginesConfig, target: Path) -> ServedRuntime:
     """Make and try every candidate; write the chosen one's files to `target`.
 
     TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
@@ -72,7 +72,7 @@ def choose_runtime(models: Models, settings: RuntimesConfig, target: Path) -> Se
 
 
 def _export(
-    models: Models, settings: RuntimesConfig, target: Path
+    models: Models, settings: EnginesConfig, target: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Write the files for elsewhere; return by name where each is, and why others are not."""
     made, left_out = dict[str, str](), dict[str, str]()

@@ -99,11 +99,11 @@ def test_it_runs_as_it_is_into_service(machine: Machine) -> None:
     assert packaged.exit_code == 0
     run_id = machine.slipway("status", "wine", "--json")["runs"][0]["run_id"]
     assert packaged.stderr.splitlines()[-1] == (
-        "Left out: canary and promotion; version 1 is packaged and not in service. Deploy it: "
-        f"slipway run wine --local --continue {run_id} --deploy"
+        "Version 1 is packaged, not deployed: canary and promotion were left out. Deploy it: "
+        f"slipway run wine --local --resume {run_id} --deploy"
     )
     assert machine.slipway("status", "wine", "--json")["champion"] is None
-    ended = machine.slipway(*("run", "wine", "--local", "--continue", run_id, "--deploy", "--json"))
+    ended = machine.slipway(*("run", "wine", "--local", "--resume", run_id, "--deploy", "--json"))
     assert (ended["outcome"], ended["version"], ended["exit_code"]) == ("promoted", 1, 0)
     assert ended["metrics"]["train"]["parameters"] > 0
     standing = machine.slipway("status", "wine", "--json")
@@ -176,7 +176,7 @@ def test_it_answers_rows_files_and_callers(machine: Machine, tmp_path: Path) -> 
     labelled.to_csv(tmp_path / "new.csv", index=False)
     added = machine.slipway("labels", "add", "wine", str(tmp_path / "new.csv"), "--json")
     assert (added["added"], added["corrected"], added["duplicates"], added["bad"]) == (2, 0, 0, [])
-    assert "no Airflow is up" in added["announcement"]
+    assert "Airflow is not running" in added["announcement"]
 
 
 def test_callers_traffic_takes_a_new_version_into_service(
@@ -223,4 +223,4 @@ def test_without_services_a_version_is_packaged_and_not_deployed(machine: Machin
     assert (ended["outcome"], ended["version"]) == ("packaged", 3)
     standing = machine.slipway("status", "wine", "--json")
     assert standing["runs"][0]["outcome"] == "packaged"
-    assert standing["problem"].startswith("services are down, so nobody answers requests")
+    assert standing["problem"].startswith("services are not running, so no requests are answered")

@@ -67,12 +67,12 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
     started.send_signal(signal.SIGINT)
     said = started.communicate()[1]
     (interrupted,) = runs.iterdir()
-    assert f"slipway run wine --local --continue {interrupted.name}" in said
+    assert f"slipway run wine --local --resume {interrupted.name}" in said
     assert not (interrupted / "train/result.json").exists()
     assert state() == ("ended by a person", [f"{getpass.getuser()} interrupted it"])
     ingested = (interrupted / "ingest/result.json").read_bytes()
 
-    ended = run("--continue", interrupted.name)
+    ended = run("--resume", interrupted.name)
     assert (ended["left_with"], ended["outcome"]) == (0, "not blessed")
     assert ended["run_id"] == interrupted.name
     assert ended["version"] is None
@@ -83,13 +83,13 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
     assert trained.last_step == 6000
 
 
-def test_what_cannot_go_on_says_why(wine: Path) -> None:
-    result = runner.invoke(app, ["run", "wine", "--local", "--continue", "local-gone"])
+def test_a_run_that_cannot_be_resumed_says_why(wine: Path) -> None:
+    result = runner.invoke(app, ["run", "wine", "--local", "--resume", "local-gone"])
     assert result.exit_code == 2
-    assert "there is no run local-gone to go on with (latest: none)" in result.stderr
-    result = runner.invoke(app, ["run", "wine", "--continue", "local-gone"])
+    assert "wine: local run local-gone not found (latest: none)" in result.stderr
+    result = runner.invoke(app, ["run", "wine", "--resume", "local-gone"])
     assert result.exit_code == 2
-    assert "--continue: expected --local, and neither --set nor --redeploy" in result.stderr
+    assert "--resume: expected --local, and neither --set nor --redeploy" in result.stderr
 
 
 def test_a_failing_model_keeps_its_exit_code_and_shows_its_log(wine: Path) -> None:

@@ -118,7 +118,7 @@ def test_other_ports_for_running_services_are_refused(home: Path) -> None:
     up()
     result = runner.invoke(app, ["up", "--without-airflow", "--port", "agent=1"])
     assert result.exit_code == 2
-    assert "the services run on others" in result.stderr
+    assert "the services run on other ports" in result.stderr
 
 
 def test_a_service_that_cannot_start_is_named_with_its_log_and_nothing_stays(home: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_service_that_cannot_start_is_named_with_its_log_and_nothing_stays(hom
         (home / "mlflow" / "mlflow.db").write_text("this is no database")
         result = runner.invoke(app, ["up", "--without-airflow", "--port", f"agent={port}"])
         assert result.exit_code == 2
-        assert f"agent={port}: taken by another program" in result.stderr
+        assert f"agent={port}: in use by another program" in result.stderr
     result = runner.invoke(app, ["up", "--without-airflow"])
     assert result.exit_code == 1
     assert "mlflow did not start: it ended" in result.stderr  # and not: not healthy after 180 s

@@ -65,7 +65,7 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
         passes,
         "--budget",
         100,
-        "--runtimes",
+        "--engines",
         "litert",
         "--exports",
         "litert_int8",
@@ -139,7 +139,7 @@ def test_a_folder_that_is_there_already_is_not_overwritten(
 ) -> None:
     code, _, noted = optimize(network, "--data", rows, "--out", network)
     assert code == 2
-    assert "already there; choose a new folder" in noted
+    assert "already exists; choose a new folder" in noted
 
 
 @pytest.mark.parametrize(

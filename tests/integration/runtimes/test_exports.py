@@ -18,7 +18,7 @@ from components.optimize.engines.xla_aot import CALLER, LIBRARY, make_xla_aot
 from components.optimize.judging.judgement import Evaluation
 from contract.errors import DataError
 from contract.records.optimization import OptimizeRecord
-from contract.schema.optimize import RuntimesConfig
+from contract.schema.optimize import EnginesConfig
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler on this machine")
@@ -64,7 +64,7 @@ def test_exports_are_kept_beside_the_model(
 ) -> None:
     shutil.copytree(digits.path, tmp_path / "model")
     monkeypatch.setenv("PATH", os.devnull)  # so that xla_aot cannot be made
-    settings = RuntimesConfig(candidates=("tensorflow",), exports=("litert", "xla_aot"))
+    settings = EnginesConfig(candidates=("tensorflow",), exports=("litert", "xla_aot"))
     rows = {"image": digits.rows["image"][:8]}
     data = Data({"serving_default": rows}, Evaluation("serving_default", rows))
     record = add_runtimes(OptimizeRecord(model="model", ledger=()), data, settings, tmp_path)

@@ -24,7 +24,7 @@ from components.optimize.judging.judgement import Evaluation, Truth
 from contract.errors import DataError
 from contract.loader import PROJECT
 from contract.records.optimization import OptimizeRecord, RuntimeFiles
-from contract.schema.optimize import RuntimesConfig
+from contract.schema.optimize import EnginesConfig
 from serving.server.engines.cpu import this_machine
 
 SIGNATURE = "serving_default"
@@ -118,7 +118,7 @@ def test_a_model_of_text_only_has_no_numeric_part(tmp_path: Path) -> None:
 
 def test_the_chosen_runtime_is_kept_with_the_table(digits: Any, tmp_path: Path) -> None:
     models = Models(digits.path, digits.path, labelled(digits, 128))
-    served = choose_runtime(models, RuntimesConfig(), tmp_path / "runtime")
+    served = choose_runtime(models, EnginesConfig(), tmp_path / "runtime")
     names = ["tensorflow", "openvino", "openvino_int8", "litert"]
     assert [row.name for row in served.measured] == names
     by_name = {row.name: row for row in served.measured}
@@ -145,7 +145,7 @@ def test_what_a_runtime_cannot_take_is_left_out_with_the_reason(tmp_path: Path) 
     )
     samples = {SIGNATURE: {"x": np.tile(np.eye(2, dtype=np.float32), (4, 1, 1))}}
     record = OptimizeRecord(model="model", ledger=())
-    settings = RuntimesConfig(candidates=("tensorflow", "openvino", "litert"))
+    settings = EnginesConfig(candidates=("tensorflow", "openvino", "litert"))
     data = Data(samples, Evaluation(SIGNATURE, samples[SIGNATURE]))
     runtime = add_runtimes(record, data, settings, tmp_path / "out").runtime
     assert (runtime.name, runtime.path) == ("tensorflow", "")
@@ -158,7 +158,7 @@ def test_what_a_runtime_cannot_take_is_left_out_with_the_reason(tmp_path: Path) 
 
 def test_tensorflow_alone_measures_nothing(digits: Any, tmp_path: Path) -> None:
     models = Models(digits.path, digits.path, labelled(digits, 8))
-    settings = RuntimesConfig(candidates=("tensorflow",))
+    settings = EnginesConfig(candidates=("tensorflow",))
     served = choose_runtime(models, settings, tmp_path / "runtime")
     assert (served.name, served.measured) == ("tensorflow", ())
 

@@ -36,6 +36,17 @@ def test_labels_add_shows_an_example(runner: CliRunner) -> None:
     assert "$ slipway labels add" in runner.invoke(app, ["labels", "add", "--help"]).output
 
 
+@pytest.mark.parametrize("words", [[], ["labels"], ["labels", "add"], *([c] for c in COMMANDS)])
+def test_help_shows_no_type_beside_a_flag(runner: CliRunner, words: list[str]) -> None:
+    shown = runner.invoke(app, [*words, "--help"]).output
+    assert "--help" in shown
+    assert "bool" not in shown
+
+
+def test_help_shows_the_type_of_other_options(runner: CliRunner) -> None:
+    assert "<float" in runner.invoke(app, ["loadtest", "--help"]).output
+
+
 def test_an_error_is_one_clean_message_with_its_own_exit_code(runner: CliRunner) -> None:
     result = runner.invoke(app, ["check", "digitz"])
     assert result.exit_code == 2

@@ -72,8 +72,11 @@ def test_a_default_that_is_said_wins_over_what_was_said_before() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"default_cluster": "three"}, "default_cluster: 'three' is no key of clusters"),
-        ({"cluster_of": {"train": "x"}}, "cluster_of.train: 'x' is no key of clusters (one, two)"),
+        ({"default_cluster": "three"}, "default_cluster: 'three' is not a key of clusters"),
+        (
+            {"cluster_of": {"train": "x"}},
+            "cluster_of.train: 'x' is not a key of clusters (one, two)",
+        ),
         ({"pod": {}}, "pod.image: missing"),
         ({"pod": {"image": "i", "memory": "lots"}}, "kubernetes.pod.memory: String should match"),
         ({"pod": {"image": "i", "gpu": 1}}, "kubernetes.pod.gpu: unknown key; did you mean 'gpus'"),

@@ -54,8 +54,8 @@ def test_possible_ones_are_taken(train):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"size": {"a": 2.0}}, "'size' is no head with classes"),
-        ({"kind": {"d": 2.0}}, "train.class_weights.kind: 'd' is no class of it"),
+        ({"size": {"a": 2.0}}, "'size' is not a head with classes"),
+        ({"kind": {"d": 2.0}}, "train.class_weights.kind: 'd' is not a class of the head"),
     ],
 )
 def test_class_weights_of_what_is_not_there_are_refused(weights, message):

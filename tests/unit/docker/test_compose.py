@@ -31,7 +31,7 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def settings(services: dict[str, Any]) -> MachineSettings:
-    """What the serving agent is told."""
+    """The settings of the serving agent."""
     python, option, module, *arguments = services["serving"]["command"]
     assert (python, option, module) == ("python", "-m", serving_module)
     found = parse(["machine", *arguments])

@@ -55,7 +55,7 @@ def test_new_refuses_a_folder_that_is_there(parent: Path) -> None:
     (parent / "wine").mkdir(parents=True)
     result = runner.invoke(app, ["new", "wine", "--into", str(parent)])
     assert result.exit_code == 2
-    assert "already there" in result.stderr
+    assert "already exists" in result.stderr
     assert list((parent / "wine").iterdir()) == []
 
 
@@ -63,13 +63,13 @@ def test_new_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = runner.invoke(app, ["new", "wine", "--into", str(tmp_path / "file")])
     assert result.exit_code == 2
-    assert "no folder can be made there" in result.stderr
+    assert "cannot create a folder there" in result.stderr
 
 
 def test_new_refuses_a_name_that_another_folder_has(parent: Path) -> None:
     result = runner.invoke(app, ["new", "digits", "--into", str(parent)])
     assert result.exit_code == 2
-    assert "pipeline 'digits': already there" in result.stderr
+    assert "pipeline 'digits': already exists" in result.stderr
 
 
 def test_new_says_how_the_pipeline_is_found_beside_those_that_are(

@@ -60,6 +60,20 @@ def test_a_local_run_that_should_deploy_needs_services_before_it_starts() -> Non
     assert "start them with 'slipway up'" in result.stderr
 
 
+@pytest.mark.parametrize(("option", "is_old"), [("--resume", False), ("--continue", True)])
+def test_a_run_to_resume_is_read_under_both_names(option: str, is_old: bool) -> None:
+    result = runner.invoke(app, ["run", "digits", "--local", option, "local-gone"])
+    assert result.exit_code == 2
+    assert "digits: local run local-gone not found (latest: none)" in result.stderr
+    assert ("--continue: deprecated name; write '--resume'" in result.stderr) is is_old
+
+
+def test_help_of_run_shows_the_new_name_only() -> None:
+    shown = runner.invoke(app, ["run", "--help"]).stdout
+    assert "--resume" in shown
+    assert "--continue" not in shown
+
+
 def test_run_refuses_to_deploy_again_what_is_not_kept() -> None:
     result = runner.invoke(app, ["run", "digits", "--redeploy", "3"])
     assert result.exit_code == 2
@@ -97,7 +111,7 @@ def test_status_of_a_new_pipeline_says_that_nothing_is_in_service() -> None:
     result = runner.invoke(app, ["status", "digits"])
     assert result.exit_code == 0
     assert "nothing is in service" in result.stdout
-    assert "services are down, so nobody answers requests" in result.stdout
+    assert "services are not running, so no requests are answered" in result.stdout
 
 
 def test_labels_that_cannot_be_announced_are_stored_all_the_same(tmp_path: Path) -> None:
@@ -118,6 +132,6 @@ def test_labels_that_cannot_be_announced_are_stored_all_the_same(tmp_path: Path)
 
     assert result.exit_code == 1
     assert "1 new rows, 0 corrected" in result.stderr
-    assert "stored, but not announced: the next run reads them" in result.stderr
+    assert "stored, not announced: the next run reads them" in result.stderr
     assert "Airflow at http://127.0.0.1:9: no answer" in result.stderr
     assert len(list((tmp_path / "root" / "digits" / "labels" / "deltas").glob("*.csv"))) == 1

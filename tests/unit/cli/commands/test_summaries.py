@@ -10,7 +10,10 @@ runner = CliRunner()
 def test_a_pipeline_that_has_not_trained_is_told_how_to() -> None:
     result = runner.invoke(app, ["tensorboard", "digits"])
     assert result.exit_code == 2
-    assert "no run of 'digits' has trained yet; 'slipway run digits --local' does" in result.stderr
+    assert (
+        "no run of 'digits' has trained yet; start one with 'slipway run digits --local'"
+        in result.stderr
+    )
 
 
 def test_a_misspelt_pipeline_names_the_nearest() -> None:

@@ -54,5 +54,5 @@ def test_a_missing_file_of_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_run_there_are_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="name a file of rows with --file"):
+    with pytest.raises(NotFoundError, match="give a file of rows with --file"):
         rows_of_last_run(PipelineLayout(tmp_path, "digits"))

@@ -120,7 +120,7 @@ def outcome(airflow: Airflow | None = None, plan: TrafficPlan | None = None) -> 
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(begun: RunLayout) -> None:
-    assert outcome() == ("interrupted", "its process ended without a word")
+    assert outcome() == ("interrupted", "its process ended without a message")
 
 
 def test_a_run_that_somebody_ended_says_who(begun: RunLayout) -> None:

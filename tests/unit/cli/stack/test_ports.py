@@ -34,7 +34,7 @@ def test_a_wanted_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"agent={port}: taken by another program"):
+        with pytest.raises(ConfigError, match=f"agent={port}: in use by another program"):
             choose_ports(tmp_path / "ports.json", {"agent": port})
 
 

@@ -11,7 +11,7 @@ from components.optimize.judging.judgement import Judgement
 from components.optimize.report.engine_tables import as_figure, as_table
 from contract.records.evaluation import Metric
 from contract.records.optimization import Machine
-from contract.schema.optimize import RuntimesConfig
+from contract.schema.optimize import EnginesConfig
 
 EXPECTED = {"scores": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]], np.float32)}
 
@@ -49,11 +49,11 @@ TENSORFLOW = tried("tensorflow", 1.0, 700.0)
 
 
 def chosen(*others: Tried, **limits: Any) -> str:
-    return choose([TENSORFLOW, *others], EXPECTED, RuntimesConfig(**limits)).name
+    return choose([TENSORFLOW, *others], EXPECTED, EnginesConfig(**limits)).name
 
 
 def reason(name: str, *others: Tried, **limits: Any) -> str:
-    served = choose([TENSORFLOW, *others], EXPECTED, RuntimesConfig(**limits))
+    served = choose([TENSORFLOW, *others], EXPECTED, EnginesConfig(**limits))
     (row,) = [row for row in served.measured if row.name == name]
     assert not row.is_eligible
     return row.reason
@@ -63,7 +63,7 @@ def test_the_fastest_is_taken_and_the_reason_says_by_how_much() -> None:
     served = choose(
         [TENSORFLOW, tried("openvino", 0.5), tried("litert", 0.25, 60.0)],
         EXPECTED,
-        RuntimesConfig(),
+        EnginesConfig(),
     )
     assert served.name == "litert"
     assert served.reason == "4.0 times as fast as tensorflow, 60 MB instead of 700 MB"
@@ -93,7 +93,7 @@ def test_a_float_runtime_that_answers_otherwise_is_left_out() -> None:
 
 def test_int8_is_judged_by_its_metric_not_by_digits() -> None:
     close = tried("openvino_int8", 0.1, answers=off_by(0.05), judgement=costs(0.9))
-    served = choose([TENSORFLOW, close], EXPECTED, RuntimesConfig())
+    served = choose([TENSORFLOW, close], EXPECTED, EnginesConfig())
     assert served.name == "openvino_int8"
     assert served.tolerance == pytest.approx(0.1, rel=1e-5)  # twice what the sample rows differ by
     row = served.measured[-1]
@@ -130,7 +130,7 @@ def test_a_runtime_beyond_a_limit_is_left_out_with_the_reason(
 
 
 def test_if_none_keeps_to_the_limits_tensorflow_goes_on_and_that_is_said() -> None:
-    served = choose([TENSORFLOW, tried("openvino", 0.5)], EXPECTED, RuntimesConfig(max_p99_ms=0.01))
+    served = choose([TENSORFLOW, tried("openvino", 0.5)], EXPECTED, EnginesConfig(max_p99_ms=0.01))
     assert served.name == "tensorflow"
     assert served.reason.startswith("none is without fault: tensorflow left out: p99 2 ms")
 
@@ -142,8 +142,8 @@ def test_what_could_not_be_tried_is_left_out_with_its_own_words() -> None:
 
 def test_tensorflow_with_lossy_weights_gets_a_tolerance() -> None:
     lossy = tried("tensorflow", 1.0, is_reduced=True, answers=off_by(0.01))
-    assert choose([lossy], EXPECTED, RuntimesConfig()).tolerance == pytest.approx(0.02, rel=1e-5)
-    assert choose([TENSORFLOW], EXPECTED, RuntimesConfig()).tolerance == 0.0
+    assert choose([lossy], EXPECTED, EnginesConfig()).tolerance == pytest.approx(0.02, rel=1e-5)
+    assert choose([TENSORFLOW], EXPECTED, EnginesConfig()).tolerance == 0.0
 
 
 # --- comparison ---------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_table_and_picture_show_every_trial_and_the_choice() -> None:
     failed = Tried("litert", False, failure="no kernel for Frobnicate")
     here = Machine(cpu="Some CPU", flags=("avx2",))
     quick = tried("openvino", 0.5, float_layers=("first", "second"), machine=here)
-    served = choose([TENSORFLOW, quick, failed], EXPECTED, RuntimesConfig())
+    served = choose([TENSORFLOW, quick, failed], EXPECTED, EnginesConfig())
     table = as_table(served)
     assert table["name"] == ["tensorflow", "openvino", "litert"]
     assert table["is_chosen"] == [False, True, False]
