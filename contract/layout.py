@@ -173,6 +173,11 @@ class RunLayout:
         """Leases and verdicts, where they are not in an object store."""
         return self.step("evaluate")
 
+    @property
+    def model_refused(self) -> Path:
+        """Why evaluation has refused the model; training reads it and ends."""
+        return self.step("evaluate") / "refused.json"
+
     def verdict(self, step_number: int) -> Path:
         return self.step("evaluate") / "verdicts" / f"{step_number:09d}.json"
 

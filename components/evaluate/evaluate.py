@@ -11,16 +11,17 @@ from components.data.examples import example_source
 from components.evaluate.mlflow_figures import Figures, flat
 from components.evaluate.one_checkpoint import Judge
 from components.evaluate.queue import Holder, Queue, Terms
+from components.evaluate.row_check import RowCheck
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
 from components.models import checkpoints
 from components.quality.metrics import check_metrics
 from components.quality.verdicts import best_step, read_verdicts
 from components.runs.summaries import Summaries
 from components.runs.tracking import Tracker
-from contract.errors import DataError
+from contract.errors import DataError, UserCodeError
 from contract.layout import RunLayout
 from contract.records.data import TransformRecord
-from contract.records.evaluation import EvaluateRecord, Verdict
+from contract.records.evaluation import EvaluateRecord, ModelRefused, Verdict
 from contract.records.training import TrainingEnded
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt, write_atomically
@@ -56,8 +57,12 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
             or has no labels.
         ConfigError: If a metric is named that is not measured.
         ConflictError: If another process has become this replica.
+        UserCodeError: If answers of the model to a row depend on the rows beside it, or change from
+            call to call: found in the first checkpoint that is judged. It ends training, too.
     """
     config, run = evaluation.config.evaluate, evaluation.run
+    if not evaluation.replica:
+        run.model_refused.unlink(missing_ok=True)  # of an attempt before
     queue = _queue(evaluation)
     with heartbeat(queue, config.lease_seconds):
         announcer = None if evaluation.replica else _Announcer(evaluation)
@@ -100,9 +105,14 @@ def _judging(evaluation: Evaluation) -> Callable[[int], Verdict]:
     source = example_source(run, config, evaluation.transformed, "eval")
     judge = Judge(config, run.frozen_pipeline, graph, source)
     check_metrics(config, judge.custom)
+    row_check = RowCheck(config, run, graph, judge)
 
     def give_verdict(step: int) -> Verdict:
         checkpoints.load_weights(judge.model, run, step)
+        if reason := row_check.problem(step):
+            evaluation.attempt.check()
+            ModelRefused(step=step, reason=reason).write(run.model_refused)
+            raise UserCodeError(f"evaluate: checkpoint {step}: {reason}")
         judgement = judge.judge()
         return Verdict(
             step=step,

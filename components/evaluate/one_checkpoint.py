@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.data.examples import Batch, ExampleSource, as_batch, slices_of
+from components.data.examples import ExampleSource, as_batch, slices_of
 from components.evaluate.labels import check_labels, load_labelled
 from components.models.model_hooks import MODEL_FILE, custom_metrics
 from components.models.user_code import user_code
-from components.models.user_model import build_model, head_outputs, head_scores
+from components.models.user_model import build_model
 from components.quality.curves import curves_of
 from components.quality.metrics import Answers, Custom, measure, measure_own
+from components.quality.model_rows import scores_function, telling_rows_of
 from components.quality.squashed_twice import are_squashed_twice, in_words
 from contract.records.evaluation import Curves, Metric
 from contract.schema.pipeline import PipelineConfig
@@ -55,6 +56,10 @@ class Judge:
             everything = as_batch(columns)
         self.model: keras.Model = build_model(config, frozen_folder, transform_graph)
         self.custom: Custom = custom_metrics(frozen_folder, config)
+        features = {name: columns[name] for name in everything.features}
+        self.rows = telling_rows_of(features)
+        self.features = {name: column[:1] for name, column in features.items()}  # what they are
+        self.scores_of = scores_function(self.model, config, self.features)
         self._config = config
         self._batches = tf.data.Dataset.from_tensor_slices(everything).batch(
             config.evaluate.batch_size
@@ -63,7 +68,6 @@ class Judge:
         check_labels(self._labels, config, source)
         self._weights = everything.weights.numpy()
         self._slices = _rows_by_slice({k: v.numpy() for k, v in slices_of(columns).items()})
-        self._scores_of = tf.function(self._scores, autograph=False, reduce_retracing=True)
 
     def judge(self) -> Judgement:
         """Judge the model with the weights that it has now.
@@ -72,7 +76,7 @@ class Judge:
             UserCodeError: If the model or a metric of the user raises.
         """
         with user_code("evaluate: the model"):
-            parts = [self._scores_of(batch) for batch in self._batches]
+            parts = [self.scores_of(batch.features) for batch in self._batches]
         answers = {
             head: Answers(
                 self._labels[head],
@@ -91,10 +95,6 @@ class Judge:
         metrics = {head: self._measure(head, a) for head, a in answers.items()}
         curves = {h: curves_of(self._config.heads[h].task, a) for h, a in answers.items()}
         return Judgement(len(self._weights), metrics, slices, curves)
-
-    def _scores(self, batch: Batch) -> dict[str, tf.Tensor]:
-        outputs = head_outputs(self.model, self._config, batch.features, training=False)
-        return head_scores(self._config, outputs)
 
     def _measure(self, head: str, answers: Answers) -> dict[str, Metric]:
         confidence = self._config.evaluate.confidence

@@ -120,6 +120,13 @@ def wire_inputs(features: Mapping[str, Array], config: PipelineConfig) -> dict[s
     }
 
 
+def list_fillers(config: PipelineConfig) -> dict[str, Any]:
+    """Return what `wire_inputs` fills up shorter lists with, by legal name."""
+    specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
+    legal = legal_names(specs)
+    return {legal[n]: spec.filler for n, spec in specs.items() if spec.is_variable_length}
+
+
 def _padded(rows: Array, spec: InputSpec) -> Array:
     """Return `[rows, longest]` of rows that are one-dimensional arrays, filled up at the end."""
     longest = max(map(len, rows), default=0)

@@ -21,7 +21,8 @@ def work(step: Step) -> Outcome:
     data = read_data(shards, step.config)
     candidate = step.run.step("bless") / blessed.candidate
     optimized = optimize(candidate, data, step.config.optimize, step.output)
-    record = add_runtimes(optimized.record, data, step.config.optimize.engines, step.output)
+    settings, skew_tolerance = step.config.optimize.engines, step.config.package.skew_tolerance
+    record = add_runtimes(optimized.record, data, settings, step.output, skew_tolerance)
     log_trials(record.runtime, step.tracker)
     record.write(step.output / LEDGER)
     log_ledger(record.ledger, pictures_of(optimized), step.tracker)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from components.optimize.judging.calibration import TensorValues, observe
 from components.optimize.judging.gate import Difference, Gate
 from components.optimize.judging.judgement import Evaluation, Judge, Judgement
 from components.optimize.judging.measure import compressed_bytes, latencies_ms, latency_ms
+from components.optimize.judging.row_check import Fillers, require_repeatable
 from components.optimize.passes.change import Change, operation_changes
 from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Search
@@ -31,11 +32,14 @@ _MOST_WORSE = 1.25  # a model kept for its size may be slower by this factor, an
 class Data:
     """Rows for every signature, and those on which lossy passes are judged.
 
-    `samples` compare float passes, calibrate ranges and are what speed is measured with.
+    `samples` compare float passes, calibrate ranges and are what speed is measured with. `fillers`
+    are what fills up lists that are shorter than the longest, by input of `serving_default`; an
+    input that has none there is taken as it is.
     """
 
     samples: Samples
     evaluation: Evaluation
+    fillers: Fillers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,13 @@ class Chain:
         Raises:
             DataError: If `source` is no SavedModel with signatures that can be rewritten, or the
                 rows do not fit it.
+            UserCodeError: If two calls of the original on the same rows differ.
         """
         original = load(source)
         self.samples = data.samples
         self._data, self._settings, self._workplace = data, settings, workplace
         self._gate = Gate.of(original, data.samples)
+        require_repeatable(original, data.samples, self._gate.expected, settings.tolerance)
         self._judge = _judge_of(original, data.evaluation)
         model = _lifted(source)
         first = LedgerRow(

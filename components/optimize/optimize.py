@@ -57,6 +57,7 @@ def optimize(
 
     Raises:
         DataError: If `source` is no SavedModel with signatures, or the rows do not fit it.
+        UserCodeError: If two calls of it on the same rows differ.
     """
     tf.get_logger().setLevel(logging.ERROR)
     report = report or _log

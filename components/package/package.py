@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.package.served_rows import require_independent_rows
 from components.package.server_process import RunningServer, running_server
-from components.package.skew import SkewCheck
+from components.package.skew import SkewCheck, exempt_rows
 from components.package.versions import MANIFEST, kept_before, next_version
 from components.quality.loadtest import Load, run_load
 from contract.errors import SlipwayError
@@ -72,6 +73,7 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
 
     Raises:
         DataError: If it answers otherwise than the trained model does offline.
+        UserCodeError: If its answer to a row depends on more than the row.
         SlipwayError: If its server does not start, or it fails the load test.
         ConflictError: If a later attempt has taken over; then nothing is kept.
     """
@@ -111,7 +113,10 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
     """Start the package's server; check it for skew and under load."""
     manifest = PackageManifest.read(folder / MANIFEST)
     fault_ratio = manifest.serve.fault_ratio
-    tolerance = max(settings.skew_tolerance, manifest.runtime.tolerance)
+    attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
+    tolerance = settings.skew_tolerance
+    if manifest.runtime.is_reduced:
+        tolerance = max(tolerance, manifest.runtime.tolerance)
     with running_server(folder, folder.parent / SERVER_LOG) as server:
         skew = contents.skew()
         if isinstance(skew, SkewCheck) and contents.exact_model and manifest.runtime.tolerance:
@@ -120,11 +125,16 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
         server.wait_until_ready()
         largest, skipped = 0.0, ""
         if isinstance(skew, SkewCheck):
-            attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
-            largest = skew.require(server.predict_url, tolerance, attempts)
+            exempt = exempt_rows(len(skew.columns), manifest.runtime.exempt_ratio)
+            largest = skew.require(server.predict_url, tolerance, attempts, exempt)
             log.info("package: no skew, %d rows within %.3g", len(skew.columns), largest)
         else:
             skipped = skew
+        inputs = manifest.inputs
+        rows = require_independent_rows(
+            server.predict_url, contents.rows, inputs, tolerance, attempts
+        )
+        log.info("package: answers to %d rows depend on each row alone", rows)
         load = _load_test(server, contents.rows, settings.loadtest, fault_ratio)
     return PackageRecord(
         version=manifest.version,

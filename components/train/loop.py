@@ -22,6 +22,7 @@ from components.train.peers.failures import explain, is_of_another_process
 from components.train.peers.team import Team
 from components.train.watch.divergence import DivergedError
 from components.train.watch.monitor import Monitor
+from components.train.watch.refusal import RefusalWatch
 from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.storage import Attempt
@@ -66,6 +67,7 @@ class Loop:
         self._writer = checkpoints.Writer(self._write)
         self._verdicts = Verdicts(place.run)
         self._early_stop = EarlyStop(engine.learner.config, place.run)
+        self._refusal = RefusalWatch(place.run)
         self._published_step = 0
         self._unread: list[Mapping[str, Any]] = []  # still on the device, in order of their steps
 
@@ -84,7 +86,7 @@ class Loop:
 
         Raises:
             DataError: If a shard breaks or the loss is not finite.
-            UserCodeError: If the model or a hook raises.
+            UserCodeError: If the model or a hook raises, or evaluation has refused the model.
             UserError: If `timeout_seconds` are over.
             PeerError: If another process is gone or hangs.
             SlipwayError: After a signal; a retry resumes.
@@ -143,6 +145,7 @@ class Loop:
         if self.step % self._config.checkpoint_every_steps == 0:
             self._publish()
         self._writer.check()
+        self._refusal.check()
 
     def _read_figures(self) -> None:
         """Fetch the figures of the last steps; done rarely, because it waits for the device."""

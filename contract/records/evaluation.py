@@ -57,6 +57,13 @@ class Verdict(Record):
     checkpoint: str = Field("", description="Digest of the manifest of what was judged.")
 
 
+class ModelRefused(Record):
+    """No checkpoint of this run's model can be served, because of what was found in one."""
+
+    step: int = Field(description="Of the checkpoint in which it was found.")
+    reason: str
+
+
 class EvaluateRecord(Record):
     """All verdicts of a run."""
 

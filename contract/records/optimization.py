@@ -125,10 +125,21 @@ class ServedRuntime(Record):
         description="How far its answers may be from the float SavedModel's, as `max_difference`; "
         "0 says: no further than TensorFlow's from its own.",
     )
+    exempt_ratio: float = Field(
+        0.0,
+        description="Of one that computes in less than float32: the share of rows that may be "
+        "further, which is its accuracy budget.",
+    )
     measured: tuple[RuntimeMeasurement, ...] = ()
     reason: str = ""
     exports: dict[str, str] = Field({}, description="Files for elsewhere, by name.")
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it computes in less than float32, or its weights have lost digits."""
+        has_lost_digits = self.name == "tensorflow" and self.tolerance > 0.0
+        return has_lost_digits or self.name.endswith(("_int8", "_bf16"))
 
     @property
     def trial(self) -> RuntimeMeasurement | None:

@@ -103,7 +103,10 @@ class PackageRecord(Record):
     version: int
     digest: str
     load: LoadReport
-    max_skew: float
+    max_skew: float = Field(
+        description="Of all rows; above `skew_tolerance` only in rows that the runtime's accuracy "
+        "budget exempts."
+    )
     skew_tolerance: float = Field(
         0.0, description="What it had to be within: package.skew_tolerance, or the runtime's own."
     )

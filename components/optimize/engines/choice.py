@@ -5,8 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from components.optimize.engines.comparison import Answers, agreement_ratio, max_difference
+from components.optimize.engines.tolerances import UNSEEN_ROWS_FACTOR, reduced_tolerance
 from components.optimize.judging.judgement import Judgement
+from components.quality.answer_distances import distances, usual_size
+from components.quality.row_independence import TOLERANCE
+from contract.errors import UserCodeError
 from contract.records.optimization import Machine, RuntimeMeasurement, ServedRuntime
 from contract.schema.optimize import EnginesConfig
 
@@ -14,8 +20,6 @@ TENSORFLOW = "tensorflow"
 # Two runtimes are as fast as each other if their times differ by less: so much do they differ from
 # one trial to the next.
 _SAME_SPEED_RATIO = 1.1
-# Rows that were not tried may differ more than those that were.
-_UNSEEN_ROWS_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,36 +58,87 @@ class Tried:
         return self.judgement.cost_percent if self.judgement is not None else 0.0
 
 
-def choose(tried: Sequence[Tried], expected: Answers, settings: EnginesConfig) -> ServedRuntime:
+def choose(
+    tried: Sequence[Tried],
+    expected: Answers,
+    settings: EnginesConfig,
+    skew_tolerance: float | None = None,
+) -> ServedRuntime:
     """Return the fastest that answers alike and keeps to the limits, and the table of all.
 
     Speed is the geometric mean of the CPU time of a call with 1 and with 32 rows: what a request
     costs, and steadier than wall time where other processes run. Of those as fast as the fastest
     the one that takes the least memory is taken. bf16 and int8 must be `settings.min_speedup` times
-    as fast as that one to replace it. If none keeps to the limits, TensorFlow goes on, and the
-    reason says so.
+    as fast as that one to replace it; if no float32 one keeps to the limits, they must be so much
+    faster than TensorFlow. If none keeps to the limits, TensorFlow goes on, and the reason says so.
 
     Args:
         tried: TensorFlow first.
         expected: The float SavedModel's answers to all sample rows, by output.
         settings: The limits.
+        skew_tolerance: The `package.skew_tolerance` that those in float32 will have to keep to;
+            None: no package is made of it.
+
+    Raises:
+        UserCodeError: If TensorFlow in float32 answers otherwise than TensorFlow in this process.
     """
-    table = [_measured(one, expected, settings) for one in tried]
+    _require_same_tensorflow(tried[0], expected, settings)
+    others = _held_to_skew(settings, skew_tolerance)
+    table = [_measured(tried[0], expected, settings)]
+    table += [_measured(one, expected, others) for one in tried[1:]]
     eligible = [row for row in table if row.is_eligible]
     reduced = {one.name for one in tried if one.is_reduced}
     best = _fastest([row for row in eligible if row.name not in reduced])
+    best = best or (table[0] if table[0].is_eligible else None)
     quick = _fastest([row for row in eligible if row.name in reduced])
-    chosen = quick if _replaces(quick, best, settings.min_speedup) else best
+    # Without a float32 engine int8 has to be better than TensorFlow, not just left over.
+    replaced = best or (None if tried[0].failure else table[0])
+    chosen = quick if _replaces(quick, replaced, settings.min_speedup) else best
     reason = "" if chosen is None else _reason(chosen, table[0])
     if chosen is None:
         chosen = table[0]
         reason = "none is without fault: " + "; ".join(f"{r.name} {r.reason}" for r in table)
     return ServedRuntime(
         name=chosen.name,
-        tolerance=_tolerance(chosen, chosen.name in reduced, settings),
+        tolerance=_tolerance(
+            next(one for one in tried if one.name == chosen.name),
+            expected,
+            settings,
+            skew_tolerance,
+        ),
+        exempt_ratio=(settings.max_accuracy_loss_points / 100.0 if chosen.name in reduced else 0.0),
         measured=tuple(table),
         reason=reason,
     )
+
+
+def _require_same_tensorflow(one: Tried, expected: Answers, settings: EnginesConfig) -> None:
+    if one.is_reduced or one.failure:
+        return
+    wanted = _first_rows(expected, one.answers)
+    apart = max(
+        float(np.max(distances(value, one.answers[name], usual_size(value)), initial=0.0))
+        for name, value in wanted.items()
+    )
+    if apart > max(settings.tolerance, TOLERANCE):
+        raise UserCodeError(
+            f"TensorFlow answers the same rows differently (by {apart:.3g}) in another process and "
+            "in batches of another size: the answer to a row depends on more than the row, or "
+            "changes from call to call. No engine can be held to such answers"
+        )
+
+
+def _held_to_skew(settings: EnginesConfig, skew_tolerance: float | None) -> EnginesConfig:
+    """Return the settings for engines, whose rows that are not tried may differ more."""
+    if skew_tolerance is None:
+        return settings
+    most = min(settings.tolerance, skew_tolerance / UNSEEN_ROWS_FACTOR)
+    return settings.model_copy(update={"tolerance": most})
+
+
+def _first_rows(expected: Answers, found: Answers) -> Answers:
+    rows = len(next(iter(found.values())))
+    return {name: array[:rows] for name, array in expected.items()}
 
 
 def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> RuntimeMeasurement:
@@ -91,8 +146,7 @@ def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> Runtime
         return RuntimeMeasurement(
             name=one.name, is_eligible=False, reason=f"left out: {one.failure}"
         )
-    rows = len(next(iter(one.answers.values())))
-    wanted = {name: array[:rows] for name, array in expected.items()}
+    wanted = _first_rows(expected, one.answers)
     row = RuntimeMeasurement(
         name=one.name,
         is_eligible=True,
@@ -130,7 +184,7 @@ def _differences(row: RuntimeMeasurement, one: Tried, settings: EnginesConfig) -
     if row.max_difference > settings.tolerance:
         return [
             f"left out: answers differ from TensorFlow's by {row.max_difference:.3g}, at most "
-            f"{settings.tolerance:g} is allowed (tolerance)"
+            f"{settings.tolerance:g} is allowed (tolerance, or half of package.skew_tolerance)"
         ]
     return []
 
@@ -161,18 +215,25 @@ def _fastest(rows: Sequence[RuntimeMeasurement]) -> RuntimeMeasurement | None:
 
 
 def _replaces(
-    quick: RuntimeMeasurement | None, best: RuntimeMeasurement | None, min_speedup: float
+    quick: RuntimeMeasurement | None, replaced: RuntimeMeasurement | None, min_speedup: float
 ) -> bool:
-    if quick is None or best is None:
-        return best is None
-    return _milliseconds(best) >= min_speedup * _milliseconds(quick)
+    if quick is None or replaced is None:
+        return False
+    return _milliseconds(replaced) >= min_speedup * _milliseconds(quick)
 
 
-def _tolerance(chosen: RuntimeMeasurement, is_reduced: bool, settings: EnginesConfig) -> float:
+def _tolerance(
+    chosen: Tried, expected: Answers, settings: EnginesConfig, skew_tolerance: float | None
+) -> float:
     """Return how far its answers to any row may be from the float SavedModel's."""
-    if is_reduced:
-        return _UNSEEN_ROWS_FACTOR * max(chosen.max_difference, settings.tolerance)
-    return 0.0 if chosen.name == TENSORFLOW else settings.tolerance
+    exact = settings.tolerance
+    if skew_tolerance is not None:
+        exact = min(exact, skew_tolerance)
+    if chosen.is_reduced and not chosen.failure:
+        wanted = _first_rows(expected, chosen.answers)
+        budget = settings.max_accuracy_loss_points
+        return reduced_tolerance(wanted, chosen.answers, budget, exact)
+    return 0.0 if chosen.name == TENSORFLOW else exact
 
 
 def _reason(chosen: RuntimeMeasurement, tensorflow: RuntimeMeasurement) -> str:

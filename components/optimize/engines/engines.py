@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from components.models.saved_models import load
 from components.optimize.chain import Data
 from components.optimize.engines.attempts import Attempts, Models
 from components.optimize.engines.choice import TENSORFLOW, choose
@@ -12,6 +13,8 @@ from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, in_words, make
 from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
+from components.optimize.judging.row_check import require_independent_rows
+from components.quality.row_independence import TOLERANCE
 from contract.model_io import DEFAULT_SIGNATURE
 from contract.records.optimization import OptimizeRecord, ServedRuntime
 from contract.schema.optimize import EnginesConfig
@@ -24,7 +27,11 @@ EXPORTS = "exports"
 
 
 def add_runtimes(
-    record: OptimizeRecord, data: Data, settings: EnginesConfig, folder: Path
+    record: OptimizeRecord,
+    data: Data,
+    settings: EnginesConfig,
+    folder: Path,
+    skew_tolerance: float | None = None,
 ) -> OptimizeRecord:
     """Return the record with the runtime chosen; its files, and the exports, are in `folder`.
 
@@ -33,12 +40,17 @@ def add_runtimes(
         data: Rows by signature and input, and those to judge int8 on.
         settings: Candidates, limits and exports.
         folder: The step's output.
+        skew_tolerance: The `package.skew_tolerance` that an engine in float32 will have to keep to;
+            None: no package is made of it.
+
+    Raises:
+        UserCodeError: If the answer to a row depends on more than the row.
     """
     if why := _no_other_runtime(data.samples):
         return record.model_copy(update={"runtime": ServedRuntime(reason=why)})
     exact = folder / (record.float_model or record.model)
     models = Models(folder / record.model, exact, data)
-    chosen = choose_runtime(models, settings, folder / RUNTIME)
+    chosen = choose_runtime(models, settings, folder / RUNTIME, skew_tolerance)
     made, left_out = _export(models, settings, folder / EXPORTS)
     exports = {"exports": made, "exports_left_out": left_out}
     return record.model_copy(update={"runtime": chosen.model_copy(update=exports)})
@@ -52,18 +64,27 @@ def _no_other_runtime(samples: Samples) -> str:
     return f"input '{ragged[0]}' is ragged, which only TensorFlow takes" if ragged else ""
 
 
-def choose_runtime(models: Models, settings: EnginesConfig, target: Path) -> ServedRuntime:
+def choose_runtime(
+    models: Models, settings: EnginesConfig, target: Path, skew_tolerance: float | None = None
+) -> ServedRuntime:
     """Make and try every candidate; write the chosen one's files to `target`.
 
     TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
     Where it is the one chosen nothing is written.
+
+    Raises:
+        UserCodeError: If the exact model's answer to a row depends on more than the row; then no
+            engine is tried.
     """
     candidates = [name for name in settings.candidates if name != TENSORFLOW]
     if not candidates and models.served == models.exact:
         return ServedRuntime(reason="no other runtime was to be tried")
+    tolerance = max(TOLERANCE, skew_tolerance or 0.0)
+    require_independent_rows(load(models.exact), models.rows, models.data.fillers, tolerance)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
         attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
-        chosen = choose(list(attempts.run(candidates)), models.answers(), settings)
+        tried = list(attempts.run(candidates))
+        chosen = choose(tried, models.answers(), settings, skew_tolerance)
         log.info("optimize: runtime %s: %s", chosen.name, chosen.reason)
         if chosen.name == TENSORFLOW:
             return chosen

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from components.data.raw_examples import Array, RawColumns, read_raw, read_serialized
-from components.models.saved_models import wire_inputs
+from components.models.saved_models import list_fillers, wire_inputs
 from components.optimize.chain import Data
 from components.optimize.judging.judgement import Evaluation, Truth
 from components.quality.metrics import metric_names
@@ -32,7 +32,7 @@ def read_data(shards: Sequence[Path], config: PipelineConfig) -> Data:
     }
     judged = {name: column[: settings.eval_rows] for name, column in inputs.items()}
     truths = _truths(columns, config, settings.eval_rows)
-    return Data(samples, Evaluation(DEFAULT_SIGNATURE, judged, truths))
+    return Data(samples, Evaluation(DEFAULT_SIGNATURE, judged, truths), list_fillers(config))
 
 
 def _serialized(shards: Sequence[Path], rows: int) -> Array:

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keras
 import psutil
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
+from components.models.checkpoints import load_weights
 from components.models.saved_models import export
 from components.models.score import Scoring, score
 from components.models.user_model import build_model
@@ -18,6 +20,7 @@ from contract.errors import DataError, UserError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.records.data import TransformRecord
+from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Result
@@ -117,6 +120,41 @@ def test_skew_fails_the_step_and_leaves_nothing(
     assert '"weight_kg":' in said
     assert versions(own_run) == []
     assert not own_run.step("package").exists()
+    assert servers_of(own_run) == []
+
+
+def test_answers_that_depend_on_the_batch_get_no_package(
+    own_run: RunLayout, component: Any
+) -> None:
+    """Each row gets the mean answer of its batch: one row alone has no skew."""
+    config = load_frozen(own_run)
+    transformed = Result.read(own_run.result("transform")).detail_as(TransformRecord)
+    graph = own_run.step("transform") / transformed.transform_graph
+    trained = build_model(config, own_run.frozen_pipeline, graph)
+    blessed = Result.read(own_run.result("bless")).detail_as(BlessRecord)
+    load_weights(trained, own_run, blessed.step)
+    inputs = trained.input
+    means = {
+        head: keras.ops.mean(output, axis=0, keepdims=True) + 0.0 * output
+        for head, output in trained(inputs).items()
+    }
+    result = Result.read(own_run.result("optimize"))
+    optimized = result.detail_as(OptimizeRecord)
+    detail = {**result.detail, "runtime": {"name": "tensorflow"}}
+    result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
+    for name in filter(None, (optimized.model, optimized.float_model)):
+        model = own_run.step("optimize") / name
+        shutil.rmtree(model)
+        export(config, graph, keras.Model(inputs, means), model)
+    resolved = own_run.frozen_pipeline / "resolved.json"
+    settings = json.loads(resolved.read_text())
+    settings["package"]["skew_examples"] = 1
+    resolved.write_text(json.dumps(settings))
+    code, said = component(own_run, "package")
+    assert code == 2, said
+    assert "package: the answer of output '" in said
+    assert "with the rows beside it: something is computed over the batch" in said
+    assert versions(own_run) == []
     assert servers_of(own_run) == []
 
 

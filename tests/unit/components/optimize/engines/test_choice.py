@@ -9,8 +9,9 @@ from components.optimize.engines.choice import Tried, choose
 from components.optimize.engines.comparison import agreement_ratio, max_difference
 from components.optimize.judging.judgement import Judgement
 from components.optimize.report.engine_tables import as_figure, as_table
+from contract.errors import UserCodeError
 from contract.records.evaluation import Metric
-from contract.records.optimization import Machine
+from contract.records.optimization import Machine, ServedRuntime
 from contract.schema.optimize import EnginesConfig
 
 EXPECTED = {"scores": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]], np.float32)}
@@ -133,6 +134,64 @@ def test_if_none_keeps_to_the_limits_tensorflow_goes_on_and_that_is_said() -> No
     served = choose([TENSORFLOW, tried("openvino", 0.5)], EXPECTED, EnginesConfig(max_p99_ms=0.01))
     assert served.name == "tensorflow"
     assert served.reason.startswith("none is without fault: tensorflow left out: p99 2 ms")
+
+
+def test_int8_is_not_served_because_no_float_engine_is_eligible() -> None:
+    int8 = tried("openvino_int8", 0.9, judgement=costs(0.1))
+    wrong = tried("openvino", 0.1, answers=off_by(0.2))
+    # TensorFlow keeps to no limit of 1 ms, int8 does: but it is not 1.2 times as fast.
+    served = choose([TENSORFLOW, wrong, int8], EXPECTED, EnginesConfig(max_p99_ms=1.9))
+    assert served.name == "tensorflow"
+    assert served.reason.startswith("none is without fault: tensorflow left out: p99 2 ms")
+    quick = tried("openvino_int8", 0.8, judgement=costs(0.1))
+    served = choose([TENSORFLOW, wrong, quick], EXPECTED, EnginesConfig(max_p99_ms=1.9))
+    assert served.name == "openvino_int8"  # for its speed, beside TensorFlow's
+    broken = Tried("tensorflow", False, failure="killed")
+    assert choose([broken, wrong, quick], EXPECTED, EnginesConfig()).name == "tensorflow"
+
+
+def test_lossy_weights_in_tensorflow_go_on_unless_int8_is_clearly_faster() -> None:
+    lossy = tried("tensorflow", 1.0, is_reduced=True, judgement=costs(0.1))
+    slow, quick = (tried("openvino_int8", ms, judgement=costs(0.1)) for ms in (0.9, 0.8))
+    assert choose([lossy, slow], EXPECTED, EnginesConfig()).name == "tensorflow"
+    assert choose([lossy, quick], EXPECTED, EnginesConfig()).name == "openvino_int8"
+
+
+def test_tensorflow_that_differs_from_itself_stops_the_choice() -> None:
+    other = tried("tensorflow", 1.0, answers=off_by(0.025))
+    int8 = tried("openvino_int8", 0.1, judgement=costs(0.0))
+    with pytest.raises(
+        UserCodeError,
+        match=r"TensorFlow answers the same rows differently \(by 0.0\d+\).*depends on more than",
+    ):
+        choose([other, int8], EXPECTED, EnginesConfig())
+    noise = tried("tensorflow", 1.0, answers=off_by(2e-6))
+    assert choose([noise], EXPECTED, EnginesConfig(), skew_tolerance=1e-5).name == "tensorflow"
+
+
+def test_a_float_engine_must_keep_to_half_of_the_skew_that_its_package_may_have() -> None:
+    def served(difference: float, skew_tolerance: float) -> ServedRuntime:
+        engine = tried("openvino", 0.1, answers=off_by(difference))
+        return choose([TENSORFLOW, engine], EXPECTED, EnginesConfig(), skew_tolerance)
+
+    assert (served(4e-6, 1e-5).name, served(4e-6, 1e-5).tolerance) == ("openvino", 1e-5)
+    left_out = served(9e-6, 1e-5)
+    assert (left_out.name, left_out.tolerance) == ("tensorflow", 0.0)
+    assert "at most 5e-06 is allowed" in left_out.measured[-1].reason
+    # its own tolerance stays the limit where skew may be larger
+    assert (served(9e-5, 1.0).name, served(9e-5, 1.0).tolerance) == ("openvino", 1e-4)
+    assert served(2e-4, 1.0).name == "tensorflow"
+
+
+def test_a_share_of_rows_is_exempt_for_what_computes_in_less_than_float32_only() -> None:
+    int8 = tried("openvino_int8", 0.1, answers=off_by(0.05), judgement=costs(0.9))
+    served = choose([TENSORFLOW, int8], EXPECTED, EnginesConfig(max_accuracy_loss_points=2.0))
+    assert (served.exempt_ratio, served.is_reduced) == (0.02, True)
+    served = choose([TENSORFLOW, tried("openvino", 0.1)], EXPECTED, EnginesConfig())
+    assert (served.exempt_ratio, served.is_reduced) == (0.0, False)
+    lossy = tried("tensorflow", 1.0, is_reduced=True, answers=off_by(0.01))
+    assert choose([lossy], EXPECTED, EnginesConfig()).is_reduced
+    assert not choose([TENSORFLOW], EXPECTED, EnginesConfig()).is_reduced
 
 
 def test_what_could_not_be_tried_is_left_out_with_its_own_words() -> None:

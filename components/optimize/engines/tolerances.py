@@ -1,0 +1,73 @@
+"""How far the answers of what is served may be from the exact model's.
+
+Of an engine in float32 never further than `package.skew_tolerance`. Of one that computes in less
+(int8, bfloat16, weights with fewer digits), with a budget of b % of accuracy:
+
+* b % of the rows may be answered otherwise, so the worst of the sample rows do not count: half of
+  b %, for among rows that were not tried there may be more of them;
+* what the others differ by is taken twice, because rows that were not tried may differ more;
+* but nothing is added to what was measured beyond what the budget implies: the largest difference
+  that, had every row it, would change the class of b % of the sample rows, or move a value by b %
+  of the values' standard deviation in the mean.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from components.data.raw_examples import Array
+from components.optimize.engines.comparison import Answers
+
+UNSEEN_ROWS_FACTOR = 2.0  # rows that were not tried may differ more than those that were
+
+
+def reduced_tolerance(
+    expected: Answers, found: Answers, budget_percent: float, least: float
+) -> float:
+    """Return the tolerance of an engine that computes in less than float32.
+
+    Args:
+        expected: The exact model's answers to the sample rows, by output.
+        found: The engine's, to the same rows.
+        budget_percent: What it may cost, in points of accuracy.
+        least: The tolerance of an engine in float32.
+    """
+    floats = {n: one for n, one in expected.items() if np.issubdtype(one.dtype, np.floating)}
+    if not floats:
+        return least
+    budget = budget_percent / 100.0
+    measured = _all_but(_row_differences(floats, found), budget / 2.0)
+    implied = min(_implied(one, budget) for one in floats.values())
+    return max(least, min(UNSEEN_ROWS_FACTOR * measured, max(measured, implied)))
+
+
+def _row_differences(expected: Mapping[str, Array], found: Answers) -> Array:
+    """Return each row's largest difference, as `comparison.max_difference` measures it."""
+    worst = []
+    for name, one in expected.items():
+        wide = one.astype(np.float64).reshape(len(one), -1)
+        apart = np.abs(found[name].reshape(wide.shape) - wide) / np.maximum(np.abs(wide), 1.0)
+        worst.append(np.max(np.nan_to_num(apart, nan=0.0), axis=1, initial=0.0))
+    return np.asarray(np.max(worst, axis=0))
+
+
+def _all_but(differences: Array, share: float) -> float:
+    """Return what all rows but a share of them keep to."""
+    left_out = int(share * len(differences))
+    return float(np.sort(differences)[::-1][min(left_out, len(differences) - 1)])
+
+
+def _implied(answers: Array, share: float) -> float:
+    """Return the largest difference that the budget allows every row."""
+    wide = answers.astype(np.float64).reshape(len(answers), -1)
+    wide = wide[np.all(np.isfinite(wide), axis=1)]
+    if not len(wide):
+        return 0.0
+    if wide.shape[1] > 1:
+        first_two = np.sort(wide, axis=1)[:, -2:]
+        margins = (first_two[:, 1] - first_two[:, 0]) / 2.0
+    elif np.all((wide >= 0.0) & (wide <= 1.0)):  # as `judgement.agreement` tells a probability
+        margins = np.abs(wide[:, 0] - 0.5)
+    else:
+        return float(share * np.std(wide) / np.mean(np.maximum(np.abs(wide), 1.0)))
+    return float(np.sort(margins)[min(int(share * len(margins)), len(margins) - 1)])
