@@ -19,6 +19,11 @@ from pathlib import Path
 from contract.errors import NotFoundError
 from contract.steps import STEPS
 
+RESULT = "result.json"  # in a step's folder
+CHECKPOINT_MANIFEST = "manifest.json"  # in a checkpoint's folder
+TRAINING_ENDED = "ended.json"  # in the folder of `train`
+PACKAGE_MANIFEST = "package.json"  # in the folder of a version: what a server has to know of it
+
 
 @dataclass(frozen=True)
 class PipelineLayout:
@@ -61,6 +66,9 @@ class PipelineLayout:
     def version(self, version: int) -> Path:
         return self.versions / str(version)
 
+    def package_manifest(self, version: int) -> Path:
+        return self.version(version) / PACKAGE_MANIFEST
+
     def run(self, run_id: str) -> "RunLayout":
         return RunLayout(self.root, self.pipeline, run_id)
 
@@ -71,8 +79,20 @@ class PipelineLayout:
 
     def kept_versions(self) -> list[int]:
         """Return the version numbers that are there whole, rising."""
-        packages = self.versions.glob("*/package.json")
+        packages = self.versions.glob(f"*/{PACKAGE_MANIFEST}")
         return sorted(int(p.parent.name) for p in packages if p.parent.name.isdigit())
+
+    @property
+    def kept_in_words(self) -> str:
+        """The kept version numbers, as messages list them."""
+        return ", ".join(map(str, self.kept_versions())) or "none"
+
+    def check_kept(self, version: int) -> None:
+        """Raise NotFoundError unless a version is kept."""
+        if version not in self.kept_versions():
+            raise NotFoundError(
+                f"{self.pipeline}: version {version} is not kept (kept: {self.kept_in_words})"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ class RunLayout:
         return self.path / step
 
     def result(self, step: str) -> Path:
-        return self.step(step) / "result.json"
+        return self.step(step) / RESULT
 
     def attempts(self, step: str, replica: int = 0) -> Path:
         """Fencing tokens of a step, or of one of those that help its owner, replica 0."""
@@ -147,7 +167,7 @@ class RunLayout:
         return self.checkpoints / f"{step_number:09d}"
 
     def checkpoint_manifest(self, step_number: int) -> Path:
-        return self.checkpoint(step_number) / "manifest.json"
+        return self.checkpoint(step_number) / CHECKPOINT_MANIFEST
 
     @property
     def divergence(self) -> Path:
@@ -156,7 +176,7 @@ class RunLayout:
 
     @property
     def training_ended(self) -> Path:
-        return self.step("train") / "ended.json"
+        return self.step("train") / TRAINING_ENDED
 
     @property
     def summaries(self) -> Path:

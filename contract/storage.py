@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import ConfigError, ConflictError, DiskFullError, StorageError
+from contract.layout import RESULT
 
 _BLOCK_BYTES = 1 << 20
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
@@ -206,7 +207,7 @@ def digest_directory(path: Path) -> str:
     """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        if "__pycache__" in file.parts or file == path / "result.json":
+        if "__pycache__" in file.parts or file == path / RESULT:
             continue
         digest.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
     return f"sha256:{digest.hexdigest()}"

@@ -26,6 +26,16 @@ def artifact_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.en
     return local_path(runtime.root) if runtime.root else state_folder(environment) / "artifacts"
 
 
+def may_fork(is_warm: bool, packages: Path | None) -> bool:
+    """Tell whether a step may be a fork of a warm parent: that has the project's packages alone.
+
+    Args:
+        is_warm: Whether processes start warm here, by `starts_warm`.
+        packages: Where the pipeline's own packages are installed; None if it has none.
+    """
+    return is_warm and packages is None
+
+
 def starts_warm(runtime: RuntimeConfig) -> bool:
     """Tell whether component processes of this machine start as forks of a warm parent."""
     if runtime.processes.start == "auto":

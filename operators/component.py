@@ -18,7 +18,7 @@ from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.schema.pipeline import NotifyConfig
 from contract.storage import Attempt, local_path
-from launching.environment import component_environment, install_requirements
+from launching.environment import component_environment, install_requirements, may_fork
 from launching.log_lines import Complaints, parsed
 from launching.own_result import Ending, own_result
 from launching.processes.process_start import ProcessStart
@@ -120,7 +120,7 @@ class ComponentOperator(BaseOperator):
             PROJECT,
             self.job.grace_seconds,
         )
-        is_warm = self.is_warm and packages is None  # a warm parent has the project's packages
+        is_warm = may_fork(self.is_warm, packages)
         warm_parent = socket_of(state_folder()) if is_warm else None
         process = StepProcess(start, run.process_lock(command.step), warm_parent)
         self._process, worker, complaints = process, os.getppid(), Complaints()

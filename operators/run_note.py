@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from contract.addresses import DATA_PLANE_URL, served_at
 from contract.layout import RunLayout
+from contract.tracked_run import parent_run_id
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,9 @@ def note_text(
 ) -> str:
     """Return a note in Markdown: links first, for a long reason is cut."""
     links = {"MLflow": _mlflow_link(run, environment)}
-    if outcome == "promoted":
-        links[f"version {version} in service"] = _served_at(run, version, environment)
+    if outcome == "promoted" and version is not None:
+        data_plane = environment.get(DATA_PLANE_URL, "")
+        links[f"version {version} in service"] = served_at(data_plane, run.pipeline, version)
     linked = " · ".join(f"[{name}]({link})" for name, link in links.items() if link)
     head = f"**{outcome}**" + (f"  ({linked})" if linked else "")
     text = "\n\n".join([head, *reasons])
@@ -74,12 +77,5 @@ def note_text(
 
 
 def _mlflow_link(run: RunLayout, environment: Mapping[str, str]) -> str:
-    url, place = environment.get("MLFLOW_TRACKING_URI", ""), run.tracking("run")
-    if not url.startswith("http") or not place.is_file():
-        return ""
-    return f"{url.rstrip('/')}/#/runs/{place.read_text(encoding='utf-8').strip()}"
-
-
-def _served_at(run: RunLayout, version: int | None, environment: Mapping[str, str]) -> str:
-    url = environment.get("SLIPWAY_DATA_PLANE_URL", "").rstrip("/")
-    return f"{url}/v1/models/{run.pipeline}/versions/{version}" if url and version else ""
+    url, run_id = environment.get("MLFLOW_TRACKING_URI", ""), parent_run_id(run)
+    return f"{url.rstrip('/')}/#/runs/{run_id}" if url.startswith("http") and run_id else ""

@@ -5,7 +5,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, SkipMixin
 
-from contract.errors import NotFoundError
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
 from contract.loader import freeze_pipeline, load_frozen, state_folder
@@ -46,7 +45,7 @@ class StartOperator(BaseOperator, SkipMixin):
             if not is_cleared:
                 freeze_pipeline(find_pipeline(run.pipeline), run, request.overrides)
             if request.redeploy_version is not None:
-                _require_version(run, request.redeploy_version)
+                run.of_pipeline.check_kept(request.redeploy_version)
                 self.log.info("Version %d is deployed again", request.redeploy_version)
                 redeploying = ("approve", *redeploying_steps())
                 making = [t for t in following if t.task_id not in redeploying]
@@ -81,10 +80,3 @@ class StartOperator(BaseOperator, SkipMixin):
             return False
         self.log.info("Since run %s: %s", last.folder, "; ".join(changes))
         return True
-
-
-def _require_version(run: RunLayout, version: int) -> None:
-    kept = run.of_pipeline.kept_versions()
-    if version not in kept:
-        known = ", ".join(map(str, kept)) or "none"
-        raise NotFoundError(f"{run.pipeline}: version {version} is not kept (kept: {known})")

@@ -93,7 +93,7 @@ class Canary(_Gate):
 
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(DeployRecord)
-        if record.outcome not in ("passed", "first", "promoted"):
+        if not record.goes_on:
             self._close(_kind_of(record), _outcome(record), _reasons(record), context)
 
 
@@ -116,7 +116,7 @@ class Promote(_Announcing):
         record = result.detail_as(DeployRecord)
         run = self.pipeline.run(result.run_id)
         write_note(run, _outcome(record), record.reasons, record.version)
-        if record.outcome in ("promoted", "first"):
+        if record.is_in_service:
             extra = {"version": record.version, "run_id": result.run_id}
             context["outlet_events"][self.alias].add(self.model, extra=extra)
         else:

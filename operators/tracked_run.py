@@ -11,24 +11,28 @@ import time
 from collections.abc import Mapping
 
 from contract.layout import RunLayout
+from contract.tracked_run import (
+    MOST_TAG_CHARACTERS,
+    OUTCOME_TAG,
+    REASONS_TAG,
+    parent_run_id,
+)
 
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 10.0
-_MOST_CHARACTERS = 5000  # of a tag, MLflow's own limit
 
 
 def end_tracked_run(
     run: RunLayout, outcome: str, reason: str, environment: Mapping[str, str] = os.environ
 ) -> None:
     """End the parent run as failed, with outcome and reason; nothing fails where MLflow is away."""
-    url, place = environment.get("MLFLOW_TRACKING_URI", ""), run.tracking("run")
-    if not url.startswith("http") or not place.is_file():
+    url, run_id = environment.get("MLFLOW_TRACKING_URI", ""), parent_run_id(run)
+    if not url.startswith("http") or not run_id:
         return
     import httpx
 
-    run_id = place.read_text(encoding="utf-8").strip()
-    tags = {"slipway.outcome": outcome, "slipway.reasons": reason[:_MOST_CHARACTERS]}
+    tags = {OUTCOME_TAG: outcome, REASONS_TAG: reason[:MOST_TAG_CHARACTERS]}
     ended = {"run_id": run_id, "status": "FAILED", "end_time": int(1000 * time.time())}
     calls = [("set-tag", {"run_id": run_id, "key": k, "value": v}) for k, v in tags.items()]
     try:

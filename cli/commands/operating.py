@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, VersionOption
 from cli.output import data, notes, print_json, quietly, say
-from contract.errors import NotFoundError
 
 if TYPE_CHECKING:
     from contract.schema.data import HeadConfig
@@ -54,8 +53,8 @@ def heads_of(name: str, version: int) -> "dict[str, HeadConfig]":
     from contract.layout import PipelineLayout
     from contract.records.package import PackageManifest
 
-    folder = PipelineLayout(artifact_root(), name).version(version)
-    return PackageManifest.read(folder / "package.json").heads
+    layout = PipelineLayout(artifact_root(), name)
+    return PackageManifest.read(layout.package_manifest(version)).heads
 
 
 def _in_words(row: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -98,8 +97,7 @@ def score(
     config = load_pipeline(find_pipeline(name))
     layout = PipelineLayout(artifact_root(), name)
     number = version or champion_of(layout)
-    if number not in layout.kept_versions():
-        raise NotFoundError(f"{name}: version {number} is not kept; see 'slipway status {name}'")
+    layout.check_kept(number)
     with notes.status(f"Scoring with version {number}"):
         with quietly():
             from components.models.score import Scoring

@@ -191,6 +191,7 @@ def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
         component_environment,
         current_runtime,
         install_requirements,
+        may_fork,
         starts_warm,
     )
     from launching.housekeeping import local_logs, remove_old
@@ -209,7 +210,7 @@ def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     )
     local.layout.ended_by.unlink(missing_ok=True)
     expected = expected_seconds(local.layout.of_pipeline)
-    is_warm = starts_warm(runtime) and packages is None
+    is_warm = may_fork(starts_warm(runtime), packages)
     with (
         warm_parent(home, local) if is_warm else nullcontext() as parent,
         Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board,
@@ -366,7 +367,4 @@ def _require_version(name: str, version: int) -> None:
     from cli.stack.stack_file import artifact_root
     from contract.layout import PipelineLayout
 
-    kept = PipelineLayout(Path(artifact_root()), name).kept_versions()
-    if version not in kept:
-        known = ", ".join(map(str, kept)) or "none"
-        raise UserError(f"{name}: version {version} is not kept (kept: {known})")
+    PipelineLayout(Path(artifact_root()), name).check_kept(version)

@@ -21,6 +21,7 @@ from contract.records.evaluation import BlessRecord, Metric
 from contract.records.optimization import OptimizeRecord
 from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord
+from contract.tracked_run import parent_run_id
 
 KIB = 1024
 
@@ -73,10 +74,8 @@ def run_link(run: RunLayout, stack: Stack) -> str:
     """Return the address of a run's parent in MLflow's pages; empty if it was not tracked."""
     import httpx
 
-    place = run.tracking("run")
-    if not place.exists():
+    if not (run_id := parent_run_id(run)):
         return "not tracked"
-    run_id = place.read_text(encoding="utf-8")
     answer = httpx.get(
         f"{stack.tracking_uri}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, trust_env=False
     )

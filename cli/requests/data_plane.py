@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 
+from contract.addresses import served_at
 from contract.errors import NotFoundError, ServiceUnavailableError, UserError
 from contract.model_io import output_names
 from contract.records.stack import Stack
 from contract.schema.data import HeadConfig
+from contract.tokens import read_token
 
 ANSWER_SECONDS = 30.0
 VERSION_HEADER = "x-slipway-version"
@@ -27,15 +29,14 @@ class Answer:
 
 def predict_url(stack: Stack, pipeline: str, version: int | None = None) -> str:
     """Return where predictions are asked for."""
-    where = f"/versions/{version}" if version is not None else ""
-    return f"{stack.data_plane_url}/v1/models/{pipeline}{where}:predict"
+    return f"{served_at(stack.data_plane_url, pipeline, version)}:predict"
 
 
 def caller_headers(stack: Stack) -> dict[str, str]:
     """Return the headers that the data plane wants of a caller."""
     if not stack.data_plane_token_file:
         return {}
-    token = Path(stack.data_plane_token_file).read_text(encoding="utf-8").strip()
+    token = read_token(Path(stack.data_plane_token_file))
     return {"authorization": f"Bearer {token}"}
 
 

@@ -15,7 +15,7 @@ from cli.runs.outcome import failed as failed_first
 from cli.runs.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
-from contract.layout import PipelineLayout, RunLayout
+from contract.layout import RESULT, PipelineLayout, RunLayout
 from contract.loader import PROJECT
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
@@ -178,7 +178,7 @@ def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, 
     for run in runs:
         for step, seen in seconds.items():
             try:
-                seen.append(Result.read(run / step / "result.json").seconds)
+                seen.append(Result.read(run / step / RESULT).seconds)
             except SlipwayError:
                 continue
     return {step: median(seen) for step, seen in seconds.items() if seen}

@@ -44,7 +44,7 @@ def refusal_of(run: RunLayout) -> Ending | None:
             return Ending(EXIT_DONE, "not blessed", verdict.reasons)
     if (result := read_result(run, "canary")) is not None:
         tried = result.detail_as(DeployRecord)
-        if tried.outcome not in ("passed", "first", "promoted"):
+        if not tried.goes_on:
             return Ending(EXIT_DONE, tried.outcome, tried.reasons, tried.version)
     return None
 

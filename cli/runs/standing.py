@@ -99,15 +99,14 @@ def _stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
 
 
 def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
-    folder = pipeline.version(number)
-    manifest = PackageManifest.read(folder / "package.json")
+    manifest = PackageManifest.read(pipeline.package_manifest(number))
     return {
         "version": number,
         "created_at": manifest.created_at.isoformat(),
         "run_id": manifest.provenance.run_id,
         "from_version": manifest.provenance.from_version,
         "metrics": manifest.metrics,
-        "size_bytes": size_bytes(folder / manifest.model),
+        "size_bytes": size_bytes(pipeline.version(number) / manifest.model),
     }
 
 

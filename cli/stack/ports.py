@@ -1,11 +1,11 @@
 """Loopback ports for the services: free ones, and the same again after a restart."""
 
 import json
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contract.errors import ConfigError, did_you_mean
+from contract.free_ports import free_port, is_free
 from contract.storage import write_atomically
 
 SERVICES = ("airflow", "mlflow", "agent", "data_plane", "envoy_admin")
@@ -42,7 +42,7 @@ def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
         ConfigError: If a requested port is in use by another program.
     """
     if taken := [
-        f"--port {s}={p}: in use by another program" for s, p in wanted.items() if _in_use(p)
+        f"--port {s}={p}: in use by another program" for s, p in wanted.items() if not is_free(p)
     ]:
         raise ConfigError([*taken, "choose another port, or none to use a free one"])
     kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -51,7 +51,7 @@ def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
         if service in chosen:
             continue
         last = kept.get(service)
-        is_usable = last is not None and last not in chosen.values() and not _in_use(last)
+        is_usable = last is not None and last not in chosen.values() and is_free(last)
         chosen[service] = last if is_usable and last is not None else _free_port(chosen)
     write_atomically(path, json.dumps(chosen, indent=2))
     return chosen
@@ -64,19 +64,6 @@ def kept_ports(path: Path) -> dict[str, int]:
 
 
 def _free_port(chosen: Mapping[str, int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in chosen.values():
-            return port
-
-
-def _in_use(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
+    while (port := free_port()) in chosen.values():
+        pass
+    return port

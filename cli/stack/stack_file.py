@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contract.addresses import DATA_PLANE_URL
 from contract.errors import ServiceUnavailableError
 from contract.loader import state_folder
 from contract.records.stack import Stack
+from contract.tokens import read_token
 
 if TYPE_CHECKING:
     from components.runs.agent_client import AgentClient
@@ -51,7 +53,7 @@ def open_agent(stack: Stack, patience_seconds: float = AGENT_PATIENCE_SECONDS) -
     """Return a client of the serving agent, which waits so long for one that does not answer."""
     from components.runs.agent_client import AgentClient
 
-    token = Path(stack.agent_token_file).read_text(encoding="utf-8").strip()
+    token = read_token(Path(stack.agent_token_file))
     return AgentClient(stack.agent_url, token, patience_seconds)
 
 
@@ -66,7 +68,7 @@ def stack_environment(stack: Stack | None) -> dict[str, str]:
         environment["MLFLOW_TRACKING_URI"] = stack.tracking_uri
         environment["SLIPWAY_AGENT_URL"] = stack.agent_url
         environment["SLIPWAY_AGENT_TOKEN_FILE"] = stack.agent_token_file
-        environment["SLIPWAY_DATA_PLANE_URL"] = stack.data_plane_url
+        environment[DATA_PLANE_URL] = stack.data_plane_url
         environment["SLIPWAY_AIRFLOW_URL"] = stack.airflow_url
     return environment
 

@@ -38,7 +38,7 @@ class Champion:
         if version is None:
             return cls(None, None, "nothing to compare with: no version is serving")
         try:
-            manifest = PackageManifest.read(layout.version(version) / "package.json")
+            manifest = PackageManifest.read(layout.package_manifest(version))
         except SlipwayError as error:
             return cls(version, None, f"version {version} serves, but cannot be read: {error}")
         found = cls._of(layout, manifest, config)
@@ -85,7 +85,7 @@ def _best_before(
         if before in [manifest.version for manifest in chain]:
             break
         try:
-            chain.append(PackageManifest.read(layout.version(before) / "package.json"))
+            chain.append(PackageManifest.read(layout.package_manifest(before)))
         except SlipwayError:
             break
     sign = -1.0 if is_lower_better(metric) else 1.0

@@ -27,7 +27,7 @@ def work(step: Step) -> Outcome:
             client=client,
             layout=layout,
             config=step.config,
-            manifest=PackageManifest.read(layout.version(package.version) / "package.json"),
+            manifest=PackageManifest.read(layout.package_manifest(package.version)),
             bless=None if step.redeploy_version else step.upstream("bless", BlessRecord),
             author=f"run {step.run.run_id}",
             output=step.output,

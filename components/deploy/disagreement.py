@@ -2,6 +2,7 @@
 
 from components.deploy.deployment import Deployment
 from contract.errors import SlipwayError
+from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import PackageManifest
 
 _UNKNOWN = 0.5  # without accuracies: only what answers mostly otherwise is refused
@@ -37,6 +38,6 @@ def _compares(deployment: Deployment, champion: int) -> bool:
         return True
     try:
         folder = deployment.layout.version(champion)
-        return bool(PackageManifest.read(folder / "package.json").own_errors)
+        return bool(PackageManifest.read(folder / PACKAGE_MANIFEST).own_errors)
     except SlipwayError:
         return False

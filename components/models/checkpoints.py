@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.errors import DataError, NotFoundError, SlipwayError
-from contract.layout import RunLayout
+from contract.layout import CHECKPOINT_MANIFEST, RunLayout
 from contract.records.training import CheckpointManifest
 from contract.storage import Attempt, digest_file, publish_directory
 
@@ -203,7 +203,7 @@ def remove_old(run: RunLayout, keep: int, best_step: int | None) -> list[int]:
 
 
 def _has_no_manifest(folder: Path) -> bool:
-    return folder.name.startswith(".") or not (folder / "manifest.json").exists()
+    return folder.name.startswith(".") or not (folder / CHECKPOINT_MANIFEST).exists()
 
 
 def _difference(

@@ -31,6 +31,7 @@ from components.models.scoring_formats import (
     write_answers,
 )
 from contract.errors import DataError, UserError
+from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import InputSpec, PackageManifest
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig
@@ -73,7 +74,7 @@ def score(scoring: Scoring) -> ScoreReport:
     """
     kind = extension(scoring.target, WRITABLE)
     extension(scoring.source, READABLE)
-    manifest = PackageManifest.read(scoring.package / "package.json")
+    manifest = PackageManifest.read(scoring.package / PACKAGE_MANIFEST)
     _check_inputs(manifest, scoring.config)
     target = scoring.target
     with storage_errors(target):

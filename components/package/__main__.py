@@ -3,6 +3,7 @@
 import shutil
 
 from components.runs.step import Outcome, Step, main
+from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import PackageRecord
 
 
@@ -10,7 +11,6 @@ def work(step: Step) -> Outcome:
     """Package what the run optimised, or `--redeploy-version` once more; keep it if it passes."""
     from components.package.contents import of_run, of_version
     from components.package.package import LOAD_REPORT, SERVER_LOG, Workplace, package
-    from components.package.versions import MANIFEST
 
     if step.redeploy_version is None:
         contents = of_run(step.run, step.config)
@@ -18,14 +18,14 @@ def work(step: Step) -> Outcome:
         contents = of_version(step.run, step.config, step.redeploy_version)
     layout = step.run.of_pipeline
     record = package(contents, step.config.package, Workplace(layout, step.output, step.attempt))
-    for name in (MANIFEST, LOAD_REPORT):
+    for name in (PACKAGE_MANIFEST, LOAD_REPORT):
         shutil.copy(layout.version(record.version) / name, step.output / name)
-    for name in (MANIFEST, LOAD_REPORT, SERVER_LOG):
+    for name in (PACKAGE_MANIFEST, LOAD_REPORT, SERVER_LOG):
         step.tracker.log_artifact(step.output / name)
     skipped = record.skew_skipped_because
     return Outcome(
         record,
-        artifacts={"manifest": MANIFEST, "load_report": LOAD_REPORT},
+        artifacts={"manifest": PACKAGE_MANIFEST, "load_report": LOAD_REPORT},
         metrics=_figures(record),
         reasons=(f"no skew check: {skipped}",) if skipped else (),
     )

@@ -9,9 +9,8 @@ from components.data.raw_examples import read_raw, to_rows
 from components.package.package import Contents
 from components.package.provenance import provenance_of
 from components.package.skew import SkewCheck
-from components.package.versions import MANIFEST
 from contract.errors import NotFoundError, SlipwayError, UserError
-from contract.layout import PipelineLayout, RunLayout
+from contract.layout import PACKAGE_MANIFEST, PipelineLayout, RunLayout
 from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord, ServedRuntime
@@ -69,10 +68,8 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
     """
     layout = run.of_pipeline
     folder = layout.version(version)
-    if version not in (kept := layout.kept_versions()):
-        known = ", ".join(map(str, kept)) or "none"
-        raise NotFoundError(f"{run.pipeline}: version {version} is not kept (kept: {known})")
-    manifest = PackageManifest.read(folder / MANIFEST)
+    layout.check_kept(version)
+    manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)
     provenance = {"run_id": run.run_id, "from_version": version}
     is_exact = bool(manifest.runtime.path) or manifest.runtime.tolerance == 0.0
     return Contents(
@@ -109,7 +106,7 @@ def _skew_of_version(
 def _origin(layout: PipelineLayout, manifest: PackageManifest) -> Provenance:
     """Follow versions that repeat versions back to the one that a run trained."""
     while (source := manifest.provenance.from_version) is not None:
-        manifest = PackageManifest.read(layout.version(source) / MANIFEST)
+        manifest = PackageManifest.read(layout.package_manifest(source))
     return manifest.provenance
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from components.package.served_rows import require_independent_rows
 from components.package.server_process import RunningServer, running_server
 from components.package.skew import SkewCheck, exempt_rows
-from components.package.versions import MANIFEST, kept_before, next_version
+from components.package.versions import kept_before, next_version
 from components.quality.loadtest import Load, run_load
 from contract.errors import SlipwayError
-from contract.layout import PipelineLayout
+from contract.layout import PACKAGE_MANIFEST, PipelineLayout
 from contract.records.package import LoadReport, PackageManifest, PackageRecord
 from contract.schema.serving import LoadtestConfig, PackageConfig
 from contract.storage import Attempt, digest_directory, storage_errors
@@ -87,7 +87,7 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     manifest = _described(contents, folder)
     kept = kept_before(layout, manifest)
     manifest = manifest.model_copy(update={"version": kept or next_version(layout)})
-    manifest.write(folder / MANIFEST)
+    manifest.write(folder / PACKAGE_MANIFEST)
     record = _try(folder, contents, settings)
     record.load.write(folder / LOAD_REPORT)
     workplace.attempt.check()
@@ -111,7 +111,7 @@ def _described(contents: Contents, folder: Path) -> PackageManifest:
 
 def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRecord:
     """Start the package's server; check it for skew and under load."""
-    manifest = PackageManifest.read(folder / MANIFEST)
+    manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)
     fault_ratio = manifest.serve.fault_ratio
     attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
     tolerance = settings.skew_tolerance

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ import httpx
 
 from components.runs.child_process import tied_to_parent
 from contract.errors import SlipwayError
+from contract.free_ports import free_port
+from contract.layout import PACKAGE_MANIFEST
 from contract.loader import PROJECT
 
 HOST = "127.0.0.1"
@@ -80,8 +81,8 @@ class RunningServer:
 @contextmanager
 def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
     """Start a server on a package directory; it ends with the block, or with this process."""
-    pipeline = json.loads((package / "package.json").read_text(encoding="utf-8"))["pipeline"]
-    port = _free_port()
+    pipeline = json.loads((package / PACKAGE_MANIFEST).read_text(encoding="utf-8"))["pipeline"]
+    port = free_port()
     command = [sys.executable, "-m", "serving.server"]
     command += ["--package", str(package), "--port", str(port), "--host", HOST]
     with log.open("wb") as output:
@@ -93,9 +94,3 @@ def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
         yield server
     finally:
         server.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])

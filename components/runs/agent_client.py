@@ -10,6 +10,7 @@ import httpx
 from pydantic import ValidationError
 
 from contract.errors import (
+    ConfigError,
     ConflictError,
     NotFoundError,
     ServiceUnavailableError,
@@ -18,6 +19,7 @@ from contract.errors import (
 )
 from contract.records.record import Record
 from contract.records.traffic import Observation, TrafficPlan
+from contract.tokens import read_token
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -62,12 +64,9 @@ class AgentClient:
     def with_token_file(cls, url: str, token_file: Path) -> Self:
         """Return a client whose token is the content of a file."""
         try:
-            return cls(url, token_file.read_text(encoding="utf-8").strip())
-        except OSError as error:
-            raise NotFoundError(
-                f"{token_file}: the agent's token cannot be read: {error.strerror}; "
-                "is the stack up ('make up')?"
-            ) from error
+            return cls(url, read_token(token_file))
+        except ConfigError as error:
+            raise NotFoundError(f"{error} (the serving agent's; start it: 'slipway up')") from error
 
     def __repr__(self) -> str:
         return f"AgentClient({self._url!r})"

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import InputSpec, PackageManifest
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def register_package(
     Raises:
         NotFoundError, DataError: If the package has no readable manifest.
     """
-    manifest = PackageManifest.read(package / "package.json")
+    manifest = PackageManifest.read(package / PACKAGE_MANIFEST)
     experiment = client.get_run(run_id).info.experiment_id
     tags = {VERSION_TAG: str(manifest.version), "slipway.package": str(package)}
     logged = client.create_logged_model(

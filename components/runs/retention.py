@@ -116,7 +116,7 @@ def _surplus_runs(
 def _runs_behind(layout: PipelineLayout, version: int) -> set[str]:
     """Return the folders of the runs that a version, and the one that it repeats, came from."""
     try:
-        made = PackageManifest.read(layout.version(version) / "package.json").provenance
+        made = PackageManifest.read(layout.package_manifest(version)).provenance
     except SlipwayError:
         return set()
     before = _runs_behind(layout, made.from_version) if made.from_version else set()
@@ -136,7 +136,7 @@ def _may_go_on(layout: PipelineLayout, run: Path, now: datetime) -> bool:
         canary = Result.read(steps.result("canary")).detail_as(DeployRecord)
     except SlipwayError:
         return True
-    return canary.outcome in ("passed", "first")
+    return canary.has_passed
 
 
 def _last_sign_of_life(run: Path) -> float:

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from contract.addresses import DATA_PLANE_URL, served_at
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
 from contract.records.package import PackageRecord
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
+from contract.tracked_run import MOST_TAG_CHARACTERS, OUTCOME_TAG, REASONS_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-OUTCOME_TAG = "slipway.outcome"
 RUNNING = "running"
 _NOTE = "mlflow.note.content"
 _LOCAL = "local-"  # how the ids of runs without Airflow begin
-_MOST_CHARACTERS = 5000  # of a tag, MLflow's own limit
 _TOLD_OF_TRAINING = ("loss", "train_loss", "examples_per_second")
 
 
@@ -62,12 +62,12 @@ def tell_parent(client: "MlflowClient", parent: str, run: RunLayout, result: Res
     at = int(1000 * (result.started_at.timestamp() + result.seconds))
     tags = dict(told.tags)
     if told.outcome:
-        tags |= {OUTCOME_TAG: told.outcome, "slipway.reasons": "\n".join(told.reasons)}
+        tags |= {OUTCOME_TAG: told.outcome, REASONS_TAG: "\n".join(told.reasons)}
         tags[_NOTE] = note_of(run, told, client.get_run(parent).data.tags | tags)
     client.log_batch(
         parent,
         metrics=[Metric(name, float(value), at, 0) for name, value in told.figures.items()],
-        tags=[RunTag(name, value[:_MOST_CHARACTERS]) for name, value in tags.items()],
+        tags=[RunTag(name, value[:MOST_TAG_CHARACTERS]) for name, value in tags.items()],
         synchronous=True,
     )
     if told.outcome:
@@ -77,7 +77,7 @@ def tell_parent(client: "MlflowClient", parent: str, run: RunLayout, result: Res
 def tell_failure(client: "MlflowClient", parent: str, step: str, reason: str) -> None:
     """End the parent run as failed; a retry takes it up again."""
     client.set_tag(parent, OUTCOME_TAG, f"failed in '{step}'")
-    client.set_tag(parent, "slipway.reasons", reason[:_MOST_CHARACTERS])
+    client.set_tag(parent, REASONS_TAG, reason[:MOST_TAG_CHARACTERS])
     client.set_terminated(parent, "FAILED")
 
 
@@ -95,12 +95,6 @@ def airflow_link(run: RunLayout) -> str:
     if not url or run.run_id.startswith(_LOCAL):
         return ""
     return f"{url}/dags/{run.pipeline}/runs/{quote(run.run_id, safe='')}"
-
-
-def served_at(pipeline: str, version: int) -> str:
-    """Return where a version answers requests while it runs; empty if nobody has said where."""
-    url = os.environ.get("SLIPWAY_DATA_PLANE_URL", "").rstrip("/")
-    return f"{url}/v1/models/{pipeline}/versions/{version}" if url else ""
 
 
 # --- by step ------------------------------------------------------------------------------------
@@ -150,14 +144,14 @@ def _canary(result: Result) -> Overview:
         "canary_requests": float(record.canary_requests),
         "canary_errors": float(record.canary_errors),
     }
-    if record.outcome in ("passed", "first"):
+    if record.has_passed:
         return Overview(figures, outcome="passed, not promoted yet", reasons=record.reasons)
     return Overview(figures, outcome=record.outcome.replace("_", " "), reasons=record.reasons)
 
 
 def _promote(result: Result) -> Overview:
     record = result.detail_as(DeployRecord)
-    where = served_at(result.pipeline, record.version)
+    where = served_at(os.environ.get(DATA_PLANE_URL, ""), result.pipeline, record.version)
     is_served = record.outcome == "promoted" and where
     tags = {"slipway.served_at": where} if is_served else {}
     return Overview({}, tags, record.outcome.replace("_", " "), record.reasons)

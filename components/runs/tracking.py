@@ -22,16 +22,16 @@ import numpy as np
 from components.runs import mlflow_models
 from components.runs.mlflow_models import VERSION_TAG
 from components.runs.run_overview import (
-    OUTCOME_TAG,
     RUNNING,
     airflow_link,
-    served_at,
     tell_failure,
     tell_parent,
 )
+from contract.addresses import DATA_PLANE_URL, served_at
 from contract.layout import RunLayout
 from contract.records.record import Result
 from contract.storage import create_exclusively
+from contract.tracked_run import OUTCOME_TAG
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,7 +163,7 @@ class Tracker:
         def register(client: "MlflowClient") -> None:
             if _point_alias(client, name, version, alias):
                 return
-            where = served_at(name, version)
+            where = served_at(os.environ.get(DATA_PLANE_URL, ""), name, version)
             entry = mlflow_models.register_package(client, self.run_id, package, where)
             client.set_registered_model_alias(name, alias, entry.version)
 

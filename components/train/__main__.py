@@ -1,7 +1,7 @@
 """`python -m components.train`: fit the model and publish checkpoints."""
 
 from components.runs.step import Outcome, Step, main
-from contract.layout import RunLayout
+from contract.layout import TRAINING_ENDED, RunLayout
 from contract.records.data import TransformRecord
 from contract.roles import Role
 
@@ -19,7 +19,7 @@ def work(step: Step) -> Outcome:
     leave_mpi()
     return Outcome(
         record=record,
-        artifacts={"checkpoints": "checkpoints", "ended": "ended.json"},
+        artifacts={"checkpoints": "checkpoints", "ended": TRAINING_ENDED},
         metrics={"last_step": record.last_step, "parameters": record.parameters},
     )
 

@@ -226,3 +226,18 @@ class DeployRecord(Record):
     canary_errors: int = 0
     ladder: tuple[LadderStep, ...] = ()
     reasons: tuple[str, ...] = ()
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the trial was passed; a first version has nothing to be compared with."""
+        return self.outcome in ("passed", "first")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run goes on after this stage; a version in service already may, too."""
+        return self.has_passed or self.outcome == "promoted"
+
+    @property
+    def is_in_service(self) -> bool:
+        """Whether this stage has put the version into service."""
+        return self.outcome in ("promoted", "first")

@@ -9,7 +9,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from types import FrameType
 
 from contract.command import StepCommand
 from contract.errors import EXIT_UNEXPECTED, ConfigError
+from contract.free_ports import free_ports
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.schema.cluster import JobConfig, ProcessJobConfig, Role
@@ -244,15 +244,6 @@ def _ranks(mpirun: int) -> list[int]:
     children = Path(f"/proc/{mpirun}/task/{mpirun}/children")
     found = children.read_text(encoding="utf-8").split() if children.exists() else ()
     return [int(pid) for pid in found] or [mpirun]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nobody listens on; all differ."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def _say(level: str, text: str) -> None:

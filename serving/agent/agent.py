@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from contract.errors import ConfigError, ConflictError, SlipwayError
+from contract.tokens import read_token
 from serving.agent.api import DISCOVERY, control_api
 from serving.agent.discovery_api import discovery_api
 from serving.agent.draining import Draining
@@ -25,7 +26,6 @@ from serving.agent.settings import (
     ClusterSettings,
     MachineSettings,
     kubernetes_of,
-    secret,
 )
 from serving.traffic.envoy.discovery import DiscoveryChannel
 from serving.traffic.envoy.envoy import Channel, Envoy
@@ -81,7 +81,7 @@ def _surroundings(settings: AgentSettings) -> Surroundings:
 
         servers = DeployedServers(kubernetes_of(settings))
         discovery = DiscoveryChannel(servers.is_gone)
-        asked = discovery_api(discovery, secret(settings.envoy_token_file))
+        asked = discovery_api(discovery, read_token(settings.envoy_token_file))
         return Surroundings(servers, discovery, asked)
     assert isinstance(settings, MachineSettings)
     prepare(settings.envoy_folder, settings.envoy_admin_port)

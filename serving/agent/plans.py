@@ -62,11 +62,10 @@ class PlanStore:
     def _check(self, plan: TrafficPlan, layout: PipelineLayout) -> None:
         if not layout.path.is_dir():
             raise NotFoundError(f"pipeline '{plan.pipeline}': nothing of it at {layout.path}")
-        kept = layout.kept_versions()
-        if unknown := sorted(plan.versions - set(kept)):
+        if unknown := sorted(plan.versions - set(layout.kept_versions())):
             raise NotFoundError(
                 f"pipeline '{plan.pipeline}': no version {', '.join(map(str, unknown))} "
-                f"(kept: {', '.join(map(str, kept)) or 'none'})"
+                f"(kept: {layout.kept_in_words})"
             )
         if problems := list(self._problems(plan)):
             raise ConfigError([f"pipeline '{plan.pipeline}': {problem}" for problem in problems])

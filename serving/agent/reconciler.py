@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contract.errors import DataError, NotFoundError, SlipwayError
+from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import PackageManifest
 from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.disagreement import DisagreementCounter
@@ -74,7 +75,7 @@ class Reconciler:
     def _own_errors(self, version: Version) -> Mapping[str, float]:
         folder = self._plans.layout(version[0]).version(version[1])
         try:
-            return PackageManifest.read(folder / "package.json").own_errors
+            return PackageManifest.read(folder / PACKAGE_MANIFEST).own_errors
         except (DataError, NotFoundError):
             return {}
 
@@ -133,7 +134,7 @@ class Reconciler:
     def _spec(self, pipeline: str, version: int) -> ServerSpec:
         layout = self._plans.layout(pipeline)
         package = layout.version(version)
-        manifest = PackageManifest.read(package / "package.json")
+        manifest = PackageManifest.read(package / PACKAGE_MANIFEST)
         if not (package / manifest.model).is_dir():
             raise DataError(f"{package / manifest.model}: expected a model there, found none")
         return ServerSpec(

@@ -12,6 +12,7 @@ from contract.errors import ConfigError
 from contract.loader import load_runtime
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import local_path
+from contract.tokens import read_token
 from serving.traffic.envoy.listener import ListenerOptions
 
 
@@ -38,7 +39,7 @@ class AgentSettings:
 
     def token(self) -> str:
         """Return the control API's bearer token."""
-        return secret(self.token_file)
+        return read_token(self.token_file)
 
     def listener_options(self) -> ListenerOptions:
         """Return how callers reach the data plane; reads its token file."""
@@ -49,7 +50,7 @@ class AgentSettings:
             host=self.listen_host,
             port=self.envoy_port,
             timeout_seconds=self.timeout_seconds,
-            token=secret(callers) if callers else "",
+            token=read_token(callers) if callers else "",
             certificate=self.tls_certificate,
             private_key=self.tls_private_key,
         )
@@ -164,17 +165,6 @@ def parse(arguments: Sequence[str]) -> AgentSettings:
             )
     given = vars(parser.parse_args(arguments))
     return _MODES[given.pop("mode")](**given)
-
-
-def secret(path: Path) -> str:
-    """Return the token in a file; ConfigError if there is none."""
-    try:
-        found = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot read the token: {error.strerror}"]) from error
-    if not found:
-        raise ConfigError([f"{path}: expected a token, found an empty file"])
-    return found
 
 
 def _flag(name: str) -> str:

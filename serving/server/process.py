@@ -14,6 +14,7 @@ from pathlib import Path
 
 from contract.errors import ConfigError, StorageError
 from contract.records.package import PackageManifest
+from contract.tokens import read_token
 from serving.server.core.batching import Batcher
 from serving.server.core.control_rows import control_for
 from serving.server.core.metrics import ServerMetrics
@@ -211,15 +212,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"--token-file {path}: not readable: {error}"]) from error
-    if not token:
-        raise ConfigError([f"--token-file {path}: empty; expected one line with a token"])
-    return token
+    return None if path is None else read_token(path, "--token-file")
 
 
 def _tls(options: Options) -> ssl.SSLContext | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from contract.errors import SlipwayError
+from contract.tokens import read_token
 from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.binary import envoy_binary
 from serving.traffic.envoy.bootstrap import fleet_bootstrap
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if not host or not port.isdecimal():
         parser.error(f"--agent: expected HOST:PORT, found '{options.agent}'")
     try:
-        token = options.agent_token_file.read_text(encoding="utf-8").strip()
+        token = read_token(options.agent_token_file)
         binary = envoy_binary()
     except (OSError, SlipwayError) as error:
         parser.error(str(error))

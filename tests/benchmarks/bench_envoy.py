@@ -10,7 +10,6 @@ import argparse
 import http.client
 import json
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from callers import Callers
 from support import emit
 
 from components.runs.agent_client import AgentClient
+from contract.free_ports import free_port
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, TrafficPlan
@@ -47,12 +47,6 @@ PATH = f"/v1/models/{PIPELINE}:predict"
 
 
 # --- a stack ------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def add_package(layout: PipelineLayout, version: int) -> None:

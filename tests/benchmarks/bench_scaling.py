@@ -29,8 +29,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 from support import emit, training_runs  # noqa: E402
 from training_models import CONVNET, DENSE, PIPELINE, SPEC, images  # noqa: E402
 
+from contract.free_ports import free_ports  # noqa: E402
 from launching.job_spec import JobSpec  # noqa: E402
-from launching.processes.role_processes import THREADS, free_ports, threads_each  # noqa: E402
+from launching.processes.role_processes import THREADS, threads_each  # noqa: E402
 
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2"]
 BATCH = 64  # of one process

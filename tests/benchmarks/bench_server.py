@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from contract.free_ports import free_port  # noqa: E402
 from contract.records.optimization import ServedRuntime  # noqa: E402
 from contract.records.package import InputSpec, PackageManifest, Provenance  # noqa: E402
 from contract.schema.data import HeadConfig  # noqa: E402
@@ -254,12 +254,6 @@ def measure_model(model: str) -> dict[str, float]:
 
 
 # --- the figures --------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def compare(

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import httpx
 import psutil
 import yaml
 
+from contract.free_ports import free_port
 from contract.layout import RunLayout
 from contract.pipelines import find_pipeline
 from contract.records.stack import Stack
@@ -229,13 +229,6 @@ def _webhook(heard: list[Any]) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/http"
     server.shutdown()
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _is_healthy(url: str) -> bool:

@@ -59,7 +59,7 @@ def promotion(
             named and none has passed.
     """
     target = _newest_passed(plan, layout) if version is None else version
-    _check_kept(layout, target)
+    layout.check_kept(target)
     trial = trial_of(layout, target, plan)
     if not trial.has_passed and not is_forced:
         raise UserError(
@@ -116,7 +116,7 @@ def rollback(plan: TrafficPlan, layout: PipelineLayout, version: int | None, aut
     earlier = _earlier_champions(plan)
     target = _target(plan, layout, earlier) if version is None else version
     if version is not None:
-        _check_kept(layout, version)
+        layout.check_kept(version)
         _check_earlier(plan, layout, version, earlier)
     note = Note(author, f"rolled back from version {plan.champion} to version {target} by hand")
     words = (
@@ -140,14 +140,14 @@ def _target(plan: TrafficPlan, layout: PipelineLayout, earlier: list[int]) -> in
         raise NotFoundError(
             f"{layout.pipeline}: nothing is in service, so there is nothing to roll back from; put "
             f"a version in service with 'slipway promote {layout.pipeline} --version N' "
-            f"(kept: {_kept(layout)})"
+            f"(kept: {layout.kept_in_words})"
         )
     gone = f" (no longer kept: {', '.join(map(str, earlier))})" if earlier else ""
     raise NotFoundError(
         f"{layout.pipeline}: version {plan.champion} has no earlier champion to go back to{gone}; "
         f"promote a version by number with 'slipway promote {layout.pipeline} --version N' "
-        f"(kept: {_kept(layout)}), or take the pipeline out of service with 'slipway teardown "
-        f"{layout.pipeline}'"
+        f"(kept: {layout.kept_in_words}), or take the pipeline out of service with "
+        f"'slipway teardown {layout.pipeline}'"
     )
 
 
@@ -196,7 +196,7 @@ def teardown(
     if version is None:
         note = Note(author, "taken out of service by hand")
         return _in_force(client, client.propose(out_of_service(plan, note)))
-    _check_kept(layout, version)
+    layout.check_kept(version)
     if version == plan.champion:
         raise UserError(
             f"{layout.pipeline}: version {version} is the champion and cannot be removed; promote "
@@ -250,14 +250,3 @@ def _in_force(client: AgentClient, plan: TrafficPlan) -> TrafficPlan:
             f"not follow it after {_TIMEOUT_SECONDS:g} s; see the agent's log"
         )
     return plan
-
-
-def _check_kept(layout: PipelineLayout, version: int) -> None:
-    if version not in layout.kept_versions():
-        raise NotFoundError(
-            f"{layout.pipeline}: version {version} is not kept (kept: {_kept(layout)})"
-        )
-
-
-def _kept(layout: PipelineLayout) -> str:
-    return ", ".join(map(str, layout.kept_versions())) or "none"

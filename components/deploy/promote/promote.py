@@ -67,7 +67,7 @@ def _objection(deployment: Deployment, verdict: DeployRecord) -> str:
     version, manifest = deployment.version, deployment.manifest
     if deployment.bless is not None and not deployment.bless.is_blessed:
         return f"version {version} is not blessed: {'; '.join(deployment.bless.reasons)}"
-    if verdict.outcome not in ("passed", "first"):
+    if not verdict.has_passed:
         return f"version {version} did not pass its canary: {verdict.outcome}"
     if verdict.version != version:
         return f"the canary judged version {verdict.version}, the package is version {version}"

@@ -9,8 +9,6 @@ from contract.records.package import PackageManifest
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord, TrafficPlan
 
-_PASSED = ("passed", "first")
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -39,7 +37,7 @@ def trial_of(layout: PipelineLayout, version: int, plan: TrafficPlan) -> Trial:
         return Trial(True, "it is in service")
     if version in plan.lineage:
         return Trial(True, "it was champion before")
-    manifest = PackageManifest.read(layout.version(version) / "package.json")
+    manifest = PackageManifest.read(layout.package_manifest(version))
     return _recorded(layout.run(manifest.provenance.run_id), version)
 
 
@@ -49,7 +47,7 @@ def _recorded(run: RunLayout, version: int) -> Trial:
         if (run.step("canary") / STATE_FILE).exists():
             return Trial(False, "its trial was cut off before there was a decision")
         return Trial(False, "there is no record of a trial")
-    if canary.outcome not in _PASSED:
+    if not canary.has_passed:
         return Trial(False, _ended("its canary", canary))
     promoted = _stage(run, "promote", version)
     if promoted is not None and promoted.outcome == "refused":

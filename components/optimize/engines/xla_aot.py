@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from components.models.tensorflow_internals import SAVED_MODEL_CLI
 from components.optimize.engines.core import Core
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.runs.child_process import tied_to_parent
@@ -98,7 +99,7 @@ def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorS
         "target_triple": "x86_64-pc-linux" if os.uname().machine == "x86_64" else "",
     }
     # In a process of its own: XLA reads the flags that this compiler sets once, when it starts.
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "aot_compile_cpu"]
+    command = [sys.executable, "-m", SAVED_MODEL_CLI, "aot_compile_cpu"]
     command += [f"--{name}={value}" for name, value in options.items()]
     done = subprocess.run(
         tied_to_parent(command),

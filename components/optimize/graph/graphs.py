@@ -8,14 +8,16 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
-from tensorflow.python.checkpoint.trackable_view import TrackableView
-from tensorflow.python.eager import context
-from tensorflow.python.framework import ops
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tensorflow.python.trackable.asset import Asset
-from tensorflow.python.trackable.resource import CapturableResource
 
 from components.models.saved_models import EXAMPLES_PARSER, load
+from components.models.tensorflow_internals import (
+    Asset,
+    CapturableResource,
+    TrackableView,
+    context,
+    convert_variables_to_constants_v2,
+    ops,
+)
 from components.optimize.graph.grappler import inline_calls
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 

@@ -5,10 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework.convert_to_constants import disable_lower_using_switch_merge
-from tensorflow.python.grappler import tf_optimizer
-from tensorflow.python.training.saver import export_meta_graph
+
+from components.models.tensorflow_internals import (
+    disable_lower_using_switch_merge,
+    export_meta_graph,
+    op_def_registry,
+    tf_optimizer,
+)
 
 
 def run_grappler(graph_def: Any, keep: Sequence[str], optimizers: Sequence[str]) -> Any:

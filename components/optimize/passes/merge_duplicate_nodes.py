@@ -1,8 +1,8 @@
 """Nodes that compute the same from the same become one."""
 
 from tensorflow.core.framework import graph_pb2, node_def_pb2
-from tensorflow.python.framework import op_def_registry
 
+from components.models.tensorflow_internals import op_def_registry
 from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.passes.change import Change, change_of
 from components.optimize.passes.strip_unused_nodes import strip

@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 # TensorFlow exports strategies, not what they are made of.
-from tensorflow.python.distribute.one_device_strategy import OneDeviceExtended
-
+from components.models.tensorflow_internals import OneDeviceExtended
 from components.train.peers.collectives import Collective
 from contract.schema.training import TrainConfig
 

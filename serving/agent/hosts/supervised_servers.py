@@ -1,7 +1,6 @@
 """Model servers as supervisord's programs: one process per version, on a loopback port."""
 
 import random
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from contract.errors import ServiceUnavailableError
+from contract.free_ports import is_free
 from contract.storage import write_atomically
 from serving.agent.hosts.host import ServerSpec, ServerState
 from serving.agent.hosts.programs import parse_server_name, server_name, server_program
@@ -91,13 +91,13 @@ class SupervisedServers:
         self._supervisor.add(server_program(self._settings, name, command, spec.drain_seconds))
 
     def _usable_port(self, name: str, ports: Mapping[str, int]) -> int:
-        if name in ports and _is_free(ports[name]):
+        if name in ports and is_free(ports[name]):
             return ports[name]
         candidates = [port for port in self._settings.port_range if port not in ports.values()]
         # at random, so that two agents on one machine seldom want the same
         random.shuffle(candidates)
         for port in candidates:
-            if _is_free(port):
+            if is_free(port):
                 return port
         raise ServiceUnavailableError(
             f"no free port for {name} in {self._settings.server_ports}; widen --server-ports"
@@ -110,16 +110,6 @@ class SupervisedServers:
 
     def _save(self, ports: Mapping[str, int]) -> None:
         write_atomically(self._file, _Ports(ports=dict(ports)).model_dump_json(indent=1))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-        return True
 
 
 def _problem(program: ProgramState) -> str:

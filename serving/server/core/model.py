@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import DataError
+from contract.layout import PACKAGE_MANIFEST
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_names
 from contract.records.package import InputSpec, PackageManifest
 from contract.storage import digest_directory
@@ -18,8 +19,6 @@ from serving.server.requests.instances import InputReader
 
 log = logging.getLogger("slipway")
 
-MANIFEST_FILE = "package.json"
-
 
 def read_package(folder: Path) -> PackageManifest:
     """Read a package's manifest.
@@ -28,11 +27,11 @@ def read_package(folder: Path) -> PackageManifest:
         NotFoundError: If there is none.
         DataError: If it is not one, or the model beside it is missing.
     """
-    manifest = PackageManifest.read(folder / MANIFEST_FILE)
+    manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)
     if not (folder / manifest.model).is_dir():
         raise DataError(
-            f"{folder}: broken package: {MANIFEST_FILE} names the model '{manifest.model}', which "
-            "is not there; package the run again"
+            f"{folder}: broken package: {PACKAGE_MANIFEST} names the model '{manifest.model}', "
+            "which is not there; package the run again"
         )
     return manifest
 
@@ -100,7 +99,7 @@ def _warn_of_another_machine(manifest: PackageManifest) -> None:
 def _check_digest(path: Path, expected: str) -> None:
     if (digest := digest_directory(path)) != expected:
         raise DataError(
-            f"{path}: corrupt: its digest is {digest}, {MANIFEST_FILE} says {expected}; "
+            f"{path}: corrupt: its digest is {digest}, {PACKAGE_MANIFEST} says {expected}; "
             "package the run again"
         )
 
@@ -111,7 +110,7 @@ def _check_signature(path: Path, signature: Signature | None, manifest: PackageM
     found = {name: tensor.dtype for name, tensor in signature.inputs.items()}
     expected = {name: spec.dtype for name, spec in manifest.inputs.items()}
     if found != expected:
-        raise DataError(f"{path}: takes the inputs {found}, {MANIFEST_FILE} says {expected}")
+        raise DataError(f"{path}: takes the inputs {found}, {PACKAGE_MANIFEST} says {expected}")
     missing = set(output_names(manifest.heads).values()) - signature.outputs.keys()
     if missing:
         raise DataError(

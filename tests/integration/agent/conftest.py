@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ import pytest
 from callers import Callers
 
 from components.runs.agent_client import AgentClient
+from contract.free_ports import free_port
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, TrafficPlan
@@ -151,12 +151,6 @@ def manifest(version: int, serve: ServeConfig) -> PackageManifest:
         serve=serve,
         provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from contract.errors import ServiceUnavailableError
+from contract.free_ports import free_port
 from contract.records.traffic import Arm, TrafficPlan
 from serving.agent.api import DISCOVERY
 from serving.agent.discovery_api import discovery_api
@@ -27,12 +27,6 @@ from serving.traffic.envoy.envoy import Envoy
 from serving.traffic.envoy.listener import ListenerOptions
 
 TOKEN = "only for Envoys"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

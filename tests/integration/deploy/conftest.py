@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from releases import leave_package
 
 from components.runs.agent_client import AgentClient
 from contract.command import StepCommand
+from contract.free_ports import free_port
 from contract.layout import PipelineLayout
 from contract.loader import PROJECT, freeze_pipeline
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -166,12 +166,6 @@ class Stack:
         while not is_so():
             assert time.monotonic() < deadline, f"not so in {PATIENCE_SECONDS} s: {what}"
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -415,7 +415,7 @@ def test_a_model_unlike_its_manifest_is_refused(digits_model, packed, tmp_path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--token-file", "/nowhere"], "--token-file /nowhere: not readable"),
+        (["--token-file", "/nowhere"], "--token-file /nowhere: cannot read the token"),
         (["--certificate", "/nowhere"], "expected both or none"),
         (["--certificate", "/nowhere", "--key", "/nowhere"], "--certificate /nowhere: unusable"),
         (["--host", "192.0.2.1"], "192.0.2.1:0: cannot listen there"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launching.processes.role_processes import free_ports
+from contract.free_ports import free_ports
 
 SCRIPT = Path(__file__).with_name("roles_script.py")
 STEPS = 12

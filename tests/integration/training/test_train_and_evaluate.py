@@ -20,11 +20,11 @@ from contract.errors import (
     UserCodeError,
     UserError,
 )
+from contract.free_ports import free_ports
 from contract.records.evaluation import EvaluateRecord
 from contract.records.record import Result
 from contract.records.training import TrainingEnded, TrainRecord
 from contract.storage import Attempt
-from launching.processes.role_processes import free_ports
 
 SLOW_MODEL = """
 import pathlib

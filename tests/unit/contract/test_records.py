@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import DataError, NotFoundError
 from contract.records.record import Record, Upgrade
-from contract.records.traffic import Arm, Shadow, TrafficPlan
+from contract.records.traffic import Arm, DeployRecord, Shadow, TrafficPlan
 
 
 class Parcel(Record):
@@ -84,3 +84,22 @@ def test_one_version_cannot_be_two_arms() -> None:
 
     with pytest.raises(ValueError, match="arm versions repeat"):
         TrafficPlan(pipeline="digits", arms=twice)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "has_passed", "goes_on", "is_in_service"),
+    [
+        ("passed", True, True, False),
+        ("first", True, True, True),
+        ("promoted", False, True, True),
+        ("rolled_back", False, False, False),
+        ("inconclusive", False, False, False),
+        ("refused", False, False, False),
+    ],
+)
+def test_what_follows_from_an_outcome(
+    outcome: Any, has_passed: bool, goes_on: bool, is_in_service: bool
+) -> None:
+    record = DeployRecord(stage="canary", outcome=outcome, version=1)
+    found = (record.has_passed, record.goes_on, record.is_in_service)
+    assert found == (has_passed, goes_on, is_in_service)

@@ -15,6 +15,7 @@ from launching.environment import (
     component_environment,
     current_runtime,
     install_requirements,
+    may_fork,
 )
 
 MakeWheel = Callable[[Path, str], None]
@@ -116,3 +117,18 @@ def test_a_component_writes_utf8_whatever_the_locale(tmp_path: Path) -> None:
     )
     assert done.stdout.decode() == r"ü \udc80"
     assert (tmp_path / "f").read_text(encoding="utf-8") == "ü"
+
+
+@pytest.mark.parametrize(
+    ("is_warm", "packages", "expected"),
+    [
+        (True, None, True),
+        (True, Path("/packages"), False),
+        (False, None, False),
+        (False, Path("/packages"), False),
+    ],
+)
+def test_a_step_with_packages_of_its_own_is_never_forked(
+    is_warm: bool, packages: Path | None, expected: bool
+) -> None:
+    assert may_fork(is_warm, packages) is expected

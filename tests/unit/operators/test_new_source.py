@@ -1,4 +1,4 @@
-"""A new kind of source takes two files, its section and its reader; nothing else knows kinds."""
+"""A new kind of source takes two files: its section and its reader."""
 
 import json
 import os

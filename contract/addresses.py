@@ -1,0 +1,16 @@
+"""Where models answer: the paths of TensorFlow Serving's REST API, below a data plane's address."""
+
+DATA_PLANE_URL = "SLIPWAY_DATA_PLANE_URL"  # the variable that tells it to components and operators
+
+
+def served_at(data_plane: str, pipeline: str, version: int | None = None) -> str:
+    """Return where a version answers, or without one the version in service.
+
+    Args:
+        data_plane: Its address, as in `http://127.0.0.1:8080`; empty if nobody has said it: then
+            the result is, too.
+    """
+    if not data_plane:
+        return ""
+    path = f"{data_plane.rstrip('/')}/v1/models/{pipeline}"
+    return path if version is None else f"{path}/versions/{version}"
