@@ -99,7 +99,7 @@ format: setup ## let ruff rewrite what it can
 BENCH := $(BIN)/python tests/benchmarks
 
 bench: setup ## the figures of the chain on one machine: one JSON line each
-	@for name in airflow pipelines server envoy judge start warm; do $(BENCH)/bench_$$name.py || exit 1; done
+	@for name in airflow pipelines server envoy judge start warm check collector; do $(BENCH)/bench_$$name.py || exit 1; done
 	@$(BENCH)/bench_training.py --only tracking resume
 
 bench-train: setup ## the figures of training: strategies, input, checkpoints, recovery, evaluation

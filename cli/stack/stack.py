@@ -12,6 +12,7 @@ from contract.loader import PROJECT, state_folder
 from contract.records.stack import Stack
 from contract.storage import create_exclusively
 from launching.environment import component_environment, current_runtime, starts_warm
+from launching.processes.forked_program import command_of
 from launching.processes.warm_start import parent_command, socket_of
 from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
 from serving.agent.hosts.programs import agent_program, envoy_program
@@ -73,11 +74,18 @@ class Plan:
             envoy_port=self.ports["data_plane"],
             envoy_admin_port=self.ports["envoy_admin"],
             supervisor_socket=socket_path(self.supervisor_home),
+            server_command=self._server_command,
             listen_host=self.data_plane.listen,
             data_plane_token_file=self.data_plane.token_file,
             tls_certificate=self.data_plane.certificate,
             tls_private_key=self.data_plane.private_key,
         )
+
+    @property
+    def _server_command(self) -> tuple[str, ...]:
+        """What starts a model server: a fork of the warm parent, where there is one."""
+        fresh = MachineSettings.server_command
+        return command_of(socket_of(self.home), fresh) if starts_warm(current_runtime()) else fresh
 
     @property
     def airflow(self) -> AirflowHome:

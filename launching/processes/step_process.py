@@ -40,7 +40,7 @@ class StepProcess:
         """
         self._grace_seconds = start.grace_seconds
         self._notes: list[str] = []
-        descriptor = _take_lock(lock, start.grace_seconds)
+        descriptor = take_lock(lock, start.grace_seconds)
         try:
             self._process = self._started(start, descriptor, warm_parent)
             os.pwrite(descriptor, f"{self._process.pid:<20}".encode(), 0)
@@ -104,7 +104,14 @@ class StepProcess:
         _end_group(self.pid, lambda: self._process.poll() is not None, self._grace_seconds)
 
 
-def _take_lock(path: Path, grace_seconds: float) -> int:
+def take_lock(path: Path, grace_seconds: float) -> int:
+    """Return a descriptor that holds a lock; end the group of an earlier process that holds it.
+
+    That group's number is what the earlier starter has written into the file.
+
+    Raises:
+        ConflictError: If it does not end.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     until = time.monotonic() + grace_seconds + _TAKEOVER_SECONDS

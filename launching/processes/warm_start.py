@@ -41,9 +41,10 @@ class NotWarmError(Exception):
 class ForkedProcess:
     """A process that a warm parent has forked, with the part of `Popen` that a starter needs."""
 
-    def __init__(self, connection: socket.socket, pid: int, output: int) -> None:
+    def __init__(self, connection: socket.socket, pid: int, output: int | None) -> None:
+        """Take over the parent's connection and the pipe with the output, if it is a pipe."""
         self.pid = pid
-        self.stdout = os.fdopen(output, "rb")
+        self.stdout = None if output is None else os.fdopen(output, "rb")
         self._connection = connection
         self._code: int | None = None
 
@@ -68,25 +69,27 @@ class ForkedProcess:
         self._connection.close()
 
 
-def fork(parent: Path, start: ProcessStart, lock: int) -> ForkedProcess:
+def fork(parent: Path, start: ProcessStart, lock: int, output: int | None = None) -> ForkedProcess:
     """Start a command as a fork of the warm parent that listens on the socket `parent`.
 
     Args:
         lock: A descriptor that the command and its children hold open as long as they live.
+        output: The descriptor that it writes to; without one `stdout` of the result is a pipe.
 
     Raises:
         NotWarmError: If there is no parent, or it does not serve this command.
     """
     if not is_forkable(start.command):
         raise NotWarmError(f"'{start.command[0]}' is not a command of this Python, -m or -c")
-    reader, writer = os.pipe()
+    reader, writer = os.pipe() if output is None else (None, os.dup(output))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = _forked(connection, parent, ForkRequest.of(start), (writer, lock))
         return ForkedProcess(connection, pid, reader)
     except BaseException as error:
         connection.close()
-        os.close(reader)
+        if reader is not None:
+            os.close(reader)
         if isinstance(error, OSError):
             raise NotWarmError(f"no answer at {parent}: {error.strerror or error}") from error
         raise

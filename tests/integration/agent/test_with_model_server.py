@@ -2,12 +2,17 @@
 
 import gzip
 import json
+import os
+import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -15,7 +20,11 @@ from contract.records.traffic import Shadow
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
+from launching.environment import component_environment
+from launching.processes.forked_program import command_of
+from launching.processes.warm_start import own_warm_parent
 
+SERVER = (sys.executable, "-m", "serving.server")
 BODY = {"instances": [{"x": 1.0}, {"x": 2.0}]}
 
 
@@ -52,7 +61,7 @@ def add_package(stack, version: int, logits: tuple[float, float], **serve: objec
 
 @pytest.fixture
 def real_stack(make_stack):
-    stack = make_stack(server_command=(sys.executable, "-m", "serving.server"))
+    stack = make_stack(server_command=SERVER)
     add_package(stack, 1, (2.0, 1.0))
     add_package(stack, 2, (1.0, 2.0))
     return stack
@@ -127,7 +136,7 @@ def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> No
     """Labels, gzip, a preflight without a token, and a target with scheme and host."""
     (tmp_path / "callers").write_text("s3cret\n")
     stack = make_stack(
-        server_command=(sys.executable, "-m", "serving.server"),
+        server_command=SERVER,
         data_plane_token_file=tmp_path / "callers",
     )
     page = "https://app.example.org"
@@ -195,3 +204,76 @@ def test_a_corrupt_model_is_told_in_words(real_stack) -> None:
 
     stack.until(is_told, "the corrupt model")
     assert httpx.post(f"{stack.url}/v1/models/digits:predict", json=BODY).status_code == 200
+
+
+# --- forks of a warm parent ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def warm_parent(tmp_path: Path) -> Iterator[Path]:
+    environment = component_environment(os.environ, None)
+    with own_warm_parent(environment, tmp_path / "warm.log", ("tensorflow",)) as socket:
+        yield socket
+
+
+@pytest.fixture
+def warm_stack(make_stack: Callable[..., Any], warm_parent: Path) -> Any:
+    stack = make_stack(server_command=command_of(warm_parent, SERVER))
+    add_package(stack, 1, (2.0, 1.0))
+    add_package(stack, 2, (1.0, 2.0))
+    return stack
+
+
+def version_that_answers(stack: Any) -> str:
+    answer = httpx.post(f"{stack.url}/v1/models/digits:predict", json=BODY, trust_env=False)
+    return answer.headers.get("x-slipway-version", str(answer.status_code))
+
+
+def listener(port: int) -> psutil.Process:
+    """Return the process that has a port."""
+    (pid,) = {
+        connection.pid
+        for connection in psutil.net_connections("tcp4")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+    return psutil.Process(pid)
+
+
+def log_of(stack: Any, version: int) -> str:
+    return (stack.settings.logs_folder / f"{stack.server(version)}.log").read_text()
+
+
+def test_a_forked_server_serves_is_restarted_after_each_kill_and_ends_when_it_is_told(
+    warm_stack: Any,
+) -> None:
+    stack = warm_stack
+    stack.serve({1: 100})
+    assert version_that_answers(stack) == "1"
+    for is_server in (False, True):  # the supervised process, then the server itself
+        port, before = stack.server_port(1), stack.pid(stack.server(1))
+        server = listener(port)
+        assert server.pid != before
+        os.kill(server.pid if is_server else before, signal.SIGKILL)
+        stack.until(lambda b=before: stack.pid(stack.server(1)) not in (0, b), "restarted")
+        stack.until(lambda: version_that_answers(stack) == "1", "answers again")
+        stack.until(lambda s=server: not s.is_running(), "the first one is gone")
+    last = listener(stack.server_port(1))
+    stack.serve({2: 100})
+    stack.until(lambda: not last.is_running(), "version 1 has ended")
+    assert "drained: 0 requests cut off" in log_of(stack, 1)
+    assert "fresh process" not in log_of(stack, 1) + log_of(stack, 2)
+
+
+def test_servers_outlive_the_warm_parent_and_later_ones_are_fresh(
+    warm_stack: Any, warm_parent: Path
+) -> None:
+    stack = warm_stack
+    stack.serve({1: 100})
+    (warm,) = (p for p in psutil.Process().children() if "warm_parent" in str(p.cmdline()))
+    warm.kill()
+    warm.wait()
+    assert version_that_answers(stack) == "1"
+    stack.serve({2: 100})
+    assert version_that_answers(stack) == "2"
+    assert f"INFO started as a fresh process: no answer at {warm_parent}" in log_of(stack, 2)
+    assert listener(stack.server_port(2)).pid == stack.pid(stack.server(2))

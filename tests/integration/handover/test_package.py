@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from components.models.score import Scoring, score
 from components.models.user_model import build_model
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
-from contract.loader import load_frozen
-from contract.records.data import TransformRecord
+from contract.loader import PROJECT, load_frozen
+from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
 from contract.records.package import PackageManifest, PackageRecord
@@ -169,6 +171,28 @@ def test_a_failed_load_test_leaves_nothing(own_run: RunLayout, component: Any) -
     assert time.monotonic() - started < 55  # 77 requests were enough
     assert "at most 0.001 ms is allowed" in said
     assert versions(own_run) == []
+
+
+READS = """
+import sys
+from pathlib import Path
+from components.optimize.judging.bench_process import may_fork
+from components.optimize.optimize import optimize
+from components.optimize.rows.samples import read_data
+from contract.layout import RunLayout
+from contract.loader import PROJECT, load_frozen
+run = RunLayout(Path(sys.argv[1]), "parcels", "trained")
+data = read_data([run.step("ingest") / shard for shard in sys.argv[2:]], load_frozen(run))
+print(len(data.samples), may_fork())
+"""
+
+
+def test_reading_rows_leaves_the_optimiser_free_to_fork(own_run: RunLayout) -> None:
+    """Else each run would import TensorFlow once more to measure cold starts."""
+    shards = Result.read(own_run.result("ingest")).detail_as(IngestRecord).shards["eval"]
+    command = [sys.executable, "-c", READS, str(own_run.root), *shards]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "True"], done.stderr
 
 
 def test_a_killed_package_leaves_no_version_and_no_server(

@@ -1,5 +1,8 @@
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,17 @@ def test_the_project_is_importable_in_airflow_whatever_the_caller_has(
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     environment = airflow_environment(AirflowHome(tmp_path, 1))
     assert environment["PYTHONPATH"] == f"{PROJECT}:/elsewhere"
+
+
+def test_a_finished_task_is_noticed_within_a_quarter_of_a_second(tmp_path: Path) -> None:
+    """By the very Airflow that is installed: a setting that it does not know would do nothing."""
+    environment = {**os.environ, **airflow_environment(AirflowHome(tmp_path, 1))}
+    asked = (
+        "from airflow.configuration import conf\n"
+        "print(conf.getfloat('scheduler', 'scheduler_idle_sleep_time'))\n"
+        "known = conf.configuration_description['scheduler']['options']\n"
+        "print('scheduler_idle_sleep_time' in known)\n"
+    )
+    command = [sys.executable, "-c", asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["0.25", "True"]

@@ -3,7 +3,7 @@
 import importlib.util
 from importlib.metadata import version
 
-from components import tensorflow_internals
+from components.models import tensorflow_internals
 from contract.loader import PROJECT
 
 READ_IN = "2.21."
