@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup wheel demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ $(UV):
 
 demo: setup ## three acts on real data: first run, canary and promotion, roll-back
 	@$(BIN)/python -m cli.demo
+
+wheel: setup ## build what `pip install` installs elsewhere, into build/wheel
+	@$(UV) build --quiet --out-dir build/wheel .
 
 up: setup ## start Airflow, MLflow, Envoy and the serving agent in the background
 	@$(BIN)/slipway up
@@ -84,11 +87,14 @@ test-cluster: setup ## real Kubernetes: ../shared/k8s, else kind, else KUBECONFI
 test-images: setup ## build the images and run whole DAGs on them (an hour)
 	@SLIPWAY_TEST_IMAGE=build $(BIN)/pytest tests/cluster/test_images.py tests/cluster/test_airflow_on_clusters.py
 
-lint: setup ## ruff, mypy, import-linter, spelling, links of the docs
+PACKAGES := cli components contract dags launching operators serving slipway
+
+lint: setup ## ruff, mypy, import-linter, deptry, spelling, links of the docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry $(PACKAGES)
 	@$(BIN)/codespell
 	@$(BIN)/python tests/links.py README.md CONTRIBUTING.md CHANGELOG.md docs/*.md
 

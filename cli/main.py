@@ -16,6 +16,7 @@ from cli.commands import (
     traffic,
 )
 from cli.commands import services as machine
+from cli.extras import explained
 from cli.help_texts import PlainCommand, PlainGroup
 from cli.output import complain
 from contract.errors import SlipwayError
@@ -33,6 +34,11 @@ class CleanErrors(PlainGroup):
                 raise
             complain(error)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if ctx.params.get("is_debugging") or (missing := explained(error)) is None:
+                raise
+            complain(missing)
+            raise typer.Exit(missing.exit_code) from error
 
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
+from contract.places import config_folders, workspace
 from contract.schema.data import SOURCE_KEYS, SOURCE_KINDS
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.renamed_keys import deprecation, deprecations, new_key, with_new_keys
@@ -23,7 +24,6 @@ from contract.schema.section import is_absolute
 from contract.schema.source import path_fields
 from contract.storage import digest_directory, publish_directory
 
-PROJECT = Path(__file__).resolve().parents[1]
 CONFIG_FILE = "pipeline.yaml"
 RESOLVED_FILE = "resolved.json"
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where this machine keeps its state: SLIPWAY_HOME, or `.slipway` in the checkout."""
-    return Path(environment.get("SLIPWAY_HOME") or PROJECT / ".slipway").resolve()
+    """Return where this machine keeps its state: SLIPWAY_HOME, or `.slipway` in the workspace."""
+    return Path(environment.get("SLIPWAY_HOME") or workspace(environment) / ".slipway").resolve()
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -71,12 +71,18 @@ def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> P
 
 
 def load_runtime(name: str) -> RuntimeConfig:
-    """Read `configs/runtimes/<name>.yaml`, or the file at a path that ends in `.yaml`."""
-    path = PROJECT / "configs" / "runtimes" / f"{name}.yaml"
+    """Read `configs/runtimes/<name>.yaml`, or the file at a path that ends in `.yaml`.
+
+    A file of the workspace replaces one of its name that Slipway ships.
+    """
     if name.endswith(".yaml"):
-        path = Path(name)
+        folders, path = [Path(name).parent], Path(name)
+    else:
+        folders = config_folders("runtimes")
+        paths = [folder / f"{name}.yaml" for folder in reversed(folders)]
+        path = next((one for one in paths if one.exists()), paths[0])
     if not path.exists():
-        known = [p.stem for p in path.parent.glob("*.yaml")]
+        known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
         raise NotFoundError(
             f"runtime '{name}': not found{did_you_mean(name, known)} (known: {', '.join(known)})"
         )

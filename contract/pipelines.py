@@ -1,21 +1,23 @@
-"""Which pipeline folders there are: the checkout's own, and those of SLIPWAY_PIPELINES."""
+"""Which pipeline folders there are: shipped, of the workspace, and of SLIPWAY_PIPELINES."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from contract.errors import ConfigError, NotFoundError, did_you_mean
-from contract.loader import CONFIG_FILE, PROJECT
+from contract.loader import CONFIG_FILE
+from contract.places import config_folders
 
 
 def pipeline_folders(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
-    """Return every pipeline folder by name: the checkout's own, then those of SLIPWAY_PIPELINES.
+    """Return every pipeline folder by name: the workspace's own, then those of SLIPWAY_PIPELINES.
 
     `SLIPWAY_PIPELINES` holds folders of pipeline folders, separated as in PATH. A pipeline there
-    replaces one of the checkout that has its name; a name that two of its folders have is left out
-    (`folder_problems` names both).
+    replaces one of the workspace that has its name, and that replaces one that Slipway ships; a
+    name that two folders of SLIPWAY_PIPELINES have is left out (`folder_problems` names both).
     """
-    own = {one.name: one for one in _folders_in(PROJECT / "configs" / "pipelines")}
+    parents = config_folders("pipelines", environment)
+    own = {one.name: one for parent in parents for one in _folders_in(parent)}
     found = _by_name(environment)
     named = {name: folders[0] for name, folders in found.items() if len(folders) == 1}
     return {name: one for name, one in own.items() if name not in found} | named

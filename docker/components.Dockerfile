@@ -3,13 +3,13 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-ARG EXTRAS="--extra contract --extra components --extra serving --extra postgres"
+ARG EXTRAS="--extra components --extra serving --extra postgres"
 ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /build
 COPY requirements/lock.txt pyproject.toml ./
 RUN python -m venv /opt/slipway \
  && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
-# lock.txt pins every version; the extras choose which of them this image needs (and `runtimes` adds
+# lock.txt pins every version; the extras choose which of them this image needs (and `engines` adds
 # OpenVINO and LiteRT to the optimiser's). What only compilers and test runners read is left out.
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
       --constraint lock.txt -r pyproject.toml ${EXTRAS} \

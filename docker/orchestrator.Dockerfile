@@ -11,8 +11,7 @@ RUN python -m venv /opt/slipway \
 # lock.txt pins every version; the extras choose which of them this image needs. uv itself installs a
 # pipeline's requirements.txt onto the shared storage.
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
-      --constraint lock.txt -r pyproject.toml --extra contract --extra orchestrator \
-      --extra postgres "uv==$(sed -n 's/^uv==//p' lock.txt)"
+      --constraint lock.txt -r pyproject.toml --extra airflow --extra postgres
 
 FROM ${BASE}
 RUN groupadd --gid 10001 slipway && useradd --uid 10001 --gid 10001 --no-create-home slipway

@@ -10,9 +10,8 @@ RUN python -m venv /opt/slipway \
  && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
 # lock.txt pins every version; the extras choose which of them this image needs
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
-      --constraint lock.txt -r pyproject.toml --extra contract --extra serving --extra runtimes \
-      "tensorflow==$(sed -n 's/^tensorflow==//p' lock.txt)" \
-      "kubernetes==$(sed -n 's/^kubernetes==//p' lock.txt)"
+      --constraint lock.txt -r pyproject.toml --extra serving --extra engines \
+      --extra kubernetes
 
 FROM ${BASE}
 RUN groupadd --gid 10001 slipway && useradd --uid 10001 --gid 10001 --no-create-home slipway

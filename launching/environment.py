@@ -4,11 +4,15 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from contract.errors import ConfigError, ServiceUnavailableError
-from contract.loader import PROJECT, load_runtime, state_folder
+from contract.loader import load_runtime, state_folder
+from contract.places import CODE_FOLDER
 from contract.schema.runtime import RuntimeConfig
 from contract.storage import exclusive_lock, local_path, publish_directory
 
@@ -51,7 +55,7 @@ def component_environment(base: Mapping[str, str], packages: Path | None) -> dic
     UTF-8, whatever the locale of this process.
     """
     kept = {k: v for k, v in base.items() if not k.lstrip("_").startswith("AIRFLOW_")}
-    own = [str(PROJECT), *([str(packages)] if packages else [])]
+    own = [str(CODE_FOLDER), *([str(packages)] if packages else [])]
     others = [p for p in base.get("PYTHONPATH", "").split(os.pathsep) if p and p not in own]
     without_gpu = {} if _has_gpu() else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {
@@ -73,8 +77,9 @@ def _has_gpu() -> bool:
 def install_requirements(pipeline: Path, home: Path) -> Path | None:
     """Install a pipeline's `requirements.txt` once per content; return where, None without one.
 
-    The project's lock file constrains the versions, so that the pipeline's packages cannot pull in
-    another TensorFlow than the one that is tested.
+    The lock file of the checkout, or what is installed where Slipway came as a wheel, constrains
+    the versions, so that the pipeline's packages cannot pull in another TensorFlow than the one
+    that the components import.
 
     Raises:
         ConfigError: If the requirements contradict themselves or the lock.
@@ -87,16 +92,36 @@ def install_requirements(pipeline: Path, home: Path) -> Path | None:
     target = home / "environments" / hashlib.sha256(content).hexdigest()[:16]
     with exclusive_lock(target.with_suffix(".lock")):
         if not target.exists():
-            with publish_directory(target) as temporary:
-                _install(requirements, temporary, f"{pipeline.name}/requirements.txt")
+            with publish_directory(target) as temporary, _constraints() as constraints:
+                label = f"{pipeline.name}/requirements.txt"
+                _install(requirements, constraints, temporary, label)
         os.utime(target)  # housekeeping removes what nobody uses
     return target
 
 
-def _install(requirements: Path, target: Path, label: str) -> None:
+@contextmanager
+def _constraints() -> Iterator[Path]:
+    """Yield a file of `name==version` lines: the lock file, or what is installed here."""
+    lock = CODE_FOLDER / "requirements" / "lock.txt"
+    if lock.exists():
+        yield lock
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.writelines(sorted(installed_versions()))
+        file.flush()
+        yield Path(file.name)
+
+
+def installed_versions() -> set[str]:
+    """Return a line `name==version` for every installed package but our own."""
+    found = {one.name: one.version for one in metadata.distributions() if one.name}
+    return {f"{name}=={version}\n" for name, version in found.items() if name != "slipway"}
+
+
+def _install(requirements: Path, constraints: Path, target: Path, label: str) -> None:
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode"]
     command += ["--python", sys.executable, "--target", str(target), "-r", str(requirements)]
-    command += ["-c", str(PROJECT / "requirements" / "lock.txt")]
+    command += ["-c", str(constraints)]
     # uv then trusts the machine's own certificate authorities too, as pip and Python do
     environment = {"UV_SYSTEM_CERTS": "1", **os.environ}
     done = subprocess.run(

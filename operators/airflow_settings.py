@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.storage import create_exclusively
 
 _HOST = "127.0.0.1"
@@ -66,7 +66,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
     server to install; both are Airflow's own defaults.
     """
     settings = {
-        "CORE__DAGS_FOLDER": PROJECT / "dags",
+        "CORE__DAGS_FOLDER": CODE_FOLDER / "dags",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": home.parallelism,
         "CORE__LOAD_EXAMPLES": False,
@@ -120,4 +120,4 @@ def migrate_command(python: str = sys.executable) -> list[str]:
 
 def _with_project_first(environment: Mapping[str, str]) -> str:
     others = [p for p in environment.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return os.pathsep.join([str(PROJECT), *(p for p in others if p != str(PROJECT))])
+    return os.pathsep.join([str(CODE_FOLDER), *(p for p in others if p != str(CODE_FOLDER))])

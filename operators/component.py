@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from contract.command import StepCommand
 from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
-from contract.loader import PROJECT, state_folder
+from contract.loader import state_folder
+from contract.places import CODE_FOLDER
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.schema.pipeline import NotifyConfig
@@ -117,7 +118,7 @@ class ComponentOperator(BaseOperator):
         start = ProcessStart(
             tuple(command_line(command, run, self.job)),
             component_environment(os.environ, packages),
-            PROJECT,
+            CODE_FOLDER,
             self.job.grace_seconds,
         )
         is_warm = may_fork(self.is_warm, packages)

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli")
+PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli", "slipway")
 STARTED_BY = {  # by a file, the package from which it starts or imports by a name
     "contract/command.py": "components",
     "components/ingest/sources/__init__.py": "components/ingest/sources",
 }
-NO_EFFECT = re.compile(r"docs/.*\.md|[A-Z]+\.md|LICENSE|tests/(unit|benchmarks|cluster|browser)/.*")
+NO_EFFECT = re.compile(
+    r"docs/.*\.md|\.github/.*|[A-Z]+\.md|LICENSE|tests/(unit|benchmarks|cluster|browser)/.*"
+)
 NAMED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from cli.checks.findings import Finding
 from contract.errors import ConfigError, SlipwayError, UserCodeError
-from contract.loader import PROJECT, load_pipeline, state_folder
+from contract.loader import load_pipeline, state_folder
+from contract.places import CODE_FOLDER
 from contract.schema.pipeline import PipelineConfig
 
 HOOKS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -47,7 +48,7 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
         [sys.executable, "-m", __name__, str(folder)],
         input=json.dumps(dict(overrides)),
         env=component_environment(os.environ, packages),
-        cwd=PROJECT,
+        cwd=CODE_FOLDER,
         capture_output=True,
         text=True,
         check=False,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli import extras
 from cli.checks.cluster_check import check_runtime
 from cli.checks.code_check import check_code
 from cli.checks.findings import Finding
@@ -38,8 +39,12 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
-    gpus = yield from check_code(folder, overrides)
-    yield from check_training(config, gpus)
+    if (absent := extras.absence("components")) is not None:
+        looked_at = "neither the code, nor the training, nor columns of files were looked at"
+        yield Finding("code", "warning", f"{looked_at}: that needs {absent}")
+    else:
+        gpus = yield from check_code(folder, overrides)
+        yield from check_training(config, gpus)
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
@@ -76,7 +81,7 @@ def check_sources(config: PipelineConfig) -> Iterator[Finding]:
             yield Finding("sources", "ok", f"{key}: {source.kind}, needs no file")
         found = [_check_pattern(key, pattern) for pattern in source.paths]
         yield from found
-        if all(one.state == "ok" for one in found):
+        if all(one.state == "ok" for one in found) and extras.absence("components") is None:
             yield _check_columns(key, config, source)
 
 

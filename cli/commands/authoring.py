@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_USER_ERROR, ConfigError, UserError
 
-TEMPLATE = Path(__file__).parents[1] / "template"
+TEMPLATE = resources.files("cli") / "template"
 STATES = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[bold red]✗[/]"}
 
 
@@ -35,8 +36,9 @@ def new(
 
     [cyan]$ slipway new churn --into ~/pipelines && export SLIPWAY_PIPELINES=~/pipelines[/]
     """
-    from contract.loader import PROJECT, load_pipeline
+    from contract.loader import load_pipeline
     from contract.pipelines import pipeline_folders
+    from contract.places import workspace
 
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
         raise ConfigError(
@@ -46,7 +48,7 @@ def new(
             ]
         )
     known = pipeline_folders()
-    parent = (into or _own_parent() or PROJECT / "configs" / "pipelines").expanduser().resolve()
+    parent = (into or _own_parent() or workspace() / "configs" / "pipelines").expanduser().resolve()
     folder = parent / name
     if name in known or folder.exists():
         raise UserError(
@@ -58,6 +60,8 @@ def new(
         raise UserError(
             f"--into {parent}: cannot create a folder there: {error.strerror}; choose another"
         ) from error
+    if not schema_path().exists():  # a checkout has it; an empty workspace does not
+        schema(None)
     config = load_pipeline(folder)
     say(
         f"Created [bold]{escape(str(folder))}[/] (with {config.ingest.source.kind} data as an "
@@ -136,9 +140,9 @@ def schema(
 
 def schema_path() -> Path:
     """Return the path of the schema for editors."""
-    from contract.loader import PROJECT
+    from contract.places import workspace
 
-    return PROJECT / "configs" / "pipeline.schema.json"
+    return workspace() / "configs" / "pipeline.schema.json"
 
 
 def schema_text() -> str:
@@ -156,7 +160,8 @@ def _scaffold(folder: Path) -> None:
     from contract.storage import publish_directory
 
     with publish_directory(folder) as temporary:
-        for source in sorted(TEMPLATE.glob("*.*")):
+        files = [file for file in TEMPLATE.iterdir() if file.is_file()]
+        for source in sorted(files, key=lambda file: file.name):
             text = source.read_text(encoding="utf-8")
             if source.name == "pipeline.yaml":
                 text = text.replace("$schema=SCHEMA", f"$schema={_schema_from(folder)}")

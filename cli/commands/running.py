@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.extras import require
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
 from contract.errors import EXIT_UNEXPECTED, UserError
@@ -182,6 +183,7 @@ def new_run_id(origin: str) -> str:
 
 def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     """Run the components here and show their progress, up to the package or the deployment."""
+    require("components", "serving")
     from cli.board import Board
     from cli.runs.local_run import LocalRun, expected_seconds, warm_parent
     from cli.stack.stack_file import read_stack, stack_environment

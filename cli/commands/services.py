@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cli.extras import require
 from cli.options import JsonOption
 from cli.output import notes, print_json, say
 from contract.errors import ConfigError
@@ -56,6 +57,7 @@ def up(
     [cyan]$ slipway up --listen 0.0.0.0 --data-plane-token-file token \\
         --certificate tls.crt --private-key tls.key[/]
     """
+    require("components", "serving", *(() if is_without_airflow else ("airflow",)))
     from cli.stack.stack import DataPlaneOptions
 
     options = DataPlaneOptions(

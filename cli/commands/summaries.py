@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.extras import require
 from cli.options import NameArgument
 from cli.output import say
 from contract.errors import NotFoundError
@@ -29,6 +30,7 @@ def tensorboard(
     from contract.pipelines import find_pipeline
 
     find_pipeline(name)
+    require("components")
     runs = PipelineLayout(artifact_root(), name).runs
     if not any(runs.glob("*/train/tensorboard")):
         raise NotFoundError(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from contract.errors import ServiceUnavailableError
 from contract.layout import RunLayout
-from contract.loader import PROJECT, state_folder
+from contract.loader import state_folder
+from contract.places import CODE_FOLDER
 from contract.records.package import LoadReport
 
 REQUESTS_PER_SECOND = 400
@@ -58,5 +59,5 @@ class Callers:
         command += ["--rate", str(REQUESTS_PER_SECOND), "--file", str(self._rows), "--json"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, cwd=PROJECT, start_new_session=True
+                command, stdout=subprocess.PIPE, stderr=log, cwd=CODE_FOLDER, start_new_session=True
             )

@@ -16,7 +16,7 @@ from cli.runs.progress import summary_of
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.layout import RESULT, PipelineLayout, RunLayout
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.steps import STEPS, stages
@@ -108,7 +108,7 @@ class LocalRun:
     def _start(self, step: str, news: threading.Event) -> "_RunningStep":
         self.logs.mkdir(parents=True, exist_ok=True)
         command = command_line(replace(self.command, step=step), self.layout, self.job)
-        start = ProcessStart(tuple(command), self.environment, PROJECT, self.job.grace_seconds)
+        start = ProcessStart(tuple(command), self.environment, CODE_FOLDER, self.job.grace_seconds)
         process = StepProcess(start, self.layout.process_lock(step), self.warm_parent)
         return _RunningStep(process, self._log(step), news)
 

@@ -25,7 +25,7 @@ from cli.stack.stack import (
 from cli.stack.stack_file import stack_path
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from operators.airflow_settings import migrate_command
 from serving.supervisord.supervision import Program, ProgramState, Supervisor, write_configuration
 
@@ -109,7 +109,7 @@ def _migrating(plan: Plan, board: Board) -> "Iterator[subprocess.Popen[bytes]]":
         started(
             migrate_command(),
             env={**os.environ, **task_environment(plan)},
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.stack.stack_file import stack_environment
-from contract.loader import PROJECT, state_folder
+from contract.loader import state_folder
+from contract.places import CODE_FOLDER, workspace
 from contract.records.stack import Stack
 from contract.storage import create_exclusively
 from launching.environment import component_environment, current_runtime, starts_warm
@@ -123,7 +124,7 @@ def make_secrets(plan: Plan) -> None:
 
 def task_environment(plan: Plan) -> dict[str, str]:
     """Return what Airflow's processes, and so the components below them, need to know."""
-    environment = stack_environment(plan.stack)
+    environment = {**stack_environment(plan.stack), "SLIPWAY_WORKSPACE": str(workspace())}
     if pipelines := os.environ.get("SLIPWAY_PIPELINES"):
         environment["SLIPWAY_PIPELINES"] = pipelines
     return {**environment, **airflow_environment(plan.airflow)}
@@ -160,7 +161,7 @@ def background_programs(plan: Plan) -> list[Program]:
             command=tuple(parent_command(socket_of(plan.home))),
             log_file=plan.logs / "warm-parent.log",
             environment={k: v for k, v in of_components.items() if os.environ.get(k) != v},
-            directory=PROJECT,
+            directory=CODE_FOLDER,
         )
     ]
 

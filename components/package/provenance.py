@@ -6,7 +6,8 @@ from importlib import metadata
 
 from contract.errors import NotFoundError
 from contract.layout import RunLayout
-from contract.loader import PROJECT, pipeline_digest
+from contract.loader import pipeline_digest
+from contract.places import workspace
 from contract.records.package import Provenance
 from contract.records.record import Result
 
@@ -45,7 +46,10 @@ def library_versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the checkout's commit, with `-dirty` if files differ; empty where there is no git."""
+    """Return the workspace's commit, with `-dirty` if files differ; empty where there is no git.
+
+    In a checkout that is the commit of the code, too; an installed Slipway is named by its version.
+    """
     commit = _git("rev-parse", "HEAD")
     return f"{commit}-dirty" if commit and _git("status", "--porcelain") else commit
 
@@ -54,7 +58,7 @@ def _git(*arguments: str) -> str:
     try:
         answer = subprocess.run(
             ["git", *arguments],
-            cwd=PROJECT,
+            cwd=workspace(),
             capture_output=True,
             text=True,
             timeout=20,

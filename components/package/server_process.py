@@ -16,7 +16,7 @@ from components.runs.child_process import tied_to_parent
 from contract.errors import SlipwayError
 from contract.free_ports import free_port
 from contract.layout import PACKAGE_MANIFEST
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 HOST = "127.0.0.1"
 _START_SECONDS = 120.0
@@ -87,7 +87,7 @@ def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
     command += ["--package", str(package), "--port", str(port), "--host", HOST]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            tied_to_parent(command), cwd=PROJECT, stdout=output, stderr=output
+            tied_to_parent(command), cwd=CODE_FOLDER, stdout=output, stderr=output
         )
     server = RunningServer(process, port, pipeline, log)
     try:

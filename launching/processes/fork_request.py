@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from launching.processes.process_start import ProcessStart
 
 MESSAGE_BYTES = 1 << 20
@@ -100,7 +100,7 @@ def code_digest() -> str:
     """Return what changes with our code, the lock file, the interpreter or an installed package."""
     digest = hashlib.sha256(f"{sys.executable} {sys.version}".encode())
     packages = Path(sysconfig.get_path("purelib"))
-    for path in (*_code_files(), PROJECT / "requirements" / "lock.txt", packages):
+    for path in (*_code_files(), CODE_FOLDER / "requirements" / "lock.txt", packages):
         try:
             status = path.stat()
         except OSError:
@@ -111,7 +111,7 @@ def code_digest() -> str:
 
 def _code_files() -> Iterator[Path]:
     for package in _OUR_PACKAGES:
-        for folder, _, names in sorted(os.walk(PROJECT / package)):
+        for folder, _, names in sorted(os.walk(CODE_FOLDER / package)):
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
 
 

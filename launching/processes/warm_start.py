@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.steps import STEPS
 from launching.processes.fork_request import MESSAGE_BYTES, ForkRequest, address, received
 from launching.processes.process_start import ProcessStart
@@ -156,7 +156,7 @@ def own_warm_parent(
         process = subprocess.Popen(
             parent_command(where, preloaded, is_tied=True),
             env=dict(environment),
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

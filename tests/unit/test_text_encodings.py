@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 ROOMS = ("cli", "components", "contract", "serving", "launching", "operators", "dags", "docker")
 TEXT_MODES = frozenset({"r", "w", "a", "x", "r+", "w+", "a+"})
@@ -40,9 +40,9 @@ def has_text_mode(argument: ast.expr) -> bool:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_text_file_is_opened_with_an_encoding(room: str) -> None:
-    files = sorted((PROJECT / room).rglob("*.py"))
+    files = sorted((CODE_FOLDER / room).rglob("*.py"))
     found = [
-        f"{file.relative_to(PROJECT)}:{line}"
+        f"{file.relative_to(CODE_FOLDER)}:{line}"
         for file in files
         for line in lacking(ast.parse(file.read_text(encoding="utf-8")))
     ]

@@ -15,7 +15,7 @@ import numpy as np
 from components.data.raw_examples import Array
 from components.runs.child_process import tied_to_parent
 from contract.errors import SlipwayError
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.optimization import Machine
 
 _READY = "ready"
@@ -67,7 +67,7 @@ class Trial:
         with (folder / "errors.log").open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
                 tied_to_parent(command),
-                cwd=PROJECT,
+                cwd=CODE_FOLDER,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

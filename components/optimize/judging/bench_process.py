@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from components.runs.child_process import tied_to_parent
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 Answer = Callable[[str], str]
 
@@ -126,7 +126,7 @@ class FreshBench:
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
             tied_to_parent(command),
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             env={**os.environ, **_ENVIRONMENT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

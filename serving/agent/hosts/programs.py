@@ -2,7 +2,7 @@
 
 import sys
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Program
 from serving.traffic.envoy.binary import envoy_binary
@@ -36,7 +36,7 @@ def agent_program(settings: MachineSettings) -> Program:
         name=AGENT,
         command=(sys.executable, "-m", "serving.agent", *settings.arguments()),
         log_file=settings.logs_folder / "agent.log",
-        directory=PROJECT,
+        directory=CODE_FOLDER,
         priority=200,
         stop_wait_seconds=10,
     )
@@ -63,7 +63,7 @@ def server_program(
         name=name,
         command=(*settings.server_command, *arguments),
         log_file=settings.logs_folder / f"{name}.log",
-        directory=PROJECT,
+        directory=CODE_FOLDER,
         start_seconds=_SERVER_START_SECONDS,
         stop_wait_seconds=round(drain_seconds) + _DRAIN_MARGIN_SECONDS,
     )

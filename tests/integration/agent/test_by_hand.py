@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from releases import leave_stage
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.stack import Stack as StackRecord
 from contract.records.traffic import DeployRecord, TrafficPlan
 from serving.agent.plans import PlanStore
@@ -59,7 +59,7 @@ class Terminal:
     def start(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "cli.main", *words],
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             env=self._environment,
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -173,7 +173,7 @@ def test_a_store_killed_at_any_moment_leaves_a_plan_whose_history_fits(tmp_path:
         (layout.version(version) / "package.json").write_text("{}")
     for kill in range(KILLS):
         generation = store.current("digits").generation
-        writer = subprocess.Popen([sys.executable, "-c", STEERING, str(tmp_path)], cwd=PROJECT)
+        writer = subprocess.Popen([sys.executable, "-c", STEERING, str(tmp_path)], cwd=CODE_FOLDER)
         until(lambda least=generation + 2 + kill: store.current("digits").generation >= least)
         writer.kill()
         writer.wait()

@@ -19,7 +19,7 @@ from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
 from cli.main import app
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.steps import STEPS
 
 LOADING = """
@@ -148,7 +148,7 @@ def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path
     environment = {**os.environ, "MLFLOW_TRACKING_URI": machine.stack["tracking_uri"]}
     loaded = subprocess.run(
         [sys.executable, "-c", LOADING, str(rows)],
-        **{"cwd": PROJECT, "env": environment, "text": True, "check": True},
+        **{"cwd": CODE_FOLDER, "env": environment, "text": True, "check": True},
         capture_output=True,
     )
     found = json.loads(loaded.stdout.splitlines()[-1])
@@ -184,7 +184,7 @@ def test_callers_traffic_takes_a_new_version_into_service(
 ) -> None:
     replay = [sys.executable, "-m", "cli.main", "replay", "wine", "--rate", "100", "--json"]
     environment = {**os.environ, **machine.environment}
-    callers = subprocess.Popen(replay, cwd=PROJECT, env=environment, stdout=subprocess.PIPE)
+    callers = subprocess.Popen(replay, cwd=CODE_FOLDER, env=environment, stdout=subprocess.PIPE)
     quick = ("ladder_percent=[100]", "shadow_requests=10", "min_seconds_per_step=2")
     settings = [word for setting in quick for word in ("--set", f"deploy.{setting}")]
     try:

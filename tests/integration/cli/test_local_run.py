@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 
@@ -54,7 +54,7 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
         [sys.executable, "-m", "cli.main", *words],
         stderr=subprocess.PIPE,
         text=True,
-        cwd=PROJECT,
+        cwd=CODE_FOLDER,
         # what a shell starts in the background ignores it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

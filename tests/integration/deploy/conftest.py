@@ -19,7 +19,8 @@ from components.runs.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.free_ports import free_port
 from contract.layout import PipelineLayout
-from contract.loader import PROJECT, freeze_pipeline
+from contract.loader import freeze_pipeline
+from contract.places import CODE_FOLDER
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
@@ -141,7 +142,7 @@ class Stack:
         }
         return subprocess.Popen(
             command.arguments(),
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             env=environment,
             text=True,
             stdout=subprocess.PIPE,

@@ -22,7 +22,7 @@ import pytest
 
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 ROWS = 900
 STEPS_BEFORE = ("ingest", "validate", "transform", "train", "evaluate")
@@ -157,7 +157,7 @@ class ComponentRunner:
         environment |= {"SLIPWAY_PIPELINES": str(self.pipelines), "CUDA_VISIBLE_DEVICES": "-1"}
         return subprocess.Popen(
             command.arguments(sys.executable),
-            cwd=PROJECT,
+            cwd=CODE_FOLDER,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

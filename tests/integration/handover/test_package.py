@@ -20,7 +20,8 @@ from components.models.score import Scoring, score
 from components.models.user_model import build_model
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
-from contract.loader import PROJECT, load_frozen
+from contract.loader import load_frozen
+from contract.places import CODE_FOLDER
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
@@ -180,7 +181,8 @@ from components.optimize.judging.bench_process import may_fork
 from components.optimize.optimize import optimize
 from components.optimize.rows.samples import read_data
 from contract.layout import RunLayout
-from contract.loader import PROJECT, load_frozen
+from contract.loader import load_frozen
+from contract.places import CODE_FOLDER
 run = RunLayout(Path(sys.argv[1]), "parcels", "trained")
 data = read_data([run.step("ingest") / shard for shard in sys.argv[2:]], load_frozen(run))
 print(len(data.samples), may_fork())
@@ -191,7 +193,7 @@ def test_reading_rows_leaves_the_optimiser_free_to_fork(own_run: RunLayout) -> N
     """Else each run would import TensorFlow once more to measure cold starts."""
     shards = Result.read(own_run.result("ingest")).detail_as(IngestRecord).shards["eval"]
     command = [sys.executable, "-c", READS, str(own_run.root), *shards]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CODE_FOLDER, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["2", "True"], done.stderr
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 SCRIPT = """
 import json, sys
@@ -34,7 +34,7 @@ def test_each_model_starts_cold_and_one_that_is_not_there_has_no_figures(
     used: str, kind: str, network: Path
 ) -> None:
     command = [sys.executable, "-c", SCRIPT, str(network), used, "serving_default"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CODE_FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found_kind, (first, missing, second) = json.loads(done.stdout.splitlines()[-1])
     assert found_kind == kind

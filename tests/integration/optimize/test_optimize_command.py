@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from components.models.saved_models import load
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.optimization import OptimizeRecord
 from contract.storage import digest_directory
 
@@ -172,7 +172,7 @@ def test_a_kill_leaves_no_process_and_at_most_the_folder_that_the_next_run_remov
     out = tmp_path / "place" / "small"
     command = [sys.executable, "-m", "cli.main", "optimize", *map(str, (network, "--data", rows))]
     command += ["--out", str(out)]
-    started = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(command, cwd=CODE_FOLDER, stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     assert any("original" in line for line in started.stderr)
     children = psutil.Process(started.pid).children(recursive=True)

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, make
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.optimization import ServedRuntime
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.schema.data import HeadConfig
@@ -258,7 +258,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
         command = [sys.executable, "-m", "serving.server", "--package", str(package)]
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*command, "--port", "0"], cwd=PROJECT, stdout=output, stderr=output,
+                [*command, "--port", "0"], cwd=CODE_FOLDER, stdout=output, stderr=output,
                 text=True, env=os.environ,
             )  # fmt: skip
         servers.append(Server(process, log))

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 SCRIPT = """
 import gc, sys
@@ -20,7 +20,7 @@ print("tensorflow" in sys.modules, "keras" in sys.modules)
 
 def said_after(*, is_tensorflow: bool) -> list[str]:
     command = [sys.executable, "-c", SCRIPT.format(is_tensorflow=is_tensorflow)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=CODE_FOLDER, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.steps import COMPONENTS, STEPS, steps_of
 
 LARGE = frozenset(
@@ -57,7 +57,7 @@ def test_every_component_has_a_budget() -> None:
 @pytest.mark.parametrize("component", BUDGETS)
 def test_a_component_keeps_to_its_budget_of_imports(component: str) -> None:
     modules = [f"components.{component}.__main__", *(STEPS[s].module for s in steps_of(component))]
-    files = [PROJECT / f"{module.replace('.', '/')}.py" for module in modules]
+    files = [CODE_FOLDER / f"{module.replace('.', '/')}.py" for module in modules]
     loaded = modules_after([line for file in files for line in imports_of(file)])
     packages = Counter(name.partition(".")[0] for name in loaded)
     budget = BUDGETS[component]

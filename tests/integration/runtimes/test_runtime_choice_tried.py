@@ -22,7 +22,7 @@ from components.optimize.engines.engines import add_runtimes, choose_runtime
 from components.optimize.graph.graphs import GraphModel
 from components.optimize.judging.judgement import Evaluation, Truth
 from contract.errors import DataError
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.records.optimization import OptimizeRecord, RuntimeFiles
 from contract.schema.optimize import EnginesConfig
 from serving.server.engines.cpu import this_machine
@@ -173,7 +173,7 @@ def test_trials_end_with_the_process_that_started_them(digits: Any, tmp_path: Pa
     )
     arguments = [str(digits.path), str(tmp_path / "rows.npz"), str(tmp_path)]
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments], cwd=CODE_FOLDER, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     trial = psutil.Process(int(parent.stdout.readline()))

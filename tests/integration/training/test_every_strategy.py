@@ -12,8 +12,9 @@ from components.evaluate.evaluate import Evaluation, evaluate
 from components.runs.tracking import Tracker
 from contract.command import StepCommand
 from contract.layout import RunLayout
-from contract.loader import PROJECT, freeze_pipeline, load_frozen
+from contract.loader import freeze_pipeline, load_frozen
 from contract.pipelines import find_pipeline
+from contract.places import CODE_FOLDER
 from contract.records.data import TransformRecord
 from contract.records.evaluation import EvaluateRecord, Metric, Verdict
 from contract.records.record import Result
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.long
 def call(command: StepCommand) -> None:
     run = RunLayout(Path(command.root), command.pipeline, command.run_id)
     done = subprocess.run(
-        command_line(command, run), cwd=PROJECT, capture_output=True, text=True, timeout=540
+        command_line(command, run), cwd=CODE_FOLDER, capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 0, f"{command.step}: {done.stdout[-3000:]}{done.stderr[-2000:]}"
 

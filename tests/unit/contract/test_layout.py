@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contract.errors import NotFoundError
 from contract.layout import PipelineLayout, RunLayout, run_folder
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 
 def test_a_plain_run_id_is_its_own_folder() -> None:
@@ -65,6 +65,6 @@ def test_a_version_that_is_not_kept_is_refused_with_those_that_are(tmp_path: Pat
 )
 def test_a_name_stands_in_one_file(name: str, owner: str) -> None:
     rooms = ("cli", "components", "contract", "launching", "operators", "serving")
-    files = [file for room in rooms for file in (PROJECT / room).rglob("*.py")]
-    having = {str(f.relative_to(PROJECT)) for f in files if f'"{name}"' in f.read_text()}
+    files = [file for room in rooms for file in (CODE_FOLDER / room).rglob("*.py")]
+    having = {str(f.relative_to(CODE_FOLDER)) for f in files if f'"{name}"' in f.read_text()}
     assert having == {owner}

@@ -3,12 +3,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from contract.errors import ConfigError
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from contract.schema.runtime import RuntimeConfig
 from launching.environment import (
     artifact_root,
@@ -51,7 +52,7 @@ def test_a_pipelines_own_package_is_there_for_its_components(
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["1.0", str(PROJECT / "contract" / "__init__.py")]
+    assert done.stdout.split() == ["1.0", str(CODE_FOLDER / "contract" / "__init__.py")]
 
 
 def test_requirements_are_installed_once_however_many_ask(pipeline: Path, tmp_path: Path) -> None:
@@ -88,10 +89,21 @@ def test_requirements_that_cannot_be_met_or_break_the_lock_are_the_users_error(
     assert not list((tmp_path / "home" / "environments").glob("*[!k]/*"))  # nothing half there
 
 
+def test_without_a_lock_file_what_is_installed_constrains_a_pipelines_packages(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(pipeline, "numpy==1.0")
+    monkeypatch.setattr("launching.environment.CODE_FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=rf"numpy=={version('numpy')}"):
+        install_requirements(pipeline, tmp_path / "home")
+    require(pipeline, "shoelace")
+    assert install_requirements(pipeline, tmp_path / "home") is not None
+
+
 def test_the_project_comes_before_other_paths_and_once() -> None:
-    base = {"PYTHONPATH": os.pathsep.join(["/elsewhere", str(PROJECT)])}
+    base = {"PYTHONPATH": os.pathsep.join(["/elsewhere", str(CODE_FOLDER)])}
     found = component_environment(base, Path("/packages"))["PYTHONPATH"].split(os.pathsep)
-    assert found == [str(PROJECT), "/packages", "/elsewhere"]
+    assert found == [str(CODE_FOLDER), "/packages", "/elsewhere"]
 
 
 def test_the_artifact_root_is_the_runtimes_or_in_the_state_folder(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
 
 
@@ -36,7 +36,7 @@ def test_the_project_is_importable_in_airflow_whatever_the_caller_has(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     environment = airflow_environment(AirflowHome(tmp_path, 1))
-    assert environment["PYTHONPATH"] == f"{PROJECT}:/elsewhere"
+    assert environment["PYTHONPATH"] == f"{CODE_FOLDER}:/elsewhere"
 
 
 def test_a_finished_task_is_noticed_within_a_quarter_of_a_second(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 SECTION = '''
 class LinesSource(SourceSection, data_state=files_state):
@@ -103,7 +103,7 @@ def test_a_source_of_two_new_files_is_checked_and_read_and_its_new_data_start_a_
 ) -> None:
     for package in ("cli", "components", "contract", "launching", "operators"):
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(PROJECT / package, tmp_path / package, ignore=ignored)
+        shutil.copytree(CODE_FOLDER / package, tmp_path / package, ignore=ignored)
     schema = tmp_path / "contract" / "schema" / "data.py"
     before = schema.read_text()
     schema.write_text(before.replace("\nSource = Annotated[\n    ", SECTION, 1))

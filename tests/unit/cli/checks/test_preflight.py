@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.checks.preflight import check_disk, check_services, check_sources, check_training
+from cli import extras
+from cli.checks.preflight import (
+    check_disk,
+    check_pipeline,
+    check_services,
+    check_sources,
+    check_training,
+)
 from contract.loader import load_pipeline
 from contract.records.stack import Stack
 from contract.schema.pipeline import PipelineConfig
@@ -134,3 +141,16 @@ def test_a_check_imports_large_libraries_in_its_child_only() -> None:
     command = [sys.executable, "-c", check]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_without_the_components_the_config_is_checked_and_the_rest_is_said_to_be_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_with(folder, {"kind": "csv", "files": ["a.csv"]})
+    (folder / "a.csv").write_text("x,y\n1,2\n")
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    findings = [(f.subject, f.state) for f in check_pipeline(folder, {}, folder)]
+    assert findings[:3] == [("config", "ok"), ("code", "warning"), ("sources", "ok")]
+    (code,) = (f for f in check_pipeline(folder, {}, folder) if f.subject == "code")
+    assert "nor columns of files were looked at" in code.message
+    assert "pip install 'slipway[components]'" in code.message

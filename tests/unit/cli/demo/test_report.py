@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 SERVE = """
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_at_a_terminal_it_shows_a_line_to_try_and_waits_for_ctrl_c() -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE],
-        cwd=PROJECT,
+        cwd=CODE_FOLDER,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 PACKAGES = {
     "keras/__init__.py": """
@@ -53,7 +53,7 @@ def packages(tmp_path: Path) -> Path:
 
 def run(packages: Path, code: str) -> None:
     """Run code in a process that finds the packages first, and the project."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(PROJECT)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(CODE_FOLDER)])}
     command = [sys.executable, "-c", f"import sys\n{code}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from launching.processes.warm_start import own_warm_parent
 
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """What the processes run in; a warm parent serves only those that have its own."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": str(CODE_FOLDER), "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="session")

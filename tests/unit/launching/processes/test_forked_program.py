@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 from launching.environment import component_environment
 from launching.processes.forked_program import command_of
 from launching.processes.warm_start import own_warm_parent
@@ -72,7 +72,7 @@ def launch_from(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]
 
     def launch(parent: Path, script: str, **variables: str) -> "subprocess.Popen[str]":
         command = command_of(parent, (sys.executable, "-c", script))
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT), **variables}
+        environment = {**os.environ, "PYTHONPATH": str(CODE_FOLDER), **variables}
         program = subprocess.Popen(
             command,
             cwd=tmp_path,
@@ -201,7 +201,7 @@ def test_a_program_that_is_not_of_this_python_becomes_a_fresh_process(
     launch_from: Launch, parent: Path
 ) -> None:
     command = command_of(parent, ("/bin/sh", "-c", "echo $$"))
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(command, cwd=CODE_FOLDER, stdout=subprocess.PIPE, text=True) as program:
         said, _ = program.communicate(timeout=20)
     first, second = said.splitlines()
     assert "started as a fresh process: '/bin/sh' is not a command of this Python" in first

@@ -120,7 +120,7 @@ def test_a_parent_older_than_the_code_refuses_and_ends(
 def test_the_codes_digest_changes_with_a_file_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fork_request, "PROJECT", tmp_path)
+    monkeypatch.setattr(fork_request, "CODE_FOLDER", tmp_path)
     (tmp_path / "components").mkdir()
     module = tmp_path / "components" / "a.py"
     module.write_text("1")

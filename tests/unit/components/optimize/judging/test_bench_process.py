@@ -20,7 +20,7 @@ from components.optimize.judging.bench_process import (
     in_fork,
     may_fork,
 )
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 LOUD = "import sys; print(sys.stdin.readline().strip().upper())"
 HANGING = "import sys, time; sys.stdin.readline(); time.sleep(600)"
@@ -101,7 +101,7 @@ def test_it_ends_when_its_starter_is_killed(kind: str, is_asked: bool) -> None:
         f"bench.ask('a', 600.0) if {is_asked} else time.sleep(600)\n"
     )
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as starter:
+    with subprocess.Popen(command, cwd=CODE_FOLDER, stdout=subprocess.PIPE) as starter:
         try:
             assert starter.stdout is not None
             bench = psutil.Process(int(starter.stdout.readline()))
