@@ -7,7 +7,7 @@ export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo up down test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup wheel demo up down docs test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -102,6 +102,18 @@ format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# The site's own packages are apart: none of them is needed to run or to test anything.
+.venv-docs/.installed: requirements/docs.txt | $(UV)
+	@echo "Installing $$(wc -l < requirements/docs.txt) packages into .venv-docs"
+	@test -x .venv-docs/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv-docs
+	@$(UV) pip sync --quiet --python .venv-docs/bin/python requirements/docs.txt
+	@touch $@
+
+docs: setup .venv-docs/.installed ## the site in build/site; a warning is an error
+	@$(BIN)/python docs/make_reference.py docs/reference
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "Built build/site/index.html"
+
 BENCH := $(BIN)/python tests/benchmarks
 
 bench: setup ## the figures of the chain on one machine: one JSON line each
@@ -121,4 +133,4 @@ lock: $(UV) ## make requirements/lock.txt again from pyproject.toml, keeping ver
 	$(UV) pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file requirements/lock.txt
 
 clean: ## remove what `make` and `slipway` made
-	rm -rf .venv .tools .slipway build
+	rm -rf .venv .venv-docs .tools .slipway build docs/reference

@@ -79,6 +79,9 @@ class Board:
         if self._live.is_started:
             self._live.stop()
 
+    def __rich__(self) -> RenderableType:
+        return self._render()
+
     @property
     def elapsed_seconds(self) -> float:
         """Seconds since the board was made."""

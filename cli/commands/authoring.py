@@ -1,20 +1,21 @@
 """Commands for authors of a pipeline: new, check, schema."""
 
 import os
-import re
 import shlex
-from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
-from contract.errors import EXIT_USER_ERROR, ConfigError, UserError
+from cli.scaffold.folder import from_table, new_folder, own_parents, schema_path, write_schema
+from contract.errors import EXIT_USER_ERROR, UserError
 
-TEMPLATE = resources.files("cli") / "template"
+if TYPE_CHECKING:
+    from contract.schema.pipeline import PipelineConfig
+
 STATES = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[bold red]✗[/]"}
 
 
@@ -27,62 +28,52 @@ def new(
             "configs/pipelines."
         ),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CSV", help="Your data: a CSV file with a header line."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With --from: the column to predict.")
+    ] = None,
 ) -> None:
-    """Scaffold a pipeline folder that runs as it is.
+    """Make a pipeline folder that runs as it is: with example data, or with your own.
+
+    With --from the features, their types and defaults, the classes and the settings are proposed
+    from what the columns hold. Columns that a model cannot learn from are left out, with the
+    reason.
 
     [bold]Examples[/]
 
     [cyan]$ slipway new churn[/]
 
+    [cyan]$ slipway new churn --from customers.csv --label churned[/]
+
     [cyan]$ slipway new churn --into ~/pipelines && export SLIPWAY_PIPELINES=~/pipelines[/]
     """
     from contract.loader import load_pipeline
     from contract.pipelines import pipeline_folders
-    from contract.places import workspace
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-        raise ConfigError(
-            [
-                f"name '{name}': expected a lower-case letter, then at most 39 lower-case letters, "
-                "digits or '_', as in 'churn_2'"
-            ]
-        )
-    known = pipeline_folders()
-    parent = (into or _own_parent() or workspace() / "configs" / "pipelines").expanduser().resolve()
-    folder = parent / name
-    if name in known or folder.exists():
-        raise UserError(
-            f"pipeline '{name}': already exists: {known.get(name, folder)}; choose another name"
-        )
-    try:
-        _scaffold(folder)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"--into {parent}: cannot create a folder there: {error.strerror}; choose another"
-        ) from error
-    if not schema_path().exists():  # a checkout has it; an empty workspace does not
-        schema(None)
+    if (table is None) != (label is None):
+        raise UserError("--from and --label: expected both: a CSV file and its column to predict")
+    write = from_table(table, label) if table is not None and label is not None else None
+    folder = new_folder(name, into, write)
     config = load_pipeline(folder)
-    say(
-        f"Created [bold]{escape(str(folder))}[/] (with {config.ingest.source.kind} data as an "
-        "example)."
-    )
+    say(f"Created [bold]{escape(str(folder))}[/]{_what(config, table)}.")
     if name not in pipeline_folders():
-        parents = os.pathsep.join([*_own_parents(), str(parent)])
+        parents = os.pathsep.join([*own_parents(), str(folder.parent)])
         export = escape(f"export SLIPWAY_PIPELINES={shlex.quote(parents)}")
         say(f"Let Slipway find it:  [cyan]{export}[/]")
     called = escape(command_name())
     say(f"Try it:  [cyan]{called} check {name} && {called} run {name} --local[/]")
 
 
-def _own_parent() -> Path | None:
-    """Return the folder in which a user of SLIPWAY_PIPELINES keeps pipelines."""
-    parents = _own_parents()
-    return Path(parents[0]) if parents else None
-
-
-def _own_parents() -> list[str]:
-    return [part for part in os.environ.get("SLIPWAY_PIPELINES", "").split(os.pathsep) if part]
+def _what(config: "PipelineConfig", table: Path | None) -> str:
+    """Return what a new pipeline learns from, in words."""
+    if table is None:
+        return f" ({config.ingest.source.kind} data, to begin with)"
+    (head,) = config.heads
+    task = config.heads[head].task.replace("_", " ")
+    return f": {escape(config.label_column(head))} ({task}) from {len(config.features)} columns"
 
 
 def check(
@@ -131,47 +122,4 @@ def schema(
 
     [cyan]$ slipway schema --output ~/pipelines/pipeline.schema.json[/]
     """
-    from contract.storage import write_atomically
-
-    path = output or schema_path()
-    write_atomically(path, schema_text())
-    say(f"Wrote {escape(str(path))}")
-
-
-def schema_path() -> Path:
-    """Return the path of the schema for editors."""
-    from contract.places import workspace
-
-    return workspace() / "configs" / "pipeline.schema.json"
-
-
-def schema_text() -> str:
-    """Return the JSON Schema of `pipeline.yaml` as it belongs in its file."""
-    import json
-
-    from contract.schema.pipeline import PipelineConfig
-
-    document = PipelineConfig.model_json_schema()
-    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _scaffold(folder: Path) -> None:
-    from contract.storage import publish_directory
-
-    with publish_directory(folder) as temporary:
-        files = [file for file in TEMPLATE.iterdir() if file.is_file()]
-        for source in sorted(files, key=lambda file: file.name):
-            text = source.read_text(encoding="utf-8")
-            if source.name == "pipeline.yaml":
-                text = text.replace("$schema=SCHEMA", f"$schema={_schema_from(folder)}")
-                text = text.replace("name: template", f"name: {folder.name}", 1)
-            (temporary / source.name).write_text(text, encoding="utf-8")
-
-
-def _schema_from(folder: Path) -> str:
-    """Return the schema's path as an editor needs it: relative inside the checkout."""
-    path = schema_path()
-    if folder.is_relative_to(path.parent):
-        return os.path.relpath(path, folder)
-    return str(path)
+    say(f"Wrote {escape(str(write_schema(output or schema_path())))}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli.commands.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
 from cli.options import JsonOption
 from cli.output import data, notes, print_json, quietly, say
+from cli.runs.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
 from contract.errors import ConfigError, UserError
 from contract.interrupts import terminated_like_interrupted
 

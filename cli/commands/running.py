@@ -1,14 +1,7 @@
 """Commands that run a pipeline and show its runs: run, status."""
 
-import getpass
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,13 +9,22 @@ from rich.markup import escape
 from cli.extras import require
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
+from cli.runs.starting import (
+    end_in_airflow,
+    layout_of,
+    new_run_id,
+    note_end,
+    ready_run,
+    require_run,
+    require_version,
+    start_in_airflow,
+)
 from contract.errors import EXIT_UNEXPECTED, UserError
-from contract.interrupts import Terminated, terminated_like_interrupted
+from contract.interrupts import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from cli.runs.outcome import Ending
     from contract.command import StepCommand
-    from contract.layout import RunLayout
 
 SHOWN_RUNS = 5
 
@@ -90,7 +92,7 @@ def run(
     overrides = parse_overrides(set_ or [])
     load_pipeline(find_pipeline(name), overrides)  # reports problems before anything starts
     if redeploy is not None:
-        _require_version(name, redeploy)
+        require_version(name, redeploy)
     if continued is not None:
         say("--continue: deprecated name; write '--resume' instead")
         resumed = resumed or continued
@@ -114,7 +116,7 @@ def run(
             ending = run_locally(command, is_deploying) if is_local else run_in_airflow(command)
     except KeyboardInterrupt as interrupt:
         if is_local:
-            _note_end(command, interrupt)
+            note_end(layout_of(command), interrupt)
             say(f"Ended. {_how_to_resume(command)}")
         else:
             say("The run continues in Airflow; end it there, or with 'slipway cancel'.")
@@ -161,83 +163,26 @@ def cancel(
 
     [cyan]$ slipway cancel digits cli-20260131T120000-1f4c[/]
     """
-    from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
-    from cli.stack.stack_file import require_stack
     from contract.pipelines import find_pipeline
 
     find_pipeline(name)
-    if run_id.startswith("local-"):
-        raise UserError(f"{run_id}: a local run ends with Ctrl-C in the terminal where it runs")
-    with AirflowClient.of(require_stack()) as airflow:
-        state = airflow.run(name, run_id)["state"]
-        if state in ("success", "failed"):
-            raise UserError(f"{name}: run {run_id} has ended already ({state})")
-        airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, 'slipway cancel')")
+    state = end_in_airflow(name, run_id, "'slipway cancel'")
     say(f"Ended run [bold]{escape(run_id)}[/]; it was {state}.")
-
-
-def new_run_id(origin: str) -> str:
-    """Return a unique run id: origin, time (UTC), random digits."""
-    return f"{origin}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     """Run the components here and show their progress, up to the package or the deployment."""
     require("components", "serving")
     from cli.board import Board
-    from cli.runs.local_run import LocalRun, expected_seconds, warm_parent
-    from cli.stack.stack_file import read_stack, stack_environment
-    from contract.loader import load_pipeline, state_folder
-    from contract.pipelines import find_pipeline
-    from launching.environment import (
-        component_environment,
-        current_runtime,
-        install_requirements,
-        may_fork,
-        starts_warm,
-    )
-    from launching.housekeeping import local_logs, remove_old
 
-    stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
-    runtime = current_runtime()
-    packages = install_requirements(folder, home)
-    retention = load_pipeline(folder, command.overrides).retention
-    remove_old(home, command.pipeline, retention.log_days)
-    local = LocalRun(
-        command,
-        logs=local_logs(home, command.pipeline) / command.run_id,
-        environment={**component_environment(os.environ, packages), **stack_environment(stack)},
-        is_deploying=is_deploying,
-        job=runtime.job,
-    )
-    local.layout.ended_by.unlink(missing_ok=True)
-    expected = expected_seconds(local.layout.of_pipeline)
-    is_warm = may_fork(starts_warm(runtime), packages)
-    with (
-        warm_parent(home, local) if is_warm else nullcontext() as parent,
-        Board(f"{command.pipeline}, run {command.run_id}", local.stages, expected) as board,
-    ):
-        return replace(local, warm_parent=parent).follow(board)
+    ready = ready_run(command, is_deploying)
+    with Board(ready.title, ready.local.stages, ready.expected) as board:
+        return ready.follow(board)
 
 
 def trigger(command: "StepCommand") -> None:
     """Start the run in Airflow."""
-    from cli.runs.airflow_api import AirflowClient
-    from cli.runs.follow import find_dag
-    from cli.stack.stack_file import require_stack
-
-    stack = require_stack()
-    conf: dict[str, Any] = {"overrides": dict(command.overrides)}
-    if command.redeploy_version is not None:
-        conf["redeploy_version"] = command.redeploy_version
-    with AirflowClient.of(stack) as airflow:
-        find_dag(airflow, command.pipeline)
-        airflow.unpause(command.pipeline)
-        airflow.trigger(command.pipeline, command.run_id, conf)
-    say(
-        f"Started run [bold]{command.run_id}[/]: "
-        f"{stack.airflow_url}/dags/{command.pipeline}/runs/{command.run_id}"
-    )
+    say(f"Started run [bold]{command.run_id}[/]: {start_in_airflow(command)}")
 
 
 def run_in_airflow(
@@ -258,14 +203,6 @@ def run_in_airflow(
         title = f"{command.pipeline}, run {command.run_id}"
         with follower.board(title, typical_seconds or {}) as board:
             return follower.follow(board, layout_of(command))
-
-
-def layout_of(command: "StepCommand") -> "RunLayout":
-    """Return where the run's records are."""
-    from contract.layout import RunLayout
-    from contract.storage import local_path
-
-    return RunLayout(local_path(command.root), command.pipeline, command.run_id)
 
 
 def show_ending(command: "StepCommand", ending: "Ending", is_json: bool) -> None:
@@ -321,16 +258,6 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
     return is_deploying
 
 
-def _note_end(command: "StepCommand", interrupt: KeyboardInterrupt) -> None:
-    """Write a record of who ended a local run; `slipway status` shows it."""
-    from contract.records.record import EndedBy
-
-    is_person = not isinstance(interrupt, Terminated)
-    who = getpass.getuser() if is_person else str(interrupt)
-    if (run := layout_of(command)).path.is_dir():
-        EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
-
-
 def _how_to_resume(command: "StepCommand") -> str:
     return f"Resume it: {command_name()} run {command.pipeline} --local --resume {command.run_id}"
 
@@ -350,23 +277,9 @@ def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
 
 
 def _require_run(name: str, run_id: str, is_plain: bool) -> None:
-    from cli.stack.stack_file import artifact_root
-    from contract.layout import PipelineLayout, RunLayout
-
     if not is_plain:
         raise UserError(
             "--resume: expected --local, and neither --set nor --redeploy: a run continues with "
             "the config that it started with. For a run in Airflow, clear the failed task"
         )
-    root = Path(artifact_root())
-    if not RunLayout(root, name, run_id).frozen_pipeline.is_dir():
-        local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
-        known = ", ".join(local[-5:]) or "none"
-        raise UserError(f"{name}: local run {run_id} not found (latest: {known})")
-
-
-def _require_version(name: str, version: int) -> None:
-    from cli.stack.stack_file import artifact_root
-    from contract.layout import PipelineLayout
-
-    PipelineLayout(Path(artifact_root()), name).check_kept(version)
+    require_run(name, run_id)

@@ -22,13 +22,14 @@ from typing import Any
 
 from rich.markup import escape
 
-from cli.commands.running import layout_of, new_run_id, run_in_airflow
+from cli.commands.running import run_in_airflow
 from cli.commands.services import plan_stack, show_stack, start_stack
 from cli.demo import report as demo_report
 from cli.demo.acts import ACTS, PIPELINE, TYPICAL_SECONDS, Act, Played
 from cli.demo.callers import Callers
 from cli.output import complain, notes, say
 from cli.requests.rows import MOST_ROWS, rows_of_last_run
+from cli.runs.starting import layout_of, new_run_id
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
 from contract.interrupts import terminated_like_interrupted

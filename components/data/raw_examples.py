@@ -136,7 +136,7 @@ def read_arrow(shards: Sequence[Path], config: PipelineConfig) -> Iterator[pa.Re
 def read_batches(shards: Sequence[Path], config: PipelineConfig) -> Iterator[RawColumns]:
     """Yield the rows of raw shards in order, at most READ_ROWS at once; defaults are filled in."""
     for batch in read_arrow(shards, config):
-        yield _to_columns(batch, config)
+        yield to_columns(batch, config)
 
 
 def read_rows(
@@ -145,20 +145,42 @@ def read_rows(
     """Yield rows as `read_batches` does, with the tf.Examples that they came from."""
     decoder = ExamplesToRecordBatchDecoder(raw_schema(config).SerializeToString())
     for examples in read_serialized(shards):
-        yield _to_columns(decoder.DecodeBatch(examples), config), examples
+        yield to_columns(decoder.DecodeBatch(examples), config), examples
 
 
 def read_raw(
     shards: Sequence[Path], config: PipelineConfig, limit: int | None = None
 ) -> RawColumns:
     """Read raw shards into memory, or their first `limit` rows; defaults are filled in."""
-    batches, count = [_to_columns(_no_rows(config), config)], 0
+    batches, count = [to_columns(_no_rows(config), config)], 0
     for batch in read_batches(shards, config):
         batches.append(batch)
         count += len(batch)
         if limit is not None and count >= limit:
             break
     return _joined(batches, limit)
+
+
+def to_columns(batch: pa.RecordBatch, config: PipelineConfig) -> RawColumns:
+    """Return rows as `read_arrow` yields them by column; defaults are filled in."""
+
+    def column(name: str) -> pa.Array:
+        return batch.column(batch.schema.get_field_index(name))
+
+    features = {
+        name: _ragged(column(name), feature)
+        if feature.is_variable_length
+        else _dense(column(name), feature)
+        for name, feature in config.features.items()
+    }
+    labels = {
+        head: _dense(column(label_key(head)), FeatureConfig(dtype=label_dtype(config, head)))  # type: ignore[arg-type]
+        for head in config.heads
+    }
+    ids = _dense(column(ID), FeatureConfig(dtype="string"))
+    weight = FeatureConfig(dtype="float32")
+    weights = None if config.weight is None else _dense(column(WEIGHT), weight)
+    return RawColumns(features, labels, ids, weights)
 
 
 def to_rows(columns: RawColumns) -> list[dict[str, Any]]:
@@ -210,26 +232,6 @@ def _set_default(
 
 def _no_rows(config: PipelineConfig) -> pa.RecordBatch:
     return ExamplesToRecordBatchDecoder(raw_schema(config).SerializeToString()).DecodeBatch([])
-
-
-def _to_columns(batch: pa.RecordBatch, config: PipelineConfig) -> RawColumns:
-    def column(name: str) -> pa.Array:
-        return batch.column(batch.schema.get_field_index(name))
-
-    features = {
-        name: _ragged(column(name), feature)
-        if feature.is_variable_length
-        else _dense(column(name), feature)
-        for name, feature in config.features.items()
-    }
-    labels = {
-        head: _dense(column(label_key(head)), FeatureConfig(dtype=label_dtype(config, head)))  # type: ignore[arg-type]
-        for head in config.heads
-    }
-    ids = _dense(column(ID), FeatureConfig(dtype="string"))
-    weight = FeatureConfig(dtype="float32")
-    weights = None if config.weight is None else _dense(column(WEIGHT), weight)
-    return RawColumns(features, labels, ids, weights)
 
 
 def _dense(column: pa.Array, feature: FeatureConfig) -> Array:

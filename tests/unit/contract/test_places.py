@@ -7,7 +7,8 @@ import pytest
 
 from contract import places
 from contract.errors import NotFoundError
-from contract.loader import load_runtime, pipeline_folders, state_folder
+from contract.loader import load_runtime, state_folder
+from contract.pipelines import pipeline_folders
 from contract.places import CODE_FOLDER, config_folders, workspace
 from slipway.code_path import PACKAGES
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.commands.authoring import schema_path, schema_text
 from cli.main import app
+from cli.scaffold.folder import schema_path, schema_text
 from contract.loader import load_pipeline
 
 runner = CliRunner()

@@ -1,0 +1,1 @@
+"""New pipeline folders: from the template, or from a table."""
