@@ -82,5 +82,9 @@ class Slipway:
 
     def __repr__(self) -> str:
         stack = self.services
-        told = f"services at {stack.data_plane_url}" if stack is not None else "no services are running"
+        told = (
+            f"services at {stack.data_plane_url}"
+            if stack is not None
+            else "no services are running"
+        )
         return f"<Slipway: {len(self.pipelines)} pipelines, {told}>"

@@ -1,7 +1,6 @@
 """tf.Transform's full pass: analyse the train part, transform every part, keep the graph."""
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import name_shards
 from components.transform.preprocessing import load_preprocessing
 from components.transform.raw_tensors import SPLIT, feature_tensors
+from components.transform.refusals import Refusal, noting_refusals, take_refusal
 from components.transform.stages import ReadShard, Shard, WriteShards
 from contract.errors import DataError, SlipwayError, UserCodeError
 from contract.model_io import label_key, slice_key
@@ -32,8 +32,6 @@ GRAPH = "transform_graph"
 EXAMPLES = "examples"
 _SUMMARY = "written.json"
 
-# How Beam's account of a failed stage shows that the user's graph refused the data.
-_REFUSED = re.compile(r'trying to apply the transformation: "(.*?)"\.\s+Batch instances', re.DOTALL)
 _CHANGED_ROWS = "Cannot pass-through data"
 
 
@@ -89,12 +87,14 @@ def _run(
 ) -> list[Shard]:
     summary = output / _SUMMARY
     try:
-        with running_pipeline(config.transform.beam, "transform") as pipeline:
+        beam_config = config.transform.beam
+        with running_pipeline(beam_config, "transform") as pipeline, noting_refusals(output):
             _build(pipeline, config, preprocessing_fn, data, output)
     except (SlipwayError, MemoryError):
         raise
     except Exception as error:
-        raise _explained(error, data) from error
+        raise _explained(error, data, take_refusal(output)) from error
+    take_refusal(output)  # of a batch that went through when Beam tried it again
     shards = [Shard(**entry) for entry in json.loads(summary.read_text(encoding="utf-8"))]
     summary.unlink()
     return sorted(shards)
@@ -165,7 +165,7 @@ def _gather(
     return TransformRecord(transform_graph=GRAPH, shards=names, examples=examples)
 
 
-def _explained(error: Exception, data: RawData) -> Exception:
+def _explained(error: Exception, data: RawData, refusal: Refusal | None) -> Exception:
     """Return what a failed pipeline means: broken shards, the user's graph, or neither."""
     shards = [shard for shards in data.shards.values() for shard in shards]
     if problem := broken_shard(shards):
@@ -173,8 +173,6 @@ def _explained(error: Exception, data: RawData) -> Exception:
     where = "preprocessing.py: preprocessing_fn"
     if _CHANGED_ROWS in str(error):
         return UserCodeError(f"{where}: changed the number of rows; expected one output per row")
-    if refused := _REFUSED.search(str(error)):
-        lines = [line.strip() for line in refused.group(1).splitlines()]
-        told = [line for line in lines if line and not line.startswith(("Graph exec", "<stack"))]
-        return UserCodeError(f"{where}: failed on the data: {' '.join(told)}")
+    if refusal is not None:
+        return UserCodeError(f"{where}: failed on the data: {refusal.reason}")
     return error

@@ -9,6 +9,7 @@ import pytest
 from components.data.raw_examples import read_raw
 from components.data.tfrecord_shards import compression_type
 from components.ingest.ingest import ingest
+from components.transform.refusals import Refusal
 from components.transform.transform import RawData, transform
 from contract.errors import DataError, UserCodeError
 from contract.loader import validate
@@ -164,6 +165,18 @@ def test_mistakes_in_preprocessing_are_named(
     output.mkdir()
     with pytest.raises(UserCodeError, match=message):
         transform(config, tmp_path, data, output)
+
+
+def test_a_refusal_that_beam_has_got_over_is_no_part_of_the_artifact(
+    ingested: tuple[PipelineConfig, RawData], tmp_path: Path
+) -> None:
+    config, data = ingested
+    (tmp_path / "preprocessing.py").write_text(returning("{'x': inputs['age']}"))
+    output = tmp_path / "output"
+    output.mkdir()
+    Refusal(reason="a worker that was lost").write(output / "refused.json")
+    transform(config, tmp_path, data, output)
+    assert sorted(path.name for path in output.iterdir()) == ["examples", "transform_graph"]
 
 
 def test_shards_hold_the_same_examples_with_and_without_compression(
