@@ -1,4 +1,4 @@
-"""The one command line of a component, whoever starts it: a person, Airflow or a pod."""
+"""The one command line of a component, for a person, Airflow and a pod alike."""
 
 import argparse
 import json

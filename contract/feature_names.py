@@ -25,8 +25,8 @@ RESERVED_PREFIXES = (LABEL_PREFIX, SLICE_PREFIX, SPLIT_PREFIX)
 def legal_names(names: Iterable[str]) -> dict[str, str]:
     """Return the legal name of each feature of a pipeline, in the order given.
 
-    A name that is no identifier, or differs from another in case alone and is not the one in lower
-    case, gets a legal one of its readable letters and a digest of it.
+    A name that is not an identifier, or differs from another only in case and is not in lower case,
+    gets a legal one of its readable letters and a digest of it.
     """
     given = list(names)
     count = Counter(name.casefold() for name in given)
@@ -41,7 +41,7 @@ def name_problem(name: str) -> str:
     if not name.strip():
         return "a feature needs a name; rename the column"
     if name in RESERVED or name.startswith(RESERVED_PREFIXES):
-        return "the name is taken: Slipway keeps ids, labels and slices so; rename the column"
+        return "the name is reserved for ids, labels and slices; rename the column"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         return f"the name {name!a} holds a control character; rename the column"
     return ""

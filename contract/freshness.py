@@ -20,7 +20,7 @@ class Fingerprint(Record):
     label_deltas: tuple[str, ...] = Field((), description="File names; they hold digests.")
 
     def changes_since(self, earlier: "Fingerprint") -> tuple[str, ...]:
-        """Say in words what differs; empty if nothing does."""
+        """Return messages on what differs; empty if nothing does."""
         changes = []
         if self.pipeline != earlier.pipeline:
             changes.append("the config or the code of the pipeline has changed")

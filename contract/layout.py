@@ -1,4 +1,4 @@
-"""Where everything lies below the artifact root. Nobody else joins these paths.
+"""The paths of everything below the artifact root. Only this module joins them.
 
 <root>/<pipeline>/
     runs/<run>/pipeline/                 config and user code, frozen by the first step
@@ -121,7 +121,7 @@ class RunLayout:
 
     @property
     def ended_by(self) -> Path:
-        """Who ended a run that runs without Airflow; gone when it is continued."""
+        """Who ended a run without Airflow; removed when it is resumed."""
         return self.path / "ended-by.json"
 
     @property

@@ -65,7 +65,7 @@ def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> P
     config = validate(PipelineConfig, _with_absolute_sources(raw, folder), label)
     if config.name != folder.name:
         raise ConfigError(
-            [f"{label}: name: found '{config.name}', expected the folder's own, '{folder.name}'"]
+            [f"{label}: name: found '{config.name}', expected the folder's name, '{folder.name}'"]
         )
     return config
 
@@ -192,7 +192,7 @@ class _StrictLoader(SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 first = seen.setdefault(key.value, key.start_mark)
                 if first is not key.start_mark:
-                    again = f"key '{key.value}' again; it is there on line {first.line + 1}"
+                    again = f"key '{key.value}' is repeated; it is also on line {first.line + 1}"
                     raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":

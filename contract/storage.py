@@ -112,14 +112,14 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors of ours that name the target.
+    """Turn the operating system's errors into ours, which name the target.
 
     A full disk is recognised by its words too: of a tree's copy, TensorFlow and Beam there is
     nothing else.
 
     Raises:
         DiskFullError: If no space or quota is left.
-        StorageError: If the disk is read-only, broken or somebody else's.
+        StorageError: If the disk is read-only, broken or another user's.
     """
     try:
         yield
@@ -142,7 +142,7 @@ def _disk_full(target: Path, reason: str) -> str:
     disk = shutil.disk_usage(place)
     return (
         f"{target}: disk full; nothing was published ({reason}). {place} has {disk.free:,} of "
-        f"{disk.total:,} bytes free; 'slipway check' says how many a run may want. Free space and "
+        f"{disk.total:,} bytes free; 'slipway check' says how many a run may need. Free space and "
         "run again."
     )
 

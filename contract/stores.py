@@ -17,7 +17,7 @@ class Store(Protocol):
     def create(self, key: str, content: str) -> bool:
         """Write `content` whole if there is nothing under `key`; tell whether it is ours now.
 
-        Give each writer's content something of its own: a lost answer (NFS, S3) may make a
+        Give each writer's content something unique: a lost answer (NFS, S3) may make a
         successful write look like a refused one, and only the content tells.
         """
         ...
@@ -31,7 +31,7 @@ class Store(Protocol):
         ...
 
     def names(self, folder: str) -> frozenset[str]:
-        """Return the names directly below a folder; none where there is no such folder."""
+        """Return the names directly below a folder; an empty list if it does not exist."""
         ...
 
     def written_at(self, key: str) -> float:

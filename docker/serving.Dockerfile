@@ -22,5 +22,6 @@ COPY serving ./serving
 ENV PATH=/opt/slipway/bin:$PATH PYTHONPATH=/opt/project PYTHONUNBUFFERED=1 HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2
 USER 10001:10001
+# Where they listen by default or in docker/: Envoy (REST), a model server, the serving agent.
 EXPOSE 8500 8501 8600
 CMD ["python", "-m", "serving.server", "--help"]

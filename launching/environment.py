@@ -95,7 +95,7 @@ def install_requirements(pipeline: Path, home: Path) -> Path | None:
             with publish_directory(target) as temporary, _constraints() as constraints:
                 label = f"{pipeline.name}/requirements.txt"
                 _install(requirements, constraints, temporary, label)
-        os.utime(target)  # housekeeping removes what nobody uses
+        os.utime(target)  # housekeeping removes what is not used
     return target
 
 

@@ -33,7 +33,7 @@ def own_result(command: StepCommand, run: RunLayout, earlier: int, ending: Endin
 
     Raises:
         UserError: If the component ended with exit code 2.
-        SlipwayError: If there is no record, or another's.
+        SlipwayError: If the record is missing, or another attempt's.
     """
     newest = Attempt.newest(run.attempts(command.step))
     problem = f"{command.step}: {ending}"
@@ -42,7 +42,9 @@ def own_result(command: StepCommand, run: RunLayout, earlier: int, ending: Endin
     try:
         result = Result.read(run.result(command.step))
     except SlipwayError as error:
-        missing = problem if ending.exit_code != EXIT_DONE else f"{error}, though it ended well"
+        missing = (
+            problem if ending.exit_code != EXIT_DONE else f"{error}, although it ended with success"
+        )
         raise _error_of(ending)(missing) from error
     has_run = newest > earlier or ending.exit_code == EXIT_DONE
     if not has_run:

@@ -102,7 +102,7 @@ def airflow_processes(python: str = sys.executable) -> dict[str, list[str]]:
     """Return the command line of each long-running process, by name, in starting order.
 
     `airflow db migrate` (see `migrate_command`) must have ended before. Logs are read from disk,
-    so no process serves them on a port of its own.
+    so no process serves them on a separate port.
     """
     airflow, warm = [python, "-m", "airflow"], [python, "-m", "operators.warm_airflow"]
     return {

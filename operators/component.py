@@ -55,9 +55,9 @@ class PipelineRef:
 class ComponentOperator(BaseOperator):
     """Runs one step of a run as `python -m components.<name>`; the task id is the step's name.
 
-    The task succeeds if and only if the step has left a `result.json` of its own. Exit code 2
+    The task succeeds if and only if the step has written its own `result.json`. Exit code 2
     (wrong config, code or data) fails it for good; anything else is retried, and the component
-    goes on from what it had published.
+    continues from what it had published.
     """
 
     ui_color = "#e7f0fa"

@@ -4,10 +4,10 @@ from contract.schema.pipeline import PipelineConfig
 from contract.steps import STEPS
 
 TASKS = {
-    "start": "Checks the overrides, freezes config and code for this run, looks for news. "
+    "start": "Checks the overrides, freezes config and code for this run, looks for changes. "
     "An edit made later changes nothing in this run.",
     **{step.name: step.explanation for step in STEPS.values()},
-    "approve": "Waits for a person: see 'Required actions'.",
+    "approve": "Waits for the approval of a person: see 'Required actions'.",
 }
 
 GROUPS = {
@@ -34,7 +34,7 @@ Started {_occasions(config)}.
 | delivery | {GROUPS["delivery"]} |
 
 Made from `pipeline.yaml`; there is nothing to edit here. Each task is one process,
-`python -m components.<task>`, and has succeeded only if it left a `result.json` of its own.
+`python -m components.<task>`, and has succeeded only if it has written its own `result.json`.
 To deploy a kept version again, trigger the DAG with its number. Figures are in MLflow, in the
 experiment `{config.name}`, under the run's id.
 """
@@ -42,6 +42,10 @@ experiment `{config.name}`, under the run's id.
 
 def _occasions(config: PipelineConfig) -> str:
     schedule = config.schedule
-    cron = [f"by the schedule `{schedule.cron}` (UTC) if there is news"] if schedule.cron else []
+    cron = (
+        [f"by the schedule `{schedule.cron}` (UTC) if something has changed"]
+        if schedule.cron
+        else []
+    )
     labels = ["when labels are added"] if schedule.on_new_labels else []
-    return ", ".join([*cron, *labels, "by hand"])
+    return ", ".join([*cron, *labels, "manually"])

@@ -26,7 +26,7 @@ class JobOperator(BaseOperator):
     """Runs a step as a job of pods; succeeds if and only if its chief left the `result.json`.
 
     The worker only describes the job; creating, following and removing it is the trigger's. So
-    there is one place that can lose it, and whoever comes after adopts it by its name.
+    there is one place that can lose it, and the next process adopts it by its name.
     """
 
     ui_color = "#e7f0fa"
@@ -89,7 +89,7 @@ class JobOperator(BaseOperator):
 
 
 class EvaluateJobOperator(JobOperator):
-    """Judges checkpoints while they are made, on a cluster of its own if the runtime says so."""
+    """Judges checkpoints while they are made, on a separate cluster if the runtime says so."""
 
     trigger_class = EvaluationTrigger
 

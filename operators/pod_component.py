@@ -198,7 +198,7 @@ class ComponentPodOperator(KubernetesPodOperator):
                 return None
             if _attempt_of(found) > self._attempt:
                 raise _OvertakenError(
-                    f"pod {name}: attempt {self._attempt} was overtaken; left alone"
+                    f"pod {name}: attempt {self._attempt} was overtaken; not changed"
                 )
             if found.status.phase in ("Succeeded", "Failed"):
                 self.client.delete_namespaced_pod(name, self.namespace, body=_exactly(found, 0))
@@ -206,7 +206,7 @@ class ComponentPodOperator(KubernetesPodOperator):
             version = found.metadata.resource_version
             mark = {"resourceVersion": version, "annotations": {ATTEMPT: str(self._attempt)}}
             adopted = self.client.patch_namespaced_pod(name, self.namespace, {"metadata": mark})
-            self.log.info("Adopted pod %s, which runs already", name)
+            self.log.info("Adopted pod %s, which is already running", name)
             return adopted
         return None
 
@@ -217,7 +217,7 @@ class ComponentPodOperator(KubernetesPodOperator):
             try:
                 found = self.client.read_namespaced_pod(name, self.namespace)
                 if found.metadata.uid != pod.metadata.uid or _attempt_of(found) != self._attempt:
-                    self.log.warning("Pod %s is another attempt's: left alone", name)
+                    self.log.warning("Pod %s belongs to another attempt: not changed", name)
                     return False
                 exactly = _exactly(found, grace_seconds)
                 self.client.delete_namespaced_pod(name, self.namespace, body=exactly)

@@ -33,7 +33,9 @@ def write_note(
 ) -> None:
     """Write how a run ended, and why, into its note."""
     if not all(environment.get(name) for name in (_BASE_URL, _USERS, _PASSWORDS)):
-        log.debug("%s: no login for Airflow's REST API: the run gets no note", run.pipeline)
+        log.debug(
+            "%s: no login for Airflow's REST API: the run's note is not written", run.pipeline
+        )
         return
     import httpx
 

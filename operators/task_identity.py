@@ -12,8 +12,8 @@ class TaskIdentity:
     """One attempt at one generation of a task of a run.
 
     `attempt` is the fencing token: Airflow's try number, which rises with every try and every
-    clearing. `generation` rises with each clearing only: a retry goes on with the job that is
-    there, a cleared task starts one of its own.
+    clearing. `generation` rises with each clearing only: a retry continues with the job that is
+    there, a cleared task starts a new one.
     """
 
     dag_id: str

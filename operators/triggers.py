@@ -189,7 +189,7 @@ class PodTrigger(_ClusterTrigger):
         async with self.cluster() as cluster:
             with contextlib.suppress(SlipwayError):
                 if not self._is_own(await cluster.get("pods", self.pod)):
-                    self.log.warning("Pod %s is another attempt's: left alone", self.pod)
+                    self.log.warning("Pod %s belongs to another attempt: not changed", self.pod)
                     return
                 grace = self.kubernetes.job.grace_seconds
                 await remove_pods(cluster, self.arguments["labels"], grace, self._is_own)

@@ -82,7 +82,7 @@ def _show(added: "AddedLabels", announcement: str) -> None:
 
 
 def _announce(name: str, added: "AddedLabels") -> str:
-    """Post the asset event if Airflow is up, and say what that did."""
+    """Post the asset event if Airflow runs, and say what that did."""
     from cli.runs.airflow_api import AirflowClient
     from cli.stack.stack_file import read_stack
 

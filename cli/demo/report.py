@@ -106,7 +106,7 @@ def _deciding(verdict: BlessRecord) -> dict[str, Metric]:
 def _optimization(done: OptimizeRecord) -> Iterator[tuple[str, str]]:
     first, last = done.ledger[0], done.ledger[-1]
     yield "Size", f"{first.size_bytes / KIB:,.0f} → {last.size_bytes / KIB:,.0f} KiB"
-    yield "Runtime", f"tensorflow → {done.runtime.name}"
+    yield "Engine", f"tensorflow → {done.runtime.name}"
     trial = done.runtime.trial
     served = (trial.p50_ms_batch_1, trial.p50_ms_batch_32) if trial else (0.0, 0.0)
     for rows, of_runtime in zip((1, 32), served, strict=True):

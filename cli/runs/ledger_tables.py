@@ -61,7 +61,7 @@ def _number(value: float | None, form: str) -> str:
 
 def runtimes_table(runtime: "ServedRuntime") -> Table:
     """Return the measurements of each engine; the chosen one is ticked."""
-    table = Table(title=f"Runtimes ({runtime.name}: {runtime.reason})")
+    table = Table(title=f"Engines ({runtime.name}: {runtime.reason})")
     table.add_column("runtime")
     for name in ("KiB", "start s", "MB", "p50 ms b1", "p99 ms b1", "CPU-ms b1", "CPU-ms b32"):
         table.add_column(name, justify="right")

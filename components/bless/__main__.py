@@ -60,21 +60,22 @@ def _track(step: Step, answers: "Mapping[str, Answers]") -> None:
 
     for head, given in answers.items():
         config = step.config.heads[head]
-        title = f"{head} on the test part, {len(given.labels):,} rows"
+        title = f"{head} on the test split, {len(given.labels):,} rows"
         step.tracker.log_figure(draw(config, curves_of(config.task, given), title), f"{head}.png")
 
 
 def _check_all_judged(step: Step) -> None:
     """Refuse to choose while a checkpoint waits for its verdict: it may be the best.
 
-    That is so when training was cleared and went on after the evaluation had ended.
+    This happens if training was cleared and continued after the evaluation had ended.
     """
     trained = step.upstream("train", TrainRecord)
     evaluated = step.upstream("evaluate", EvaluateRecord)
     waiting = set(trained.checkpoints) - {*evaluated.steps, *evaluated.broken_steps}
     if waiting:
         raise DataError(
-            f"checkpoints {', '.join(map(str, sorted(waiting)))} have no verdict: training went on "
+            f"checkpoints {', '.join(map(str, sorted(waiting)))} have no verdict: training "
+            "continued "
             "after 'evaluate' had ended; clear 'evaluate', too"
         )
 

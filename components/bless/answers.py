@@ -1,4 +1,4 @@
-"""What a SavedModel says of the test part: raw rows through both of its signatures."""
+"""What a SavedModel says of the test split: raw rows through both of its signatures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SIGNATURE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class TestPart:
-    """The test part on storage; some thousand rows of it at once are in memory."""
+    """The test split on storage; some thousand rows of it at once are in memory."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -27,7 +27,7 @@ class TestPart:
 
     @classmethod
     def find(cls, shards: Sequence[Path], config: PipelineConfig) -> "TestPart":
-        """Return raw shards as a test part.
+        """Return raw shards as a test split.
 
         Raises:
             DataError: If they hold no rows.
@@ -35,8 +35,8 @@ class TestPart:
         part = cls(tuple(shards), config)
         if not any(len(columns) for columns, _ in part.batches()):
             raise DataError(
-                f"run part 'test' has no rows ({len(shards)} shards): nothing to judge a model on; "
-                "look at ingest.split.test and ingest.test_source"
+                f"the run's split 'test' has no rows ({len(shards)} shards): a model cannot be "
+                "judged; check ingest.split.test and ingest.test_source"
             )
         return part
 
@@ -46,7 +46,7 @@ class TestPart:
 
 
 def ask(path: Path, test: TestPart) -> dict[str, Answers]:
-    """Return a SavedModel's answers to the test part by head, from `serving_default`.
+    """Return a SavedModel's answers to the test split by head, from `serving_default`.
 
     Of the rows nothing is kept but labels, weights (ones where the data has none) and answers.
 

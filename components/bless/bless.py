@@ -1,4 +1,4 @@
-"""May this model go on to production? Chosen on the eval part, judged on the test part."""
+"""Whether a model may be deployed: chosen on the eval split, judged on the test split."""
 
 import math
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Judgement:
 def bless(
     candidate: Path, champion: Champion, test: TestPart, config: PipelineConfig, own: Custom
 ) -> Judgement:
-    """Judge a SavedModel on the test part, by thresholds and against what is serving.
+    """Judge a SavedModel on the test split, by thresholds and against what is serving.
 
     The champion answers the same rows in the same process, and so does the best champion before it
     that is kept: small losses within the margin do not add up. A champion with other inputs cannot

@@ -1,4 +1,4 @@
-"""The candidate: the best checkpoint by the eval part, as a SavedModel that takes raw features."""
+"""The candidate: the best checkpoint by the eval split, as a SavedModel that takes raw features."""
 
 from pathlib import Path
 

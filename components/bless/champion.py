@@ -18,8 +18,8 @@ class Champion:
     Attributes:
         version: Its number; None where nothing is serving.
         model: Its SavedModel, or None.
-        obstacle: Why there is no model to compare with, in words.
-        recorded: What was measured of it on the test part of its own run, by metric; it counts
+        obstacle: Why there is no model to compare with, as a message.
+        recorded: What was measured of it on the test split of its own run, by metric; it counts
             where its model cannot answer this run's rows, because its inputs are others.
         best: The best kept champion before it by the metric that decides, if that is another one.
     """
@@ -36,7 +36,7 @@ class Champion:
     ) -> "Champion":
         """Look up what serves as `version`; whatever is wrong with it is told, not raised."""
         if version is None:
-            return cls(None, None, "nothing to compare with: no version is serving")
+            return cls(None, None, "nothing to compare with: no version is in service")
         try:
             manifest = PackageManifest.read(layout.package_manifest(version))
         except SlipwayError as error:
@@ -62,7 +62,7 @@ class Champion:
 
 
 def recorded_metrics(manifest: PackageManifest, config: PipelineConfig) -> dict[str, float]:
-    """Return what was measured of a version's blessing head on the test part of its own run."""
+    """Return what was measured of a version's blessing head on the test split of its own run."""
     prefix = "" if len(manifest.heads) == 1 else f"{config.blessing_head}/"
     return {
         name.removeprefix(prefix): value

@@ -32,7 +32,7 @@ class Finding:
 
 
 def against_thresholds(metrics: Mapping[str, Metric], settings: BlessConfig) -> list[Finding]:
-    """Hold each threshold against the candidate's metric on the test part."""
+    """Hold each threshold against the candidate's metric on the test split."""
     return [
         _threshold(name, limit, metrics.get(name)) for name, limit in settings.thresholds.items()
     ]
@@ -40,22 +40,22 @@ def against_thresholds(metrics: Mapping[str, Metric], settings: BlessConfig) -> 
 
 def _threshold(name: str, limit: float, metric: Metric | None) -> Finding:
     if metric is None:
-        return Finding(False, f"{name} is undefined on the test part; its threshold is {limit:g}")
+        return Finding(False, f"{name} is undefined on the test split; its threshold is {limit:g}")
     is_lower = is_lower_better(name)
     has_passed = metric.value <= limit if is_lower else metric.value >= limit
-    bound = "at most" if is_lower else "at least"
+    bound = "≤" if is_lower else "≥"
     verdict = "met" if has_passed else "not met"
     return Finding(
         has_passed,
-        f"{name} {metric.value:.4g} ({metric.low:.4g} to {metric.high:.4g}) on the test part, "
-        f"{bound} {limit:g} is asked: {verdict}",
+        f"{name} {metric.value:.4g} ({metric.low:.4g} to {metric.high:.4g}) on the test split, "
+        f"required {bound} {limit:g}: {verdict}",
     )
 
 
 def too_few_of_a_class(
     labels: Array, classes: Sequence[str], metric: str, settings: BlessConfig
 ) -> Finding | None:
-    """Refuse to compare by classes of which the test part has hardly any rows; None if it has.
+    """Refuse to compare by classes of which the test split has hardly any rows; None if it has.
 
     With one row of a class, an AUC is that row's rank: DeLong's error is of no use there.
     """
@@ -69,7 +69,7 @@ def too_few_of_a_class(
         False,
         f"{metric} cannot be compared: class '{classes[rarest]}' has {counts[rarest]} of "
         f"{len(labels)} test rows, at least {settings.min_examples_per_class} needed "
-        "(bless.min_examples_per_class); use a larger test part, or another metric",
+        "(bless.min_examples_per_class); use a larger test split, or another metric",
     )
 
 
@@ -78,20 +78,20 @@ def against_record(
 ) -> Finding:
     """Hold a candidate to what was once measured of a champion that takes other inputs.
 
-    Rows and inputs are not the same, so this is no test: the figure itself must be within the
+    Rows and inputs are not the same, so this is not a test: the figure itself must be within the
     margin.
     """
     name = settings.metric
     if recorded is None:
         return Finding(True, obstacle)
     if ours is None:
-        return Finding(False, f"{obstacle}; {name} is undefined on the test part")
+        return Finding(False, f"{obstacle}; {name} is undefined on the test split")
     loss = ours.value - recorded if is_lower_better(name) else recorded - ours.value
     has_passed = loss <= settings.margin
     verdict = "within" if has_passed else "beyond"
     return Finding(
         has_passed,
-        f"{obstacle}; its {name} was {recorded:.4g} on the test part of its own run, the "
+        f"{obstacle}; its {name} was {recorded:.4g} on the test split of its own run, the "
         f"candidate's is {ours.value:.4g}: {verdict} the margin {settings.margin:g}",
     )
 
@@ -145,7 +145,7 @@ def _verdict(comparison: Comparison, examples: int, margin: float) -> str:
     if comparison.advantage < -margin:
         return "inferior"
     if margin == 0 or not math.isfinite(comparison.detectable):
-        return "a loss beyond the margin is not excluded (more test rows would tell)"
+        return "a loss beyond the margin is not excluded (more test rows are needed)"
     # the standard error falls with the root of the rows
     needed = math.ceil(examples * (comparison.detectable / margin) ** 2)
     return f"a loss beyond the margin is not excluded (some {needed:,} test rows would tell)"

@@ -50,7 +50,7 @@ def feature_spec(transform_graph: Path) -> dict[str, Any]:
     """Return how `tf.io.parse_example` reads the transformed features, by name.
 
     Raises:
-        DataError: If there is no transform graph.
+        DataError: If the transform graph is missing.
     """
     import tensorflow_transform as tft
 
@@ -87,7 +87,7 @@ def example_source(
     folder = run.step("transform")
     shards = tuple(folder / shard for shard in record.shards.get(split, ()))
     if not record.examples.get(split):
-        raise DataError(f"{folder}: part '{split}' has no examples; look at ingest.split")
+        raise DataError(f"{folder}: split '{split}' has no examples; check ingest.split")
     check_shards(shards)
     spec = example_spec(config, feature_spec(folder / record.transform_graph))
     return ExampleSource(shards, spec, record.examples[split])

@@ -2,7 +2,7 @@
 
 A raw example holds the features under their own names (a missing value is absent),
 `label:<head>` (int64 class index, or float32), `example_id` (bytes) and, where the config names
-a weight column, `weight` (float32). `ingest` writes them; whoever reads them does so through here.
+a weight column, `weight` (float32). `ingest` writes them; all readers use this module.
 """
 
 from base64 import b64encode

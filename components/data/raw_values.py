@@ -80,7 +80,7 @@ def flatten(column: pa.Array, feature: FeatureConfig) -> Flat:
     """Return a plain column as lists of unconverted values; null rows have none.
 
     Text cells of list features are split at the feature's separator; nested lists are unfolded.
-    NaN, where text or an integer should be, is how writers of floats say that there is no value.
+    NaN, where text or an integer should be, is how writers of floats mark a missing value.
     """
     is_list = bool(feature.shape or feature.is_variable_length)
     if pa.types.is_string(column.type) and is_list:
@@ -126,7 +126,7 @@ def problems_of(flat: Flat, feature: FeatureConfig, rows: Mask) -> list[tuple[st
     problems = []
     if not feature.is_variable_length:
         if feature.default is None:
-            problems.append(("missing, and there is no default", rows & (flat.lengths == 0)))
+            problems.append(("missing, without a default", rows & (flat.lengths == 0)))
         wrong = (flat.lengths != size) & (flat.lengths != 0)
         expected = f"of shape {list(feature.shape)}" if feature.shape else "a scalar"
         problems.append((f"not {expected}", rows & wrong))
@@ -155,7 +155,7 @@ def _split(column: pa.Array, separator: str) -> pa.Array:
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """Return bytes, null where there is no text."""
+    """Return bytes, null where the text is missing."""
     if pa.types.is_floating(values.type):
         # 3.0 is the category '3', however the file's writer came to store it as a float.
         text = pc.replace_substring_regex(values.cast(pa.string()), r"\.0$", "")
@@ -210,7 +210,7 @@ def _integer(text: str) -> int | None:
 
 
 def _numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Return numbers, null where a value is no number or, for integers, has a fraction."""
+    """Return numbers, null where a value is not a number or, for integers, has a fraction."""
     if pa.types.is_null(values.type):
         return values.cast(target)
     is_numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)

@@ -144,7 +144,7 @@ def encoding_hint(text: str) -> str:
 
 
 def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
-    """Turn each undecodable byte, also one below 0x80, into a lone surrogate of its own."""
+    """Turn each undecodable byte, also one below 0x80, into its own lone surrogate."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     kept = error.object[error.start : error.end]

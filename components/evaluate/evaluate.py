@@ -53,7 +53,7 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
 
     Raises:
         ServiceUnavailableError: If nothing new came for `evaluate.timeout_seconds`.
-        DataError: If training has ended and there is nothing to judge, or the eval part is broken
+        DataError: If training has ended and there is nothing to judge, or the eval split is broken
             or has no labels.
         ConfigError: If a metric is named that is not measured.
         ConflictError: If another process has become this replica.
@@ -158,7 +158,7 @@ class _Announcer:
     def draw_one(self) -> bool:
         """Draw what there is of one verdict; tell whether there was one left.
 
-        A picture takes longer than a verdict: it has time until nothing else is to do.
+        A picture takes longer than a verdict, so it waits until no checkpoint does.
         """
         if not self._to_draw:
             return False
@@ -169,7 +169,7 @@ class _Announcer:
 def _reasons(broken: list[int], ended: TrainingEnded) -> list[str]:
     reasons = [f"checkpoint {step} is broken, not judged" for step in broken]
     if not ended.has_succeeded:
-        reasons.append(f"training failed, judged is what there was: {ended.reason}")
+        reasons.append(f"training failed; its checkpoints were judged: {ended.reason}")
     return reasons
 
 

@@ -1,4 +1,4 @@
-"""The truth that checkpoints are judged by: an eval part without labels is refused, by shard."""
+"""The truth that checkpoints are judged by: an eval split without labels is refused, by shard."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from contract.schema.pipeline import PipelineConfig
 
 
 def load_labelled(source: ExampleSource, config: PipelineConfig) -> Columns:
-    """Parse all examples of the eval part.
+    """Parse all examples of the eval split.
 
     Raises:
         DataError: If a shard is broken, or an example has no label; it names shard and head.
@@ -43,9 +43,9 @@ def check_labels(
             expected = f"expected class indices from 0 to {len(head.classes) - 1}"
         if is_bad.any():
             raise DataError(
-                f"{source.shards[0].parent}: part 'eval': head '{name}': {int(is_bad.sum())} of "
-                f"{len(values)} labels are none, the first is {values[is_bad][0]}; {expected}. "
-                "Look at the labels of the data, and run 'ingest' again"
+                f"{source.shards[0].parent}: split 'eval': head '{name}': {int(is_bad.sum())} of "
+                f"{len(values)} labels are invalid, the first is {values[is_bad][0]}; {expected}. "
+                "Check the labels of the data, and run 'ingest' again"
             )
 
 
@@ -63,7 +63,7 @@ def _unlabelled(source: ExampleSource, config: PipelineConfig) -> str:
                 for key in wanted.keys() - found.keys():
                     return (
                         f"{shard}: example {number} has no label of head '{wanted[key]}' ('{key}'):"
-                        " nothing to judge a checkpoint by. Look at the label column of the data, "
+                        " a checkpoint cannot be judged. Check the label column of the data, "
                         "and run 'ingest' again"
                     )
         except tf.errors.OpError:

@@ -1,4 +1,4 @@
-"""Judging one checkpoint: the eval part through the model once, then every figure in NumPy."""
+"""Judging one checkpoint: the eval split through the model once, then every figure in NumPy."""
 
 import logging
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model is worth on the eval part; `slices` by `feature=value`."""
+    """What a model is worth on the eval split; `slices` by `feature=value`."""
 
     examples: int
     metrics: Metrics
@@ -38,9 +38,9 @@ class Judgement:
 
 
 class Judge:
-    """Holds the eval part and one compiled model, into which checkpoint after checkpoint is loaded.
+    """Holds the eval split and one compiled model, into which each checkpoint is loaded in turn.
 
-    The eval part stays in memory: it is a small share of the data, and read again every time it
+    The eval split stays in memory: it is a small share of the data, and read again every time it
     would cost more than the model.
     """
 

@@ -162,7 +162,7 @@ class Worker:
         if patience.clock() - self._worked_at > patience.timeout_seconds:
             raise ServiceUnavailableError(
                 f"evaluate: no checkpoint and no end of training in {patience.timeout_seconds:g} "
-                "s (evaluate.timeout_seconds); look at the log of 'train'"
+                "s (evaluate.timeout_seconds); see the log of 'train'"
             )
         patience.sleep(patience.poll_seconds)
 

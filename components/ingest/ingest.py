@@ -1,4 +1,4 @@
-"""Ingestion: raw data and label deltas to sharded TFRecords of raw examples, split for ever."""
+"""Ingestion: raw data and label deltas to sharded TFRecords of raw examples, split by key."""
 
 import json
 import logging
@@ -107,5 +107,5 @@ def _check_splits(examples: dict[str, int]) -> None:
         if not count:
             raise DataError(
                 f"ingest: split '{split}' is empty: none of {sum(examples.values()):,} rows fell "
-                f"into it. Bring more data, or raise ingest.split.{split}."
+                f"into it. Add data, or raise ingest.split.{split}."
             )

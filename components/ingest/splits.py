@@ -1,4 +1,4 @@
-"""Which split a row belongs to: a matter of its key's digest and nothing else, so for ever."""
+"""Which split a row belongs to: only its key's digest decides, so it never changes."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from contract.schema.data import SPLITS, SplitConfig
 def split_bounds(split: SplitConfig, has_test_source: bool) -> tuple[float, float]:
     """Return the upper bounds of `train` and of `eval` on [0, 1]; the rest is `test`.
 
-    Where the test part is a file of its own, no other row is ever put into it: `train` and `eval`
+    If the test split is a separate file, no other row is put into it: `train` and `eval`
     share the whole in proportion.
     """
     if not has_test_source:

@@ -81,7 +81,7 @@ class EncodeRows(beam.DoFn):  # type: ignore[misc]
 
     Args:
         newest: By the digest of a row's features, the newest label delta that has them: there the
-            row is taken from, and nowhere else. A test part of its own stays as it is.
+            row is taken from, and nowhere else. A separate test split stays as it is.
     """
 
     def __init__(self, config: PipelineConfig, newest: Mapping[bytes, str]) -> None:

@@ -10,7 +10,7 @@ REPLACED = "replaced"
 class Written:
     """One file that a worker wrote: a shard of a split, or (split `""`) bad rows.
 
-    Of rows that label deltas replace (split REPLACED) there is no file, only their number.
+    Rows that label deltas replace (split REPLACED) have no file; only their number is kept.
 
     Order is that of the source: by unit of work, then by the batch after which it was written.
     `reasons` counts bad rows by reason, `samples` has the first of each.

@@ -38,7 +38,7 @@ log = logging.getLogger("slipway")
 
 
 class Snapshot(NamedTuple):
-    """What a checkpoint holds, copied from the device: training may go on meanwhile."""
+    """What a checkpoint holds, copied from the device: training may continue meanwhile."""
 
     weights: Arrays
     training: Arrays
@@ -72,7 +72,7 @@ def publish(run: RunLayout, attempt: Attempt, step: int, snapshot: Snapshot) -> 
 
 
 class Writer:
-    """Publishes snapshots from a thread of its own, one after the other."""
+    """Publishes snapshots from a separate thread, one after the other."""
 
     def __init__(self, write: Callable[[int, Snapshot], None]) -> None:
         self._write = write
@@ -97,7 +97,7 @@ class Writer:
         self.check()
 
     def check(self) -> None:
-        """Raise what the writing failed with, without waiting for one that goes on."""
+        """Raise what the writing failed with, without waiting for one in progress."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

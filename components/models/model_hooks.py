@@ -104,7 +104,7 @@ def custom_metrics(
     for head, functions in found.items():
         if head not in config.heads:
             raise UserCodeError(
-                f"{where}: '{head}' is no head of this pipeline (heads: "
+                f"{where}: '{head}' is not a head of this pipeline (heads: "
                 f"{', '.join(config.heads)}){did_you_mean(str(head), config.heads)}"
             )
         if not isinstance(functions, Mapping) or not all(map(callable, functions.values())):

@@ -45,7 +45,7 @@ def look_at_model(
     _check_same_weights(first, second)
     for name in _forgotten_state(first):
         raise UserCodeError(
-            f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; make it by "
+            f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; create it by "
             "self.add_weight(...) of a Keras layer"
         )
     rows = made_up_rows(features, _ids(first), _ROWS)

@@ -4,7 +4,7 @@ When Keras is imported, it also imports scikit-learn (for `keras.wrappers`), mat
 `keras.visualization`) and pandas (to recognise data frames): about half of the CPU time of the
 import (docs/figures.md, `start_of_a_component`). Here it imports them later:
 
-- The two parts of Keras are loaded when an attribute of theirs is first used.
+- The two parts of Keras are loaded when one of their attributes is first used.
 - The module of Keras that recognises data frames does not find pandas until somebody imports it,
   and is then loaded again. Nobody has a data frame before that.
 
@@ -36,7 +36,7 @@ KNOWS_DATA_FRAMES = "keras.src.trainers.data_adapters.array_slicing"
 def keep_keras_3() -> None:
     """Let `tf.keras` be Keras 3 here and in child processes, whatever else is imported.
 
-    tf.Transform, where it finds nothing in the environment, asks for Keras 2 in its stead for all
+    tf.Transform, where it finds nothing in the environment, asks for Keras 2 instead for all
     of the process, users' models included. What it needs of Keras 2 itself it imports by name.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
@@ -110,7 +110,7 @@ def _execute_late(usual: Loader, module: ModuleType) -> None:
 class _LateModule(ModuleType):
     """A module that is executed when an attribute of it is first used.
 
-    Tools that look through all modules for a special name of theirs (`__warningregistry__`) do not
+    Tools that look through all modules for one special name (`__warningregistry__`) do not
     cause that; `__all__` does, for `from keras.wrappers import *`. After it this is an ordinary
     module. `importlib.util.LazyLoader` differs: special names load there, and a second thread sees
     a module that is half loaded.

@@ -6,7 +6,7 @@ The preprocessing graph is inside both signatures, so that training and serving 
   `[batch, *shape]`, a variable-length one dense `[batch, longest]`, its shorter rows filled up with
   `InputSpec.padding` ("" / the least int64 / NaN), which the signature drops wherever it stands.
   A signature has no optional inputs: who calls it fills in a missing scalar's default. A feature
-  whose name is no identifier has its legal name there (`contract.feature_names`).
+  whose name is not an identifier has its legal name there (`contract.feature_names`).
 * `serving_examples` takes `examples`, string `[batch]` of serialized tf.Examples as raw shards hold
   them; there a missing scalar is absent, and its default is filled in by the graph.
 
@@ -68,7 +68,7 @@ def load(path: Path) -> LoadedModel:
         DataError: If there is none, it cannot be read, or it has no signature.
     """
     if not (path / "saved_model.pb").is_file():
-        found = "no such directory" if not path.is_dir() else "no saved_model.pb in it"
+        found = "no such directory" if not path.is_dir() else "saved_model.pb is missing"
         raise DataError(f"{path}: not a SavedModel: {found}")
     try:
         module = tf.saved_model.load(str(path))
@@ -198,7 +198,7 @@ def export(config: PipelineConfig, transform_graph: Path, model: keras.Model, ta
 def _state_of(model: keras.Model) -> list[Any]:
     """Return the variables and tables of a Keras model.
 
-    Not the model itself: Keras 3.15 would trace a function of its own for each layer, which takes
+    Not the model itself: Keras 3.15 would trace a separate function for each layer, which takes
     seconds and fails for layers with a random seed (augmentation).
     """
     resource = tf.saved_model.experimental.TrackableResource

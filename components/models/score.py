@@ -69,7 +69,7 @@ def score(scoring: Scoring) -> ScoreReport:
     Raises:
         DataError: If the file is missing, empty or broken, lacks a feature's column or has no
             usable row; or if the package's inputs are not the config's.
-        NotFoundError: If there is no package.
+        NotFoundError: If the package is missing.
         UserError: If an extension is unknown.
     """
     kind = extension(scoring.target, WRITABLE)

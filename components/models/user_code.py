@@ -38,7 +38,7 @@ def load_module(folder: Path, filename: str) -> ModuleType:
     """
     path = folder / filename
     if not path.exists():
-        raise UserCodeError(f"{path}: no such file; a pipeline folder needs one")
+        raise UserCodeError(f"{path}: no such file; a pipeline folder needs it")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     name = f"{_PREFIX}{path.stem}"
@@ -114,7 +114,7 @@ def _blamed(where: str, error: Exception) -> UserCodeError:
     frames = traceback.extract_tb(error.__traceback__)
     frame = (_theirs(frames) or frames)[-1]
     file, line, said = frame.filename, frame.lineno, str(error)
-    if isinstance(error, SyntaxError) and error.filename:  # no frame of theirs: it never ran
+    if isinstance(error, SyntaxError) and error.filename:  # the code never ran, so it has no frame
         file, line, said = error.filename, error.lineno, error.msg
     return UserCodeError(f"{where}: {type(error).__name__} at {Path(file).name}:{line}: {said}")
 

@@ -179,7 +179,7 @@ def _check_outputs(model: keras.Model, heads: Mapping[str, HeadConfig]) -> None:
         )
     for unknown in outputs.keys() - heads.keys():
         raise UserCodeError(
-            f"{_WHERE}: output '{unknown}' is no head (heads: {', '.join(heads)})"
+            f"{_WHERE}: output '{unknown}' is not a head (heads: {', '.join(heads)})"
             f"{did_you_mean(str(unknown), heads)}"
         )
     for missing in [head for head in heads if head not in outputs]:
@@ -198,7 +198,7 @@ def _check_shape(name: str, head: HeadConfig, shape: tuple[int | None, ...]) -> 
 
 
 def _check_values(name: str, head: HeadConfig, output: keras.KerasTensor) -> None:
-    """Refuse outputs that are no numbers, or probabilities already where logits are expected."""
+    """Refuse outputs that are not numbers, or probabilities already where logits are expected."""
     if not str(output.dtype).startswith(("float", "bfloat")):
         raise UserCodeError(
             f"{_WHERE}: head '{name}' has type {output.dtype}; expected floating-point numbers"

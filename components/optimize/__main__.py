@@ -7,7 +7,7 @@ from contract.records.optimization import OptimizeRecord
 
 
 def work(step: Step) -> Outcome:
-    """Optimise the candidate of `bless`, held to its answers on raw rows of the eval part."""
+    """Optimise the candidate of `bless`, held to its answers on raw rows of the eval split."""
     from components.optimize.engines.engines import add_runtimes
     from components.optimize.optimize import optimize
     from components.optimize.report.engine_tables import log_trials
@@ -40,7 +40,7 @@ def work(step: Step) -> Outcome:
 
 
 def _figures(record: OptimizeRecord) -> dict[str, float]:
-    """Return what original, result and chosen runtime cost, and how far apart answers are."""
+    """Return what original, result and chosen engine cost, and how far apart answers are."""
     first, last = record.ledger[0], record.ledger[-1]
     figures = {
         f"{name}_{when}": getattr(row, name)
@@ -65,7 +65,7 @@ def _figures(record: OptimizeRecord) -> dict[str, float]:
 def _reasons(record: OptimizeRecord) -> tuple[str, ...]:
     undone = [f"{row.name} {row.reason}" for row in record.ledger if not row.is_kept]
     whole = f"the whole: {record.ledger[-1].reason}"
-    return (whole, f"runtime {record.runtime.name}: {record.runtime.reason}", *undone)
+    return (whole, f"engine {record.runtime.name}: {record.runtime.reason}", *undone)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Chain:
         """Load, lift and measure the original.
 
         Raises:
-            DataError: If `source` is no SavedModel with signatures that can be rewritten, or the
+            DataError: If `source` is not a SavedModel with signatures that can be rewritten, or the
                 rows do not fit it.
             UserCodeError: If two calls of the original on the same rows differ.
         """
@@ -93,7 +93,7 @@ class Chain:
                 row, state = self._apply_lossy(settings, before)
         except DiskFullError:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever a pass does, the chain goes on)
+        except Exception as error:  # noqa: BLE001 (whatever a pass does, the chain continues)
             reason = f"undone: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             row, state = LedgerRow(name=settings.name, is_kept=False, reason=reason), None
         self.rows.append(row.model_copy(update={"seconds": time.monotonic() - started}))
@@ -151,7 +151,7 @@ class Chain:
         return [state for state in self.states if not state.is_lossy][-1]
 
     def choose(self) -> State:
-        """Return the state that goes on; say in the ledger why lossy ones after it do not.
+        """Return the state that is kept; say in the ledger why lossy ones after it do not.
 
         Each lossy state must be smaller or faster by `min_gain_ratio` than what was chosen so far,
         and not much worse in the other.
@@ -195,13 +195,13 @@ class Chain:
         first, row = self.rows[0], self.rows[final.row]
         kept = [one.name for one in self.rows[1:] if one.is_kept and one.operation_changes]
         judgement = self._judge.judge(final.saved.signature(self._data.evaluation.signature))
-        reason = "no pass was kept: the original goes on as it was"
+        reason = "no pass was kept: the original is used unchanged"
         if final.row:
             reason = f"{row.size_bytes / first.size_bytes:.2f} of the size; changed by " + (
                 ", ".join(kept) or row.name
             )
         if not final.is_lossy and any(one.name in LOSSY_PASSES for one in self._settings.passes):
-            reason += "; the float model goes on"
+            reason += "; the float model is used"
         return row.model_copy(
             update={
                 "name": WHOLE,

@@ -44,9 +44,9 @@ def optimize(
     """Write an optimised copy of a SavedModel and return what each pass did to it.
 
     A float pass whose answers differ from the original's by more than `settings.tolerance`, that
-    changes a signature or that raises is undone, and named in the ledger; the next one goes on
+    changes a signature or that raises is undone, and named in the ledger; the next one starts
     from what was kept. A lossy pass must keep to its budget, if need be by leaving layers in
-    float, and make the model smaller or faster; else the model before it goes on.
+    float, and make the model smaller or faster; else the model before it is used.
 
     Args:
         source: The SavedModel; it is not touched.
@@ -56,7 +56,7 @@ def optimize(
         report: Called with each row of the ledger as it comes.
 
     Raises:
-        DataError: If `source` is no SavedModel with signatures, or the rows do not fit it.
+        DataError: If `source` is not a SavedModel with signatures, or the rows do not fit it.
         UserCodeError: If two calls of it on the same rows differ.
     """
     tf.get_logger().setLevel(logging.ERROR)

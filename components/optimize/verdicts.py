@@ -7,7 +7,7 @@ from components.optimize.sensitivity import Found
 
 _SHOWN_LAYERS = 5
 # What float32's rounding adds up to over many layers, where a pass changes the order of sums.
-_ROUNDING_RELATIVE, _ROUNDING = 1e-4, "; so little may be the rounding of a deep model"
+_ROUNDING_RELATIVE, _ROUNDING = 1e-4, "; this small difference may be the rounding of a deep model"
 
 
 def refusal(difference: Difference, allowed: float) -> str:
@@ -26,7 +26,7 @@ def verdict(found: Found, layers: int, budget: float, is_kept: bool) -> str:
     if not is_kept:
         return (
             f"undone: costs {cost} and may cost {budget:g}; no choice of float layers among "
-            f"{layers} brings it back"
+            f"{layers} suffices"
         )
     words = f"{found.change.note}; costs {cost} of {budget:g}"
     if not found.float_layers:

@@ -22,7 +22,7 @@ _LOAD_ROWS = 64
 
 
 def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
-    """Return what a run made. The verdict is looked at once more, whoever started this.
+    """Return what a run made. The verdict is checked again, however this was started.
 
     Raises:
         UserError: If the run's model was not blessed.
@@ -50,7 +50,7 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
     folder = run.step("optimize")
     exact, runtime = folder / (optimized.float_model or optimized.model), optimized.runtime
     return Contents(
-        # Beside another runtime lies the SavedModel that it was made from.
+        # Beside the files of another engine is the SavedModel that they were made from.
         model=exact if runtime.path else folder / optimized.model,
         runtime=_runtime_folder(folder, runtime),
         exact_model=exact,
@@ -100,7 +100,7 @@ def _skew_of_version(
         provenance = _origin(layout, manifest)
         return SkewCheck.of_run(layout.run(provenance.run_id), rows)
     except SlipwayError as error:
-        return f"what trained version {manifest.version} is gone: {error}"
+        return f"the run that trained version {manifest.version} is not readable: {error}"
 
 
 def _origin(layout: PipelineLayout, manifest: PackageManifest) -> Provenance:

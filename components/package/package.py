@@ -40,8 +40,8 @@ class Contents:
     Attributes:
         model: The SavedModel to copy.
         runtime: The folder of the same model for the runtime that is to serve it; None: TensorFlow.
-        exact_model: The SavedModel whose answers must be the trained model's, if it is at hand.
-        manifest: Complete but for version and digest.
+        exact_model: The SavedModel whose answers must be the trained model's, if it is available.
+        manifest: Complete except for version and digest.
         rows: Some rows as callers send them: for the load test, and kept in the package.
         skew: Makes the skew check, or says in words why there can be none. Called while the server
             starts.

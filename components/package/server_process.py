@@ -1,4 +1,4 @@
-"""A model server of one package, as a process of its own on a free loopback port."""
+"""A model server of one package, as a process on a free loopback port."""
 
 import json
 import logging

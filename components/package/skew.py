@@ -37,7 +37,7 @@ REQUEST_TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SkewCheck:
-    """Rows of the test part, and what the trained model answers to them offline.
+    """Rows of the test split, and what the trained model answers to them offline.
 
     The offline side shares no code with the package: transformed examples as Beam wrote them, the
     Keras model with its checkpoint's weights. The two are matched by `example_id`.
@@ -49,7 +49,7 @@ class SkewCheck:
 
     @classmethod
     def of_run(cls, run: RunLayout, rows: int) -> "SkewCheck":
-        """Compute the offline answers to the first `rows` rows of the run's test part.
+        """Compute the offline answers to the first `rows` rows of the run's test split.
 
         Raises:
             NotFoundError, DataError: If the run's artifacts are gone.
@@ -60,7 +60,7 @@ class SkewCheck:
         check_shards(shards)
         columns = read_raw(shards, config, limit=rows)
         if not len(columns):
-            raise DataError(f"{run.step('ingest')}: part 'test' has no rows; look at ingest.split")
+            raise DataError(f"{run.step('ingest')}: split 'test' has no rows; check ingest.split")
         return cls(config, columns, _offline(run, config, columns.ids))
 
     def require(
@@ -72,7 +72,7 @@ class SkewCheck:
 
         Args:
             predict_url: The server's `:predict`.
-            tolerance: The largest difference that is no skew.
+            tolerance: The largest difference that is not skew.
             attempts: How often a request that the server fails (5xx) is tried.
             exempt_rows: How many rows may differ by more.
 
@@ -85,7 +85,7 @@ class SkewCheck:
     def require_of_model(self, path: Path, tolerance: float) -> float:
         """Call a SavedModel with the rows and return the largest difference, as `require` does.
 
-        For what serves other answers within a tolerance of its own (a runtime that is not
+        For what serves other answers within its own tolerance (an engine that is not
         TensorFlow, weights in int8): the model that it was made from must be the trained one.
         """
         answers = predict_columns(load(path), self.columns, self.config)
@@ -199,7 +199,7 @@ def _offline(run: RunLayout, config: PipelineConfig, ids: Array) -> dict[str, Ar
 def _transformed(
     folder: Path, record: TransformRecord, spec: Mapping[str, Any], ids: frozenset[bytes]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the columns of the wanted transformed examples of the test part, batch by batch."""
+    """Yield the columns of the wanted transformed examples of the test split, batch by batch."""
     shards = [folder / shard for shard in record.shards["test"]]
     check_shards(shards)
     whole_spec = {**spec, ID: tf.io.FixedLenFeature([], tf.string)}

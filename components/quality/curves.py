@@ -1,6 +1,6 @@
 """What a model's pictures are drawn from: confusion matrix, ROC, precision-recall, reliability.
 
-Small enough to be part of a verdict, so that whoever has the verdict can draw. In NumPy alone:
+Small enough to be part of a verdict, so that every reader of the verdict can draw. In NumPy alone:
 `sklearn.metrics` computes the same (a test compares them), and its import costs an evaluator more
 CPU time than the curves of a run's checkpoints.
 """
@@ -44,7 +44,7 @@ def curves_of(task: str, answers: Answers) -> Curves:
 
 
 def _one_versus_rest(answers: Answers) -> tuple[Array, Array, Array]:
-    """Return every (example, class) as a decision of its own: the micro average."""
+    """Return every (example, class) as a separate decision: the micro average."""
     examples, classes = answers.scores.shape
     if examples * classes > _MOST_DECISIONS:
         some = np.random.default_rng(_SEED).choice(examples, _MOST_DECISIONS // classes, False)

@@ -37,7 +37,7 @@ class Verdicts:
 
 
 def best_step(config: PipelineConfig, verdicts: Sequence[Verdict]) -> int | None:
-    """Return the step with the best `bless.metric` on the eval part, the earlier of equals.
+    """Return the step with the best `bless.metric` on the eval split, the earlier of equals.
 
     Verdicts in which the metric is undefined do not count; None if none are left.
     """
@@ -82,7 +82,7 @@ def stop_reason(
 
     Only verdicts of steps before `first_open`, the first checkpoint that still waits for its own,
     count: with several evaluators they come in any order, and the answer must not depend on it. A
-    verdict in which the metric is undefined (or not finite) is no improvement.
+    verdict in which the metric is undefined (or not finite) is not an improvement.
     """
     settings = config.evaluate.early_stop
     if settings.patience is None:

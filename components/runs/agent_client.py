@@ -164,7 +164,7 @@ def _refusal(answer: httpx.Response) -> SlipwayError:
     where = f"{answer.request.method} {answer.request.url}"
     if answer.status_code in (401, 403):
         return UserError(
-            f"{where}: the agent does not take this token; "
+            f"{where}: the agent refused this token; "
             "check SLIPWAY_AGENT_TOKEN_FILE against the file that the agent was started with"
         )
     said = _message(answer)

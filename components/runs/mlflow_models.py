@@ -75,7 +75,7 @@ def description_of(manifest: PackageManifest, where: str = "") -> str:
     lines = [
         f"Version {manifest.version} of pipeline `{manifest.pipeline}`, made by run "
         f"`{manifest.provenance.run_id}`.",
-        f"On the test part: {figures}." if figures else "",
+        f"On the test split: {figures}." if figures else "",
         f"Blessed in comparison with version {compared}." if compared else "",
         f"Runs on {manifest.runtime.name}; made from git commit {commit}.",
         f"In service it answers at {where}." if where else "",

@@ -1,7 +1,7 @@
 """Removing what is too old: runs, versions and prediction logs, by config.
 
 Kept whatever the config says: every version that the traffic plan names, the runs that those came
-from (they are the record of what serves), and every run that may still go on. Label deltas are data
+from (they are the record of what serves), and every run that may continue. Label deltas are data
 and never removed.
 """
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class Summaries:
-    """Writes event files into one folder; a retry adds a file of its own."""
+    """Writes event files into one folder; a retry adds another file."""
 
     def __init__(self, folder: Path) -> None:
         self._writer = tf.summary.create_file_writer(str(folder))

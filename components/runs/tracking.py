@@ -1,6 +1,6 @@
 """MLflow: one parent run per pipeline run, one child per step, continued by retries.
 
-Tracking never fails a step: if MLflow does not answer, the step says so in its log and goes on;
+Tracking never fails a step: if MLflow does not answer, the step says so in its log and continues;
 its figures are in `result.json` all the same.
 """
 
@@ -201,7 +201,7 @@ class Tracker:
             return
         try:
             call(self._client)
-        except Exception as error:  # noqa: BLE001 (whatever MLflow raises, the step goes on)
+        except Exception as error:  # noqa: BLE001 (whatever MLflow raises, the step continues)
             log.warning("MLflow: %s: %s", type(error).__name__, str(error).splitlines()[:1])
 
 
@@ -279,7 +279,7 @@ def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
 def _continued_run(
     client: "MlflowClient", experiment: str, run: RunLayout, step: str, tags: Mapping[str, str]
 ) -> str:
-    """Return the MLflow run of a step, made by whoever came first."""
+    """Return the MLflow run of a step, created by the first process that asks."""
     place = run.tracking(step)
     if place.exists():
         run_id = place.read_text(encoding="utf-8")
@@ -310,7 +310,7 @@ def _point_alias(client: "MlflowClient", name: str, version: int, alias: str) ->
     try:
         client.create_registered_model(name)
     except MlflowException:
-        log.debug("registered model %s is there already", name)
+        log.debug("registered model %s already exists", name)
     entries = client.search_model_versions(f"name = '{name}'")
     ours = [entry for entry in entries if entry.tags.get(VERSION_TAG) == str(version)]
     if ours:

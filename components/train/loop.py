@@ -199,7 +199,7 @@ class Loop:
         if self._place.stop.signal:
             return SlipwayError(
                 f"train: {self._place.stop.signal} after step {self.step}; its checkpoint is "
-                "published and a retry goes on from there"
+                "published and a retry continues from there"
             )
         return UserError(
             f"train: only {self.step} of {self._config.steps} steps when train.timeout_seconds "

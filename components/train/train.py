@@ -39,7 +39,7 @@ log = logging.getLogger("slipway")
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train: one run's transformed examples, by whoever holds the attempt."""
+    """What to train: one run's transformed examples, by the owner of the attempt."""
 
     config: PipelineConfig
     run: RunLayout
@@ -53,7 +53,7 @@ def train(job: TrainingJob) -> TrainRecord:
     """Train from the last whole checkpoint on, or from the beginning, and publish checkpoints.
 
     The order is the contract with the evaluator beside us: each checkpoint's manifest last, and
-    `ended.json` after the last checkpoint. A failure that a retry cannot mend writes it too, with
+    `ended.json` after the last checkpoint. A failure that a retry cannot fix writes it too, with
     the reason; one that a retry continues (SIGTERM, a lost process, a full disk) does not.
 
     Raises:
@@ -161,7 +161,7 @@ def _divergence_explained(job: TrainingJob) -> Iterator[None]:
         graph = job.run.step("transform") / job.transformed.transform_graph
         steps = (error.good_step, error.noticed_step)
         found = find_divergence(Retraining(job.config, job.run, graph, source, *steps))
-        said = in_words(found, job.run) if found else "Made again, the steps stayed finite"
+        said = in_words(found, job.run) if found else "When repeated, the steps stayed finite"
         raise DataError(f"{error}. {said}") from error
 
 
@@ -174,7 +174,7 @@ def _end(job: TrainingJob, has_succeeded: bool, step: int, reason: str) -> None:
 
 @contextmanager
 def termination(tell: Callable[[str], None] | None = None) -> Iterator[Stop]:
-    """Yield a flag that SIGTERM raises; a member has `tell`, and goes on until its chief ends."""
+    """Yield a flag that SIGTERM raises; a member has `tell`, and continues until its chief ends."""
     stop = Stop()
 
     def raise_flag(number: int, _frame: object) -> None:

@@ -53,7 +53,7 @@ def _checked_value(name: Any, value: Any) -> Any:
     if not isinstance(name, str) or not name:
         raise UserCodeError(f"{where}: a name must be text, found {type(name).__name__}")
     if name in _RESERVED or name.startswith(_RESERVED_PREFIXES):
-        raise UserCodeError(f"{where}: the name is taken: Slipway keeps ids, labels and slices so")
+        raise UserCodeError(f"{where}: the name is reserved for ids, labels and slices")
     if not isinstance(value, tf.Tensor | tf.SparseTensor | tf.RaggedTensor):
         raise UserCodeError(
             f"{where}: expected a Tensor, SparseTensor or RaggedTensor, found "
@@ -65,7 +65,7 @@ def _checked_value(name: Any, value: Any) -> Any:
         )
     if isinstance(value, tf.Tensor) and not value.shape[1:].is_fully_defined():
         raise UserCodeError(
-            f"{where}: shape {value.shape} is not known but for the batch; say tf.ensure_shape, "
+            f"{where}: shape {value.shape} is unknown except for the batch; call tf.ensure_shape, "
             "or return a RaggedTensor"
         )
     return _as_example_type(value, where)

@@ -1,4 +1,4 @@
-"""tf.Transform's full pass: analyse the train part, transform every part, keep the graph."""
+"""tf.Transform's full pass: analyse the train split, transform every part, keep the graph."""
 
 import json
 import tempfile
@@ -46,7 +46,7 @@ class RawData:
 def transform(config: PipelineConfig, code: Path, data: RawData, output: Path) -> TransformRecord:
     """Run `preprocessing_fn` over all splits; write the graph and shards to `output`.
 
-    Means, vocabularies and other full-pass results come from the train part alone.
+    Means, vocabularies and other full-pass results come from the train split alone.
 
     Args:
         code: The folder that holds `preprocessing.py`.

@@ -81,7 +81,7 @@ def _of_columns(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator
     for name in now.keys() & before.keys():
         if (found := describe_type(now[name])) != (expected := describe_type(before[name])):
             message = (
-                f"{name}: is {found}, the schema in force says {expected}. If that is meant, "
+                f"{name}: is {found}, the schema in force says {expected}. If this is intended, "
                 "delete the pipeline's schema.json: the next good run writes a new one."
             )
             yield _anomaly(comparison, name, "type", message)
@@ -130,8 +130,10 @@ def _of_range(comparison: Comparison, name: str, bounds: tuple[float, float]) ->
 def _accept(name: str, bound: str) -> str:
     """Say how a range is changed."""
     if name.startswith(LABEL_PREFIX):
-        return "if that is meant, delete the pipeline's schema.json: the next run writes a new one"
-    return f"if that is meant, set features.{name}.{bound} in pipeline.yaml"
+        return (
+            "if this is intended, delete the pipeline's schema.json: the next run writes a new one"
+        )
+    return f"if this is intended, set features.{name}.{bound} in pipeline.yaml"
 
 
 # --- inside -------------------------------------------------------------------------------------

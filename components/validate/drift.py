@@ -1,4 +1,4 @@
-"""How far this run's train part is from the last run's."""
+"""How far this run's train split is from the last run's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

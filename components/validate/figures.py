@@ -18,7 +18,7 @@ _WIDTH = 4
 def draw_distributions(
     columns: Mapping[str, ColumnStatistics], drifts: Mapping[str, Drift], last_run: str
 ) -> Figure:
-    """Draw the train part, one small chart a column (at most 30): shares of rows by bin.
+    """Draw the train split, one small chart a column (at most 30): shares of rows by bin.
 
     Columns with a drift show both runs, most drifted first.
     """
@@ -41,7 +41,7 @@ def draw_distributions(
         axis.set_title(title, fontsize=9)
         _label(axis, bins[:_BARS])
     compared = f"; line: last run, {last_run}" if drifts else ""
-    figure.suptitle(f"Train part, shares by bin{compared}", fontsize=10)
+    figure.suptitle(f"Train split, shares by bin{compared}", fontsize=10)
     return figure
 
 

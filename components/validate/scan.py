@@ -41,7 +41,7 @@ class Yardsticks:
 
 @dataclass(frozen=True)
 class Scan:
-    """Statistics by split; the train part in the yardsticks' bins; values outside the domains."""
+    """Statistics by split; the train split in the yardsticks' bins; values outside the domains."""
 
     statistics: DataStatistics
     counts_in_old_bins: dict[str, Counts]
@@ -127,7 +127,7 @@ def _count(
     splits: dict[str, dict[str, ColumnStatistics]],
     yardsticks: Yardsticks,
 ) -> tuple[dict[str, dict[str, ColumnStatistics]], dict[str, Counts]]:
-    """The second pass: fill `bin_counts`, and count the train part in the old bins."""
+    """The second pass: fill `bin_counts`, and count the train split in the old bins."""
     old = {name: np.zeros(len(e) + 1, np.int64) for name, e in yardsticks.bin_edges.items()}
     counted = {}
     for split, columns in splits.items():

@@ -14,7 +14,7 @@ from contract.model_io import label_key
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import write_atomically
 
-# A learned range is what was seen, widened by so many times its width on either side: a new maximum
+# A learned range is what was seen, widened on either side by its width times this: a new maximum
 # is nothing to report, another unit of measurement is.
 _SLACK = 1.0
 
@@ -31,7 +31,8 @@ def read_schema(path: Path) -> schema_pb2.Schema | None:
         return json_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
     except (json_format.ParseError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: not a schema: {error}. Mend it, or delete it: the next good run writes one."
+            f"{path}: not a schema: {error}. Fix it, or delete it: the next good run writes a "
+            "new one."
         ) from error
 
 

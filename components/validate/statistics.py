@@ -18,7 +18,7 @@ from contract.records.record import Record
 
 BINS = 20
 MOST_COMMON = 1000
-_SKETCH_BUCKETS = 4096  # up to so many different values are counted exactly
+_SKETCH_BUCKETS = 4096  # up to this many different values are counted exactly
 _SKETCH_ERROR = 0.001  # of a quantile's rank
 _SKETCH_VALUES = 1 << 32  # most values that the sketch is built for
 _SAMPLE = 100_000  # values of one batch that quantiles and bins look at

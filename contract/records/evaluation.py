@@ -41,7 +41,7 @@ class Curves(Record):
 
 
 class Verdict(Record):
-    """The one judgement of one checkpoint on the eval part."""
+    """The one judgement of one checkpoint on the eval split."""
 
     step: int
     examples: int
@@ -75,7 +75,7 @@ class EvaluateRecord(Record):
 
 
 class BlessRecord(Record):
-    """Whether the candidate may go on; `candidate` is a SavedModel in the step's folder."""
+    """Whether the candidate may continue; `candidate` is a SavedModel in the step's folder."""
 
     is_blessed: bool
     candidate: str

@@ -62,7 +62,7 @@ class TensorDescription(Record):
 
 
 class RuntimeFiles(Record):
-    """`runtime.json`: a model for another runtime than TensorFlow; paths are relative to it.
+    """`runtime.json`: a model for another engine than TensorFlow; paths are relative to it.
 
     The core takes and gives dense numbers. What it does not get from the caller comes from the
     front: a SavedModel with the text, tables and ragged rows, which the server runs in TensorFlow.
@@ -86,7 +86,7 @@ class Machine(Record):
 
 
 class RuntimeMeasurement(Record):
-    """One runtime tried in a process of its own that loads the model as a server does."""
+    """One engine, tried in a separate process that loads the model as a server does."""
 
     name: str
     is_eligible: bool = Field(description="Answers alike and keeps to the limits.")
@@ -132,7 +132,7 @@ class ServedRuntime(Record):
     )
     measured: tuple[RuntimeMeasurement, ...] = ()
     reason: str = ""
-    exports: dict[str, str] = Field({}, description="Files for elsewhere, by name.")
+    exports: dict[str, str] = Field({}, description="Files for use outside Slipway, by name.")
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
 
     @property

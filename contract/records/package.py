@@ -73,7 +73,7 @@ class PackageManifest(Record):
 
     @property
     def own_errors(self) -> dict[str, float]:
-        """The root mean squared error on the test part, by regression head; what is known of it.
+        """The root mean squared error on the test split, by regression head; what is known of it.
 
         Two answers that differ by less are the same answer, as far as this model can tell.
         """
@@ -108,6 +108,7 @@ class PackageRecord(Record):
         "budget exempts."
     )
     skew_tolerance: float = Field(
-        0.0, description="What it had to be within: package.skew_tolerance, or the runtime's own."
+        0.0,
+        description="What it had to be within: package.skew_tolerance, or the engine's tolerance.",
     )
     skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")

@@ -81,7 +81,7 @@ class Artifact(Record):
 
 
 class Result(Record):
-    """`result.json`: a step has succeeded if and only if this is there and is its own."""
+    """`result.json`: a step has succeeded if and only if its own `result.json` exists."""
 
     step: str
     pipeline: str

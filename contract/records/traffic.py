@@ -23,7 +23,7 @@ class Arm(Record):
 
 
 class Shadow(Record):
-    """A version that sees a copy of the traffic; nobody sees its answers."""
+    """A version that gets a copy of the traffic; no caller receives its answers."""
 
     version: int
     percent: Percent
@@ -42,7 +42,7 @@ class ChampionChange(Record):
 
 
 class BadVersion(Record):
-    """A version that somebody rolled back from; only a promotion by number lifts the mark."""
+    """A version that was rolled back; only a promotion by number removes the mark."""
 
     version: int
     author: str = ""
@@ -53,7 +53,7 @@ class BadVersion(Record):
 class TrafficPlan(Record):
     """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet.
 
-    `champions` and `bad` are kept by whoever stores plans: a proposal adds marks to `bad` and
+    `champions` and `bad` are kept by the store of plans: a proposal adds marks to `bad` and
     cannot take any away, and what it says of `champions` does not count.
     """
 
@@ -97,7 +97,7 @@ class TrafficPlan(Record):
 
     @property
     def lineage(self) -> tuple[int, ...]:
-        """Champions that nobody rolled back from, oldest first; the last one is in service.
+        """Champions that were not rolled back, oldest first; the last one is in service.
 
         A roll-back takes everything after the version that it returns to out of the lineage. A
         plan written before plans had a history has the champion, and before it the versions on

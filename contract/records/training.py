@@ -8,7 +8,7 @@ from contract.records.record import Record
 
 
 class CheckpointManifest(Record):
-    """A published checkpoint: written last, so that whoever sees it sees a whole checkpoint."""
+    """A published checkpoint: written last, so that a checkpoint with a manifest is complete."""
 
     step: int
     files: dict[str, str] = Field(description="Digest by file name.")

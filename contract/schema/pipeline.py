@@ -138,7 +138,7 @@ class PipelineConfig(Section):
                 problems.append(f"features.{name}: {problem}")
         if self.weight is not None and self.weight != "weight" and "weight" in self.features:
             problems.append(
-                "features.weight: the name is taken where there are weights; rename the column"
+                "features.weight: the name is reserved where there are weights; rename the column"
             )
         for column in sorted(labels.keys() & self.features.keys()):
             problems.append(f"heads.{labels[column]}: column '{column}' is also a feature: a leak")

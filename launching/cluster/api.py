@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Manifest = dict[str, Any]  # a Kubernetes object, in the API's own JSON form
 
-WATCH_SECONDS = 240  # then the list is read anew: nothing is missed for longer
+WATCH_SECONDS = 240  # then the list is read again, so a missed event costs no more time
 _CALL_SECONDS = 15.0
 _AGAIN_SECONDS = 2.0
 _MERGE_PATCH = "application/merge-patch+json"
@@ -199,13 +199,13 @@ class Cluster:
 
 
 def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
-    """Return our error for an HTTP status of the API, in words that say what to do."""
+    """Return our error for an HTTP status of the API; its message says what to do."""
     reason = _message(body)
     said = f"{where}: {call}: {reason}"
     if status == 401:
         return ConfigError(
             [
-                f"{where}: not let in (401): the token or certificate of the context "
+                f"{where}: access denied (401): the token or certificate of the context "
                 "is wrong or has expired; log in again and renew the kubeconfig"
             ]
         )
@@ -266,7 +266,7 @@ def kubeconfig_path(settings: ClusterConfig) -> str:
 
 
 def client_problem(settings: ClusterConfig, error: Exception) -> str:
-    """Say why there is no way to a cluster, and what to write instead."""
+    """Say why a cluster cannot be reached, and what to change."""
     if not settings.context and not settings.kubeconfig:
         return "clusters: no context, and this is not a pod of a cluster: name a context"
     path = kubeconfig_path(settings)

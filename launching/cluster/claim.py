@@ -1,7 +1,7 @@
 """Who owns a job in a cluster: one object by name, and on it the fencing token of its owner.
 
 Creating the object twice is a conflict, which means "adopt": take it over with a higher token.
-Every change is made on condition that the object is the one last seen: so whoever was overtaken
+Every change is made on condition that the object is the one last seen: an overtaken attempt
 learns it by a conflict, changes nothing more and deletes nothing.
 """
 
@@ -56,7 +56,7 @@ class Claim:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)  # the old one is being deleted
 
     async def save(self, state: Mapping[str, Any] | None = None) -> None:
-        """Note that somebody looks after the job, and what must survive him.
+        """Record that the job has a driver, and what must survive it.
 
         Raises:
             ConflictError: If a later attempt has taken over.
@@ -91,7 +91,7 @@ class Claim:
         return dict(json.loads(annotations.get(STATE, "{}")))
 
     async def find(self, name: str) -> bool:
-        """Look whether the object is there and ours; for `release` by whoever did not take it."""
+        """Tell whether the object exists and is ours; for a `release` without a claim."""
         try:
             self.held = await self.cluster.get(self.resource, name)
         except NotFoundError:

@@ -69,7 +69,7 @@ class JobDriver(ABC):
         if not self.claim.held and not await self.claim.find(self.job.name):
             return False
         if not await self.claim.release():
-            self.say(logging.WARNING, f"job {self.job.name} is another attempt's: left alone")
+            self.say(logging.WARNING, f"job {self.job.name} is another attempt's: not changed")
             return False
         grace = self.job.settings.grace_seconds
         await remove_pods(self.cluster, {JOB: self.job.name}, grace, self.owns)

@@ -188,7 +188,7 @@ class KubeflowJob(JobDriver):
         return None
 
     def _wrong_input(self) -> JobEnd | None:
-        """A restart cannot mend exit code 2; the operator would try nevertheless."""
+        """A restart cannot fix exit code 2; the operator would try nevertheless."""
         for item in self._pods.found.values():
             how = ended(item)
             if how is not None and how[0] == EXIT_USER_ERROR:

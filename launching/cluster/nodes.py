@@ -22,7 +22,8 @@ async def read_nodes(cluster: Cluster) -> tuple[list[Manifest] | None, str]:
         return list((await cluster.read("/api/v1/nodes"))["items"]), ""
     except ForbiddenError:
         return None, (
-            "the account may not list nodes, so nobody looks whether any can give what pods ask "
+            "the account may not list nodes, so it is not checked whether a node offers what "
+            "pods request"
             "for; apply docker/kubernetes/base as it is now"
         )
 

@@ -1,4 +1,4 @@
-"""What a pod finds of a pipeline's own packages: they lie on the storage that all pods see."""
+"""What a pod needs for a pipeline's own packages, which are on the storage that all pods mount."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a pod's status says, in words. Pure."""
+"""A pod's status as a message. Pure."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ Manifest = dict[str, Any]
 
 A_NODE = "a node"  # what a pod waits for that the scheduler has not looked at
 
-# Kubeflow's operators look at containers of their own names.
+# Kubeflow's operators look for containers with these names.
 _OURS = frozenset({CONTAINER, "tensorflow", "pytorch", "mpi"})
 
-# Of these a pod does not recover by waiting: somebody has to change the config or the image.
+# Of these a pod does not recover by waiting: the config or the image has to change.
 _HOPELESS = frozenset(
     {"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"}
 )

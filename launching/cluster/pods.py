@@ -1,7 +1,7 @@
 """A training job as plain pods: nothing has to be installed in the cluster.
 
 One headless Service stands for the job: it names the pods, owns them, and carries who drives the
-job and how often each role was restarted. Whatever happens to the driver, the next one goes on
+job and how often each role was restarted. Whatever happens to the driver, the next one continues
 from what the API server says.
 """
 

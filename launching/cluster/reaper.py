@@ -1,4 +1,4 @@
-"""Removes what nobody looks after any more: the remains of a crash that nobody came back from."""
+"""Removes jobs that no driver renews any more: the remains of a crash."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 async def reap(cluster: Cluster, ttl_seconds: int) -> list[str]:
     """Remove jobs whose driver was last seen too long ago, and component pods that ended so.
 
-    Of every kind: who left it may have used another than whoever comes by.
+    Jobs of every kind: the driver that left one may have used another kind than this one.
 
     Returns:
         The names of what was removed.
@@ -38,7 +38,7 @@ async def reap(cluster: Cluster, ttl_seconds: int) -> list[str]:
             await delete_exactly(cluster, resource, item, propagationPolicy="Background")
             removed.append(item["metadata"]["name"])
     for name in removed:
-        log.warning("%s: nobody has looked after it for %d s: removed", name, ttl_seconds)
+        log.warning("%s: not renewed for %d s: removed", name, ttl_seconds)
     return removed
 
 

@@ -74,7 +74,7 @@ class Waiting:
     def _tell_states(self, waiting: Mapping[str, Manifest]) -> None:
         for name, pod in waiting.items():
             what = waits_for(pod)
-            # of a pod made anew the scheduler has nothing to say yet: what it said before holds
+            # the scheduler has no message for a new pod yet: its last message stays
             if what != self.told.get(name) and not (what == A_NODE and name in self.told):
                 self.told[name] = what
                 self._say(logging.INFO, f"{_prefix(name)}waits for {what}")

@@ -48,13 +48,13 @@ class Watch:
                 raise
             except SlipwayError as error:
                 log.warning(
-                    "%s are not seen now; looking again in %g s: %s", self._resource, wait, error
+                    "%s cannot be read now; retrying in %g s: %s", self._resource, wait, error
                 )
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     async def changed(self, timeout_seconds: float) -> None:
-        """Wait for the next news, or until the time is up."""
+        """Wait for the next event, or until the time is over."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), timeout_seconds)
         self._news.clear()

@@ -1,6 +1,6 @@
 """A job's roles as processes of this machine: `python -m launching.processes.role_processes SPEC`.
 
-It is itself one command, which `StepProcess` runs in a process group of its own: everything below
+It is itself one command, which `StepProcess` runs in a separate process group: everything below
 ends with that group. What the roles print comes out prefixed; the exit code is the job's.
 """
 
@@ -47,7 +47,7 @@ def command_line(
     """Return what runs a step on this machine: one process, or a job of several.
 
     Raises:
-        ConfigError: If MPI is asked for and there is none.
+        ConfigError: If MPI is required and not installed.
     """
     if not run.frozen_pipeline.exists():
         return command.arguments()
@@ -179,7 +179,7 @@ class ProcessJob:
         }
 
     def _copy(self, seconds: float) -> None:
-        """Copy what the replicas print within a time, but for their last, unfinished lines."""
+        """Copy what the replicas print within a time, except their last, unfinished lines."""
         by_descriptor = {output.descriptor: output for output in self._outputs}
         for descriptor in select.select([*by_descriptor], (), (), seconds)[0]:
             output = by_descriptor[descriptor]

@@ -164,7 +164,7 @@ class WarmParent:
             _inherit(request, self._environment_of(request), out)
             os.set_inheritable(lock, True)  # held as long as the command or its child lives
             outlive_sigterm()
-        except Exception as error:  # noqa: BLE001  # the forking process's code must not go on here
+        except Exception as error:  # noqa: BLE001  # the forking process's code must not run here
             answer(connection, refused=f"{type(error).__name__}: {error}")
             os._exit(1)
         _guard(request, connection)

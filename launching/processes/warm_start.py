@@ -77,7 +77,7 @@ def fork(parent: Path, start: ProcessStart, lock: int, output: int | None = None
         output: The descriptor that it writes to; without one `stdout` of the result is a pipe.
 
     Raises:
-        NotWarmError: If there is no parent, or it does not serve this command.
+        NotWarmError: If the parent does not run, or does not serve this command.
     """
     if not is_forkable(start.command):
         raise NotWarmError(f"'{start.command[0]}' is not a command of this Python, -m or -c")

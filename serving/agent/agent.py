@@ -106,7 +106,7 @@ def _serve(
     log.info("agent answers on http://%s:%d", *listening.getsockname()[:2])
     server.run(sockets=[listening])
     threads.stop()
-    log.info("agent ends; servers and Envoy go on")
+    log.info("agent ends; servers and Envoy continue")
 
 
 class Threads:
@@ -146,7 +146,7 @@ class Threads:
             wake.set()
             thread.join()
         for failure in self._failures:
-            raise SlipwayError(f"the agent cannot go on: {failure}") from failure
+            raise SlipwayError(f"the agent cannot continue: {failure}") from failure
 
 
 @contextlib.contextmanager
@@ -158,7 +158,7 @@ def _only_agent(state_folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConflictError(
-                f"{lock}: another agent works in this home; end it, or choose another --home"
+                f"{lock}: another agent uses this home; stop it, or choose another --home"
             ) from error
         yield
 

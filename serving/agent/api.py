@@ -18,7 +18,7 @@ from contract.errors import (
 from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.plans import PlanStore
 
-DISCOVERY = "/v3"  # Envoys ask below it, with a token of their own
+DISCOVERY = "/v3"  # Envoys ask below it, with a separate token
 _MAX_PLAN_BYTES = 64 * 1024
 # The first class that fits says the status.
 _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
@@ -72,7 +72,7 @@ def control_api(
 
 
 def ask_for_token(app: FastAPI, token: str, whose: str, open_to_all: tuple[str, ...] = ()) -> None:
-    """Let the app refuse requests without the bearer token, but for paths that begin so."""
+    """Let the app refuse requests without the bearer token, except paths that begin so."""
 
     @app.middleware("http")
     async def check_token(

@@ -126,7 +126,7 @@ class DisagreementCounter:
         self._lock = threading.Lock()
 
     def follow(self, pipeline: str, stable: int | None, shadow: int | None) -> None:
-        """Compare these two from now on, or nothing where there is no shadow.
+        """Compare these two from now on; without a shadow, nothing.
 
         Call it before the shadow gets traffic: only what is logged afterwards is read.
         """
@@ -191,7 +191,7 @@ class DisagreementCounter:
         path = self._path(version)
         try:
             return PairingState.read(path) if path.exists() else None
-        except DataError:  # counts begin anew rather than the agent not at all
+        except DataError:  # the counts restart, so that the agent can start
             return None
 
     def _path(self, version: Version) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-# A pass reads no more than this of one file, so that it stays short; the next goes on from there.
+# A pass reads no more than this of one file, to stay short; the next pass continues from there.
 _MAX_BYTES = 4 << 20
 
 
@@ -22,7 +22,7 @@ class LogTail:
         self.offsets = self._sizes() if offsets is None else offsets
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the complete lines added since; a line that is no JSON object is passed over."""
+        """Yield the complete lines added since; a line that is not a JSON object is skipped."""
         files = self._files()
         present = {inode for inode, _ in files}
         self.offsets = {i: offset for i, offset in self.offsets.items() if i in present}
@@ -36,7 +36,7 @@ class LogTail:
         try:
             with path.open("rb") as file:
                 size = file.seek(0, 2)
-                file.seek(start if start <= size else 0)  # shorter than before: begun anew
+                file.seek(start if start <= size else 0)  # shorter than before: started again
                 start = file.tell()
                 block = file.read(_MAX_BYTES)
         except FileNotFoundError:  # rotated away a moment ago

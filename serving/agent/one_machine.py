@@ -1,6 +1,6 @@
 """`python -m serving.agent.one_machine`: one machine's Envoy, agent and servers, in the foreground.
 
-For a container of their own; takes the options of `python -m serving.agent machine`. The token is
+For a separate container; takes the options of `python -m serving.agent machine`. The token is
 made up if there is none yet.
 """
 

@@ -61,7 +61,7 @@ class PlanStore:
 
     def _check(self, plan: TrafficPlan, layout: PipelineLayout) -> None:
         if not layout.path.is_dir():
-            raise NotFoundError(f"pipeline '{plan.pipeline}': nothing of it at {layout.path}")
+            raise NotFoundError(f"pipeline '{plan.pipeline}': not found at {layout.path}")
         if unknown := sorted(plan.versions - set(layout.kept_versions())):
             raise NotFoundError(
                 f"pipeline '{plan.pipeline}': no version {', '.join(map(str, unknown))} "
@@ -83,8 +83,8 @@ class PlanStore:
         if plan.shadow is None:
             return
         if not can.has_shadow:
-            yield "a shadow, which this data plane cannot make"
+            yield "a shadow, which this data plane does not support"
         if plan.champion is None:
-            yield "a shadow without a stable arm: there is no traffic to copy"
+            yield "a shadow without a stable arm: no traffic to copy"
         if plan.shadow.version in {arm.version for arm in plan.arms}:
             yield f"version {plan.shadow.version} is both an arm and the shadow"

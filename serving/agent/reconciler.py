@@ -1,7 +1,7 @@
 """The reconciler: makes servers and traffic what the plans say, one small pass after another.
 
 A pass may be cut off anywhere (`kill -9`): everything it needs lies in files, in supervisord and in
-Envoy, and the next pass goes on from there. No request passes through the agent.
+Envoy, and the next pass continues from there. No request passes through the agent.
 """
 
 import logging
@@ -99,7 +99,7 @@ class Reconciler:
             problems[pipeline] = []
             try:
                 plans[pipeline] = self._plans.current(pipeline)
-            except SlipwayError as error:  # go on with what is in force
+            except SlipwayError as error:  # continue with what is in force
                 problems[pipeline].append(str(error))
                 plans[pipeline] = self._in_force(pipeline)
         return plans

@@ -117,7 +117,7 @@ def kubernetes_of(settings: ClusterSettings) -> KubernetesConfig:
     """Return what the runtime file says of the cluster; ConfigError if it says nothing."""
     kubernetes = load_runtime(str(settings.runtime)).kubernetes
     if kubernetes is None:
-        raise ConfigError([f"{settings.runtime}: no section 'kubernetes' in it"])
+        raise ConfigError([f"{settings.runtime}: section 'kubernetes' is missing"])
     return kubernetes
 
 

@@ -101,7 +101,7 @@ class ModelServer:
     async def _load(self, stop: asyncio.Event) -> bool:
         """Load the model in a thread; return whether it is there before the process must stop."""
         started = time.monotonic()
-        # A pool of its own: the loop's would make the process wait for a load that it gives up.
+        # A separate pool: the loop's would make the process wait for a load that it gives up.
         loading = asyncio.get_running_loop().run_in_executor(
             ThreadPoolExecutor(1, "load"), self._load_model
         )

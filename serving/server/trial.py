@@ -1,6 +1,6 @@
 """`python -m serving.server.trial`: a model tried with given rows, as a server would run it.
 
-Loads and warms the model in a process of its own, says so by a line on standard output, waits for a
+Loads and warms the model in a separate process, says so by a line on standard output, waits for a
 line on standard input (so that several can load at once and be measured one after the other), and
 writes what it answered and measured.
 """

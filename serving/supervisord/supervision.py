@@ -1,7 +1,7 @@
 """supervisord: what it should run, how it is started and stopped, and how one speaks to it.
 
 supervisord owns every long-running process of a machine, so that Envoy and the model servers
-outlive whoever asked for them. Its files lie in one folder, the home:
+outlive the process that started them. Its files are in one folder, the home:
 
 <home>/supervisord.conf     written by `write_configuration`
 <home>/conf.d/<name>.conf   the programs that `write_configuration` was given

@@ -24,9 +24,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """
     parser = argparse.ArgumentParser(prog="python -m serving.traffic", description=__doc__)
     parser.add_argument("--agent", required=True, help="HOST:PORT of the serving agent")
-    parser.add_argument(
-        "--agent-token-file", type=Path, required=True, help="what the agent wants to hear"
-    )
+    parser.add_argument("--agent-token-file", type=Path, required=True, help="the agent's token")
     parser.add_argument("--host", required=True, help="this Envoy's address, for the agent")
     parser.add_argument("--stats-port", type=int, default=9902, help="where it shows its counters")
     options = parser.parse_args(arguments)
@@ -40,7 +38,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
         parser.error(str(error))
     own, agent = Endpoint(options.host, options.stats_port), Endpoint(host, int(port))
     document = fleet_bootstrap(own, agent, token)
-    path = Path(tempfile.mkdtemp(prefix="envoy-")) / "bootstrap.json"  # a folder of ours alone
+    path = Path(tempfile.mkdtemp(prefix="envoy-")) / "bootstrap.json"  # a folder for us alone
     path.write_text(json.dumps(document), encoding="utf-8")
     quiet = ("--disable-hot-restart", "--log-level", "warning")
     os.execv(binary, (binary, "-c", str(path), *quiet))

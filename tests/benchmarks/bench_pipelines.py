@@ -2,7 +2,7 @@
 
 Run as `python tests/benchmarks/bench_pipelines.py [--only digits|census|mnist] [--data FOLDER]`.
 Each pipeline goes through real Airflow from raw files into service. The models' figures are those
-of `bless`, on the test part; their peers learn from the same files in the same run by scikit-learn:
+of `bless`, on the test split; their peers learn from the same files in this run, in scikit-learn:
 gradient boosting for the table, three nearest neighbours for the images; the limits are the goals.
 What `optimize` did is checked too: int8 tried, judged with an interval, its cost within the budget.
 `digits` needs no data; its peer is the same run without Airflow. CPU is that of all services and of

@@ -69,7 +69,7 @@ def with_a_kind_that_is_not_installed(clusters: Up, folder: Path) -> dict[str, A
             lambda clusters, _: changed(clusters, context="trian"),
             "context 'trian': not in .*; did you mean 'train'",
         ),
-        (with_expired_token, r"not let in \(401\): .* has expired; log in again"),
+        (with_expired_token, r"access denied \(401\): .* has expired; log in again"),
         (
             lambda clusters, _: changed(clusters, namespace="nowhere"),
             'namespaces "nowhere" not found',

@@ -67,7 +67,7 @@ def test_a_worker_that_hangs_is_replaced_alone(scene: TrainingScene) -> None:
     assert "worker-1 hangs: not heard of for" in said
     assert "worker-1: vanished (hung: not heard of for" in said
     assert "; starting worker-1 again" in said
-    assert "training goes on without it" in said
+    assert "training continues without it" in said
     assert "started: worker-1\n" in said, "alone"
 
 

@@ -24,7 +24,7 @@ def deploy(deployment: Deployment) -> tuple[DeployRecord, dict[str, float]]:
     somebody else made.
 
     Raises:
-        ServiceUnavailableError: If the agent is away for long; a retry goes on from the state.
+        ServiceUnavailableError: If the agent is unavailable for long; a retry continues.
     """
     state = _state_of_killed(deployment)
     if state is None:
@@ -51,7 +51,7 @@ def _state_of_killed(deployment: Deployment) -> CanaryState | None:
     if state.version != deployment.version:
         return None
     log.info(
-        "%s: going on with the trial of version %d: %d phases passed, %d requests in this one",
+        "%s: continuing the trial of version %d: %d phases passed, %d requests in this one",
         *(deployment.layout.pipeline, state.version, state.phase, state.canary.requests),
     )
     return state
@@ -116,7 +116,7 @@ def _named(version: int | None) -> str:
 def _first(deployment: Deployment, plan: TrafficPlan) -> DeployRecord:
     """Start the version without traffic; there is nothing that it could be compared with."""
     version, client = deployment.version, deployment.client
-    note = Note(deployment.author, f"version {version} gets ready as the first one")
+    note = Note(deployment.author, f"version {version} gets ready as the first version")
     while version not in plan.standby:
         try:
             plan = client.propose(on_standby(plan, version, note))
@@ -173,12 +173,14 @@ def _reasons(canary: Canary) -> tuple[str, ...]:
         return (f"passed {len(rungs)} rungs with {errors:,} errors in {requests:,} requests",)
     words = "rolled back" if state.ending == "rolled_back" else "inconclusive, so rolled back"
     where = (
-        f"after {requests:,} canary requests" if rungs else "in shadow, before any caller met it"
+        f"after {requests:,} canary requests"
+        if rungs
+        else "in shadow, before it answered any caller"
     )
     first = f"{words} {where} (at {state.ladder[-1].name}): {state.reason}"
     seconds = canary.withdrawal_seconds
     if seconds is None:
-        return (first, "the data plane has not taken the roll-back over yet; see the agent's log")
+        return (first, "the data plane has not applied the roll-back yet; see the agent's log")
     return (first, f"stable had all traffic {seconds:.2f} s after the decision")
 
 

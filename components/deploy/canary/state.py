@@ -1,4 +1,4 @@
-"""Where a canary stands, on storage: what lets a killed one go on with its rung and its counts."""
+"""The state of a canary on storage, from which a killed one continues with its counts."""
 
 from datetime import datetime
 from typing import Literal

@@ -56,13 +56,13 @@ class Canary:
         self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
 
     def walk(self) -> CanaryState:
-        """Go on from the state until the version has passed, failed or run out of time.
+        """Continue from the state until the version has passed, failed or run out of time.
 
         Raises:
             InterruptedTrialError: If somebody else changed the traffic; the plan stays theirs.
-            StoppedError: On SIGTERM; stable has all traffic until a retry goes on from here.
+            StoppedError: On SIGTERM; stable has all traffic until a retry continues from here.
             ConflictError: If a later attempt at this step has taken over.
-            ServiceUnavailableError: If the agent is away for long; a retry goes on from here.
+            ServiceUnavailableError: If the agent is unavailable for long; a retry continues here.
         """
         try:
             with stops_on_sigterm():
@@ -233,7 +233,7 @@ class Canary:
         )
         if taken is None:
             log.error(
-                "%s: the data plane has not taken over plan %d within %g s; the agent goes on "
+                "%s: the data plane has not taken over plan %d within %g s; the agent keeps "
                 "trying, see its log",
                 *(self._d.layout.pipeline, plan.generation, TAKE_OVER_TIMEOUT_SECONDS),
             )
@@ -248,7 +248,9 @@ class Canary:
 
     def _pause(self) -> None:
         """Take the traffic off a trial that nobody watches for now; its counts stay."""
-        log.info("%s: asked to end: the trial pauses, a retry goes on", self._d.layout.pipeline)
+        log.info(
+            "%s: asked to end: the trial pauses, a retry continues it", self._d.layout.pipeline
+        )
         self._save(is_entered=False)
         self._stand_by(f"the trial of version {self._d.version} pauses")
 
@@ -288,7 +290,7 @@ class Canary:
         raise InterruptedTrialError(
             f"{current.author or 'somebody'} changed the traffic plan (generation "
             f"{current.generation}: {current.reason or 'no reason given'}) while version "
-            f"{self._d.version} was on trial; the trial stopped and left that plan alone"
+            f"{self._d.version} was on trial; the trial stopped and did not change that plan"
         )
 
     def _save(self, **changes: object) -> None:

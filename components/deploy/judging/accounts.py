@@ -4,7 +4,7 @@ Each test is a bet, settled once a second, that the canary is worse than the con
 version (`sequential.after_bet`); what it has gained is the evidence. One `alpha` pays for the whole
 way: ALPHA_SHARES divides it over the tests, and each test's stake of 1 is divided over the phases,
 most of it on the first rung, where callers first meet the version. What a phase has gained or lost
-goes on into the next; the fresh stake there means that a long clean record hides nothing.
+continues into the next; the fresh stake there means that a long clean record hides nothing.
 """
 
 from pydantic import Field

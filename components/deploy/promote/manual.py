@@ -1,4 +1,4 @@
-"""Traffic by hand: what a person may do to any kept version, past canary and judge.
+"""Manual changes of traffic: what a person may do to any kept version, without canary and judge.
 
 A promotion and a roll-back are decided first, as a `Move` that a person can read, and then carried
 out on the very plan that the decision was made on.
@@ -64,9 +64,9 @@ def promotion(
     if not trial.has_passed and not is_forced:
         raise UserError(
             f"{layout.pipeline}: version {target} did not pass: {trial.words}. To give it all "
-            f"traffic all the same: slipway promote {layout.pipeline} --version {target} --force"
+            f"traffic nevertheless: slipway promote {layout.pipeline} --version {target} --force"
         )
-    note = Note(author, f"version {target} is promoted by hand")
+    note = Note(author, f"version {target} is promoted manually")
     warning = "" if trial.has_passed else f"version {target} did not pass: {trial.words}"
     return Move(with_champion(plan, target, note), _promotion_words(plan, target, trial), warning)
 
@@ -80,7 +80,8 @@ def _newest_passed(plan: TrafficPlan, layout: PipelineLayout) -> int:
             return version
     if not layout.kept_versions():
         raise NotFoundError(
-            f"{layout.pipeline}: no version is kept; make one with 'slipway run {layout.pipeline}'"
+            f"{layout.pipeline}: no version is kept; create one with 'slipway run "
+            f"{layout.pipeline}'"
         )
     found = "; ".join(f"version {version}: {trial.words}" for version, trial in trials.items())
     served = f"version {plan.champion} is in service" if plan.champion else "nothing is in service"
@@ -110,7 +111,7 @@ def rollback(plan: TrafficPlan, layout: PipelineLayout, version: int | None, aut
     """
     trial = plan.canary or plan.shadow
     if version is None and trial is not None:
-        note = Note(author, f"the trial of version {trial.version} is ended by hand")
+        note = Note(author, f"the trial of version {trial.version} is ended manually")
         words = f"the trial of version {trial.version} ends; {_all_traffic_stays(plan)}"
         return Move(without_trial(plan, trial.version, note), words)
     earlier = _earlier_champions(plan)
@@ -118,10 +119,10 @@ def rollback(plan: TrafficPlan, layout: PipelineLayout, version: int | None, aut
     if version is not None:
         layout.check_kept(version)
         _check_earlier(plan, layout, version, earlier)
-    note = Note(author, f"rolled back from version {plan.champion} to version {target} by hand")
+    note = Note(author, f"rolled back from version {plan.champion} to version {target} manually")
     words = (
         f"{_from_to(plan, target)}: it was champion before{_ended_trial(plan, target)}; version "
-        f"{plan.champion} is marked bad until somebody promotes it by number"
+        f"{plan.champion} is marked bad until it is promoted by number"
     )
     return Move(_rolled_back(plan, layout, target, note), words)
 
@@ -144,7 +145,7 @@ def _target(plan: TrafficPlan, layout: PipelineLayout, earlier: list[int]) -> in
         )
     gone = f" (no longer kept: {', '.join(map(str, earlier))})" if earlier else ""
     raise NotFoundError(
-        f"{layout.pipeline}: version {plan.champion} has no earlier champion to go back to{gone}; "
+        f"{layout.pipeline}: version {plan.champion} has no earlier champion to return to{gone}; "
         f"promote a version by number with 'slipway promote {layout.pipeline} --version N' "
         f"(kept: {layout.kept_in_words}), or take the pipeline out of service with "
         f"'slipway teardown {layout.pipeline}'"
@@ -194,7 +195,7 @@ def teardown(
     """
     plan = client.plan(layout.pipeline)
     if version is None:
-        note = Note(author, "taken out of service by hand")
+        note = Note(author, "taken out of service manually")
         return _in_force(client, client.propose(out_of_service(plan, note)))
     layout.check_kept(version)
     if version == plan.champion:
@@ -203,7 +204,7 @@ def teardown(
             "another one first, or tear down the whole pipeline by naming no version"
         )
     if version in plan.versions:
-        note = Note(author, f"version {version} is removed by hand")
+        note = Note(author, f"version {version} is removed manually")
         plan = _in_force(client, client.propose(_without(plan, version, note)))
     remove_version(layout, version)
     return plan

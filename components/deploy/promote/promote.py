@@ -25,7 +25,7 @@ def promote(deployment: Deployment, verdict: DeployRecord) -> DeployRecord:
     The verdict is checked again here: nobody gets into service by this door alone.
 
     Raises:
-        ServiceUnavailableError: If the data plane does not take the plan over; a retry goes on.
+        ServiceUnavailableError: If the data plane does not apply the plan; a retry continues.
     """
     if reason := _objection(deployment, verdict):
         return _record(deployment, verdict, "refused", reason)
@@ -38,7 +38,7 @@ def promote(deployment: Deployment, verdict: DeployRecord) -> DeployRecord:
     deployment.tracker.remove_alias(layout.pipeline, "challenger")
     removed = retention.apply(layout, deployment.config.retention, plan, deployment.clock.now())
     replaced = verdict.champion_version
-    words = f"in place of version {replaced}" if replaced else "the first one in service"
+    words = f"in place of version {replaced}" if replaced else "the first version in service"
     reasons = (f"version {version} has all traffic, {words}", *removed.in_words())
     return _record(deployment, verdict, "promoted", *reasons)
 
@@ -92,7 +92,7 @@ def _check_unchanged(deployment: Deployment, verdict: DeployRecord, plan: Traffi
         return
     raise ChangedMeanwhileError(
         f"{plan.author or 'somebody'} {deed} since the canary ended (generation "
-        f"{plan.generation}); that plan was left alone"
+        f"{plan.generation}); that plan was not changed"
     )
 
 

@@ -45,8 +45,8 @@ def _recorded(run: RunLayout, version: int) -> Trial:
     canary = _stage(run, "canary", version)
     if canary is None:
         if (run.step("canary") / STATE_FILE).exists():
-            return Trial(False, "its trial was cut off before there was a decision")
-        return Trial(False, "there is no record of a trial")
+            return Trial(False, "its trial was interrupted before a decision")
+        return Trial(False, "no record of a trial was found")
     if not canary.has_passed:
         return Trial(False, _ended("its canary", canary))
     promoted = _stage(run, "promote", version)

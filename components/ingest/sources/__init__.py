@@ -1,4 +1,4 @@
-"""Where rows come from: one small module a kind, all of them with the same four functions.
+"""Where rows come from: one small module per kind, all with the same four functions.
 
 `files(source)`             the paths that are read, each by itself; DataError if there are none
 `columns(source, file)`     the column names of one file, read without its rows

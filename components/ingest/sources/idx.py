@@ -49,7 +49,7 @@ def files(source: IdxSource) -> list[Path]:
     if images_header.rows != labels_header.rows:
         raise DataError(
             f"{images} announces {images_header.rows:,} images, but {labels} announces "
-            f"{labels_header.rows:,} labels; expected as many"
+            f"{labels_header.rows:,} labels; expected equal numbers"
         )
     if not images_header.rows:
         raise DataError(f"{images}: no rows")
@@ -109,6 +109,6 @@ def _read_header(path: Path, file: IO[bytes]) -> _Header:
         raise DataError(f"{path}: not an IDX file: it begins with {magic.hex(' ')}")
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
-        raise DataError(f"{path}: truncated: its header is not whole")
+        raise DataError(f"{path}: truncated: its header is incomplete")
     rows, *shape = struct.unpack(f">{magic[3]}i", sizes)
     return _Header(np.dtype(_DTYPES[magic[2]]), rows, tuple(shape))

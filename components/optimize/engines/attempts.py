@@ -1,4 +1,4 @@
-"""Each candidate made, tried in a process of its own and, in int8, rescued where it costs much."""
+"""Each candidate made, tried in a separate process and, in int8, rescued if it costs much."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -70,7 +70,7 @@ class Attempts:
         """Yield what was seen of TensorFlow, then of each candidate.
 
         All load at once, in the background, while the next one's files are made; each is measured
-        when nothing else is under way.
+        when no other trial is running.
         """
         is_reduced = {name: KINDS[name].precision != "fp32" for name in candidates}
         is_reduced[TENSORFLOW] = self._models.served != self._models.exact
@@ -94,7 +94,7 @@ class Attempts:
         Layers are ranked as `Search` ranks them, by how far 8 bits of one alone move the outputs.
         """
 
-        whys = ["no choice of float layers brings it back"]
+        whys = ["no choice of float layers keeps it within the limit"]
 
         def attempt(float_layers: Sequence[str]) -> Tried:
             made = self._made(tried.name, f"{tried.name}-{len(float_layers)}", float_layers)

@@ -1,4 +1,4 @@
-"""Which runtime is taken, of those that were tried."""
+"""Which engine is chosen, of those that were tried."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from contract.records.optimization import Machine, RuntimeMeasurement, ServedRun
 from contract.schema.optimize import EnginesConfig
 
 TENSORFLOW = "tensorflow"
-# Two runtimes are as fast as each other if their times differ by less: so much do they differ from
+# Two engines are equally fast if their times differ by less: that much do they differ from
 # one trial to the next.
 _SAME_SPEED_RATIO = 1.1
 
@@ -52,7 +52,7 @@ class Tried:
 
     @property
     def cost_points(self) -> float:
-        """Points that it loses: infinite if it failed, or answers what is no number."""
+        """Points that it loses: infinite if it failed, or its answers are not numbers."""
         if self.failure:
             return math.inf
         return self.judgement.cost_percent if self.judgement is not None else 0.0
@@ -70,7 +70,7 @@ def choose(
     costs, and steadier than wall time where other processes run. Of those as fast as the fastest
     the one that takes the least memory is taken. bf16 and int8 must be `settings.min_speedup` times
     as fast as that one to replace it; if no float32 one keeps to the limits, they must be so much
-    faster than TensorFlow. If none keeps to the limits, TensorFlow goes on, and the reason says so.
+    faster than TensorFlow. If none keeps to the limits, TensorFlow is used, and the reason says so.
 
     Args:
         tried: TensorFlow first.
@@ -97,7 +97,7 @@ def choose(
     reason = "" if chosen is None else _reason(chosen, table[0])
     if chosen is None:
         chosen = table[0]
-        reason = "none is without fault: " + "; ".join(f"{r.name} {r.reason}" for r in table)
+        reason = "every engine has a problem: " + "; ".join(f"{r.name} {r.reason}" for r in table)
     return ServedRuntime(
         name=chosen.name,
         tolerance=_tolerance(
@@ -196,7 +196,7 @@ def _beyond(row: RuntimeMeasurement, settings: EnginesConfig) -> list[str]:
         found.append(f"p99 {row.p99_ms_batch_1:.3g} ms, limit {settings.max_p99_ms:g} ms")
     least = settings.min_rows_per_second
     if least is not None and row.rows_per_second < least:
-        found.append(f"{row.rows_per_second:.0f} rows/s, at least {least:g} are wanted")
+        found.append(f"{row.rows_per_second:.0f} rows/s, at least {least:g} are required")
     if settings.max_memory_mb is not None and row.memory_mb > settings.max_memory_mb:
         found.append(f"memory {row.memory_mb:.0f} MB, limit {settings.max_memory_mb:g} MB")
     return [f"left out: {problem}" for problem in found]

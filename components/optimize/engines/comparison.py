@@ -14,7 +14,7 @@ Answers = Mapping[str, Array]
 def max_difference(expected: Answers, found: Answers) -> float:
     """Return the largest difference of any answer: absolute below 1 in magnitude, relative above.
 
-    Infinite where shapes differ, one side only is not finite, or what is no float is not equal.
+    Infinite where shapes differ, one side only is not finite, or what is not a float is not equal.
     """
     return max(_difference(value, found[name]) for name, value in expected.items())
 
@@ -24,7 +24,7 @@ def agreement_ratio(expected: Answers, found: Answers) -> float:
 
     Classes are those of `judgement.agreement`. Of two ways to sort rows into classes, the
     accuracies differ by at most the share of rows on which they differ: so this bounds the loss of
-    accuracy without knowing any label. Where an output is no class, `judgement.spread` takes the
+    accuracy without knowing any label. Where an output is not a class, `judgement.spread` takes the
     place of disagreement.
     """
     return min(_agreement(value, found[name]) for name, value in expected.items())

@@ -26,7 +26,7 @@ Feed = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Core:
-    """What other runtimes are made from.
+    """What the models of other engines are made from.
 
     Attributes:
         saved: The core as a SavedModel with the signature `serving_default`.
@@ -60,7 +60,8 @@ class Core:
             raise DataError(f"{model}: no signature '{DEFAULT_SIGNATURE}'")
         if live := live_variables(graphs):
             raise DataError(
-                f"signatures write to what answers depend on ({', '.join(live)}); only TensorFlow "
+                f"signatures write to variables that answers depend on ({', '.join(live)}); only "
+                "TensorFlow "
                 "has variables"
             )
         signature = graphs.signatures[DEFAULT_SIGNATURE]

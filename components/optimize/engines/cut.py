@@ -2,7 +2,7 @@
 
 Strings, lookup tables, parsers and ragged or sparse rows stay in front, in TensorFlow; everything
 that they do not depend on goes into the core. That is the largest part of the graph that ends in
-the outputs, takes nothing but dense numbers and can be given to a runtime that knows no strings.
+the outputs, takes only dense numbers and can be given to an engine without strings.
 """
 
 from collections import Counter
@@ -77,7 +77,7 @@ def _imported(graph_def: Any) -> Any:
 
 
 def _front_of(graph: Any, signature: SignatureGraph) -> frozenset[str]:
-    """Return the names of all nodes that something needs which is no pure number crunching."""
+    """Return the names of all nodes that something needs which is not purely numeric."""
     bodies = {f.signature.name: f for f in signature.graph_def.library.function}
     needed = _ancestors(graph, signature.fetches)
     foreign = {
@@ -168,7 +168,7 @@ def _core(
     crossing: Mapping[str, str],
     outputs: Mapping[str, tuple[str, tf.TensorSpec]],
 ) -> SignatureGraph:
-    """Return the numeric part as a signature of its own."""
+    """Return the numeric part as a separate signature."""
     graph = _imported(signature.graph_def)
     placeholders = {tensor: f"{name}:0" for tensor, name in crossing.items()}
     body = graph_pb2.GraphDef(

@@ -1,4 +1,4 @@
-"""The optimised model for each runtime that takes it, tried, and the best of them kept."""
+"""The optimised model for each engine that accepts it, tried, and the best one kept."""
 
 import logging
 import shutil
@@ -57,11 +57,11 @@ def add_runtimes(
 
 
 def _no_other_runtime(samples: Samples) -> str:
-    """Say why no other runtime can serve these signatures; empty if one may."""
+    """Say why no other engine can serve these signatures; empty if one may."""
     if DEFAULT_SIGNATURE not in samples:
-        return f"other runtimes serve the signature '{DEFAULT_SIGNATURE}', and there is none"
+        return f"other engines serve the signature '{DEFAULT_SIGNATURE}', and there is none"
     ragged = [name for name, column in samples[DEFAULT_SIGNATURE].items() if is_ragged(column)]
-    return f"input '{ragged[0]}' is ragged, which only TensorFlow takes" if ragged else ""
+    return f"input '{ragged[0]}' is ragged, which only TensorFlow accepts" if ragged else ""
 
 
 def choose_runtime(
@@ -78,14 +78,14 @@ def choose_runtime(
     """
     candidates = [name for name in settings.candidates if name != TENSORFLOW]
     if not candidates and models.served == models.exact:
-        return ServedRuntime(reason="no other runtime was to be tried")
+        return ServedRuntime(reason="no other engine was to be tried")
     tolerance = max(TOLERANCE, skew_tolerance or 0.0)
     require_independent_rows(load(models.exact), models.rows, models.data.fillers, tolerance)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
         attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
         tried = list(attempts.run(candidates))
         chosen = choose(tried, models.answers(), settings, skew_tolerance)
-        log.info("optimize: runtime %s: %s", chosen.name, chosen.reason)
+        log.info("optimize: engine %s: %s", chosen.name, chosen.reason)
         if chosen.name == TENSORFLOW:
             return chosen
         shutil.copytree(attempts.folders[chosen.name], target)

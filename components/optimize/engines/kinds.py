@@ -1,4 +1,4 @@
-"""The runtimes that a core can be made for, beside TensorFlow."""
+"""The engines that a core can be made for, beside TensorFlow."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

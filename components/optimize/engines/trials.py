@@ -1,4 +1,4 @@
-"""Trials: each runtime in a process of its own that loads the model as a server does."""
+"""Trials: each engine in a separate process that loads the model as a server does."""
 
 import json
 import signal
@@ -52,7 +52,7 @@ class Trial:
 
         Args:
             model: The SavedModel.
-            runtime: The folder of the same for another runtime, if that is to be tried.
+            runtime: The folder of the same for another engine, if that is to be tried.
             rows: What `write_rows` wrote.
             workplace: An existing folder.
             judged_rows: More such rows to answer, however long that takes.

@@ -98,7 +98,7 @@ def _compile_objects(core: SignatureGraph, target: Path) -> dict[str, tf.TensorS
         "cpp_class": "slipway::Model",
         "target_triple": "x86_64-pc-linux" if os.uname().machine == "x86_64" else "",
     }
-    # In a process of its own: XLA reads the flags that this compiler sets once, when it starts.
+    # In a separate process: XLA reads the flags that this compiler sets once, when it starts.
     command = [sys.executable, "-m", SAVED_MODEL_CLI, "aot_compile_cpu"]
     command += [f"--{name}={value}" for name, value in options.items()]
     done = subprocess.run(

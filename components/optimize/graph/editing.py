@@ -141,7 +141,7 @@ def attribute(node: Any, key: str) -> Any:
 
 
 def data_inputs(node: Any) -> list[str]:
-    """Return the inputs of a node that are no control edges."""
+    """Return the inputs of a node that are not control edges."""
     return [reference for reference in node.input if not reference.startswith("^")]
 
 

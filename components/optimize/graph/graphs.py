@@ -298,7 +298,7 @@ def _without(graph_def: Any, names: Collection[str]) -> Any:
 
 
 def _rename_functions(graph_def: Any) -> None:
-    """Give loop and branch bodies new names: TensorFlow knows functions by name for ever."""
+    """Give loop and branch bodies new names: TensorFlow knows functions by name permanently."""
     names = {
         f.signature.name: f"{f.signature.name.split(_RENAMED)[0]}{_RENAMED}{ops.uid()}"
         for f in graph_def.library.function

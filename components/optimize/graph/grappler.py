@@ -50,7 +50,7 @@ def inline_calls(graph_def: Any, keep: Sequence[str]) -> Any:
 
     A call marked with another implementation for other hardware (`api_implements`, as recurrent
     Keras layers are) would not be inlined, so the mark is taken off. Nor would a function whose
-    stateful nodes, such as lookups in tables, are no control outputs of it, as in the graphs of
+    stateful nodes, such as lookups in tables, are not control outputs of it, as in the graphs of
     tf.Transform; so they are made that.
     """
     graph_def = disable_lower_using_switch_merge(graph_def)

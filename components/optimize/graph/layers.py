@@ -1,7 +1,7 @@
 """The linear layers of a graph: which input is the weight, and where its channels are.
 
 A layer is linear in its data input for fixed weights, so what scales its output by channel can be
-moved into the weights; and each output channel can have a scale of its own in int8.
+moved into the weights; and each output channel can have its own scale in int8.
 """
 
 from collections.abc import Iterator
@@ -122,7 +122,7 @@ class Layer:
 
 
 def layer_at(edit: GraphEdit, node: Any) -> Layer | None:
-    """Return the layer that a node is, or None: another kind, or its weight is no constant."""
+    """Return the layer that a node is, or None: another kind, or its weight is not a constant."""
     if node.op not in KINDS or attribute(node, "transpose_a").b:
         return None
     if attribute(node, "data_format").s not in (b"", b"NHWC", b"NDHWC"):
@@ -132,7 +132,7 @@ def layer_at(edit: GraphEdit, node: Any) -> Layer | None:
 
 
 def not_layers(edit: GraphEdit) -> Iterator[tuple[str, str]]:
-    """Yield the nodes that compute as layers do and are no `Layer`, with the reason."""
+    """Yield the nodes that compute as layers do and are not a `Layer`, with the reason."""
     for node in edit.of_kind(*KINDS):
         if reason := _why_not(edit, node):
             yield node.name, reason

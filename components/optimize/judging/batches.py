@@ -40,7 +40,7 @@ def feed(inputs: Mapping[str, Array], rows: Any) -> dict[str, tf.Tensor]:
 
 
 def is_ragged(column: Array) -> bool:
-    """Tell whether a column's rows are arrays of their own."""
+    """Tell whether a column's rows are separate arrays."""
     is_listed = column.dtype == object and column.ndim == 1 and len(column) > 0
     return is_listed and isinstance(column[0], np.ndarray)
 

@@ -24,7 +24,7 @@ class Difference:
         mean: Mean absolute difference of all numbers.
         relative: Largest difference of an output, relative to its largest magnitude over all rows
             (the maximum norm): the relative error of a probability near 0 says nothing about the
-            prediction. Infinite where a signature, a shape or an output that is no float differs.
+            prediction. Infinite if a signature, a shape or an output other than floats differs.
     """
 
     largest: float = 0.0

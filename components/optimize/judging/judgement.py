@@ -140,7 +140,7 @@ def agreement(expected: Array, found: Array) -> float | None:
     """Return the share of rows with the same predicted class; None if an output predicts none.
 
     The class is the largest of the last axis where that has two or more numbers, else whether a
-    probability (all numbers in [0, 1]) is above 0.5. What is no float agrees where it is equal.
+    probability (all numbers in [0, 1]) is above 0.5. Values other than floats agree if equal.
     """
     if not np.issubdtype(expected.dtype, np.floating):
         return float(np.mean(expected == found)) if expected.shape == found.shape else 0.0

@@ -79,7 +79,7 @@ class _Folding:
         edit: The graph.
         findings: Told of what is folded, and of what stands beside a layer and is not.
         sizes: By node, the length of the last axis.
-        readers: By node, who reads it, but for those who ask for its shape only.
+        readers: By node, who reads it, except those that ask only for its shape.
     """
 
     edit: GraphEdit

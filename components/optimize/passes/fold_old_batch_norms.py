@@ -44,7 +44,7 @@ def _why_not(edit: GraphEdit, node: Any, readers: dict[str, list[Any]]) -> str:
     if attribute(node, "is_training").b:
         return "it computes its statistics from each batch"
     if _factor_and_offset(edit, node) is None:
-        return "its statistics are no constants by channel"
+        return "its statistics are not constants by channel"
     uses = {ref for r in readers[node.name] for ref in r.input if node_of(ref) == node.name}
     if not uses <= {node.name, f"{node.name}:0"}:
         return "its statistics are answered too"

@@ -17,7 +17,9 @@ def apply(model: GraphModel) -> Change:
     model whose answers do depend on what its signatures write keeps its variables.
     """
     if live := live_variables(model):
-        return unchanged(model, f"signatures write to what answers depend on: {', '.join(live)}")
+        return unchanged(
+            model, f"signatures write to variables that answers depend on: {', '.join(live)}"
+        )
     return change_of(model, model.rewritten(_freeze))
 
 

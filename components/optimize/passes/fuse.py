@@ -17,19 +17,19 @@ def apply(model: GraphModel) -> Change:
     A layer norm of plain operations, as Keras 3 writes it, stays as it is: Grappler joins none, and
     the one kernel there is for CPUs (`_MklLayerNorm`) is slower for few rows (docs/optimizer.md).
 
-    The result holds nodes that are TensorFlow's own affair (`_FusedConv2D`): other runtimes and
+    The result holds nodes that are TensorFlow's own affair (`_FusedConv2D`): other engines and
     other versions may not know them. Every server's Grappler makes the same of the plain graph
     when it loads it, so this saves time at the start, and is not among the default passes.
     """
     fused, findings = model.rewritten(_fuse), Findings()
     for signature in fused.signatures.values():
         for node in _layer_norms(GraphEdit(signature)):
-            findings.refuse(node.name, "a layer norm has no fused kernel worth it on CPUs")
+            findings.refuse(node.name, "a layer norm has no faster fused kernel on CPUs")
     return change_of(model, fused, findings)
 
 
 def _layer_norms(edit: GraphEdit) -> list[Any]:
-    """Return the variances that are computed from the data at hand: means of squared differences.
+    """Return the variances that are computed from the current data: means of squared differences.
 
     Batch norms at inference have constants there.
     """

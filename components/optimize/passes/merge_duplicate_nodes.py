@@ -29,7 +29,7 @@ def _merge(signature: SignatureGraph) -> SignatureGraph:
 
 
 def _merge_once(graph: graph_pb2.GraphDef, outputs: set[str]) -> None:
-    """Let readers read the first of equal nodes; the others go, but for outputs."""
+    """Let readers read the first of equal nodes; the others are removed, except outputs."""
     firsts: dict[bytes, str] = {}
     replaced: dict[str, str] = {}
     # Outputs come first, so that another node is merged into them and not the other way round.

@@ -24,9 +24,9 @@ _BITS = 8
 
 
 def apply(model: GraphModel, float_layers: Collection[str] = ()) -> Change:
-    """Quantise the data that linear layers read, and their weights, but for `float_layers`.
+    """Quantise the data that linear layers read, and their weights, except `float_layers`.
 
-    The range of a tensor is computed at each call, from the batch at hand; it always spans 0.
+    The range of a tensor is computed at each call, from the current batch; it always spans 0.
     `freeze_requantization_ranges` puts calibrated constants in its place.
     """
     findings = Findings()

@@ -40,7 +40,7 @@ _HARMLESS = SIDE_EFFECTS | {"Const", "Identity", "NoOp", "Placeholder"}
 def apply(model: GraphModel) -> Change:
     """Take out pass-through nodes, checks, summaries and checkpoint nodes.
 
-    Dropout needs no case of its own: traced for serving it is an Identity. One that really drops
+    Dropout needs no separate case: traced for serving it is an Identity. One that really drops
     (random numbers in a serving graph) is part of what the model answers and stays.
     """
     return change_of(model, model.rewritten(remove))

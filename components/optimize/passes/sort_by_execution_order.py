@@ -29,7 +29,7 @@ def apply(model: GraphModel) -> Change:
         if order.names != before:
             notes.append(f"{_in_words(order.bytes_before)} → {_in_words(order.bytes_after)}")
     if not notes:
-        return unchanged(model, "the order is that already")
+        return unchanged(model, "the order is already the best found")
     return Change(
         replace(model, signatures=signatures),
         f"alive at most, for one row: {', '.join(notes)}",

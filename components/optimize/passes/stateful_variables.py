@@ -16,7 +16,7 @@ def live_variables(model: GraphModel) -> list[str]:
     """Return the names of variables that answers depend on and that any signature writes to.
 
     So a signature `train` or `put` changes what another one answers next time. A counter is none:
-    outputs wait for it, but no number of theirs comes from it.
+    outputs wait for it, but none of their numbers comes from it.
     """
     signatures = model.signatures.values()
     written = {id(variable) for signature in signatures for variable in _written(signature)}

@@ -1,4 +1,4 @@
-"""Rows of a pipeline's eval part as both signatures of our SavedModels take them, with labels."""
+"""Rows of a pipeline's eval split as both signatures of our SavedModels take them, with labels."""
 
 from collections.abc import Sequence
 from pathlib import Path

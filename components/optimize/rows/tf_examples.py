@@ -66,7 +66,7 @@ def _read(path: Path, rows: int) -> list[bytes]:
         dataset = tf.data.TFRecordDataset(str(path), compression).take(rows)
         records = [bytes(record) for record in dataset.as_numpy_iterator()]
     except tf.errors.OpError as error:
-        raise DataError(f"{path}: not a whole TFRecord file: {_in_words(error)}") from error
+        raise DataError(f"{path}: truncated or not a TFRecord file: {_in_words(error)}") from error
     if not records:
         raise DataError(f"{path}: holds no examples; at least one is needed")
     return records

@@ -1,8 +1,8 @@
-"""Training batches: each example once an epoch, whoever reads, whenever it resumes.
+"""Training batches: each example once per epoch, for any number of readers, also after a resume.
 
 The order of examples depends on the seed and the epoch alone. Every worker takes its share of each
 global batch; so a training of three workers learns from the same batches as one of a single
-process, and goes on after a death with the very examples that would have come next.
+process, and continues after a failure with exactly the examples that would have come next.
 
 Epochs follow each other without a seam: a batch that begins with the last examples of one is filled
 with the first of the next.
@@ -48,7 +48,7 @@ class Position(NamedTuple):
     examples: int = 0
 
     def after(self, steps: int, batch_size: int, examples: int) -> "Position":
-        """Return the position `steps` batches on, of a training that has so many examples."""
+        """Return the position `steps` batches later, of a training with this many examples."""
         epochs, rest = divmod(self.examples + steps * batch_size, examples)
         return Position(self.epoch + epochs, rest)
 
@@ -147,7 +147,7 @@ def plan_lanes(batch_size: int, shards: int, workers: int) -> int:
 def continued_order(
     config: TrainConfig, source: ExampleSource, position: Position, lanes: int
 ) -> Order:
-    """Return the order in which a resumed training goes on within the epoch it was in.
+    """Return the order in which a resumed training continues within its epoch.
 
     Raises:
         UserError: If batch size or number of workers have changed so that it cannot be found.
@@ -160,7 +160,8 @@ def continued_order(
         raise UserError(
             f"train: the checkpoint was written in mid-epoch with the examples read in {lanes} "
             f"lanes, which {workers} workers with batches of {size} cannot divide: some examples "
-            "would come twice; choose at most so many workers and a multiple as train.batch_size, "
+            "would come twice; choose at most that many workers and a multiple as "
+            "train.batch_size, "
             "or start a new run"
         )
     return Order(

@@ -13,10 +13,10 @@ _WHERE = f"{MODEL_FILE}: callbacks"
 
 # They count, keep or load what no checkpoint holds: a training that resumes would forget it.
 _INSTEAD: dict[type[keras.callbacks.Callback], str] = {
-    keras.callbacks.EarlyStopping: "evaluate.early_stop, which goes by the verdicts",
+    keras.callbacks.EarlyStopping: "evaluate.early_stop, which uses the verdicts",
     keras.callbacks.ReduceLROnPlateau: "a schedule in optimizer()",
     keras.callbacks.ModelCheckpoint: "train.checkpoint_every_steps; the best one is always kept",
-    keras.callbacks.BackupAndRestore: "nothing: a training that starts again goes on by itself",
+    keras.callbacks.BackupAndRestore: "nothing: a restarted training continues by itself",
     keras.callbacks.SwapEMAWeights: "ema_overwrite_frequency of the optimizer",
 }
 

@@ -22,7 +22,7 @@ def gradient_function(learner: Learner) -> GradientFunction:
     """Return `(batch, weight of the whole batch) -> (share of the loss, gradients)`.
 
     Under mixed_float16 the gradients are scaled, the loss is not. XLA compiles it if asked for;
-    with `accumulation_steps` the batch goes through in so many parts, one after the other.
+    with `accumulation_steps` the batch is divided into this many parts, one after the other.
     """
     parts = learner.config.train.accumulation_steps
     one = _of_one_part(learner, parts)

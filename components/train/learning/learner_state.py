@@ -17,7 +17,7 @@ _LOSS_SCALE, _POSITION = "loss_scale", "position"
 
 
 def snapshot(learner: Learner, position: Position, lanes: int) -> Snapshot:
-    """Copy everything that training goes on from."""
+    """Copy everything that training continues from."""
     training = {_POSITION: np.array([*position, lanes]), **_own_state(learner)}
     return Snapshot(checkpoints.weights_of(learner.model), training)
 
@@ -47,10 +47,10 @@ def restore(learner: Learner, run: RunLayout, step: int) -> tuple[Position, int]
 
 
 def part_random_states(states: Sequence[Any], rank: int) -> None:
-    """Give each process random numbers of its own; rank 0's are those of `single`.
+    """Give each process its own random numbers; rank 0's are those of `single`.
 
     The seed is the first number of a generator's state, how often it was asked the second; so
-    what rank 0 saves is enough to go on from for all.
+    what rank 0 saves is enough for all to continue.
     """
     for variable in states:
         state = np.array(variable)

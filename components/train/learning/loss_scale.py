@@ -51,11 +51,11 @@ class LossScale:
         return [float(self._scale), float(self._good_steps)]
 
     def restore(self, state: Sequence[float]) -> None:
-        """Go on from a checkpoint's state."""
+        """Continue from a checkpoint's state."""
         self._scale.assign(state[0])
         self._good_steps.assign(int(state[1]))
 
 
 def is_forgiven(figures: Mapping[str, Any]) -> bool:
-    """Tell whether a step was skipped for a scale that was too large, as a smaller one may mend."""
+    """Tell whether a step was skipped because its scale was too large; a smaller one may help."""
     return bool(figures.get("is_skipped")) and float(figures["loss_scale"]) > _LEAST

@@ -64,7 +64,7 @@ def open_strategy(
 ) -> tf.distribute.Strategy:
     """Return the strategy of `train.strategy`; models and optimizers are made in its scope.
 
-    Whoever computes a whole step by itself (`single`, a worker of `parameter_server`) gets
+    A process that computes a whole step by itself (`single`, a worker of `parameter_server`) gets
     TensorFlow's default strategy: one replica, on the first accelerator or the CPU.
 
     Args:
@@ -119,7 +119,7 @@ def _tensorflows(
 ) -> tf.distribute.Strategy:
     """Return TensorFlow's own strategy of several processes; devices of a host reduce first.
 
-    Its servers listen on ports of their own, which the processes tell each other. It must be made
+    Its servers listen on free ports, which the processes tell each other. It must be made
     before the process does anything else with TensorFlow: even listing logical devices.
     """
     with socket.create_server(("", 0)) as listener:

@@ -171,7 +171,7 @@ class ParameterServers:
         """Nothing: the members end when the team does."""
 
     def waited_seconds(self) -> float:
-        """Return the seconds in which there was nothing to hand out and no update had come."""
+        """Return the seconds without a batch to hand out and without an update."""
         return self._waited_seconds
 
     # --- servers --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A parameter server: holds parts of the variables, and moves them along gradients that come.
 
-Each update has a number, that of its batch, and is applied once, whoever sends it how often. The
+Each update has a number, that of its batch, and is applied once, even if it is sent repeatedly. The
 server speaks for itself: workers are told at once that their gradients have come, the chief when
 they are applied. So nobody waits for somebody who waits.
 

@@ -1,7 +1,7 @@
 """The optimizer's state, spread over parameter servers and put together again.
 
 Each server's optimizer makes its own variables, for the parts that it holds. A checkpoint holds
-them as one process would have made them, so that a run can go on under another strategy.
+them as one process would have made them, so that a run can continue with another strategy.
 """
 
 import re

@@ -80,7 +80,7 @@ class Collective(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the others; whoever waits for them is woken."""
+        """Disconnect from the others; every wait for them ends."""
 
 
 class Alone(Collective):
@@ -199,7 +199,7 @@ class Ring(Collective):
         return array
 
     def _post(self) -> None:
-        """Send from a thread of its own: two processes that both send first would both wait."""
+        """Send from a separate thread: two processes that both send first would both wait."""
         while (array := self._outbox.get()) is not None:
             try:
                 if self._failed is None:

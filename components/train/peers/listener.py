@@ -27,7 +27,7 @@ class Listener:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def answer(self, purpose: str, answer: Answer) -> None:
-        """Call `answer` in a thread of its own for each connection of a purpose, those that have
+        """Call `answer` in a separate thread for each connection of a purpose, those that have
         come already included.
         """
         with self._lock:

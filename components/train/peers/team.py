@@ -1,8 +1,8 @@
 """The processes of one training as each other's witnesses: who is there, alive, and why it ended.
 
 Every member keeps one connection to the chief. Both sides send a beat each second; what a member
-measures travels with it. Whoever fails says so before it leaves, so that everyone's log has the
-reason; whoever is silent is named. Losing a member ends the training (to be started again by the
+measures travels with it. A member that fails says so before it leaves, so that all logs have the
+reason; a silent member is named. Losing a member ends the training (to be started again by the
 launcher, from the last checkpoint), unless its kind is replaceable.
 """
 
@@ -40,7 +40,7 @@ class TeamSettings:
         job: Names the run; a process of another run is turned away.
         patience_seconds: For all members to be there.
         silence_seconds: Without a beat for so long a process counts as hanging.
-        replaceable: Kinds of members without which training goes on.
+        replaceable: Kinds of members without which training continues.
     """
 
     job: str
@@ -147,7 +147,7 @@ class ChiefTeam(Team):
                 if left <= 0:
                     raise PeerError(
                         f"{missing} did not join within {patience:g} s "
-                        "(train.start_timeout_seconds); look at the log of that process"
+                        "(train.start_timeout_seconds); see the log of that process"
                     )
                 if not self._changed.wait(min(left, _REMINDER_SECONDS)):
                     left = deadline - time.monotonic()
@@ -256,7 +256,7 @@ class ChiefTeam(Team):
             del self._members[member.name]
         member.connection.close()
         if member.name.rsplit("-", 1)[0] in self.settings.replaceable:
-            log.warning("train: %s; training goes on without it", error)
+            log.warning("train: %s; training continues without it", error)
             for lost in self._lost:
                 lost(member.name)
         else:

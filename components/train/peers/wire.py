@@ -55,7 +55,7 @@ class Connection:
         self._sending = threading.Lock()
 
     def set_timeout(self, seconds: float | None) -> None:
-        """Let a wait for the other side end after so many seconds; None: never."""
+        """Let a wait for the other side end after this time; None: never."""
         self._tcp.settimeout(seconds)
 
     def send(
@@ -105,7 +105,7 @@ class Connection:
                 view = view[count:]
 
     def close(self) -> None:
-        """Close it; whoever waits on it, here or there, is woken with a PeerError."""
+        """Close it; every wait on it, here or on the other side, ends with a PeerError."""
         with contextlib.suppress(OSError):
             self._tcp.shutdown(socket.SHUT_RDWR)
         self._tcp.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 
 class Meter:
-    """Adds up the figures of some steps; `read` returns them by name and begins anew."""
+    """Adds up the figures of some steps; `read` returns them by name and starts again at zero."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Preprocessing of census: runs over the data before training, and inside the served model.
 
 What the model receives:
-    `<number>_scaled`    float32 `[batch]`, mean 0 and deviation 1 over the train part
+    `<number>_scaled`    float32 `[batch]`, mean 0 and deviation 1 over the train split
     `<name>_id`          int64 `[batch]`, in [0, ID_LIMIT): categories, buckets and crosses
 """
 

@@ -34,7 +34,7 @@ _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # in every pod's environment
 class DeployedServers:
     """A ServerRuntime on one cluster.
 
-    A thread of its own looks what runs there, so that nobody who moves traffic waits for an API
+    A thread reads what runs there, so that no change of traffic waits for an API
     server that does not answer.
     """
 

@@ -37,13 +37,13 @@ class ServerState:
 
 
 class ServerRuntime(Protocol):
-    """Starts, keeps and stops model servers; they outlive whoever asked for them.
+    """Starts, keeps and stops model servers; they outlive the process that started them.
 
     Every method may raise ServiceUnavailableError, and none waits for a server.
     """
 
     def states(self) -> Mapping[Version, ServerState]:
-        """Return every server that there is, whoever started it."""
+        """Return every server, also those that another process started."""
         ...
 
     def start(self, spec: ServerSpec) -> None:

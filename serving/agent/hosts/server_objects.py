@@ -16,7 +16,7 @@ _MARGIN_SECONDS = 5
 
 
 def server_name(version: Version) -> str:
-    """Return the name of a server's objects; a pipeline's name has no dash of its own."""
+    """Return the name of a server's objects; a pipeline's name has no dash."""
     return f"slipway-{version[0].replace('_', '-')}-{version[1]}"
 
 

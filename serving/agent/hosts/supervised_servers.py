@@ -56,7 +56,7 @@ class SupervisedServers:
             since = self._given_up_at.setdefault(name, time.monotonic())
             if time.monotonic() - since < _TRY_AGAIN_SECONDS:
                 return
-        # Made anew rather than started again: it may have been removed half, or somebody else may
+        # Created again rather than restarted: it may have been removed half, or somebody else may
         # have taken its port meanwhile.
         if program is None or self._supervisor.remove(name):
             self._given_up_at.pop(name, None)

@@ -54,7 +54,7 @@ class BatchObserver:
 
 
 class Batcher:
-    """Collects jobs, calls the model in threads of its own, hands each job its own rows back.
+    """Collects jobs, calls the model in its threads, returns each job's rows.
 
     Belongs to one event loop: all methods must be called on it.
     """

@@ -22,7 +22,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ServerMetrics(BatchObserver):
-    """All figures of one server, in a registry of its own."""
+    """All metrics of one server, in a separate registry."""
 
     def __init__(self, model: str, version: int) -> None:
         registry = self._registry = CollectorRegistry()
@@ -83,7 +83,7 @@ class ServerMetrics(BatchObserver):
         self._faults.inc()
 
     def observe_dropped(self, predictions: int) -> None:
-        """So many requests' predictions were not logged."""
+        """Count predictions that were not logged."""
         self._log_dropped.inc(predictions)
 
     def watch_queue(self, waiting_rows: Callable[[], int]) -> None:

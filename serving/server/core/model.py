@@ -31,7 +31,7 @@ def read_package(folder: Path) -> PackageManifest:
     if not (folder / manifest.model).is_dir():
         raise DataError(
             f"{folder}: broken package: {PACKAGE_MANIFEST} names the model '{manifest.model}', "
-            "which is not there; package the run again"
+            "which does not exist; package the run again"
         )
     return manifest
 
@@ -84,13 +84,13 @@ def fillers(manifest: PackageManifest) -> dict[str, object]:
 
 
 def _warn_of_another_machine(manifest: PackageManifest) -> None:
-    """Say so where the runtime was chosen by figures from another kind of CPU."""
+    """Warn if the engine was chosen by measurements on another kind of CPU."""
     trial = manifest.runtime.trial
     if trial is None or trial.machine is None:
         return
     if difference := differs_from(trial.machine, this_machine()):
         log.warning(
-                "%s version %d: runtime %s may not be the best one here: %s; run 'optimize' where "
+                "%s version %d: engine %s may not be the best one here: %s; run 'optimize' where "
                 "it will serve",
                 manifest.pipeline, manifest.version, manifest.runtime.name, difference,
             )  # fmt: skip
@@ -130,7 +130,9 @@ def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
         try:
             outputs = runtime.call(DEFAULT_SIGNATURE, columns)
         except RefusedInputError as error:
-            log.warning("warm-up: the model refuses made-up rows (%s); it starts cold", error)
+            log.warning(
+                "warm-up: the model refuses generated rows (%s); it starts without warm-up", error
+            )
             return
         for name, array in outputs.items():
             if array.shape[:1] != (rows,):

@@ -28,7 +28,7 @@ def open_engine(folder: Path, files: RuntimeFiles, concurrent_calls: int) -> Eng
     """
     path = folder / files.core
     if not path.is_file():
-        raise DataError(f"{path}: the runtime's file is not there; package the run again")
+        raise DataError(f"{path}: the engine's file is missing; package the run again")
     try:
         # Each is imported only where it serves: they are large.
         if files.engine == "openvino":

@@ -29,7 +29,7 @@ class ExamplesParser:
         """Return arrays `[rows, ...]` by input name from an object array of bytes.
 
         Raises:
-            RefusedInputError: If a row is no tf.Example, or not one of these inputs.
+            RefusedInputError: If a row is not a tf.Example, or not one of these inputs.
         """
         rows = [_features(row) for row in serialized]
         return {name: self._column(rows, name, spec) for name, spec in self._inputs.items()}
@@ -85,7 +85,7 @@ def _padded(values: list[Any], spec: InputSpec) -> np.ndarray:
 def _example_class() -> Any:
     """Return the message class of tf.Example, described here so as not to import TensorFlow.
 
-    Source: tensorflow/core/example/{example,feature}.proto; under a package name of its own, which
+    Source: tensorflow/core/example/{example,feature}.proto; under another package name, which
     the wire does not carry.
     """
     file = descriptor_pb2.FileDescriptorProto(

@@ -18,7 +18,7 @@ def open_runtime(
 
     Args:
         model: The SavedModel.
-        runtime: The folder of the same model for another runtime, if that is to serve it.
+        runtime: The folder of the same model for another engine, if that is to serve it.
         inputs: Of `serving_default`, as callers know them.
         concurrent_calls: How many threads will call at once.
 

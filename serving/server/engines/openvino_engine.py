@@ -12,7 +12,7 @@ from serving.server.engines.engine import Columns, Outputs
 
 
 class OpenVinoEngine:
-    """A model compiled for this machine's CPU. Each thread has an inference request of its own."""
+    """A model compiled for this machine's CPU. Each thread has its own inference request."""
 
     def __init__(self, path: Path, files: RuntimeFiles, concurrent_calls: int) -> None:
         """Compile it.

@@ -1,7 +1,7 @@
 """A numeric core behind a front, as a `Runtime`.
 
 The front is what only TensorFlow can compute (text, tables, ragged rows). Where the core takes all
-inputs as callers send them there is no front, and the process never imports TensorFlow.
+inputs as callers send them, there is no front, and the process does not import TensorFlow.
 """
 
 from collections.abc import Iterable, Mapping

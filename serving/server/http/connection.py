@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
     # --- inside ---------------------------------------------------------------------------------
 
     def answer(self, request: Request, status: int, body: bytes, headers: bytes) -> None:
-        """Send the answer of the current request and go on with the next."""
+        """Send the answer of the current request and continue with the next."""
         if self._current is not request:
             return
         self._current = None

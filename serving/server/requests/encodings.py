@@ -58,7 +58,7 @@ def _inflated(body: bytes, max_bytes: int) -> bytes:
         if start == len(body):
             return b"".join(parts)
         if not body.startswith(_GZIP_MAGIC, start):
-            raise RequestError(400, "body: something follows the gzip; send nothing after it")
+            raise RequestError(400, "body: data after the end of the gzip; send the gzip only")
     raise RequestError(400, f"body: more than {_MOST_MEMBERS} gzip members; send one")
 
 
@@ -66,7 +66,7 @@ def _check_announced(body: bytes, max_bytes: int) -> None:
     """Refuse a body by the size that its last member announces, before anything is inflated.
 
     The size is not trusted: one that says less than it holds is refused while it is inflated. What
-    deflate cannot reach (1032 times its size) is no size: the body is cut off, which shows later.
+    deflate cannot reach (1032 times its size) is not a size: the body is cut off.
     """
     announced = int.from_bytes(body[-4:], "little")  # modulo 2**32
     if max_bytes < announced <= 1032 * len(body):
@@ -87,7 +87,7 @@ def _member(body: bytes, start: int, most: int) -> tuple[bytes, int]:
             chunk = body[start : start + _CHUNK_BYTES]
             start += len(chunk)
         if not chunk:
-            raise RequestError(400, "body: the gzip ends too early; is it sent whole?")
+            raise RequestError(400, "body: the gzip ends too early; send it completely")
         try:
             parts.append(inflater.decompress(chunk, most - size + 1))
         except zlib.error as error:

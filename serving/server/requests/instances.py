@@ -130,7 +130,7 @@ class _Column:
         if default is None:
             where = self._place(key, values.index(None), is_row)
             raise RequestError(
-                400, f"{where}: missing, and there is no default; expected {self._expected()}"
+                400, f"{where}: missing, without a default; expected {self._expected()}"
             )
         return [default if value is None else value for value in values]
 

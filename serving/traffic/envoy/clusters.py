@@ -83,7 +83,7 @@ def _shadow_limits(plan: TrafficPlan, version: int) -> dict[str, int]:
     is_current = plan.shadow is not None and plan.shadow.version == version
     shadow = plan.shadow if plan.shadow and is_current else Shadow(version=version, percent=0)
     kinds = ("max_connections", "max_pending_requests", "max_requests")
-    # no retries: a lost copy is no loss
+    # no retries: a lost copy has no effect
     return {**dict.fromkeys(kinds, shadow.max_concurrent_requests), "max_retries": 0}
 
 

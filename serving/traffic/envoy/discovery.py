@@ -1,7 +1,7 @@
 """Telling Envoys elsewhere what to do: they ask again and again, and are answered when it changed.
 
 This is xDS over REST. An Envoy names itself by the address that its counters are read from, so
-whoever asks is known, and nobody need list the Envoys.
+so the agent knows every Envoy that asks, and no list of Envoys is needed.
 """
 
 import logging
@@ -81,7 +81,7 @@ class DiscoveryChannel:
         now = time.monotonic()
         for endpoint, asked in list(self._asked.items()):
             if now - asked > _SILENT_SECONDS and self._is_gone(endpoint.host):
-                log.info("Envoy at %s is gone", endpoint.host)
+                log.info("Envoy at %s no longer asks for its configuration", endpoint.host)
                 self._asked.pop(endpoint, None)
         if not self._asked:
             raise ServiceUnavailableError(

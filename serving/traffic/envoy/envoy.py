@@ -106,7 +106,7 @@ class Envoy:
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"Envoy at {', '.join(late)} has not taken over {stat} within "
-                    f"{self._patience_seconds:.0f} s; if it refused what it was given, its log "
+                    f"{self._patience_seconds:.0f} s; if it refused the configuration, its log "
                     "says why"
                 )
             time.sleep(_POLL_SECONDS)

@@ -53,7 +53,7 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
 
 def _refusal_without(token: str) -> list[Document]:
     # A route and not the filter `api_key_auth`, which Envoy 1.40 calls work in progress, outside
-    # its threat model. Envoy's admin port, on loopback, shows the token to whoever may use it.
+    # its threat model. Envoy's admin port, on loopback, shows the token to everyone who may use it.
     if not token:
         return []
     header = {

@@ -39,7 +39,7 @@ def test_the_control_api_wants_its_token(stack) -> None:
     url = f"http://127.0.0.1:{stack.settings.port}"
     assert httpx.get(f"{url}/healthz").status_code == 200
     assert httpx.get(f"{url}/v1/pipelines").status_code == 401
-    with pytest.raises(UserError, match="does not take this token"):
+    with pytest.raises(UserError, match="refused this token"):
         AgentClient(url, "wrong").plan("digits")
 
 
@@ -87,7 +87,7 @@ def test_the_data_plane_can_speak_tls(make_stack, tmp_path) -> None:
 
 def test_a_second_agent_in_one_home_is_refused(stack) -> None:
     code, said = run_agent(stack.settings)
-    assert (code, "another agent works in this home" in said) == (EXIT_UNEXPECTED, True)
+    assert (code, "another agent uses this home" in said) == (EXIT_UNEXPECTED, True)
 
 
 def test_an_agent_whose_port_is_taken_says_so(stack, tmp_path) -> None:

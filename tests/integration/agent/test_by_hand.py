@@ -119,13 +119,13 @@ def test_rollback_twice_never_brings_a_bad_version_back(terminal) -> None:
     assert terminal.champion == 1
     code, said = terminal.run("rollback", "digits")
     assert (code, terminal.champion) == (2, 1)
-    assert "version 1 has no earlier champion to go back to" in said
+    assert "version 1 has no earlier champion to return to" in said
 
 
 def test_promote_picks_only_a_version_that_passed(terminal) -> None:
     code, said = terminal.run("promote", "digits")
     assert (code, terminal.champion) == (2, 3)
-    assert "version 4: there is no record of a trial" in said
+    assert "version 4: no record of a trial was found" in said
     record = DeployRecord(stage="canary", outcome="passed", version=4, champion_version=3)
     leave_stage(terminal.stack.layout.run("r"), "canary", record)
     assert terminal.run("promote", "digits")[0] == 0

@@ -144,7 +144,7 @@ def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -
         (returning("{}"), "returned an empty dict"),
         (returning("{'x': 3}"), "output 'x': expected a Tensor.*found int"),
         (returning("{'x': tf.constant(3)}"), "output 'x': has no batch dimension"),
-        (returning("{'label:x': inputs['age']}"), "the name is taken"),
+        (returning("{'label:x': inputs['age']}"), "the name is reserved"),
         (returning("inputs['agee']"), r"KeyError at preprocessing.py:5: 'agee'"),
         (HEAD + "def preprocess(inputs): return inputs", "expected a function preprocessing_fn"),
         (HEAD + "def preprocessing_fn(): return {}", "expected preprocessing_fn"),

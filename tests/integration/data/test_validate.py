@@ -105,7 +105,7 @@ def test_a_range_is_what_the_config_declares_or_what_was_seen_before(
     found = anomalies(run(workshop, "second", lambda r: (str(int(r[0]) * 5), *r[1:])))
     assert found["range age"].limit == 120
     assert found["range age"].value == 395  # the oldest of `people` is 79
-    assert "if that is meant, set features.age.maximum in" in found["range age"].message
+    assert "if this is intended, set features.age.maximum in" in found["range age"].message
     edit("features.age.maximum", 500)
     assert anomalies(run(workshop, "third")) == {}
     schema = json.loads(workshop.layout().of_pipeline.data_schema.read_text())

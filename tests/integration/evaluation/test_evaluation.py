@@ -167,7 +167,7 @@ def test_a_half_written_checkpoint_is_not_judged(make_run):
     assert made.evaluate()[0].steps == (1,)
 
 
-# --- an eval part that cannot judge -------------------------------------------------------------
+# --- an eval split that cannot judge -------------------------------------------------------------
 
 
 def test_an_eval_part_without_labels_is_refused_by_shard_example_and_head(make_run, some_rows):
@@ -183,7 +183,7 @@ def without_label(row):
 
 def test_labels_of_no_class_are_refused(make_run, some_rows):
     made = make_run(rows=[some_rows[0] | {LABEL: -1}, *some_rows[1:]])
-    expected = r"head 'kind': 1 of 100 labels are none, the first is -1; .* from 0 to 1"
+    expected = r"head 'kind': 1 of 100 labels are invalid, the first is -1; .* from 0 to 1"
     with pytest.raises(DataError, match=expected):
         made.evaluate()
 

@@ -103,14 +103,14 @@ def test_both_models_answer_the_same_rows(
 def test_with_nothing_serving_thresholds_decide(
     config: PipelineConfig, test_part: TestPart, models: dict[str, Path]
 ) -> None:
-    nobody = Champion(None, None, "nothing to compare with: no version is serving")
+    nobody = Champion(None, None, "nothing to compare with: no version is in service")
     asked = {"thresholds": {"auc": 0.9}}
     good = bless(models["trained"], nobody, test_part, without_thresholds(config, **asked), {})
     assert good.is_blessed
     assert good.reasons[-1].startswith("nothing to compare with")
     bad = bless(models["untrained"], nobody, test_part, without_thresholds(config, **asked), {})
     assert not bad.is_blessed
-    assert "at least 0.9 is asked: not met" in bad.reasons[0]
+    assert "required ≥ 0.9: not met" in bad.reasons[0]
 
 
 def test_a_champion_that_cannot_be_compared_leaves_the_thresholds(
@@ -148,7 +148,7 @@ def test_signatures_that_disagree_are_refused(
 
 
 def test_an_empty_test_part_is_refused(config: PipelineConfig) -> None:
-    with pytest.raises(DataError, match="part 'test' has no rows"):
+    with pytest.raises(DataError, match="split 'test' has no rows"):
         TestPart.find([], config)
 
 

@@ -94,7 +94,10 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     code, said = component(own_run.of_pipeline.run("later"), "package", redeploy=2)
     assert code == 0, said
     later = Result.read(own_run.of_pipeline.run("later").result("package"))
-    assert "what trained version 2 is gone" in later.detail_as(PackageRecord).skew_skipped_because
+    assert (
+        "the run that trained version 2 is not readable"
+        in later.detail_as(PackageRecord).skew_skipped_because
+    )
     assert later.reasons[0].startswith("no skew check")
 
 
@@ -225,7 +228,7 @@ def test_a_broken_saved_model_ends_with_exit_code_2(own_run: RunLayout, componen
 def test_an_unblessed_model_gets_no_package(own_run: RunLayout, component: Any) -> None:
     path = own_run.result("bless")
     result = Result.read(path)
-    detail = {**result.detail, "is_blessed": False, "reasons": ["auc 0.5 on the test part"]}
+    detail = {**result.detail, "is_blessed": False, "reasons": ["auc 0.5 on the test split"]}
     result.model_copy(update={"detail": detail}).write(path)
     code, said = component(own_run, "package")
     assert code == 2, said

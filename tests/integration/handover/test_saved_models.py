@@ -150,5 +150,5 @@ def test_an_unknown_signature_is_refused_with_those_there_are(exported: LoadedMo
 
 
 def test_a_path_that_is_no_saved_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a SavedModel: no saved_model.pb in it"):
+    with pytest.raises(DataError, match="not a SavedModel: saved_model.pb is missing"):
         load(tmp_path)

@@ -181,7 +181,10 @@ def test_what_another_signature_writes_to_is_not_frozen(
     one = np.array([1.0], np.float32)
     data = data_of({SIGNATURE: {"x": one}, "put": {"value": 3.0 * one}})
     ran = run_chain(tmp_path / "in", data, FLOAT, tmp_path / "work")
-    assert "signatures write to what answers depend on: Variable" in ran.row("freeze_graph").reason
+    assert (
+        "signatures write to variables that answers depend on: Variable"
+        in ran.row("freeze_graph").reason
+    )
     saved = ran.final.saved
     saved.signature("put")(value=tf.constant([7.0]))
     assert saved.signature(SIGNATURE)(x=tf.constant([2.0]))["y"].numpy().tolist() == [14.0]
@@ -324,7 +327,7 @@ def test_if_nothing_is_kept_the_original_goes_on(
     config = settings("freeze_graph")
     ran = run_chain(network, data_of(images()), config, tmp_path / "work")
     assert ran.final.saved.path == network
-    assert ran.rows[-1].reason == "no pass was kept: the original goes on as it was"
+    assert ran.rows[-1].reason == "no pass was kept: the original is used unchanged"
 
 
 # --- the budget ---------------------------------------------------------------------------------
@@ -372,7 +375,7 @@ def test_a_lossy_pass_that_no_float_layer_rescues_is_refused_and_the_float_model
     assert not row.is_kept
     assert "undone: costs" in row.reason
     assert row.metric is not None and row.metric < 0.95
-    assert "the float model goes on" in ran.rows[-1].reason
+    assert "the float model is used" in ran.rows[-1].reason
     assert not ran.final.is_lossy
 
 
@@ -392,7 +395,7 @@ def test_int8_within_its_budget_is_left_out_if_it_saves_nothing(
 
 
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"not a SavedModel: no saved_model\.pb in it"):
+    with pytest.raises(DataError, match=r"not a SavedModel: saved_model\.pb is missing"):
         run_chain(tmp_path, data_of(images()), ALL, tmp_path / "work")
 
 

@@ -90,11 +90,11 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
         (["{tmp}/unknown", "--data", "{rows}"], "Sofdmax"),
         (["{tmp}/bare", "--data", "{rows}"], "without signatures"),
         (["{model}", "--data", "{tmp}/absent"], "no such file"),
-        (["{model}", "--data", "{model}/saved_model.pb"], "not a whole TFRecord file"),
+        (["{model}", "--data", "{model}/saved_model.pb"], "truncated or not a TFRecord file"),
         (["{model}", "--data", "{tmp}/empty"], "holds no examples"),
         (["{model}", "--data", "{tmp}/other"], "takes 'x', which the examples lack"),
         (["{model}", "--data", "{tmp}/small"], "takes 'x' of shape (8, 8, 3)"),
-        (["{model}", "--data", "{tmp}/torn"], "not a whole TFRecord file: truncated record"),
+        (["{model}", "--data", "{tmp}/torn"], "truncated or not a TFRecord file: truncated record"),
         (
             ["{model}", "--data", "{tmp}/ints"],
             "(float32): Key: x, Index: 0. Data types don't match",

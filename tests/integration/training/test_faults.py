@@ -207,7 +207,7 @@ def disturb_replaceable(job: Job, role: str) -> None:
     """Stop a role that can be spared: training goes on, and another takes its place."""
     resumed, hung = len(job.resumed), job.process_of(role)
     hung.suspend()
-    job.wait_for(lambda: "training goes on without it" in job.said)
+    job.wait_for(lambda: "training continues without it" in job.said)
     job.wait_for(lambda: f"starting {role} again" in job.said)
     job.wait_for(lambda: not hung.is_running())
     job.wait_for_more_than(job.made.published[-1])

@@ -89,7 +89,7 @@ def test_several_heads_learn_together(make_run):
         (
             "return keras.Model(inputs=features, outputs={'knd': keras.layers.Dense(3)"
             "(features['x'])})",
-            "output 'knd' is no head .*; did you mean 'kind'",
+            "output 'knd' is not a head .*; did you mean 'kind'",
         ),
         (
             "mine = keras.Input((2,), name='mine')\n    return keras.Model(inputs={'mine': mine}, "
@@ -371,7 +371,7 @@ def metrics():
         ("def metrics():\n    return [1]", r"metrics\(\): returned list; expected {head: {name:"),
         (
             "def metrics():\n    return {'knd': {}}",
-            r"metrics\(\): 'knd' is no head .*; did you mean 'kind'",
+            r"metrics\(\): 'knd' is not a head .*; did you mean 'kind'",
         ),
         ("def metrics():\n    return {'kind': {'f': 3}}", "head 'kind' holds {'f': 3}; expected"),
     ],

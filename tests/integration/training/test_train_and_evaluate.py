@@ -276,7 +276,7 @@ def test_evaluate_judges_what_a_failed_training_left(make_run):
     ).write(made.run.training_ended)
     record, reasons = made.evaluate()
     assert record.steps == (10, 20, 30, 40)
-    assert reasons == ("training failed, judged is what there was: out of luck",)
+    assert reasons == ("training failed; its checkpoints were judged: out of luck",)
 
 
 def test_evaluate_of_a_training_that_left_nothing_is_a_data_error(make_run):
@@ -368,7 +368,7 @@ def test_fewer_examples_than_transform_counted_are_refused(make_run):
 def test_empty_split_is_refused(make_run):
     made = make_run()
     made.record = made.record.model_copy(update={"examples": {"train": 0, "eval": 60}})
-    with pytest.raises(DataError, match="part 'train' has no examples; look at ingest.split"):
+    with pytest.raises(DataError, match="split 'train' has no examples; check ingest.split"):
         made.train()
 
 

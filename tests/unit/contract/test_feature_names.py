@@ -81,10 +81,10 @@ def test_any_column_name_is_a_feature_in_the_config() -> None:
     [
         ("", "a feature needs a name"),
         ("  ", "a feature needs a name"),
-        ("slice:x", "the name is taken"),
-        ("label:y", "the name is taken"),
-        ("split:", "the name is taken"),
-        ("example_id", "the name is taken"),
+        ("slice:x", "the name is reserved"),
+        ("label:y", "the name is reserved"),
+        ("split:", "the name is reserved"),
+        ("example_id", "the name is reserved"),
         ("a\nb", r"holds a control character"),
     ],
 )
@@ -94,5 +94,7 @@ def test_names_that_cannot_work_are_refused_in_one_line(name: str, said: str) ->
 
 
 def test_weight_is_taken_only_where_there_are_weights() -> None:
-    with pytest.raises(ConfigError, match=r"features\.weight: the name is taken where there are"):
+    with pytest.raises(
+        ConfigError, match=r"features\.weight: the name is reserved where there are"
+    ):
         config_with("weight", weight="mass")

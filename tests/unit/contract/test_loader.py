@@ -133,7 +133,7 @@ def test_folders_that_cannot_hold_pipelines_are_named(
 
 def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
     with pytest.raises(
-        ConfigError, match="name: found 'homes', expected the folder's own, 'houses'"
+        ConfigError, match="name: found 'homes', expected the folder's name, 'houses'"
     ):
         load_pipeline(folder, {"name": "homes"})
 
@@ -141,7 +141,9 @@ def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "{a: 1, a: 3}", "b:\n  - {a: 1, a: 1}\n"])
 def test_a_key_that_is_there_twice_is_refused_with_both_places(folder: Path, text: str) -> None:
     (folder / "pipeline.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"key 'a' again; it is there on line 1|line 2") as error:
+    with pytest.raises(
+        ConfigError, match=r"key 'a' is repeated; it is also on line 1|line 2"
+    ) as error:
         load_pipeline(folder)
     assert "column" in str(error.value)
 
@@ -159,7 +161,7 @@ def test_what_is_no_yaml_mapping_is_refused(folder: Path, text: str) -> None:
     [
         ("", "houses/pipeline.yaml: empty; expected keys and values"),
         ("true", "expected keys and values, found true"),
-        (YAML + "name: flats\n", "line 6, column 1: key 'name' again; it is there on line 2"),
+        (YAML + "name: flats\n", "line 6, column 1: key 'name' is repeated; it is also on line 2"),
         ("a: [1\n", "not readable as YAML: line 2, column 1: while parsing a flow sequence"),
     ],
 )

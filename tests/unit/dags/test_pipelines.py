@@ -153,7 +153,7 @@ def test_a_broken_pipeline_is_named_with_its_problems_and_spares_the_others(
 def test_the_page_and_the_tasks_explain_the_run(found: dict[str, Any]) -> None:
     dag = found["dags"]["described"]
     assert "Which shoe?" in dag["doc_md"]
-    assert "by the schedule `5 4 * * *` (UTC) if there is news" in dag["doc_md"]
+    assert "by the schedule `5 4 * * *` (UTC) if something has changed" in dag["doc_md"]
     assert all(task.get("doc_md") for task in tasks(dag).values())
     groups = {name for name, kind in dag["task_group"]["children"].items() if "taskgroup" in kind}
     assert groups == {"data", "training", "delivery"}

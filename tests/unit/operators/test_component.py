@@ -105,7 +105,7 @@ def test_a_step_that_found_its_result_complete_succeeds_without_a_new_attempt(
 
 
 def test_exit_code_0_without_a_result_is_no_success(scene: Scene) -> None:
-    with pytest.raises(AirflowException, match="no Result there, though it ended well"):
+    with pytest.raises(AirflowException, match="no Result there, although it ended with success"):
         scene.execute("pass")
 
 

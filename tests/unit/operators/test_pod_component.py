@@ -210,7 +210,7 @@ def test_a_killed_triggers_pod_is_deleted_unless_it_was_adopted_meanwhile(api: S
     ("changes", "answer", "message"),
     [
         ({"context": "onn"}, {}, "context 'onn': not in .*; did you mean 'one'"),
-        ({}, {"code": 401, "message": "Unauthorized"}, r"not let in \(401\)"),
+        ({}, {"code": 401, "message": "Unauthorized"}, r"access denied \(401\)"),
         ({}, {"code": 403, "message": "pods is forbidden"}, "Give the service account the verbs"),
         ({}, {"code": 404, "message": 'namespaces "x" not found'}, 'namespaces "x" not found'),
     ],

@@ -29,22 +29,20 @@ def test_a_threshold_that_is_met_says_the_figure_and_the_limit() -> None:
     metrics = {"accuracy": Metric(value=0.95, low=0.93, high=0.97)}
     (finding,) = against_thresholds(metrics, BlessConfig(thresholds={"accuracy": 0.9}))
     assert finding.has_passed
-    assert finding.reason == (
-        "accuracy 0.95 (0.93 to 0.97) on the test part, at least 0.9 is asked: met"
-    )
+    assert finding.reason == ("accuracy 0.95 (0.93 to 0.97) on the test split, required ≥ 0.9: met")
 
 
 def test_a_loss_above_its_threshold_fails() -> None:
     metrics = {"log_loss": Metric(value=0.5, low=0.4, high=0.6)}
     (finding,) = against_thresholds(metrics, BlessConfig(thresholds={"log_loss": 0.3}))
     assert not finding.has_passed
-    assert "at most 0.3 is asked: not met" in finding.reason
+    assert "required ≤ 0.3: not met" in finding.reason
 
 
 def test_a_metric_that_is_undefined_on_the_test_part_fails_its_threshold() -> None:
     (finding,) = against_thresholds({}, BlessConfig(thresholds={"auc": 0.8}))
     assert not finding.has_passed
-    assert "auc is undefined on the test part" in finding.reason
+    assert "auc is undefined on the test split" in finding.reason
 
 
 def test_non_inferiority_names_champion_margin_and_what_could_have_been_seen() -> None:

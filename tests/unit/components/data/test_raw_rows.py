@@ -140,7 +140,7 @@ def test_a_regression_label_must_be_a_finite_number() -> None:
     assert found.examples["label:price"].to_pylist() == [[1.5]]
     assert [bad.reason for bad in found.bad] == [
         "label 'price': not a finite number",
-        "label 'price': missing, and there is no default",
+        "label 'price': missing, without a default",
     ]
 
 

@@ -84,7 +84,7 @@ def test_nan_where_text_or_an_integer_should_be_is_a_missing_value() -> None:
     for dtype in ("string", "int64"):
         assert parsed(column, FeatureConfig(dtype=dtype))[1] == [
             "",
-            "missing, and there is no default",
+            "missing, without a default",
         ]
     assert parsed(column, FeatureConfig(dtype="string", default="?")) == ([[b"3"], None], ["", ""])
     lists = pa.array([[1.0, math.nan]])
@@ -106,7 +106,7 @@ def test_a_number_that_is_not_finite_is_a_problem(text: str) -> None:
 
 def test_a_missing_scalar_is_a_problem_only_without_a_default() -> None:
     column = pa.array([None, 1])
-    assert parsed(column, FeatureConfig(dtype="int64"))[1][0] == "missing, and there is no default"
+    assert parsed(column, FeatureConfig(dtype="int64"))[1][0] == "missing, without a default"
     assert parsed(column, FeatureConfig(dtype="int64", default=7)) == ([None, [1]], ["", ""])
 
 
@@ -120,7 +120,7 @@ def test_nested_lists_fit_a_shape_by_their_number_of_values() -> None:
     feature = FeatureConfig(dtype="float32", shape=(2, 2))
     values, problems = parsed(pa.array([[[1, 2], [3, 4]], [[1], [2]], None]), feature)
     assert values[0] == [1.0, 2.0, 3.0, 4.0]
-    assert problems == ["", "not of shape [2, 2]", "missing, and there is no default"]
+    assert problems == ["", "not of shape [2, 2]", "missing, without a default"]
 
 
 def test_a_cell_of_a_list_feature_is_split_and_empty_items_are_dropped() -> None:

@@ -75,7 +75,7 @@ def test_more_data_than_announced_is_refused(pair: IdxSource) -> None:
     [
         (b"", "empty"),
         (b"PNG.....", "not an IDX file"),
-        (b"\0\0\x08\x03\0\0", "header is not whole"),
+        (b"\0\0\x08\x03\0\0", "header is incomplete"),
     ],
 )
 def test_a_file_that_is_no_idx_is_refused(pair: IdxSource, content: bytes, message: str) -> None:

@@ -118,7 +118,7 @@ def test_nobody_there_is_said_with_the_address():
 
 
 def test_a_wrong_token_is_a_users_error_and_not_shown(answering):
-    with pytest.raises(UserError, match="does not take this token") as error:
+    with pytest.raises(UserError, match="refused this token") as error:
         answering([(401, {"error": "no"})]).plan("digits")
     assert "secret" not in str(error.value)
 

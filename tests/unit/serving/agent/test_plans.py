@@ -147,7 +147,7 @@ def test_unknown_versions_are_refused_wherever_they_stand(store) -> None:
 
 
 def test_unknown_pipelines_are_refused_and_leave_nothing(store, layout) -> None:
-    with pytest.raises(NotFoundError, match="pipeline 'census': nothing of it"):
+    with pytest.raises(NotFoundError, match="pipeline 'census': not found"):
         store.propose(TrafficPlan(pipeline="census"))
     with pytest.raises(NotFoundError, match="not a pipeline's name"):
         store.current("../digits")
@@ -167,5 +167,5 @@ def test_plans_beyond_what_the_backend_can_are_refused(layout) -> None:
     with pytest.raises(ConfigError, match="2 arms, expected at most 1") as refused:
         store.propose(plan({1: 95, 2: 5}, shadow=None))
     assert "arm canary: weight 5 %, expected a multiple of 10" in str(refused.value)
-    with pytest.raises(ConfigError, match="a shadow, which this data plane cannot make"):
+    with pytest.raises(ConfigError, match="a shadow, which this data plane does not support"):
         store.propose(plan({1: 100}, shadow=Shadow(version=2, percent=100)))

@@ -48,7 +48,7 @@ def test_a_cluster_is_another_mode_of_the_same_command(tmp_path) -> None:
     assert one.arguments()[0] == "cluster"
     assert parse(one.arguments()) == one
     (tmp_path / "runtime.yaml").write_text("kind: local\n")
-    with pytest.raises(ConfigError, match="no section 'kubernetes'"):
+    with pytest.raises(ConfigError, match="section 'kubernetes' is missing"):
         kubernetes_of(one)
 
 

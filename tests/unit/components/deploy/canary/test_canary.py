@@ -76,7 +76,7 @@ def test_a_faulty_version_is_caught_in_shadow_before_a_caller_meets_it(served, m
     record, _ = deploy(make_deployment())
     assert record.outcome == "rolled_back"
     assert record.canary_requests == 0
-    assert "in shadow, before any caller met it" in record.reasons[0]
+    assert "in shadow, before it answered any caller" in record.reasons[0]
     assert not any(plan.canary for plan in served.plans)
 
 

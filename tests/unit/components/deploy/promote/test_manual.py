@@ -100,7 +100,7 @@ def test_without_a_version_no_older_one_than_the_champion_is_promoted(kept, layo
         ("rolled_back", "its canary ended as 'rolled back': because"),
         ("inconclusive", "its canary ended as 'inconclusive': because"),
         ("refused", "its canary ended as 'refused': because"),
-        (None, "there is no record of a trial"),
+        (None, "no record of a trial was found"),
     ],
 )
 def test_a_version_that_did_not_pass_is_named_and_forced(kept, promoted, layout, outcome, words):
@@ -118,7 +118,7 @@ def test_a_trial_that_was_cut_off_did_not_pass(kept, promoted, layout):
     state = layout.run("r3").step("canary") / STATE_FILE
     state.parent.mkdir(parents=True)
     state.write_text("{}")
-    with pytest.raises(UserError, match="its trial was cut off before there was a decision"):
+    with pytest.raises(UserError, match="its trial was interrupted before a decision"):
         promoted(3)
 
 
@@ -134,7 +134,7 @@ def test_a_version_whose_promotion_was_refused_did_not_pass(kept, promoted, layo
 
 def test_the_trial_of_another_package_of_the_run_does_not_count(kept, promoted, layout):
     leave_stage(layout.run("r3"), "canary", CANARY.model_copy(update={"version": 4}))
-    with pytest.raises(UserError, match="version 3 did not pass: there is no record of a trial"):
+    with pytest.raises(UserError, match="version 3 did not pass: no record of a trial was found"):
         promoted(3)
 
 
@@ -162,7 +162,7 @@ def test_promote_names_the_kept_versions(kept, promoted):
 
 
 def test_promote_with_nothing_kept_says_how_to_make_a_version(world, layout):
-    with pytest.raises(NotFoundError, match="no version is kept; make one with 'slipway run"):
+    with pytest.raises(NotFoundError, match="no version is kept; create one with 'slipway run"):
         promotion(world.plan, layout, None, False, "ada")
 
 
@@ -179,7 +179,7 @@ def test_rollback_goes_to_the_last_champion_and_marks_the_one_it_leaves(kept, ro
 def test_rollback_says_from_where_to_where_and_what_it_marks(kept, layout):
     assert rollback(kept.plan, layout, None, "ada").words == (
         "all traffic goes from version 2 to version 1: it was champion before; version 2 is "
-        "marked bad until somebody promotes it by number"
+        "marked bad until it is promoted by number"
     )
 
 
@@ -187,7 +187,7 @@ def test_rollback_walks_back_and_never_returns_to_a_bad_version(kept, promoted, 
     promoted(3, is_forced=True)
     assert (rolled_back().champion, kept.plan.standby) == (2, (1,))
     assert (rolled_back().champion, kept.plan.standby) == (1, ())
-    with pytest.raises(NotFoundError, match="version 1 has no earlier champion to go back to"):
+    with pytest.raises(NotFoundError, match="version 1 has no earlier champion to return to"):
         rolled_back()
     assert [mark.version for mark in kept.plan.bad] == [2, 3]
 

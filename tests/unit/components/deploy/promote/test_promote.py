@@ -37,7 +37,7 @@ def test_a_first_version_is_promoted_over_nothing(world, make_deployment):
     verdict, _ = deploy(deployment)
     record = promote(deployment, verdict)
     assert record.outcome == "promoted"
-    assert "the first one in service" in record.reasons[0]
+    assert "the first version in service" in record.reasons[0]
     assert world.plan.champion == 2
 
 

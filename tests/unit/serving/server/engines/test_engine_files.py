@@ -26,7 +26,7 @@ def test_a_folder_without_description_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="core: the runtime's file is not there; package the run"):
+    with pytest.raises(DataError, match="core: the engine's file is missing; package the run"):
         open_runtime(tmp_path, write(tmp_path, "litert", None), {}, 1)
 
 

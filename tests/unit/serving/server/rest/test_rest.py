@@ -121,7 +121,7 @@ def test_head_is_answered_like_get_without_a_body(server):
         (b'{"instances": []}', "instances: found an empty list, expected a list of at least one"),
         (b'{"instances": 3}', r"instances: found a whole number \(3\)"),
         (b'{"instances": [{"y": 1}]}', r"instances\[0\]: unknown input 'y'; expected 'x'"),
-        (b'{"instances": [{"x": 1}, {}]}', r"instances\[1\].x: missing, and there is no default"),
+        (b'{"instances": [{"x": 1}, {}]}', r"instances\[1\].x: missing, without a default"),
         (b'{"instances": [{"x": 1}, 5]}', r"instances\[1\]: found a whole number \(5\), expected"),
         (b'{"instances": [{"x": "a"}]}', r"instances\[0\].x: found a string \('a'\)"),
         (b'{"instances": [{"x": true}]}', r"instances\[0\].x: found a boolean"),
