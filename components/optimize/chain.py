@@ -18,6 +18,7 @@ from components.optimize.passes.change import Change, operation_changes
 from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Search
 from components.optimize.verdicts import refusal, verdict
+from components.quality.row_independence import TOLERANCE
 from contract.errors import DataError, DiskFullError
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig
@@ -34,12 +35,14 @@ class Data:
 
     `samples` compare float passes, calibrate ranges and are what speed is measured with. `fillers`
     are what fills up lists that are shorter than the longest, by input of `serving_default`; an
-    input that has none there is taken as it is.
+    input that has none there is taken as it is. `row_tolerance` is how far two answers of the
+    original to the same row may be apart.
     """
 
     samples: Samples
     evaluation: Evaluation
     fillers: Fillers = field(default_factory=dict)
+    row_tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)

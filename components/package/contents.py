@@ -9,6 +9,7 @@ from components.data.raw_examples import read_raw, to_rows
 from components.package.package import Contents
 from components.package.provenance import provenance_of
 from components.package.skew import SkewCheck
+from components.quality.row_independence import row_tolerance
 from contract.errors import NotFoundError, SlipwayError, UserError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout, RunLayout
 from contract.records.data import IngestRecord
@@ -56,6 +57,7 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         exact_model=exact,
         manifest=manifest,
         rows=_test_rows(run, config),
+        row_tolerance=row_tolerance(config),
         skew=lambda: SkewCheck.of_run(run, config.package.skew_examples),
     )
 
@@ -84,6 +86,7 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
             }
         ),
         rows=_kept_rows(folder, manifest),
+        row_tolerance=row_tolerance(config),
         skew=lambda: _skew_of_version(layout, manifest, config.package.skew_examples),
     )
 

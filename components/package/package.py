@@ -43,6 +43,7 @@ class Contents:
         exact_model: The SavedModel whose answers must be the trained model's, if it is available.
         manifest: Complete except for version and digest.
         rows: Some rows as callers send them: for the load test, and kept in the package.
+        row_tolerance: How far two answers to the same row may be apart.
         skew: Makes the skew check, or says in words why there can be none. Called while the server
             starts.
     """
@@ -52,6 +53,7 @@ class Contents:
     exact_model: Path | None
     manifest: PackageManifest
     rows: Sequence[Mapping[str, Any]]
+    row_tolerance: float
     skew: Callable[[], SkewCheck | str]
 
 
@@ -132,7 +134,11 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
             skipped = skew
         inputs = manifest.inputs
         rows = require_independent_rows(
-            server.predict_url, contents.rows, inputs, tolerance, attempts
+            server.predict_url,
+            contents.rows,
+            inputs,
+            max(contents.row_tolerance, tolerance),
+            attempts,
         )
         log.info("package: answers to %d rows depend on each row alone", rows)
         load = _load_test(server, contents.rows, settings.loadtest, fault_ratio)

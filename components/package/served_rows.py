@@ -10,7 +10,6 @@ from components.data.raw_examples import Array
 from components.package.skew import REQUEST_ROWS, REQUEST_TIMEOUT_SECONDS, predictions
 from components.quality.row_dependence import in_words
 from components.quality.row_independence import (
-    TOLERANCE,
     Limits,
     Row,
     Subject,
@@ -36,8 +35,7 @@ def require_independent_rows(
         predict_url: The server's `:predict`.
         rows: As callers send them; a few dozen are asked for.
         inputs: The features.
-        tolerance: How far the server's answers may be from the trained model's; from each other
-            they may be as far, and `row_independence.TOLERANCE` at least.
+        tolerance: How far two answers to the same row may be apart.
         attempts: How often a request that the server fails (5xx) is tried.
 
     Returns:
@@ -56,8 +54,7 @@ def require_independent_rows(
             body = {"instances": list(batch)}
             return _by_output(predictions(http, predict_url, body, attempts))
 
-        limits = Limits(max(TOLERANCE, tolerance))
-        found = find_dependence(Subject(ask, frozenset(lists)), chosen, limits)
+        found = find_dependence(Subject(ask, frozenset(lists)), chosen, Limits(tolerance))
     if found is not None:
         of = "" if found.output != _VALUE else "the packaged model"
         raise UserCodeError(

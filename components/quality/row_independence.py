@@ -19,10 +19,12 @@ import numpy as np
 from components.data.raw_examples import Array
 from components.quality.answer_distances import distances, rounded_otherwise, usual_size
 from components.quality.row_dependence import Cause, Dependence
+from contract.schema.pipeline import PipelineConfig
 
 # Float32 sums in another order differ by some 1e-6 of the largest number; docs/figures.md says by
 # how much in the shipped pipelines. What neighbours or padding do is mostly above 1e-3.
 TOLERANCE = 1e-4
+TOLERANCE_16_BITS = 2e-2  # of what computes in bfloat16, whose numbers are 4e-3 apart, or float16
 MOST_ROWS = 32
 
 _TIMES_ROUNDING = 16.0
@@ -53,6 +55,15 @@ class Limits:
     tolerance: float = TOLERANCE
     seconds: float = 0.5
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
+
+
+def row_tolerance(config: PipelineConfig) -> float:
+    """Return how far the answers of a pipeline's served model to the same row may be apart.
+
+    As far as its answers may be from the trained model's, at least.
+    """
+    is_exact = config.train.precision == "float32"
+    return max(TOLERANCE if is_exact else TOLERANCE_16_BITS, config.package.skew_tolerance)
 
 
 def find_dependence(

@@ -63,6 +63,7 @@ def choose(
     expected: Answers,
     settings: EnginesConfig,
     skew_tolerance: float | None = None,
+    row_tolerance: float = TOLERANCE,
 ) -> ServedRuntime:
     """Return the fastest that answers alike and keeps to the limits, and the table of all.
 
@@ -78,11 +79,12 @@ def choose(
         settings: The limits.
         skew_tolerance: The `package.skew_tolerance` that those in float32 will have to keep to;
             None: no package is made of it.
+        row_tolerance: How far TensorFlow's answers to the same row may be apart.
 
     Raises:
         UserCodeError: If TensorFlow in float32 answers otherwise than TensorFlow in this process.
     """
-    _require_same_tensorflow(tried[0], expected, settings)
+    _require_same_tensorflow(tried[0], expected, max(settings.tolerance, row_tolerance))
     others = _held_to_skew(settings, skew_tolerance)
     table = [_measured(tried[0], expected, settings)]
     table += [_measured(one, expected, others) for one in tried[1:]]
@@ -112,7 +114,7 @@ def choose(
     )
 
 
-def _require_same_tensorflow(one: Tried, expected: Answers, settings: EnginesConfig) -> None:
+def _require_same_tensorflow(one: Tried, expected: Answers, tolerance: float) -> None:
     if one.is_reduced or one.failure:
         return
     wanted = _first_rows(expected, one.answers)
@@ -120,7 +122,7 @@ def _require_same_tensorflow(one: Tried, expected: Answers, settings: EnginesCon
         float(np.max(distances(value, one.answers[name], usual_size(value)), initial=0.0))
         for name, value in wanted.items()
     )
-    if apart > max(settings.tolerance, TOLERANCE):
+    if apart > tolerance:
         raise UserCodeError(
             f"TensorFlow answers the same rows differently (by {apart:.3g}) in another process and "
             "in batches of another size: the answer to a row depends on more than the row, or "

@@ -14,7 +14,6 @@ from components.optimize.engines.kinds import KINDS, in_words, make
 from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
 from components.optimize.judging.row_check import require_independent_rows
-from components.quality.row_independence import TOLERANCE
 from contract.model_io import DEFAULT_SIGNATURE
 from contract.records.optimization import OptimizeRecord, ServedRuntime
 from contract.schema.optimize import EnginesConfig
@@ -79,12 +78,12 @@ def choose_runtime(
     candidates = [name for name in settings.candidates if name != TENSORFLOW]
     if not candidates and models.served == models.exact:
         return ServedRuntime(reason="no other engine was to be tried")
-    tolerance = max(TOLERANCE, skew_tolerance or 0.0)
-    require_independent_rows(load(models.exact), models.rows, models.data.fillers, tolerance)
+    row_tolerance = models.data.row_tolerance
+    require_independent_rows(load(models.exact), models.rows, models.data.fillers, row_tolerance)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
         attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
         tried = list(attempts.run(candidates))
-        chosen = choose(tried, models.answers(), settings, skew_tolerance)
+        chosen = choose(tried, models.answers(), settings, skew_tolerance, row_tolerance)
         log.info("optimize: engine %s: %s", chosen.name, chosen.reason)
         if chosen.name == TENSORFLOW:
             return chosen

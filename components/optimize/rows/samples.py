@@ -10,6 +10,7 @@ from components.models.saved_models import list_fillers, wire_inputs
 from components.optimize.chain import Data
 from components.optimize.judging.judgement import Evaluation, Truth
 from components.quality.metrics import metric_names
+from components.quality.row_independence import row_tolerance
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_name
 from contract.schema.pipeline import PipelineConfig
 
@@ -32,7 +33,8 @@ def read_data(shards: Sequence[Path], config: PipelineConfig) -> Data:
     }
     judged = {name: column[: settings.eval_rows] for name, column in inputs.items()}
     truths = _truths(columns, config, settings.eval_rows)
-    return Data(samples, Evaluation(DEFAULT_SIGNATURE, judged, truths), list_fillers(config))
+    evaluation = Evaluation(DEFAULT_SIGNATURE, judged, truths)
+    return Data(samples, evaluation, list_fillers(config), row_tolerance(config))
 
 
 def _serialized(shards: Sequence[Path], rows: int) -> Array:

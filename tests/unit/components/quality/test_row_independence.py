@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from components.quality.row_dependence import Cause, Dependence, in_words
-from components.quality.row_independence import Limits, Subject, find_dependence, telling_rows
+from components.quality.row_independence import (
+    Limits,
+    Subject,
+    find_dependence,
+    row_tolerance,
+    telling_rows,
+)
+from contract.schema.pipeline import PipelineConfig
 
 Row = dict[str, Any]
 ROWS: list[Row] = [
@@ -222,6 +229,28 @@ def test_a_difference_as_large_as_the_tolerance_passes_and_one_above_it_does_not
     assert found(off_by(0.9e-4)) is None
     assert found(off_by(1.1e-4)) is not None
     assert found(off_by(0.9e-3), tolerance=1e-3) is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "skew_tolerance", "expected"),
+    [
+        ("float32", 1e-5, 1e-4),
+        ("float32", 1e-3, 1e-3),
+        ("mixed_bfloat16", 1e-5, 2e-2),
+        ("mixed_float16", 0.1, 0.1),
+    ],
+)
+def test_served_models_may_differ_by_their_precision_and_skew(
+    precision: str, skew_tolerance: float, expected: float
+) -> None:
+    config = PipelineConfig.model_validate_json(
+        '{"name": "tiny", "features": {"x": {"dtype": "float32"}}, '
+        '"heads": {"y": {"task": "regression"}}, '
+        '"ingest": {"source": {"kind": "csv", "files": ["rows.csv"]}}, '
+        f'"train": {{"precision": "{precision}"}}, '
+        f'"package": {{"skew_tolerance": {skew_tolerance}}}}}'
+    )
+    assert row_tolerance(config) == expected
 
 
 def test_rounding_of_a_sum_that_cancels_is_no_dependence() -> None:
