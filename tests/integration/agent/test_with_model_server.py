@@ -269,7 +269,8 @@ def test_servers_outlive_the_warm_parent_and_later_ones_are_fresh(
 ) -> None:
     stack = warm_stack
     stack.serve({1: 100})
-    (warm,) = (p for p in psutil.Process().children() if "warm_parent" in str(p.cmdline()))
+    module = "launching.processes.warm_parent"
+    (warm,) = (p for p in psutil.Process().children() if module in str(p.cmdline()))
     warm.kill()
     warm.wait()
     assert version_that_answers(stack) == "1"

@@ -83,7 +83,9 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
 
     wait_for(socket_of(home).exists)  # `up` does not
     processes = psutil.process_iter(["cmdline"])  # None: it has ended since
-    warm, *_ = (p for p in processes if str(socket_of(home)) in str(p.info["cmdline"]))
+    # The agent's command line names the socket, too: its servers are to be forked there.
+    words = ("launching.processes.warm_parent", str(socket_of(home)))
+    (warm,) = (p for p in processes if all(w in str(p.info["cmdline"]) for w in words))
     warm.kill()
     wait_for(lambda: start("print('forked')")[1] == "forked")  # else: why it is a fresh process
     before = socket_of(home).stat().st_ino
