@@ -6,6 +6,8 @@ from components.runs.step import Outcome, Step, main
 from contract.layout import PACKAGE_MANIFEST
 from contract.records.package import PackageRecord
 
+_SHOWN_INPUTS = 3
+
 
 def work(step: Step) -> Outcome:
     """Package what the run optimised, or `--redeploy-version` once more; keep it if it passes."""
@@ -22,13 +24,32 @@ def work(step: Step) -> Outcome:
         shutil.copy(layout.version(record.version) / name, step.output / name)
     for name in (PACKAGE_MANIFEST, LOAD_REPORT, SERVER_LOG):
         step.tracker.log_artifact(step.output / name)
-    skipped = record.skew_skipped_because
     return Outcome(
         record,
         artifacts={"manifest": PACKAGE_MANIFEST, "load_report": LOAD_REPORT},
         metrics=_figures(record),
-        reasons=(f"no skew check: {skipped}",) if skipped else (),
+        reasons=_reasons(record),
     )
+
+
+def _reasons(record: PackageRecord) -> tuple[str, ...]:
+    """Return what a person should know of a package that is kept."""
+    skipped, callers = record.skew_skipped_because, record.callers
+    reasons = [f"no skew check: {skipped}"] if skipped else []
+    if callers is None:
+        return tuple(reasons)
+    reasons += [f"{engine} is left out: {why}" for engine, why in callers.left_out.items()]
+    unanswered = dict.fromkeys(
+        f"'{one.feature}' ({one.what})" if one.feature else one.what for one in callers.unanswered
+    )
+    if unanswered:
+        shown = ", ".join(list(unanswered)[:_SHOWN_INPUTS])
+        more = len(unanswered) - _SHOWN_INPUTS
+        reasons.append(
+            f"callers get 400 for {shown}{f' and {more} more' if more > 0 else ''}: "
+            "result.json has the reasons"
+        )
+    return tuple(reasons)
 
 
 def _figures(record: PackageRecord) -> dict[str, float]:

@@ -58,6 +58,7 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         manifest=manifest,
         rows=_test_rows(run, config),
         row_tolerance=row_tolerance(config),
+        features=config.features,
         skew=lambda: SkewCheck.of_run(run, config.package.skew_examples),
     )
 
@@ -87,6 +88,7 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
         ),
         rows=_kept_rows(folder, manifest),
         row_tolerance=row_tolerance(config),
+        features=config.features,
         skew=lambda: _skew_of_version(layout, manifest, config.package.skew_examples),
     )
 

@@ -6,8 +6,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from components.package.caller_rows import caller_rows
+from components.package.callers import EngineDiffersError, try_callers, without_engine
 from components.package.served_rows import require_independent_rows
 from components.package.server_process import RunningServer, running_server
 from components.package.skew import SkewCheck, exempt_rows
@@ -16,6 +19,7 @@ from components.quality.loadtest import Load, run_load
 from contract.errors import SlipwayError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout
 from contract.records.package import LoadReport, PackageManifest, PackageRecord
+from contract.schema.data import FeatureConfig
 from contract.schema.serving import LoadtestConfig, PackageConfig
 from contract.storage import Attempt, digest_directory, storage_errors
 
@@ -44,6 +48,7 @@ class Contents:
         manifest: Complete except for version and digest.
         rows: Some rows as callers send them: for the load test, and kept in the package.
         row_tolerance: How far two answers to the same row may be apart.
+        features: Of the pipeline's config: the limits of their values.
         skew: Makes the skew check, or says in words why there can be none. Called while the server
             starts.
     """
@@ -54,6 +59,7 @@ class Contents:
     manifest: PackageManifest
     rows: Sequence[Mapping[str, Any]]
     row_tolerance: float
+    features: Mapping[str, FeatureConfig]
     skew: Callable[[], SkewCheck | str]
 
 
@@ -69,9 +75,11 @@ class Workplace:
 def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -> PackageRecord:
     """Build a package, try it behind a real server, and only then keep it as `versions/<n>/`.
 
-    The server is the one that will serve it, on a free loopback port. The version appears by one
-    rename, so nobody sees a part of it, or one that failed; a number once given is given to no
-    other. A retry of the same run whose package is kept already tries it again under its number.
+    The server is the one that will serve it, on a free loopback port. An engine that does otherwise
+    than TensorFlow with what callers may send is left out; TensorFlow serves then. The version
+    appears by one rename, so nobody sees a part of it, or one that failed; a number once given is
+    given to no other. A retry of the same run whose package is kept already tries it again under
+    its number.
 
     Raises:
         DataError: If it answers otherwise than the trained model does offline.
@@ -86,11 +94,14 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
             shutil.copytree(contents.runtime, folder / _RUNTIME)
         lines = (json.dumps(row) + "\n" for row in contents.rows)
         (folder / _EXAMPLES).write_text("".join(lines), encoding="utf-8")
-    manifest = _described(contents, folder)
+    manifest = _numbered(_described(contents, folder), layout, folder)
+    try:
+        record = _try(folder, contents, settings)
+    except EngineDiffersError as difference:
+        left_out = {manifest.runtime.name: str(difference)}
+        manifest = _numbered(without_engine(folder, manifest, str(difference)), layout, folder)
+        record = _try(folder, contents, settings, left_out)
     kept = kept_before(layout, manifest)
-    manifest = manifest.model_copy(update={"version": kept or next_version(layout)})
-    manifest.write(folder / PACKAGE_MANIFEST)
-    record = _try(folder, contents, settings)
     record.load.write(folder / LOAD_REPORT)
     workplace.attempt.check()
     if kept is None:
@@ -99,6 +110,14 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     else:
         shutil.rmtree(folder)
     return record
+
+
+def _numbered(manifest: PackageManifest, layout: PipelineLayout, folder: Path) -> PackageManifest:
+    """Write the manifest with its number: that of an earlier attempt, its own, or the next."""
+    version = kept_before(layout, manifest) or manifest.version or next_version(layout)
+    manifest = manifest.model_copy(update={"version": version})
+    manifest.write(folder / PACKAGE_MANIFEST)
+    return manifest
 
 
 def _described(contents: Contents, folder: Path) -> PackageManifest:
@@ -111,8 +130,13 @@ def _described(contents: Contents, folder: Path) -> PackageManifest:
     return manifest.model_copy(update={**changes, "examples": _EXAMPLES})
 
 
-def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRecord:
-    """Start the package's server; check it for skew and under load."""
+def _try(
+    folder: Path,
+    contents: Contents,
+    settings: PackageConfig,
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> PackageRecord:
+    """Start the package's server; check it for skew, with what callers may send and under load."""
     manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)
     fault_ratio = manifest.serve.fault_ratio
     attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
@@ -141,6 +165,8 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
             attempts,
         )
         log.info("package: answers to %d rows depend on each row alone", rows)
+        sent = caller_rows(manifest.inputs, contents.features, contents.rows)
+        callers = try_callers(server, folder, sent, tolerance)
         load = _load_test(server, contents.rows, settings.loadtest, fault_ratio)
     return PackageRecord(
         version=manifest.version,
@@ -149,6 +175,7 @@ def _try(folder: Path, contents: Contents, settings: PackageConfig) -> PackageRe
         max_skew=largest,
         skew_tolerance=tolerance,
         skew_skipped_because=skipped,
+        callers=callers.model_copy(update={"left_out": dict(left_out)}),
     )
 
 

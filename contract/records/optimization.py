@@ -76,6 +76,9 @@ class RuntimeFiles(Record):
     core_outputs: tuple[str, ...] = Field(description="The file's own names.")
     inputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
     outputs: tuple[TensorDescription, ...] = Field(description="Of the serving signature.")
+    index_limits: dict[str, tuple[int, int]] = Field(
+        {}, description="The least and the largest value of core inputs that tables are read at."
+    )
 
 
 class Machine(Record):

@@ -97,6 +97,24 @@ class LoadReport(Record):
     first_error: str = Field("", description="What the first failed request got.")
 
 
+class UnansweredInput(Record):
+    """Something that callers may send and the model does not answer: they get 400."""
+
+    feature: str = Field(description="Empty where it is no single one.")
+    what: str = Field(description="The value in words.")
+    signature: str
+    reason: str = Field(description="What callers are told.")
+
+
+class CallersReport(Record):
+    """The package tried with what callers may send, besides rows of the data."""
+
+    rows: int
+    signatures: tuple[str, ...]
+    unanswered: tuple[UnansweredInput, ...] = ()
+    left_out: dict[str, str] = Field({}, description="Engines that are not served, and why.")
+
+
 class PackageRecord(Record):
     """The package made by a run: `versions/<version>/`."""
 
@@ -112,3 +130,4 @@ class PackageRecord(Record):
         description="What it had to be within: package.skew_tolerance, or the engine's tolerance.",
     )
     skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")
+    callers: CallersReport | None = None

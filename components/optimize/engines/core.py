@@ -12,6 +12,7 @@ import tensorflow as tf
 from components.data.raw_examples import Array
 from components.models.saved_models import load
 from components.optimize.engines.cut import cut
+from components.optimize.engines.index_limits import index_limits
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.stateful_variables import live_variables
 from contract.errors import DataError
@@ -92,6 +93,7 @@ class Core:
             core_outputs=tuple(self.core.outputs),
             inputs=_described(self.signature.inputs),
             outputs=_described(self.signature.outputs),
+            index_limits=index_limits(self.core),
         )
 
 

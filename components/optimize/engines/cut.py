@@ -77,12 +77,16 @@ def _imported(graph_def: Any) -> Any:
 
 
 def _front_of(graph: Any, signature: SignatureGraph) -> frozenset[str]:
-    """Return the names of all nodes that something needs which is not purely numeric."""
+    """Return the names of all nodes that something needs which is not purely numeric.
+
+    Ids made of text are among them.
+    """
     bodies = {f.signature.name: f for f in signature.graph_def.library.function}
     needed = _ancestors(graph, signature.fetches)
     foreign = {
         name for name in needed if not _is_numeric(graph.get_operation_by_name(name), bodies)
     }
+    foreign |= _ids_of_text(graph, needed, foreign)
     # What needs no input can be computed in both parts, and so need not cross.
     known = _known(graph, foreign)
     return frozenset(
@@ -91,6 +95,29 @@ def _front_of(graph: Any, signature: SignatureGraph) -> frozenset[str]:
         if name in foreign
         or not (name in known or graph.get_operation_by_name(name).type == "Placeholder")
     )
+
+
+def _ids_of_text(graph: Any, needed: set[str], foreign: set[str]) -> set[str]:
+    """Return the nodes of ids, made of text by whole numbers alone, that tables are read at.
+
+    They cross as ids, so that the server can check them: not every engine refuses an id that a
+    table has no row for.
+    """
+    found = set[str]()
+    for name in needed - foreign:
+        operation = graph.get_operation_by_name(name)
+        if operation.type != "GatherV2":
+            continue
+        index = operation.inputs[1]
+        before = _ancestors(graph, [index.name])
+        own = before - _ancestors(graph, [f"{n}:0" for n in before & foreign])
+        if before & foreign and all(_is_whole(graph.get_operation_by_name(n)) for n in own):
+            found.add(index.op.name)
+    return found
+
+
+def _is_whole(operation: Any) -> bool:
+    return all(tensor.dtype.is_integer or tensor.dtype.is_bool for tensor in operation.outputs)
 
 
 def _known(graph: Any, foreign: set[str]) -> set[str]:

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from contract.records.optimization import RuntimeFiles
 from serving.server.engines.cores import indexes, threads_per_call
 from serving.server.engines.engine import Columns, Outputs
+
+_FLOAT32_MAX = np.finfo(np.float32).max
 
 
 @dataclass
@@ -29,7 +33,14 @@ class _Interpreter:
         for name, index in self.inputs.items():
             self.interpreter.set_tensor(index, arrays[name])
         self.interpreter.invoke()
-        return {name: self.interpreter.get_tensor(i) for name, i in self.outputs.items()}
+        return {n: _unclamped(self.interpreter.get_tensor(i)) for n, i in self.outputs.items()}
+
+
+def _unclamped(output: np.ndarray) -> np.ndarray:
+    """Return an output with infinity where XNNPACK has put the largest float32 instead."""
+    if output.dtype != np.float32:
+        return output
+    return np.where(np.abs(output) == _FLOAT32_MAX, np.copysign(np.inf, output), output)
 
 
 class LiteRtEngine:

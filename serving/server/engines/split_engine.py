@@ -7,12 +7,21 @@ inputs as callers send them, there is no front, and the process does not import 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from contract.feature_names import legal_names
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 from contract.records.optimization import RuntimeFiles, TensorDescription
 from contract.records.package import InputSpec
 from serving.server.engines.dense_engine import open_engine
-from serving.server.engines.engine import Columns, Outputs, Runtime, Signature, TensorInfo
+from serving.server.engines.engine import (
+    Columns,
+    Outputs,
+    RefusedInputError,
+    Runtime,
+    Signature,
+    TensorInfo,
+)
 from serving.server.engines.examples import ExamplesParser
 
 FILES = "runtime.json"
@@ -37,7 +46,7 @@ class SplitRuntime:
         files = RuntimeFiles.read(folder / FILES)
         self._engine = open_engine(folder, files, concurrent_calls)
         self._front = _front(folder / files.front) if files.front else None
-        self._core_inputs = files.core_inputs
+        self._core_inputs, self._index_limits = files.core_inputs, files.index_limits
         self._outputs = tuple(tensor.name for tensor in files.outputs)
         self._parse, self._legal = ExamplesParser(inputs), legal_names(inputs)
         outputs = _named(files.outputs)
@@ -58,8 +67,17 @@ class SplitRuntime:
         given = dict(columns)
         if self._front is not None:
             given |= self._front.call(DEFAULT_SIGNATURE, columns)
+        for name, limits in self._index_limits.items():
+            _check_indices(given[name], *limits)
         found = self._engine.run({name: given[name] for name in self._core_inputs})
         return {name: found[name] if name in found else given[name] for name in self._outputs}
+
+
+def _check_indices(values: np.ndarray, least: int, largest: int) -> None:
+    """Refuse what a table has no row for; an engine may answer something there."""
+    if values.size and (values.min() < least or values.max() > largest):
+        wrong = np.ravel(values)[np.ravel((values < least) | (values > largest))][0]
+        raise RefusedInputError(f"index {wrong} is not in [{least}, {largest}]")
 
 
 def _front(path: Path) -> Runtime:

@@ -66,6 +66,8 @@ class TensorFlowRuntime:
             )
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
             raise RefusedInputError(_first_line(error)) from error
+        except UnicodeDecodeError as error:  # of the message, which quotes the value
+            raise RefusedInputError("it cannot take bytes that are no UTF-8 text") from error
         return {name: t.numpy() for name, t in zip(entry.outputs, results, strict=True)}
 
     def _flatten(self, function: Any) -> _Entry:

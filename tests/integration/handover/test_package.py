@@ -14,17 +14,20 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
+from components.data.raw_examples import read_raw
 from components.models.checkpoints import load_weights
-from components.models.saved_models import export
+from components.models.saved_models import export, wire_inputs
 from components.models.score import Scoring, score
 from components.models.user_model import build_model
+from components.optimize.engines.core import Core
+from components.optimize.engines.kinds import KINDS, make
 from contract.errors import DataError, UserError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
 from contract.places import CODE_FOLDER
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord
-from contract.records.optimization import OptimizeRecord
+from contract.records.optimization import OptimizeRecord, RuntimeFiles
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Result
 from contract.storage import digest_directory
@@ -58,6 +61,12 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     assert record.skew_skipped_because == ""
     assert 0.0 <= record.max_skew <= record.skew_tolerance
     assert record.load.requests > 0 == record.load.errors
+    assert record.callers is not None
+    assert record.callers.signatures == ("serving_default", "serving_examples")
+    assert record.callers.rows > 30
+    assert record.callers.left_out == {}
+    # The model knows unseen colours, no stamps and any text; numbers may be too large for it.
+    assert {one.feature for one in record.callers.unanswered} <= {"weight_kg", "picture"}
     folder = own_run.of_pipeline.version(1)
     manifest = PackageManifest.read(folder / "package.json")
     assert manifest.digest == digest_directory(folder / "model") == record.digest
@@ -99,6 +108,66 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
         in later.detail_as(PackageRecord).skew_skipped_because
     )
     assert later.reasons[0].startswith("no skew check")
+
+
+def test_an_engine_that_does_otherwise_with_what_callers_send_is_left_out(
+    own_run: RunLayout, component: Any, tmp_path: Path
+) -> None:
+    """LiteRT answers every row of the data, and refuses the colour that is not in them."""
+    config, optimize = load_frozen(own_run), own_run.step("optimize")
+    result = Result.read(own_run.result("optimize"))
+    optimized = result.detail_as(OptimizeRecord)
+    shards = Result.read(own_run.result("ingest")).detail_as(IngestRecord).shards["test"]
+    columns = read_raw([own_run.step("ingest") / shard for shard in shards], config, limit=64)
+    core = Core.of(
+        optimize / (optimized.float_model or optimized.model),
+        wire_inputs(columns.features, config),
+        tmp_path,
+    )
+    shutil.rmtree(optimize / "runtime", ignore_errors=True)
+    (optimize / "runtime").mkdir()
+    make(core, KINDS["litert"], optimize / "runtime")
+    files = RuntimeFiles.read(optimize / "runtime" / "runtime.json")
+    # The table of colours has 8 rows; an unseen one gets the first id after those of known ones.
+    ((colours, least),) = [
+        (n, low) for n, (low, most) in files.index_limits.items() if most - low == 7
+    ]
+    (vocabulary,) = own_run.step("transform").rglob("colours")
+    known = len(vocabulary.read_text().splitlines())
+    limits = {colours: (least, least + known)}
+    files.model_copy(update={"index_limits": limits}).write(optimize / "runtime" / "runtime.json")
+    runtime = {
+        "name": "litert",
+        "path": "runtime",
+        "digest": digest_directory(optimize / "runtime"),
+        "tolerance": 1e-4,
+        "measured": [{"name": "litert", "is_eligible": True}],
+    }
+    detail = {**result.detail, "runtime": runtime}
+    result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
+
+    code, said = component(own_run, "package")
+    assert code == 0, said
+    packaged = Result.read(own_run.result("package"))
+    callers = packaged.detail_as(PackageRecord).callers
+    assert callers is not None
+    why = callers.left_out["litert"]
+    assert why.startswith("'colour': a category never seen: litert says 'instances[0].colour = ")
+    assert "the model refuses the input: index" in why
+    assert "tensorflow answers" in why
+    assert packaged.reasons[0] == f"litert is left out: {why}"
+    folder = own_run.of_pipeline.version(1)
+    manifest = PackageManifest.read(folder / "package.json")
+    assert (manifest.runtime.name, manifest.runtime.path) == ("tensorflow", "")
+    assert manifest.runtime.measured[0].reason.startswith("left out by package: 'colour'")
+    assert not (folder / "runtime").exists()
+    assert versions(own_run) == ["1"]
+
+    # A retry finds its own package again, though its engine was another one.
+    own_run.result("package").unlink()
+    code, said = component(own_run, "package")
+    assert code == 0, said
+    assert versions(own_run) == ["1"]
 
 
 @pytest.mark.parametrize(("tolerance", "whence"), [(0.0, "over HTTP"), (1e9, "from ")])
