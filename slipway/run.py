@@ -173,9 +173,21 @@ class Run:
                 return dict(found)
             # Before its first step, and between two, no record says that it goes on.
             return {"outcome": "running", "reasons": (), "version": None, "failed_step": ""}
-        if found is None:
-            raise NotFoundError(f"{self.pipeline}: no run {self.run_id}")
-        return dict(found)
+        return dict(found) if found is not None else self._without_records()
+
+    def _without_records(self) -> dict[str, Any]:
+        """Return the standing of a run that Airflow knows and that has not done anything."""
+        from dataclasses import asdict
+
+        from cli.runs.run_states import ask_airflow, state_of
+        from cli.stack.stack_file import read_stack
+        from contract.records.traffic import TrafficPlan
+
+        airflow = ask_airflow(read_stack(), self.pipeline, _LOOKED_AT)
+        if self._layout.path.name not in airflow.states:
+            problem = f"; {airflow.problem}" if airflow.problem else ""
+            raise NotFoundError(f"{self.pipeline}: no run {self.run_id}{problem}")
+        return asdict(state_of(self._layout, TrafficPlan(pipeline=self.pipeline), airflow))
 
     def _is_open(self) -> bool:
         """Tell whether a run in Airflow goes on; one that has just begun has no record yet."""

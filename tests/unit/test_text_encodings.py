@@ -8,7 +8,17 @@ import pytest
 
 from contract.places import CODE_FOLDER
 
-ROOMS = ("cli", "components", "contract", "serving", "launching", "operators", "dags", "docker")
+ROOMS = (
+    "cli",
+    "components",
+    "contract",
+    "serving",
+    "launching",
+    "operators",
+    "dags",
+    "docker",
+    "slipway",
+)
 TEXT_MODES = frozenset({"r", "w", "a", "x", "r+", "w+", "a+"})
 
 
