@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli", "slipway")
+# Not slipway: MLflow's tags, such as `slipway.version`, look like its modules.
+PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli")
 STARTED_BY = {  # by a file, the package from which it starts or imports by a name
     "contract/command.py": "components",
     "components/ingest/sources/__init__.py": "components/ingest/sources",

@@ -28,7 +28,7 @@ ALLOWED = {  # beside the base; `local` has all of them
     "slipway": {"local"},
 }
 OF_NAMESPACE = {"google": "protobuf"}  # many distributions have a part of it
-ONLY_FOR_TYPES = {("serving", "pandas")}  # MLflow's caller has it
+OF_CALLERS = {("serving", "pandas"), ("slipway", "IPython")}  # MLflow's caller, a notebook's kernel
 
 
 def declared(extra: str) -> set[str]:
@@ -84,7 +84,7 @@ def test_what_a_package_imports_is_declared_where_it_is_installed(package: str) 
     undeclared = {
         f"{file.relative_to(CODE_FOLDER)}: {module}"
         for module, file in imported(package)
-        if not distributions(module) & brought and (package, module) not in ONLY_FOR_TYPES
+        if not distributions(module) & brought and (package, module) not in OF_CALLERS
     }
     assert undeclared == set()
 
@@ -94,7 +94,7 @@ def test_every_import_beyond_the_base_has_an_extra_to_be_named_in_an_error() -> 
         module
         for package in OURS
         for module, _ in imported(package)
-        if not distributions(module) & declared("")
+        if not distributions(module) & declared("") and (package, module) not in OF_CALLERS
     }
     assert beyond <= EXTRA_OF.keys()
 

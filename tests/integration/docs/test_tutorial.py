@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from contract.loader import PROJECT
+from contract.places import CODE_FOLDER
 
 pytestmark = pytest.mark.long
 
-TUTORIAL = PROJECT / "docs" / "tutorial.md"
+TUTORIAL = CODE_FOLDER / "docs" / "tutorial.md"
 COMMANDS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
-    (tmp_path / "docs").symlink_to(PROJECT / "docs")
+    (tmp_path / "docs").symlink_to(CODE_FOLDER / "docs")
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(PROJECT),
+        "PYTHONPATH": str(CODE_FOLDER),
         "SLIPWAY_HOME": str(tmp_path / "home"),
         "SLIPWAY_PIPELINES": str(tmp_path / "pipelines"),
     }

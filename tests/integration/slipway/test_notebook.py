@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 from contract.places import CODE_FOLDER
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]  # the tutorial covers the same
 
 NOTEBOOK = CODE_FOLDER / "docs" / "notebooks" / "from_csv_to_canary.ipynb"
 

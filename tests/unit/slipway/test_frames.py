@@ -219,7 +219,7 @@ def test_dates_are_sent_as_a_csv_file_has_them() -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"count": [1, None]}, "row 2 \\('b'\\): count: missing, and there is no default"),
+        ({"count": [1, None]}, "row 2 \\('b'\\): count: missing, without a default"),
         ({"count": [1.5, 2]}, "row 1 \\('a'\\): count: not an int64, found 1.5"),
         ({"share": ["x", 1]}, "row 1 \\('a'\\): share: not a float32, found 'x'"),
         ({"share": [1, float("inf")]}, "row 2 \\('b'\\): share: not a finite number"),
