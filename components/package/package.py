@@ -94,12 +94,13 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
             shutil.copytree(contents.runtime, folder / _RUNTIME)
         lines = (json.dumps(row) + "\n" for row in contents.rows)
         (folder / _EXAMPLES).write_text("".join(lines), encoding="utf-8")
-    manifest = _numbered(_described(contents, folder), layout, folder)
+    manifest = _numbered(_described(contents, folder), layout, folder, 0)
     try:
         record = _try(folder, contents, settings)
     except EngineDiffersError as difference:
         left_out = {manifest.runtime.name: str(difference)}
-        manifest = _numbered(without_engine(folder, manifest, str(difference)), layout, folder)
+        reduced = without_engine(folder, manifest, str(difference))
+        manifest = _numbered(reduced, layout, folder, manifest.version)
         record = _try(folder, contents, settings, left_out)
     kept = kept_before(layout, manifest)
     record.load.write(folder / LOAD_REPORT)
@@ -112,9 +113,11 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     return record
 
 
-def _numbered(manifest: PackageManifest, layout: PipelineLayout, folder: Path) -> PackageManifest:
-    """Write the manifest with its number: that of an earlier attempt, its own, or the next."""
-    version = kept_before(layout, manifest) or manifest.version or next_version(layout)
+def _numbered(
+    manifest: PackageManifest, layout: PipelineLayout, folder: Path, taken: int
+) -> PackageManifest:
+    """Write the manifest with its number: of an earlier attempt, the one taken, or the next."""
+    version = kept_before(layout, manifest) or taken or next_version(layout)
     manifest = manifest.model_copy(update={"version": version})
     manifest.write(folder / PACKAGE_MANIFEST)
     return manifest
