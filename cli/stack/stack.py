@@ -16,7 +16,8 @@ from launching.environment import component_environment, current_runtime, starts
 from launching.processes.forked_program import command_of
 from launching.processes.warm_start import parent_command, socket_of
 from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
-from serving.agent.hosts.programs import agent_program, envoy_program
+from serving.agent.backends.registry import backend_kind
+from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Program, socket_path
 
@@ -80,6 +81,7 @@ class Plan:
             data_plane_token_file=self.data_plane.token_file,
             tls_certificate=self.data_plane.certificate,
             tls_private_key=self.data_plane.private_key,
+            traffic_backend=current_runtime().traffic.backend,
         )
 
     @property
@@ -131,8 +133,9 @@ def task_environment(plan: Plan) -> dict[str, str]:
 
 
 def base_programs(plan: Plan) -> list[Program]:
-    """Return MLflow, Envoy and the serving agent."""
-    return [_mlflow(plan), envoy_program(plan.agent), agent_program(plan.agent)]
+    """Return MLflow, the data plane's programs and the serving agent."""
+    data_plane = backend_kind(plan.agent.traffic_backend).programs(plan.agent)
+    return [_mlflow(plan), *data_plane, agent_program(plan.agent)]
 
 
 def airflow_programs(plan: Plan) -> list[Program]:

@@ -23,6 +23,15 @@ class ProcessesConfig(Section):
     )
 
 
+class TrafficConfig(Section):
+    """How requests reach model servers."""
+
+    backend: str = Field(
+        "envoy",
+        description="What moves the traffic as the plans say; 'slipway up' names those that exist.",
+    )
+
+
 class RuntimeConfig(Section):
     """Where components run: `configs/runtimes/<name>.yaml`."""
 
@@ -42,6 +51,9 @@ class RuntimeConfig(Section):
     )
     processes: ProcessesConfig = Field(
         ProcessesConfig(), description="How component processes start; only with kind 'local'."
+    )
+    traffic: TrafficConfig = Field(
+        TrafficConfig(), description="The data plane of the services that 'slipway up' starts."
     )
     kubernetes: KubernetesConfig | None = Field(
         None, description="Clusters, volumes and pods; required with kind 'kubernetes', only there."

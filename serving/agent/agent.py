@@ -6,16 +6,14 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
 from contract.errors import ConfigError, ConflictError, SlipwayError
-from contract.tokens import read_token
-from serving.agent.api import DISCOVERY, control_api
-from serving.agent.discovery_api import discovery_api
+from serving.agent.api import control_api
+from serving.agent.backends.registry import backend_kind
 from serving.agent.draining import Draining
 from serving.agent.hosts.host import ServerRuntime
 from serving.agent.hosts.supervised_servers import SupervisedServers
@@ -26,10 +24,8 @@ from serving.agent.settings import (
     ClusterSettings,
     MachineSettings,
     kubernetes_of,
+    traffic_backend_of,
 )
-from serving.traffic.envoy.discovery import DiscoveryChannel
-from serving.traffic.envoy.envoy import Channel, Envoy
-from serving.traffic.envoy.files import FileChannel, prepare
 
 log = logging.getLogger("slipway.agent")
 
@@ -38,19 +34,10 @@ _PROBE_SECONDS = 0.25
 _PAIR_SECONDS = 0.25
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What runs servers, and how Envoys are told; `questions` is where Envoys elsewhere ask."""
-
-    runtime: ServerRuntime
-    channel: Channel
-    questions: FastAPI | None = None
-
-
 def run_agent(settings: AgentSettings) -> None:
     """Run an agent until it is told to stop.
 
-    Servers and Envoy stay as they are when it ends, however it ends.
+    Servers and the data plane stay as they are when it ends, however it ends.
 
     Raises:
         ConflictError: If another agent works in the same home.
@@ -58,35 +45,29 @@ def run_agent(settings: AgentSettings) -> None:
         SlipwayError: If one of its threads ended by an unexpected error; start it again.
     """
     with _only_agent(settings.state_folder), _listening(settings) as listening:
-        surroundings = _surroundings(settings)
-        backend = Envoy(surroundings.channel, settings.listener_options())
-        plans = PlanStore(settings.root, backend.capabilities)
+        servers = _servers(settings)
+        opened = backend_kind(traffic_backend_of(settings)).open(settings, servers)
+        plans = PlanStore(settings.root, opened.backend.capabilities)
         draining = Draining(
             settings.drain_seconds, settings.drain_seconds + settings.timeout_seconds
         )
-        reconciler = Reconciler(
-            plans, surroundings.runtime, backend, draining, settings.state_folder
-        )
+        reconciler = Reconciler(plans, servers, opened.backend, draining, settings.state_folder)
         wake = threading.Event()
         app = control_api(plans, settings.token(), reconciler.observe, wake.set)
-        if surroundings.questions is not None:
-            app.mount(DISCOVERY, surroundings.questions)
+        for path, questions in opened.questions.items():
+            app.mount(path, questions)
         _serve(app, reconciler, wake, listening)
 
 
-def _surroundings(settings: AgentSettings) -> Surroundings:
+def _servers(settings: AgentSettings) -> ServerRuntime:
+    """Return what runs model servers."""
     if isinstance(settings, ClusterSettings):
         # only here: the Kubernetes client is large
         from serving.agent.hosts.deployed_servers import DeployedServers
 
-        servers = DeployedServers(kubernetes_of(settings))
-        discovery = DiscoveryChannel(servers.is_gone)
-        asked = discovery_api(discovery, read_token(settings.envoy_token_file))
-        return Surroundings(servers, discovery, asked)
+        return DeployedServers(kubernetes_of(settings))
     assert isinstance(settings, MachineSettings)
-    prepare(settings.envoy_folder, settings.envoy_admin_port)
-    files = FileChannel(settings.envoy_folder, settings.envoy_admin_port)
-    return Surroundings(SupervisedServers(settings), files)
+    return SupervisedServers(settings)
 
 
 def _serve(
@@ -106,7 +87,7 @@ def _serve(
     log.info("agent answers on http://%s:%d", *listening.getsockname()[:2])
     server.run(sockets=[listening])
     threads.stop()
-    log.info("agent ends; servers and Envoy continue")
+    log.info("agent ends; servers and the data plane continue")
 
 
 class Threads:

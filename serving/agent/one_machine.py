@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from contract.errors import ConfigError, SlipwayError
 from contract.storage import create_exclusively
-from serving.agent.hosts.programs import agent_program, envoy_program
+from serving.agent.backends.registry import backend_kind
+from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings, parse
 from serving.supervisord.supervision import socket_path, write_configuration
 
@@ -25,7 +26,8 @@ def supervisord(arguments: Sequence[str]) -> list[str]:
         raise ConfigError([f"--supervisor-socket: expected {expected}"])
     if create_exclusively(settings.token_file, secrets.token_urlsafe(32)):
         settings.token_file.chmod(0o600)
-    configuration = write_configuration(home, [envoy_program(settings), agent_program(settings)])
+    programs = [*backend_kind(settings.traffic_backend).programs(settings), agent_program(settings)]
+    configuration = write_configuration(home, programs)
     return [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(configuration)]
 
 

@@ -75,6 +75,7 @@ class MachineSettings(AgentSettings):
     supervisor_socket: Path
     server_ports: str = "20000-29999"
     server_command: tuple[str, ...] = (sys.executable, "-m", "serving.server")
+    traffic_backend: str = "envoy"
 
     @property
     def envoy_folder(self) -> Path:
@@ -113,6 +114,14 @@ class ClusterSettings(AgentSettings):
     host: str = "0.0.0.0"
 
 
+def traffic_backend_of(settings: AgentSettings) -> str:
+    """Return the traffic backend's name, in a cluster from its runtime file."""
+    if isinstance(settings, ClusterSettings):
+        return load_runtime(str(settings.runtime)).traffic.backend
+    assert isinstance(settings, MachineSettings)
+    return settings.traffic_backend
+
+
 def kubernetes_of(settings: ClusterSettings) -> KubernetesConfig:
     """Return what the runtime file says of the cluster; ConfigError if it says nothing."""
     kubernetes = load_runtime(str(settings.runtime)).kubernetes
@@ -134,6 +143,7 @@ _HELP = {
     "drain_seconds": "least time between a server's last traffic and its end",
     "listen_host": "address that the data plane listens on",
     "host": "address that the control API listens on",
+    "traffic_backend": "what moves the traffic, as traffic.backend of a runtime file",
     "envoy_admin_port": "loopback port of Envoy's admin interface",
     "supervisor_socket": "unix socket of the supervisord that owns the processes",
     "server_ports": "ports for model servers; below the ephemeral ones",

@@ -20,7 +20,7 @@ from contract.errors import ServiceUnavailableError
 from contract.free_ports import free_port
 from contract.records.traffic import Arm, TrafficPlan
 from serving.agent.api import DISCOVERY
-from serving.agent.discovery_api import discovery_api
+from serving.agent.backends.discovery_api import discovery_api
 from serving.traffic.backend import Endpoint, PipelineTraffic
 from serving.traffic.envoy.discovery import DiscoveryChannel
 from serving.traffic.envoy.envoy import Envoy

@@ -1,0 +1,1 @@
+"""What moves traffic: each backend's entry, and their registry."""

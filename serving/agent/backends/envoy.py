@@ -1,0 +1,36 @@
+"""The backend `envoy`: one Envoy of this machine told by files, or many of a cluster that ask."""
+
+from contract.tokens import read_token
+from serving.agent.api import DISCOVERY
+from serving.agent.backends.backend_kind import BackendKind, OpenBackend
+from serving.agent.backends.discovery_api import discovery_api
+from serving.agent.hosts.host import ServerRuntime
+from serving.agent.hosts.programs import envoy_program
+from serving.agent.settings import AgentSettings, ClusterSettings, MachineSettings
+from serving.supervisord.supervision import Program
+from serving.traffic.envoy.discovery import DiscoveryChannel
+from serving.traffic.envoy.envoy import Envoy
+from serving.traffic.envoy.files import FileChannel, prepare
+
+
+def _open(settings: AgentSettings, servers: ServerRuntime) -> OpenBackend:
+    options = settings.listener_options()
+    if isinstance(settings, ClusterSettings):
+        # only here: the Kubernetes client is large
+        from serving.agent.hosts.deployed_servers import DeployedServers
+
+        assert isinstance(servers, DeployedServers)
+        channel = DiscoveryChannel(servers.is_gone)
+        asked = discovery_api(channel, read_token(settings.envoy_token_file))
+        return OpenBackend(Envoy(channel, options), {DISCOVERY: asked})
+    assert isinstance(settings, MachineSettings)
+    prepare(settings.envoy_folder, settings.envoy_admin_port)
+    files = FileChannel(settings.envoy_folder, settings.envoy_admin_port)
+    return OpenBackend(Envoy(files, options))
+
+
+def _programs(settings: MachineSettings) -> list[Program]:
+    return [envoy_program(settings)]
+
+
+ENVOY = BackendKind(open=_open, programs=_programs)
