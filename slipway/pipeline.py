@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from cli.checks.findings import Finding
     from contract.records.package import LoadReport
 
-_MOST_ROWS = 500  # of one request
-
 
 class Check:
     """What `slipway check` found, in order."""
@@ -96,7 +94,8 @@ class Pipeline:
         """
         from slipway.starting import started
 
-        return started(self.name, is_local=local, is_deploying=deploy, overrides=dict(set or {}))
+        begun = started(self.name, is_local=local, is_deploying=deploy, overrides=dict(set or {}))
+        return Run(self.name, *begun)
 
     def runs(self, most: int = 5) -> list[Run]:
         """Return the latest runs, newest first, whoever started them."""
@@ -126,7 +125,7 @@ class Pipeline:
         """
         from slipway.predicting import predict
 
-        return predict(self.name, frame, version, _MOST_ROWS)
+        return predict(self.name, frame, version)
 
     @contextmanager
     def replay(self, rate: float) -> "Iterator[list[LoadReport]]":

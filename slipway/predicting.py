@@ -8,8 +8,12 @@ from slipway.frames import answers_frame, columns_of
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_ROWS = 500  # of one request
 
-def predict(name: str, frame: "pd.DataFrame", version: int | None, most: int) -> "pd.DataFrame":
+
+def predict(
+    name: str, frame: "pd.DataFrame", version: int | None, most: int = MOST_ROWS
+) -> "pd.DataFrame":
     """Return the answers to a frame's rows; see `Pipeline.predict`.
 
     Args:

@@ -1,4 +1,4 @@
-"""From a call to work that goes on: a new run, a resumed one, one that Airflow does."""
+"""From a call to work in the background: a new run, a resumed one, one in Airflow."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,6 @@ from cli.runs.starting import (
     start_in_airflow,
 )
 from contract.errors import EXIT_UNEXPECTED, UserError
-from slipway.run import Run
 from slipway.work import Work, WorkBoard, quiet
 
 if TYPE_CHECKING:
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 ENDED_BY_CALLER = Ending(EXIT_UNEXPECTED, "ended by a person")
 
 
-def started(name: str, *, is_local: bool, is_deploying: bool, overrides: Mapping[str, Any]) -> Run:
-    """Start a run and return it; see `Pipeline.run`."""
+def started(
+    name: str, *, is_local: bool, is_deploying: bool, overrides: Mapping[str, Any]
+) -> tuple[str, Work | None]:
+    """Start a run; return its id, and its work if it runs here. See `Pipeline.run`."""
     from cli.stack.stack_file import require_stack
     from contract.loader import load_pipeline
     from contract.pipelines import find_pipeline
@@ -36,9 +37,9 @@ def started(name: str, *, is_local: bool, is_deploying: bool, overrides: Mapping
         require_stack()
     command = _command(name, new_run_id("local" if is_local else "api"), overrides)
     if is_local:
-        return Run(name, command.run_id, local_work(command, is_deploying))
+        return command.run_id, local_work(command, is_deploying)
     start_in_airflow(command)
-    return Run(name, command.run_id)
+    return command.run_id, None
 
 
 def resumed(name: str, run_id: str, is_deploying: bool) -> Work:

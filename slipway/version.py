@@ -35,6 +35,6 @@ class Version:
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Ask this version, whoever has the traffic; see `Pipeline.predict`."""
-        from slipway.pipeline import Pipeline
+        from slipway.predicting import predict
 
-        return Pipeline(self.pipeline).predict(frame, self.number)
+        return predict(self.pipeline, frame, self.number)
