@@ -24,8 +24,8 @@ from serving.server.engines.engine import (
     RefusedInputError,
     first_row_not_finite,
 )
+from serving.server.requests.errors import InvalidInputError
 from serving.server.requests.instances import InputReader
-from serving.server.requests.messages import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class PackagedModel:
     def _answer(self, rows: list[Any], start: int) -> list[Any]:
         try:
             columns = self._reader.read_rows(rows, f"rows from {start}")
-        except RequestError as refusal:
+        except InvalidInputError as refusal:
             raise UserError(str(refusal)) from refusal
         outputs = self._call(columns, start)
         return list(orjson.loads(predictions.predict_rows(outputs))["predictions"])

@@ -27,7 +27,7 @@ from serving.server.engines.engine import (
     first_row_not_finite,
     is_finite,
 )
-from serving.server.requests.messages import RequestError
+from serving.server.requests.errors import OverloadedError, TooLargeError
 
 log = logging.getLogger("slipway")
 
@@ -95,20 +95,18 @@ class Batcher:
         """Queue a job; one with more rows than fit into a batch is cut and put together again.
 
         Raises:
-            RequestError: 503 if the queue is full; 413 if the job alone would overfill it.
+            OverloadedError: If the queue is full.
+            TooLargeError: If the job alone would overfill it.
         """
         if job.rows > self._max_waiting_rows:
-            raise RequestError(
-                413,
+            raise TooLargeError(
                 f"found {job.rows} rows, at most {self._max_waiting_rows} are accepted in a "
                 "request; send several",
             )
         if self.waiting_rows + job.rows > self._max_waiting_rows:
-            raise RequestError(
-                503,
+            raise OverloadedError(
                 f"{self.waiting_rows} rows are waiting, at most {self._max_waiting_rows} may "
-                "(serve.max_batch_size x serve.max_enqueued_batches); try again",
-                {"retry-after": "1"},
+                "(serve.max_batch_size x serve.max_enqueued_batches); try again"
             )
         self.waiting_rows += job.rows
         self._jobs.extend([job] if job.rows <= self._max_rows else _cut(job, self._max_rows))

@@ -9,8 +9,8 @@ from serving.server.core.model import made_up_columns
 from serving.server.core.unanswerable import Control, control_of
 from serving.server.engines.engine import Columns, Runtime
 from serving.server.engines.examples import ExamplesParser
+from serving.server.requests.errors import InvalidInputError
 from serving.server.requests.instances import InputReader
-from serving.server.requests.messages import RequestError
 
 _ROWS = 5  # of the package's own, tried one after the other
 
@@ -32,5 +32,5 @@ def _examples(folder: Path, manifest: PackageManifest) -> Iterator[Columns]:
         for _, line in zip(range(_ROWS), lines, strict=False):
             try:
                 yield reader.read_rows([json.loads(line)])
-            except (RequestError, ValueError):  # the file is no more than a help
+            except (InvalidInputError, ValueError):  # the file is no more than a help
                 return

@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
-from serving.server.requests.messages import RequestError
+from serving.server.requests.errors import InjectedFaultError
 
 log = logging.getLogger("slipway")
 
@@ -20,7 +20,7 @@ class FaultInjector:
         self._numbers = itertools.count(1)
 
     def maybe_fail(self) -> None:
-        """Raise a RequestError with status 500 if this prediction's turn has come."""
+        """Raise an InjectedFaultError if this prediction's turn has come."""
         if self._ratio <= 0.0:
             return
         number = next(self._numbers)
@@ -30,4 +30,4 @@ class FaultInjector:
         self._on_fault()
         if faults % _FAULTS_PER_LOG_LINE == 1:
             log.warning("fault injected on purpose: %d of %d predictions", faults, number)
-        raise RequestError(500, f"fault injected on purpose (serve.fault_ratio {self._ratio:g})")
+        raise InjectedFaultError(f"fault injected on purpose (serve.fault_ratio {self._ratio:g})")

@@ -18,7 +18,7 @@ from typing import Any
 
 import httptools
 
-from serving.server.requests.messages import Request, RequestError
+from serving.server.http.messages import Request, RequestError
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PIPELINED = 16

@@ -6,7 +6,7 @@ without a token; it is answered without one and says nothing about the model.
 
 from collections.abc import Collection, Sequence
 
-from serving.server.requests.messages import Request
+from serving.server.http.messages import Request
 
 _ANY = "*"
 _ALLOWED_HEADERS = "authorization, content-encoding, content-type, x-request-id"

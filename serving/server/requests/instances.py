@@ -15,8 +15,8 @@ import numpy as np
 from contract.errors import did_you_mean
 from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
-from serving.server.requests.encodings import bytes_of_base64
-from serving.server.requests.messages import RequestError
+from serving.server.requests.base64_text import bytes_of_base64
+from serving.server.requests.errors import InvalidInputError
 
 _LEAVES: dict[str, frozenset[type]] = {
     "float32": frozenset((int, float)),
@@ -51,7 +51,7 @@ class InputReader:
         missing or null becomes the input's default; a missing list an empty one.
 
         Raises:
-            RequestError: 400 with the place, what was found and what was expected.
+            InvalidInputError: With the place, what was found and what was expected.
         """
         if type(instances) is not list or not instances:
             raise _bad(key, instances, "a list of at least one row")
@@ -71,7 +71,7 @@ class InputReader:
         """Return one array `[rows, ...]` per input from lists by name, or from one bare list.
 
         Raises:
-            RequestError: 400, also where columns differ in length.
+            InvalidInputError: Also where columns differ in length.
         """
         if type(inputs) is not dict or _is_base64(inputs):
             if self._only is None:
@@ -84,7 +84,7 @@ class InputReader:
                 raise _bad(f"{key}.{name}", values, "a list of at least one row")
         sizes = {name: len(values) for name, values in inputs.items()}
         if len(set(sizes.values())) > 1:
-            raise RequestError(400, f"{key}: columns differ in length: {sizes}")
+            raise InvalidInputError(f"{key}: columns differ in length: {sizes}")
         rows = next(iter(sizes.values()), 0)
         if rows == 0:
             raise _bad(key, inputs, f"an object with {self._expected()}")
@@ -97,10 +97,10 @@ class InputReader:
         first = instances[0]
         return self._only is not None and (type(first) is not dict or _is_base64(first))
 
-    def _unknown(self, where: str, row: dict[str, Any]) -> RequestError:
+    def _unknown(self, where: str, row: dict[str, Any]) -> InvalidInputError:
         name = next(name for name in row if name not in self._names)
         hint = did_you_mean(name, self._names) or f"; expected {self._expected()}"
-        return RequestError(400, f"{where}: unknown input '{name}'{hint}")
+        return InvalidInputError(f"{where}: unknown input '{name}'{hint}")
 
     def _expected(self) -> str:
         return ", ".join(f"'{name}'" for name in self._columns)
@@ -129,8 +129,8 @@ class _Column:
         default: Any = [] if spec.is_variable_length else spec.default
         if default is None:
             where = self._place(key, values.index(None), is_row)
-            raise RequestError(
-                400, f"{where}: missing, without a default; expected {self._expected()}"
+            raise InvalidInputError(
+                f"{where}: missing, without a default; expected {self._expected()}"
             )
         return [default if value is None else value for value in values]
 
@@ -177,27 +177,29 @@ class _Column:
         # A finite sum of squares proves all items finite in a quarter of the time; it may overflow.
         return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
-    def _explain(self, values: list[Any], key: str, is_row: bool) -> RequestError:
+    def _explain(self, values: list[Any], key: str, is_row: bool) -> InvalidInputError:
         for index, value in enumerate(values):
             where = self._place(key, index, is_row)
             shape = (None,) if self._spec.is_variable_length else self._spec.shape
             if (fault := self._fault(value, where, shape)) is not None:
                 return fault
-        return RequestError(400, f"{key}: '{self._name}' is not {self._expected()}")
+        return InvalidInputError(f"{key}: '{self._name}' is not {self._expected()}")
 
-    def _fault(self, value: Any, where: str, shape: tuple[int | None, ...]) -> RequestError | None:
+    def _fault(
+        self, value: Any, where: str, shape: tuple[int | None, ...]
+    ) -> InvalidInputError | None:
         if not shape:
             return self._leaf_fault(value, where)
         if type(value) is not list:
             return _bad(where, value, self._expected())
         if shape[0] is not None and len(value) != shape[0]:
-            return RequestError(
-                400, f"{where}: found {len(value)} items, expected {shape[0]}: {self._expected()}"
+            return InvalidInputError(
+                f"{where}: found {len(value)} items, expected {shape[0]}: {self._expected()}"
             )
         faults = (self._fault(v, f"{where}[{i}]", shape[1:]) for i, v in enumerate(value))
         return next((fault for fault in faults if fault is not None), None)
 
-    def _leaf_fault(self, value: Any, where: str) -> RequestError | None:
+    def _leaf_fault(self, value: Any, where: str) -> InvalidInputError | None:
         if self._spec.dtype == "string":
             return self._text_fault(value, where)
         if type(value) not in self._leaves:
@@ -208,15 +210,15 @@ class _Column:
             is_fit = abs(value) <= _FLOAT32_MAX
         if is_fit:
             return None
-        return RequestError(400, f"{where}: {value} does not fit into {self._spec.dtype}")
+        return InvalidInputError(f"{where}: {value} does not fit into {self._spec.dtype}")
 
-    def _text_fault(self, value: Any, where: str) -> RequestError | None:
+    def _text_fault(self, value: Any, where: str) -> InvalidInputError | None:
         if type(value) is not str and not _is_base64(value):
             return _bad(where, value, self._expected())
         try:
             _bytes(value)
         except ValueError as error:
-            return RequestError(400, f"{where}.b64: not base64: {error}")
+            return InvalidInputError(f"{where}.b64: not base64: {error}")
         return None
 
     def _place(self, key: str, index: int, is_row: bool) -> str:
@@ -258,10 +260,10 @@ def _text_array(leaves: list[Any]) -> np.ndarray | None:
     return texts
 
 
-def _bad(where: str, found: Any, expected: str) -> RequestError:
+def _bad(where: str, found: Any, expected: str) -> InvalidInputError:
     name = _JSON_NAMES.get(type(found), "nothing")
     if type(found) in (list, dict) and not found:
         name = f"an empty {'list' if type(found) is list else 'object'}"
     elif type(found) in (str, int, float):
         name += f" ({str(found)[:40]!r})" if type(found) is str else f" ({found})"
-    return RequestError(400, f"{where}: found {name}, expected {expected}")
+    return InvalidInputError(f"{where}: found {name}, expected {expected}")

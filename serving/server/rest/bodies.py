@@ -7,9 +7,9 @@ import orjson
 
 from contract.errors import did_you_mean
 from contract.model_io import DEFAULT_SIGNATURE
-from serving.server.requests.encodings import decoded_body, is_gzip
+from serving.server.http.content_encoding import decoded_body, is_gzip
+from serving.server.http.messages import Request, RequestError
 from serving.server.requests.instances import InputReader
-from serving.server.requests.messages import Request, RequestError
 
 
 def parse_body(request: Request, max_bytes: int) -> dict[str, Any]:

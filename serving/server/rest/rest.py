@@ -33,11 +33,13 @@ from serving.server.engines.engine import (
     shown,
 )
 from serving.server.http.cross_origin import CrossOrigin
+from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import DEFAULT_LABELS, model_paths, not_found_words, path_of
+from serving.server.requests.errors import ServingError
 from serving.server.requests.instances import InputReader
-from serving.server.requests.messages import Request, RequestError
 from serving.server.rest.bodies import choose_reader, parse_body, read_examples, rows_or_columns
 from serving.server.rest.metadata import metadata_body, status_body
+from serving.server.rest.statuses import as_http
 
 log = logging.getLogger("slipway")
 
@@ -140,6 +142,8 @@ class RestApi:
             handler(request)
         except RequestError as error:
             self._refuse(route.name, request, error)
+        except ServingError as error:
+            self._refuse(route.name, request, as_http(error))
         except Exception:
             log.exception("request %s failed", request.request_id)
             self._refuse(route.name, request, RequestError(500, "the server failed; see its log"))

@@ -1,10 +1,8 @@
-"""Encodings that callers choose: gzip around a body, base64 inside of it."""
+"""The content-encoding of a request's body: gzip, with a limit before anything is inflated."""
 
-import base64
-import binascii
 import zlib
 
-from serving.server.requests.messages import RequestError
+from serving.server.http.messages import RequestError
 
 _GZIP_NAMES = frozenset((b"gzip", b"x-gzip"))  # RFC 9110 8.4.1.3 has both
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -13,9 +11,6 @@ _CHUNK_BYTES = 16 * 1024
 # A member may be empty, and each costs a decompressor: bgzip, which makes the most, needs one for
 # each 64 KiB of content.
 _MOST_MEMBERS = 4096
-
-_WEB_SAFE = str.maketrans("-_", "+/")
-_WHITESPACE = str.maketrans("", "", " \t\r\n")
 
 
 def decoded_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -101,35 +96,3 @@ def _member(body: bytes, start: int, most: int) -> tuple[bytes, int]:
                 "stopped there",
             )
     return b"".join(parts), start - len(inflater.unused_data)
-
-
-# --- base64 -------------------------------------------------------------------------------------
-
-
-def bytes_of_base64(text: str) -> bytes:
-    """Return the bytes of base64 text: standard or web-safe, with or without padding, also wrapped.
-
-    Source: RFC 4648, sections 4 and 5; TensorFlow Serving also takes text without padding.
-
-    Raises:
-        ValueError: If it is not base64, with the reason.
-    """
-    plain = text.translate(_WHITESPACE).translate(_WEB_SAFE)
-    content = plain.rstrip("=")
-    missing = -len(content) % 4
-    if missing == 3:
-        raise ValueError(f"{len(content)} characters cannot be base64; is it cut off?")
-    if len(plain) - len(content) not in (0, missing):
-        raise ValueError(f"{len(plain) - len(content)} padding characters, expected {missing} or 0")
-    try:
-        return base64.b64decode(content + "=" * missing, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(_odd_character(content) or str(error)) from error
-
-
-def _odd_character(content: str) -> str:
-    """Name the first character that no base64 has."""
-    for place, character in enumerate(content):
-        if not (character.isascii() and (character.isalnum() or character in "+/")):
-            return f"character {place} is {character!r}"
-    return ""
