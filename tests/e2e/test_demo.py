@@ -75,7 +75,7 @@ def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
     assert sizes, said[-5000:]
     before, after = (int(size.replace(",", "")) for size in sizes.groups())
     assert after < before, "int8 was tried, judged and kept"
-    assert re.search(r"^Runtime +tensorflow → ", said, re.M), said[-5000:]
+    assert re.search(r"^Engine +tensorflow → ", said, re.M), said[-5000:]
     assert left_running(tmp_path) == []
     assert list(tmp_path.glob("slipway-demo-*")) == []
 

@@ -24,13 +24,13 @@ def churn(bare: Environment, tmp_path: Path) -> Path:
     """A workspace with a pipeline."""
     done = bare.run("slipway", "new", "churn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"Made {tmp_path}/configs/pipelines/churn" in done.stderr.replace("\n", "")
+    assert f"Created {tmp_path}/configs/pipelines/churn" in done.stderr.replace("\n", "")
     return tmp_path
 
 
 def test_the_help_of_every_command_is_shown(bare: Environment, tmp_path: Path) -> None:
     assert bare.run("python", "-c", "import tensorflow", cwd=tmp_path).returncode == 1
-    assert "Scaffold a pipeline" in bare.run("slipway", "--help", cwd=tmp_path).stdout
+    assert "Make a pipeline folder" in bare.run("slipway", "--help", cwd=tmp_path).stdout
     done = bare.run("python", "-c", EVERY_HELP, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {"new", "check", "schema", "run", "up", "optimize"} <= set(done.stdout.split())

@@ -249,6 +249,7 @@ def test_a_package_is_kept_without_an_engine_that_invents_answers(
         manifest=manifest,
         rows=[GOOD],
         features={},
+        row_tolerance=1e-4,
         skew=lambda: "there is no run",
     )
     layout = PipelineLayout(tmp_path / "root", "tried")

@@ -374,7 +374,7 @@ def test_a_package_without_its_model_is_said_with_exit_code_2(digits_package, tm
     shutil.copy(digits_package / "package.json", tmp_path)
     code, text = run_until_exit("--package", tmp_path, "--port", 0)
     assert code == 2
-    assert "names the model 'model', which is not there" in text
+    assert "names the model 'model', which does not exist" in text
 
 
 def test_a_changed_model_is_refused_by_its_digest(digits_model, packed, tmp_path):

@@ -170,7 +170,7 @@ def test_lists_of_ids_are_learned_from(make_run):
 
     def build_model(features, hyperparameters):
         embedded = keras.layers.Embedding(10, 4, mask_zero=True)(features["words"])
-        pooled = keras.layers.GlobalMaxPooling1D()(embedded)
+        pooled = keras.layers.GlobalAveragePooling1D()(embedded)
         return keras.Model(inputs=features, outputs=keras.layers.Dense(3)(pooled))
     """
 
