@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.data.raw_examples import Array, RawColumns, read_rows
+from components.data.raw_examples import RawColumns, read_rows
+from components.models.answer_differences import largest_difference
 from components.models.saved_models import LoadedModel, load, predict_columns, predict_examples
 from components.quality.metrics import Answers
 from contract.errors import DataError
@@ -71,7 +72,7 @@ def _ask(
     by_columns = predict_columns(model, columns, config)
     by_examples = predict_examples(model, examples, config)
     for head, scores in by_columns.items():
-        difference = _difference(scores, by_examples[head])
+        difference = largest_difference(scores, by_examples[head])
         if not difference <= _SIGNATURE_TOLERANCE:
             raise DataError(
                 f"{model.path}: head '{head}': the signatures serving_default and serving_examples "
@@ -83,11 +84,3 @@ def _ask(
     return {
         head: Answers(columns.labels[head], scores, weights) for head, scores in by_columns.items()
     }
-
-
-def _difference(left: Array, right: Array) -> float:
-    """Return the largest difference, absolute below 1 and relative above; NaN equals NaN."""
-    if np.array_equal(left, right, equal_nan=True):
-        return 0.0
-    scale = np.maximum(np.abs(left), 1.0)
-    return float(np.max(np.abs(left.astype(np.float64) - right) / scale))

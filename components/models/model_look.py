@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.data.raw_examples import Array
+from components.models.answer_differences import largest_difference
 from components.models.model_graph import lookups
 from components.models.model_hooks import MODEL_FILE
 from components.models.placeholders import Placeholder, made_up_rows, placeholders
@@ -91,13 +92,13 @@ def _check_same_answers(
     answer: dict[str, Array], again: dict[str, Array], second: dict[str, Array]
 ) -> None:
     for head in answer:
-        if (difference := _difference(answer[head], again[head])) > _TOLERANCE:
+        if (difference := largest_difference(answer[head], again[head])) > _TOLERANCE:
             raise UserCodeError(
                 f"{_WHERE}: head '{head}' answers the same rows differently from call to call (by "
                 f"{difference:.2g}): something random or counted is in use outside training. Keep "
                 "random layers behind 'training', and state in weights"
             )
-        if (difference := _difference(answer[head], second[head])) > _TOLERANCE:
+        if (difference := largest_difference(answer[head], second[head])) > _TOLERANCE:
             raise UserCodeError(
                 f"{_WHERE}: built twice, with the same weights, head '{head}' answers the same "
                 f"rows differently (by {difference:.2g}): a constant is drawn at random in "
@@ -109,7 +110,7 @@ def _check_padding(
     name: str, feature: Placeholder, answer: dict[str, Array], padded: dict[str, Array]
 ) -> None:
     for head in answer:
-        if (difference := _difference(answer[head], padded[head])) <= _TOLERANCE:
+        if (difference := largest_difference(answer[head], padded[head])) <= _TOLERANCE:
             continue
         raise UserCodeError(
             f"{_WHERE}: head '{head}' changes with the padding of feature '{name}' (by "
@@ -185,10 +186,3 @@ def _padded(column: Array) -> Array:
 
 def _filler(column: Array) -> Any:
     return b"" if column.dtype == object else 0
-
-
-def _difference(one: Array, other: Array) -> float:
-    """Return the largest difference, relative where values are above 1; NaN beside NaN is none."""
-    scale = np.maximum(np.abs(one), 1.0)
-    difference = np.abs(one - other) / scale
-    return float(np.max(np.where(np.isnan(one) & np.isnan(other), 0.0, difference), initial=0.0))

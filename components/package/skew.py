@@ -15,6 +15,7 @@ from components.data.examples import feature_spec, model_inputs
 from components.data.raw_examples import ID, Array, RawColumns, read_raw, to_rows
 from components.data.shards import check_shards
 from components.data.tfrecord_shards import compression_type
+from components.models.answer_differences import differences
 from components.models.checkpoints import load_weights
 from components.models.saved_models import load, predict_columns
 from components.models.user_model import build_model, head_outputs, head_scores
@@ -116,9 +117,8 @@ class SkewCheck:
         """Return the largest difference of each row over all heads, float64 `[rows]`."""
         per_head = []
         for head, expected in self.expected.items():
-            wide = expected.astype(np.float64).reshape(len(expected), -1)
-            found = answers[head].astype(np.float64).reshape(len(expected), -1)
-            per_head.append(np.abs(found - wide) / np.maximum(np.abs(wide), 1.0))
+            rows = expected.reshape(len(expected), -1)
+            per_head.append(differences(rows, answers[head].reshape(rows.shape)))
         return np.asarray(np.max(np.concatenate(per_head, axis=1), axis=1))
 
     def _served(self, predict_url: str, attempts: int) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from components.data.raw_examples import Array
+from components.models.answer_differences import largest_difference
 from components.optimize.judging.judgement import agreement, spread
 
 Answers = Mapping[str, Array]
@@ -35,11 +36,7 @@ def _difference(expected: Array, found: Array) -> float:
         return math.inf
     if not np.issubdtype(expected.dtype, np.floating):
         return 0.0 if np.array_equal(expected, found) else math.inf
-    if np.array_equal(expected, found, equal_nan=True):
-        return 0.0
-    wide = expected.astype(np.float64)
-    largest = np.max(np.abs(found - wide) / np.maximum(np.abs(wide), 1.0))
-    return float(largest) if np.isfinite(largest) else math.inf
+    return largest_difference(expected, found)
 
 
 def _agreement(expected: Array, found: Array) -> float:

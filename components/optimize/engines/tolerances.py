@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from components.data.raw_examples import Array
+from components.models.answer_differences import differences
 from components.optimize.engines.comparison import Answers
 
 UNSEEN_ROWS_FACTOR = 2.0  # rows that were not tried may differ more than those that were
@@ -45,9 +46,9 @@ def _row_differences(expected: Mapping[str, Array], found: Answers) -> Array:
     """Return each row's largest difference, as `comparison.max_difference` measures it."""
     worst = []
     for name, one in expected.items():
-        wide = one.astype(np.float64).reshape(len(one), -1)
-        apart = np.abs(found[name].reshape(wide.shape) - wide) / np.maximum(np.abs(wide), 1.0)
-        worst.append(np.max(np.nan_to_num(apart, nan=0.0), axis=1, initial=0.0))
+        rows = one.reshape(len(one), -1)
+        apart = differences(rows, found[name].reshape(rows.shape))
+        worst.append(np.max(np.where(np.isfinite(apart), apart, 0.0), axis=1, initial=0.0))
     return np.asarray(np.max(worst, axis=0))
 
 
