@@ -21,6 +21,7 @@ from contract.steps import STEPS
 
 RESULT = "result.json"  # in a step's folder
 CHECKPOINT_MANIFEST = "manifest.json"  # in a checkpoint's folder
+ENGINE_FILES = "engine.json"  # in the folder of a model for another engine than TensorFlow
 TRAINING_ENDED = "ended.json"  # in the folder of `train`
 PACKAGE_MANIFEST = "package.json"  # in the folder of a version: what a server has to know of it
 

@@ -9,13 +9,13 @@ from rich.markup import escape
 
 from cli.options import JsonOption
 from cli.output import data, notes, print_json, quietly, say
-from cli.runs.ledger_tables import KEPT, UNDONE, ledger_table, runtimes_table
+from cli.runs.ledger_tables import KEPT, UNDONE, engines_table, ledger_table
 from contract.errors import ConfigError, UserError
 from contract.interrupts import terminated_like_interrupted
 
 if TYPE_CHECKING:
     from components.optimize.optimize import Optimized
-    from contract.records.optimization import LedgerRow, OptimizeRecord, ServedRuntime
+    from contract.records.optimization import LedgerRow, OptimizeRecord, ServedEngine
     from contract.schema.optimize import OptimizeConfig
 
 LEDGER = "ledger.json"
@@ -70,7 +70,7 @@ def optimize(
     Features of the examples are matched to the signatures' inputs by name; a signature that takes
     serialized examples gets them as they are. Without --label int8 is judged by how often the
     predicted class stays the same. Then OpenVINO and LiteRT are tried beside TensorFlow. DIR holds
-    model/ (and float_model/, if int8 was kept), runtime/ if another engine than TensorFlow is
+    model/ (and float_model/, if int8 was kept), engine/ if another engine than TensorFlow is
     faster, exports/, the ledger as JSON, and pictures of graph, ledger, calibration and engines.
 
     [bold]Examples[/]
@@ -106,9 +106,9 @@ def optimize(
         print_json(record.model_dump(mode="json"))
         return
     data.print(ledger_table(record))
-    if record.runtime.measured:
-        data.print(runtimes_table(record.runtime))
-    for name, reason in record.runtime.exports_left_out.items():
+    if record.engine.measured:
+        data.print(engines_table(record.engine))
+    for name, reason in record.engine.exports_left_out.items():
         say(f"{UNDONE} no export {name}: {escape(reason)}")
     say(f"Wrote [bold]{escape(str(out))}[/]; serve [bold]{escape(str(out / record.model))}[/]")
 
@@ -162,7 +162,7 @@ def _run(
     say_what: Callable[[str], None],
 ) -> "OptimizeRecord":
     from components.models.saved_models import load
-    from components.optimize.engines.engines import add_runtimes
+    from components.optimize.engines.engines import add_engines
     from components.optimize.optimize import optimize as optimize_model
     from components.optimize.rows.tf_examples import read_data
     from contract.storage import publish_directory
@@ -171,17 +171,17 @@ def _run(
     with publish_directory(out.absolute()) as folder:
         optimized = optimize_model(saved_model, rows, settings, folder, show)
         say_what("Trying engines")
-        record = add_runtimes(optimized.record, rows, settings.engines, folder)
+        record = add_engines(optimized.record, rows, settings.engines, folder)
         record.write(folder / LEDGER)
-        _draw(optimized, record.runtime, folder)
+        _draw(optimized, record.engine, folder)
     return record
 
 
-def _draw(optimized: "Optimized", runtime: "ServedRuntime", folder: Path) -> None:
+def _draw(optimized: "Optimized", engine: "ServedEngine", folder: Path) -> None:
     from components.optimize.report.engine_tables import as_figure
     from components.optimize.report.pictures import pictures_of
 
     for name, figure in pictures_of(optimized):
         figure.savefig(folder / name)
-    if runtime.measured:
-        as_figure(runtime).savefig(folder / "runtimes.png")
+    if engine.measured:
+        as_figure(engine).savefig(folder / "engines.png")

@@ -106,14 +106,14 @@ def _deciding(verdict: BlessRecord) -> dict[str, Metric]:
 def _optimization(done: OptimizeRecord) -> Iterator[tuple[str, str]]:
     first, last = done.ledger[0], done.ledger[-1]
     yield "Size", f"{first.size_bytes / KIB:,.0f} → {last.size_bytes / KIB:,.0f} KiB"
-    yield "Engine", f"tensorflow → {done.runtime.name}"
-    trial = done.runtime.trial
+    yield "Engine", f"tensorflow → {done.engine.name}"
+    trial = done.engine.trial
     served = (trial.p50_ms_batch_1, trial.p50_ms_batch_32) if trial else (0.0, 0.0)
-    for rows, of_runtime in zip((1, 32), served, strict=True):
+    for rows, of_engine in zip((1, 32), served, strict=True):
         before, after = (getattr(row, f"latency_ms_batch_{rows}") for row in (first, last))
         yield (
             f"Latency, {rows} row{'s'[: rows - 1]}",
-            f"{before:.2f} → {of_runtime or after:.2f} ms",
+            f"{before:.2f} → {of_engine or after:.2f} ms",
         )
 
 

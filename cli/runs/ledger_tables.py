@@ -6,10 +6,10 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from contract.records.optimization import (
+        EngineMeasurement,
         LedgerRow,
         OptimizeRecord,
-        RuntimeMeasurement,
-        ServedRuntime,
+        ServedEngine,
     )
 
 KEPT, UNDONE = "[green]✓[/]", "[yellow]–[/]"
@@ -59,22 +59,22 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def runtimes_table(runtime: "ServedRuntime") -> Table:
+def engines_table(engine: "ServedEngine") -> Table:
     """Return the measurements of each engine; the chosen one is ticked."""
-    table = Table(title=f"Engines ({runtime.name}: {runtime.reason})")
-    table.add_column("runtime")
+    table = Table(title=f"Engines ({engine.name}: {engine.reason})")
+    table.add_column("engine")
     for name in ("KiB", "start s", "MB", "p50 ms b1", "p99 ms b1", "CPU-ms b1", "CPU-ms b32"):
         table.add_column(name, justify="right")
     table.add_column("max diff", justify="right")
     table.add_column("points lost", justify="right")
     table.add_column("why not")
-    for row in runtime.measured:
-        mark = KEPT if row.name == runtime.name else UNDONE
-        table.add_row(f"{mark} {row.name}", *_runtime_cells(row), row.reason)
+    for row in engine.measured:
+        mark = KEPT if row.name == engine.name else UNDONE
+        table.add_row(f"{mark} {row.name}", *_engine_cells(row), row.reason)
     return table
 
 
-def _runtime_cells(row: "RuntimeMeasurement") -> list[str]:
+def _engine_cells(row: "EngineMeasurement") -> list[str]:
     if not row.cpu_ms_batch_1:
         return [""] * 9
     return [

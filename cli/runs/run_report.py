@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from cli.runs.ledger_tables import ledger_table, runtimes_table
+from cli.runs.ledger_tables import engines_table, ledger_table
 from cli.runs.outcome import read_result
 from cli.runs.progress import summary_of
 from contract.layout import RunLayout
@@ -37,8 +37,8 @@ def report_of(run: RunLayout, standing: Mapping[str, Any]) -> Iterator[Renderabl
     if (optimized := read_result(run, "optimize")) is not None:
         record = optimized.detail_as(OptimizeRecord)
         yield ledger_table(record)
-        if record.runtime.measured:
-            yield runtimes_table(record.runtime)
+        if record.engine.measured:
+            yield engines_table(record.engine)
     if (tried := read_result(run, "canary")) is not None:
         yield _canary(tried.detail_as(DeployRecord))
 

@@ -8,7 +8,7 @@ from contract.records.optimization import OptimizeRecord
 
 def work(step: Step) -> Outcome:
     """Optimise the candidate of `bless`, held to its answers on raw rows of the eval split."""
-    from components.optimize.engines.engines import add_runtimes
+    from components.optimize.engines.engines import add_engines
     from components.optimize.optimize import optimize
     from components.optimize.report.engine_tables import log_trials
     from components.optimize.report.ledger import LEDGER, log_ledger
@@ -22,8 +22,8 @@ def work(step: Step) -> Outcome:
     candidate = step.run.step("bless") / blessed.candidate
     optimized = optimize(candidate, data, step.config.optimize, step.output)
     settings, skew_tolerance = step.config.optimize.engines, step.config.package.skew_tolerance
-    record = add_runtimes(optimized.record, data, settings, step.output, skew_tolerance)
-    log_trials(record.runtime, step.tracker)
+    record = add_engines(optimized.record, data, settings, step.output, skew_tolerance)
+    log_trials(record.engine, step.tracker)
     record.write(step.output / LEDGER)
     log_ledger(record.ledger, pictures_of(optimized), step.tracker)
     models = {"model": record.model, "float_model": record.float_model}
@@ -32,7 +32,7 @@ def work(step: Step) -> Outcome:
         artifacts={
             "ledger": LEDGER,
             **{name: path for name, path in models.items() if path},
-            **record.runtime.artifacts,
+            **record.engine.artifacts,
         },
         metrics=_figures(record),
         reasons=_reasons(record),
@@ -56,7 +56,7 @@ def _figures(record: OptimizeRecord) -> dict[str, float]:
     }
     figures["max_relative_difference"] = last.max_relative_difference
     figures["agreement_ratio"] = last.agreement_ratio
-    if (trial := record.runtime.trial) is not None:
+    if (trial := record.engine.trial) is not None:
         names = ("p50_ms_batch_1", "p50_ms_batch_32", "cpu_ms_batch_1", "cpu_ms_batch_32")
         figures |= {f"served_{name}": getattr(trial, name) for name in (*names, "memory_mb")}
     return {name: float(value) for name, value in figures.items() if value is not None}
@@ -65,7 +65,7 @@ def _figures(record: OptimizeRecord) -> dict[str, float]:
 def _reasons(record: OptimizeRecord) -> tuple[str, ...]:
     undone = [f"{row.name} {row.reason}" for row in record.ledger if not row.is_kept]
     whole = f"the whole: {record.ledger[-1].reason}"
-    return (whole, f"engine {record.runtime.name}: {record.runtime.reason}", *undone)
+    return (whole, f"engine {record.engine.name}: {record.engine.reason}", *undone)
 
 
 if __name__ == "__main__":

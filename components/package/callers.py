@@ -19,14 +19,13 @@ from components.package.engine_calls import Answer, EngineCalls, EngineError
 from components.package.server_process import RunningServer, running_server
 from contract.errors import DataError, SlipwayError
 from contract.layout import PACKAGE_MANIFEST
-from contract.records.optimization import RuntimeFiles, ServedRuntime
+from contract.records.optimization import EngineFiles, ServedEngine
 from contract.records.package import CallersReport, PackageManifest, UnansweredInput
 
 log = logging.getLogger("slipway")
 
 _TENSORFLOW = "tensorflow"
 _REFERENCE = "reference"
-_RUNTIME_FILE = "runtime.json"
 _ATTEMPTS_UNDER_FAULTS = 30
 _LONGEST_REASON = 300
 _LOGGED_INPUTS = 5
@@ -53,7 +52,7 @@ def try_callers(
         SlipwayError: If TensorFlow fails.
     """
     manifest = PackageManifest.read(package / PACKAGE_MANIFEST)
-    engine, name = manifest.runtime.path, manifest.runtime.name
+    engine, name = manifest.engine.path, manifest.engine.name
     attempts = _ATTEMPTS_UNDER_FAULTS if manifest.serve.fault_ratio else 1
     with ExitStack() as stack:
         packaged = stack.enter_context(EngineCalls.of(server, manifest, attempts))
@@ -65,7 +64,7 @@ def try_callers(
         reference = stack.enter_context(_reference(package, manifest))
         wanted = _alone(reference, rows)
         _check_signatures(wanted, rows, tolerance)
-        files = RuntimeFiles.read(package / engine / _RUNTIME_FILE)
+        files = EngineFiles.of_folder(package / engine)
         is_reduced = files.precision != "fp32"
         try:
             found = _alone(packaged, rows)
@@ -79,24 +78,24 @@ def try_callers(
 
 def without_engine(folder: Path, manifest: PackageManifest, reason: str) -> PackageManifest:
     """Take the engine out of a package; return its manifest, by which TensorFlow serves it."""
-    runtime = manifest.runtime
-    shutil.rmtree(folder / runtime.path)
-    log.warning("package: %s is left out: %s", runtime.name, reason)
+    engine = manifest.engine
+    shutil.rmtree(folder / engine.path)
+    log.warning("package: %s is left out: %s", engine.name, reason)
     words = f"left out by package: {reason}"
     measured = tuple(
         row.model_copy(update={"is_eligible": False, "reason": words})
-        if row.name == runtime.name
+        if row.name == engine.name
         else row
-        for row in runtime.measured
+        for row in engine.measured
     )
-    served = ServedRuntime(
+    served = ServedEngine(
         name=_TENSORFLOW,
         measured=measured,
-        reason=f"{runtime.name} {words}",
-        exports=runtime.exports,
-        exports_left_out=runtime.exports_left_out,
+        reason=f"{engine.name} {words}",
+        exports=engine.exports,
+        exports_left_out=engine.exports_left_out,
     )
-    return manifest.model_copy(update={"runtime": served})
+    return manifest.model_copy(update={"engine": served})
 
 
 # --- inside -------------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ def _reference(package: Path, manifest: PackageManifest) -> Iterator[EngineCalls
     if manifest.examples:
         shutil.copy(package / manifest.examples, folder / manifest.examples)
     serve = manifest.serve.model_copy(update={"fault_ratio": 0.0})
-    changes = {"runtime": ServedRuntime(), "serve": serve}
+    changes = {"engine": ServedEngine(), "serve": serve}
     manifest.model_copy(update=changes).write(folder / PACKAGE_MANIFEST)
     try:
         with running_server(folder, package.parent / f"{_REFERENCE}.log") as server:

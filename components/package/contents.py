@@ -14,7 +14,7 @@ from contract.errors import NotFoundError, SlipwayError, UserError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout, RunLayout
 from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord
-from contract.records.optimization import OptimizeRecord, ServedRuntime
+from contract.records.optimization import OptimizeRecord, ServedEngine
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.record import Result
 from contract.schema.pipeline import PipelineConfig
@@ -43,17 +43,17 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         inputs={name: InputSpec.of(feature) for name, feature in config.features.items()},
         heads=config.heads,
         serve=config.serve,
-        runtime=optimized.runtime,
+        engine=optimized.engine,
         metrics=_flat_metrics(blessed, config),
         compared_with_version=blessed.champion_version,
         provenance=provenance_of(run),
     )
     folder = run.step("optimize")
-    exact, runtime = folder / (optimized.float_model or optimized.model), optimized.runtime
+    exact, engine = folder / (optimized.float_model or optimized.model), optimized.engine
     return Contents(
         # Beside the files of another engine is the SavedModel that they were made from.
-        model=exact if runtime.path else folder / optimized.model,
-        runtime=_runtime_folder(folder, runtime),
+        model=exact if engine.path else folder / optimized.model,
+        engine=_engine_folder(folder, engine),
         exact_model=exact,
         manifest=manifest,
         rows=_test_rows(run, config),
@@ -74,10 +74,10 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
     layout.check_kept(version)
     manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)
     provenance = {"run_id": run.run_id, "from_version": version}
-    is_exact = bool(manifest.runtime.path) or manifest.runtime.tolerance == 0.0
+    is_exact = bool(manifest.engine.path) or manifest.engine.tolerance == 0.0
     return Contents(
         model=folder / manifest.model,
-        runtime=_runtime_folder(folder, manifest.runtime),
+        engine=_engine_folder(folder, manifest.engine),
         exact_model=folder / manifest.model if is_exact else None,
         manifest=manifest.model_copy(
             update={
@@ -93,8 +93,8 @@ def of_version(run: RunLayout, config: PipelineConfig, version: int) -> Contents
     )
 
 
-def _runtime_folder(folder: Path, runtime: ServedRuntime) -> Path | None:
-    return folder / runtime.path if runtime.path else None
+def _engine_folder(folder: Path, engine: ServedEngine) -> Path | None:
+    return folder / engine.path if engine.path else None
 
 
 def _skew_of_version(

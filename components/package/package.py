@@ -29,7 +29,7 @@ LOAD_REPORT = "loadtest.json"
 SERVER_LOG = "server.log"
 _FOLDER = "package"
 _MODEL = "model"
-_RUNTIME = "runtime"
+_ENGINE = "engine"
 _EXAMPLES = "examples.jsonl"
 
 # A server told to fail a share of its requests may by chance fail more of a short load test.
@@ -43,7 +43,7 @@ class Contents:
 
     Attributes:
         model: The SavedModel to copy.
-        runtime: The folder of the same model for the runtime that is to serve it; None: TensorFlow.
+        engine: The folder of the same model for the engine that will serve it; None: TensorFlow.
         exact_model: The SavedModel whose answers must be the trained model's, if it is available.
         manifest: Complete except for version and digest.
         rows: Some rows as callers send them: for the load test, and kept in the package.
@@ -54,7 +54,7 @@ class Contents:
     """
 
     model: Path
-    runtime: Path | None
+    engine: Path | None
     exact_model: Path | None
     manifest: PackageManifest
     rows: Sequence[Mapping[str, Any]]
@@ -90,15 +90,15 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     folder, layout = workplace.folder / _FOLDER, workplace.layout
     with storage_errors(folder):
         shutil.copytree(contents.model, folder / _MODEL)
-        if contents.runtime is not None:
-            shutil.copytree(contents.runtime, folder / _RUNTIME)
+        if contents.engine is not None:
+            shutil.copytree(contents.engine, folder / _ENGINE)
         lines = (json.dumps(row) + "\n" for row in contents.rows)
         (folder / _EXAMPLES).write_text("".join(lines), encoding="utf-8")
     manifest = _numbered(_described(contents, folder), layout, folder, 0)
     try:
         record = _try(folder, contents, settings)
     except EngineDiffersError as difference:
-        left_out = {manifest.runtime.name: str(difference)}
+        left_out = {manifest.engine.name: str(difference)}
         reduced = without_engine(folder, manifest, str(difference))
         manifest = _numbered(reduced, layout, folder, manifest.version)
         record = _try(folder, contents, settings, left_out)
@@ -127,9 +127,9 @@ def _described(contents: Contents, folder: Path) -> PackageManifest:
     """Return the manifest with the names and digests of what was copied."""
     manifest = contents.manifest
     changes: dict[str, Any] = {"digest": digest_directory(folder / _MODEL), "model": _MODEL}
-    if contents.runtime is not None:
-        runtime = {"path": _RUNTIME, "digest": digest_directory(folder / _RUNTIME)}
-        changes["runtime"] = manifest.runtime.model_copy(update=runtime)
+    if contents.engine is not None:
+        engine = {"path": _ENGINE, "digest": digest_directory(folder / _ENGINE)}
+        changes["engine"] = manifest.engine.model_copy(update=engine)
     return manifest.model_copy(update={**changes, "examples": _EXAMPLES})
 
 
@@ -144,17 +144,17 @@ def _try(
     fault_ratio = manifest.serve.fault_ratio
     attempts = _ATTEMPTS_UNDER_FAULTS if fault_ratio else 1
     tolerance = settings.skew_tolerance
-    if manifest.runtime.is_reduced:
-        tolerance = max(tolerance, manifest.runtime.tolerance)
+    if manifest.engine.is_reduced:
+        tolerance = max(tolerance, manifest.engine.tolerance)
     with running_server(folder, folder.parent / SERVER_LOG) as server:
         skew = contents.skew()
-        if isinstance(skew, SkewCheck) and contents.exact_model and manifest.runtime.tolerance:
-            # What the runtime may differ by must not hide what the model itself would.
+        if isinstance(skew, SkewCheck) and contents.exact_model and manifest.engine.tolerance:
+            # What the engine may differ by must not hide what the model itself would.
             skew.require_of_model(contents.exact_model, settings.skew_tolerance)
         server.wait_until_ready()
         largest, skipped = 0.0, ""
         if isinstance(skew, SkewCheck):
-            exempt = exempt_rows(len(skew.columns), manifest.runtime.exempt_ratio)
+            exempt = exempt_rows(len(skew.columns), manifest.engine.exempt_ratio)
             largest = skew.require(server.predict_url, tolerance, attempts, exempt)
             log.info("package: no skew, %d rows within %.3g", len(skew.columns), largest)
         else:

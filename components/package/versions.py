@@ -18,7 +18,7 @@ def kept_before(layout: PipelineLayout, manifest: PackageManifest) -> int | None
     for number in reversed(layout.kept_versions()):
         other = PackageManifest.read(layout.package_manifest(number))
         is_of_run = other.provenance.run_id == manifest.provenance.run_id
-        is_same = (other.digest, other.runtime.digest) == (manifest.digest, manifest.runtime.digest)
+        is_same = (other.digest, other.engine.digest) == (manifest.digest, manifest.engine.digest)
         if is_of_run and is_same and other.serve == manifest.serve:
             return number
     return None

@@ -48,7 +48,7 @@ def register_package(
         name=f"{manifest.pipeline}-{manifest.version}",
         source_run_id=run_id,
         tags=tags,
-        params={"runtime": manifest.runtime.name, "digest": manifest.digest},
+        params={"engine": manifest.engine.name, "digest": manifest.digest},
         model_type="slipway",
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def description_of(manifest: PackageManifest, where: str = "") -> str:
         f"`{manifest.provenance.run_id}`.",
         f"On the test split: {figures}." if figures else "",
         f"Blessed in comparison with version {compared}." if compared else "",
-        f"Runs on {manifest.runtime.name}; made from git commit {commit}.",
+        f"Runs on {manifest.engine.name}; made from git commit {commit}.",
         f"In service it answers at {where}." if where else "",
     ]
     return "\n\n".join(filter(None, lines))

@@ -121,10 +121,10 @@ def _bless(result: Result) -> Overview:
 
 def _optimize(result: Result) -> Overview:
     record = result.detail_as(OptimizeRecord)
-    whole, trial = record.ledger[-1], record.runtime.trial
+    whole, trial = record.ledger[-1], record.engine.trial
     latency = trial.p50_ms_batch_1 if trial is not None else whole.latency_ms_batch_1
     figures = {"model_size_kib": whole.size_bytes / 1024, "latency_ms": latency}
-    return Overview(figures, {"slipway.runtime": record.runtime.name})
+    return Overview(figures, {"slipway.engine": record.engine.name})
 
 
 def _package(result: Result) -> Overview:

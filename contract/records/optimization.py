@@ -1,11 +1,15 @@
-"""What the optimiser leaves: the ledger, calibration, the runtimes tried."""
+"""What the optimiser leaves: the ledger, calibration, the engines tried."""
 
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from contract.layout import ENGINE_FILES
 from contract.records.evaluation import Metric
-from contract.records.record import Record
+from contract.records.record import Record, Upgrade, renamed
+
+_OLD_ENGINE_FILES = "runtime.json"  # the name that 0.1.0 gave them
 
 
 class LedgerRow(Record):
@@ -61,8 +65,8 @@ class TensorDescription(Record):
     shape: tuple[int | None, ...] | None
 
 
-class RuntimeFiles(Record):
-    """`runtime.json`: a model for another engine than TensorFlow; paths are relative to it.
+class EngineFiles(Record):
+    """`engine.json`: a model for another engine than TensorFlow; paths are relative to it.
 
     The core takes and gives dense numbers. What it does not get from the caller comes from the
     front: a SavedModel with the text, tables and ragged rows, which the server runs in TensorFlow.
@@ -80,6 +84,17 @@ class RuntimeFiles(Record):
         {}, description="The least and the largest value of core inputs that tables are read at."
     )
 
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """Read the description in an engine's folder.
+
+        Raises:
+            NotFoundError: If there is none.
+            DataError: If it is not one.
+        """
+        old = folder / _OLD_ENGINE_FILES
+        return cls.read(old if old.is_file() else folder / ENGINE_FILES)
+
 
 class Machine(Record):
     """What computes. Figures from one kind say little about another."""
@@ -88,7 +103,7 @@ class Machine(Record):
     flags: tuple[str, ...] = Field(description="Its vector and matrix units, of those known.")
 
 
-class RuntimeMeasurement(Record):
+class EngineMeasurement(Record):
     """One engine, tried in a separate process that loads the model as a server does."""
 
     name: str
@@ -117,7 +132,7 @@ class RuntimeMeasurement(Record):
     machine: Machine | None = Field(None, description="Where it was measured.")
 
 
-class ServedRuntime(Record):
+class ServedEngine(Record):
     """What runs a model, and the table by which it was chosen. `path` is empty for TensorFlow."""
 
     name: str = "tensorflow"
@@ -133,7 +148,7 @@ class ServedRuntime(Record):
         description="Of one that computes in less than float32: the share of rows that may be "
         "further, which is its accuracy budget.",
     )
-    measured: tuple[RuntimeMeasurement, ...] = ()
+    measured: tuple[EngineMeasurement, ...] = ()
     reason: str = ""
     exports: dict[str, str] = Field({}, description="Files for use outside Slipway, by name.")
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
@@ -145,19 +160,22 @@ class ServedRuntime(Record):
         return has_lost_digits or self.name.endswith(("_int8", "_bf16"))
 
     @property
-    def trial(self) -> RuntimeMeasurement | None:
+    def trial(self) -> EngineMeasurement | None:
         """What was measured of the one that was chosen, if any was tried."""
         return next((row for row in self.measured if row.name == self.name), None)
 
     @property
     def artifacts(self) -> dict[str, str]:
         """What `optimize` leaves beside the model, by name."""
-        runtime = {"runtime": self.path} if self.path else {}
-        return runtime | {f"export_{name}": path for name, path in self.exports.items()}
+        engine = {"engine": self.path} if self.path else {}
+        return engine | {f"export_{name}": path for name, path in self.exports.items()}
 
 
 class OptimizeRecord(Record):
     """The optimised SavedModel, relative to the step's folder. The first row is the original."""
+
+    current_version: ClassVar[int] = 2
+    upgrades: ClassVar[dict[int, Upgrade]] = {1: renamed("runtime", "engine")}
 
     model: str
     float_model: str = Field(
@@ -167,4 +185,4 @@ class OptimizeRecord(Record):
     metric: str = Field("", description="What lossy passes are judged by, as 'accuracy of digit'.")
     budget_percent: float = 0.0
     calibration: tuple[TensorRange, ...] = ()
-    runtime: ServedRuntime = ServedRuntime()
+    engine: ServedEngine = ServedEngine()

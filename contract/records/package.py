@@ -1,12 +1,12 @@
 """A package: all that a server needs to know."""
 
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from contract.records.optimization import ServedRuntime
-from contract.records.record import Record
+from contract.records.optimization import ServedEngine
+from contract.records.record import Record, Upgrade, renamed
 from contract.schema.data import FeatureConfig, HeadConfig
 from contract.schema.serving import ServeConfig
 
@@ -57,6 +57,9 @@ class Provenance(Record):
 class PackageManifest(Record):
     """`package.json`: everything that a server needs to know. `model` is relative to it."""
 
+    current_version: ClassVar[int] = 2
+    upgrades: ClassVar[dict[int, Upgrade]] = {1: renamed("runtime", "engine")}
+
     pipeline: str
     version: int
     created_at: datetime
@@ -66,7 +69,7 @@ class PackageManifest(Record):
     inputs: dict[str, InputSpec]
     heads: dict[str, HeadConfig]
     serve: ServeConfig
-    runtime: ServedRuntime = ServedRuntime()
+    engine: ServedEngine = ServedEngine()
     metrics: dict[str, float] = Field({})
     compared_with_version: int | None = None
     provenance: Provenance
@@ -122,7 +125,7 @@ class PackageRecord(Record):
     digest: str
     load: LoadReport
     max_skew: float = Field(
-        description="Of all rows; above `skew_tolerance` only in rows that the runtime's accuracy "
+        description="Of all rows; above `skew_tolerance` only in rows that the engine's accuracy "
         "budget exempts."
     )
     skew_tolerance: float = Field(

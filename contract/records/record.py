@@ -15,6 +15,11 @@ RecordT = TypeVar("RecordT", bound="Record")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+def renamed(old: str, new: str) -> Upgrade:
+    """Return the upgrade of documents in which a field has its old name."""
+    return lambda raw: {new if key == old else key: value for key, value in raw.items()}
+
+
 class Record(BaseModel):
     """Base of all records. `record_version` rises when old documents no longer fit the class.
 

@@ -15,7 +15,7 @@ from contract.errors import ConfigError, ConflictError, SlipwayError
 from serving.agent.api import control_api
 from serving.agent.backends.registry import backend_kind
 from serving.agent.draining import Draining
-from serving.agent.hosts.host import ServerRuntime
+from serving.agent.hosts.host import ServerHost
 from serving.agent.hosts.supervised_servers import SupervisedServers
 from serving.agent.plans import PlanStore
 from serving.agent.reconciler import Reconciler
@@ -59,7 +59,7 @@ def run_agent(settings: AgentSettings) -> None:
         _serve(app, reconciler, wake, listening)
 
 
-def _servers(settings: AgentSettings) -> ServerRuntime:
+def _servers(settings: AgentSettings) -> ServerHost:
     """Return what runs model servers."""
     if isinstance(settings, ClusterSettings):
         # only here: the Kubernetes client is large

@@ -16,7 +16,7 @@ from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.disagreement import DisagreementCounter
 from serving.agent.draining import Draining
 from serving.agent.health import HealthProber
-from serving.agent.hosts.host import ServerRuntime, ServerSpec, ServerState
+from serving.agent.hosts.host import ServerHost, ServerSpec, ServerState
 from serving.agent.observing import Observer
 from serving.agent.plans import PlanStore
 from serving.traffic.backend import Endpoint, PipelineTraffic, TrafficBackend, Version
@@ -28,18 +28,18 @@ _MACHINE = ""
 
 
 class Reconciler:
-    """Follows the plans of one artifact root with one runtime and one traffic backend."""
+    """Follows the plans of one artifact root with one host and one traffic backend."""
 
     def __init__(
         self,
         plans: PlanStore,
-        runtime: ServerRuntime,
+        host: ServerHost,
         backend: TrafficBackend,
         draining: Draining,
         state_folder: Path,
     ) -> None:
         self._plans = plans
-        self._runtime = runtime
+        self._host = host
         self._backend = backend
         self._draining = draining
         self._applied_folder = state_folder / "applied"
@@ -115,7 +115,7 @@ class Reconciler:
     # --- servers --------------------------------------------------------------------------------
 
     def _keep_servers(self, problems: Problems) -> None:
-        self._servers = self._runtime.states()
+        self._servers = self._host.states()
         has_started = False
         for pipeline, version in sorted(self._needed()):
             state = self._servers.get((pipeline, version))
@@ -124,12 +124,12 @@ class Reconciler:
             if state is not None and state.is_kept:
                 continue
             try:
-                self._runtime.start(self._spec(pipeline, version))
+                self._host.start(self._spec(pipeline, version))
                 has_started = True
             except (NotFoundError, DataError) as error:
                 problems[pipeline].append(f"version {version} cannot be served: {error}")
         if has_started:
-            self._servers = self._runtime.states()
+            self._servers = self._host.states()
 
     def _spec(self, pipeline: str, version: int) -> ServerSpec:
         layout = self._plans.layout(pipeline)
@@ -153,7 +153,7 @@ class Reconciler:
         }
         for version in idle - routed:
             # the routes to it are gone since an earlier pass
-            if self._draining.is_over(version) and self._runtime.stop(version):
+            if self._draining.is_over(version) and self._host.stop(version):
                 self._servers = {k: state for k, state in self.servers.items() if k != version}
                 self.pairs.forget(version)
                 log.info("%s: the server of version %d has ended", *version)

@@ -21,7 +21,7 @@ from serving.server.core.metrics import ServerMetrics
 from serving.server.core.model import fillers, input_specs, load_model, read_package, readers
 from serving.server.core.prediction_log import PredictionLog
 from serving.server.core.unanswerable import Control
-from serving.server.engines.engine import Runtime
+from serving.server.engines.engine import ServedModel
 from serving.server.engines.engine_import import import_engine
 from serving.server.http.connection import Connection, Connections
 from serving.server.http.targets import DEFAULT_LABELS
@@ -110,9 +110,9 @@ class ModelServer:
         if not loading.done():
             return False
         stopping.cancel()
-        runtime, control = loading.result()
+        model, control = loading.result()
         batcher = Batcher(
-            runtime.call,
+            model.call,
             self._manifest.serve,
             fillers(self._manifest),
             self._metrics,
@@ -122,8 +122,8 @@ class ModelServer:
         self._metrics.observe_load(time.monotonic() - started)
         self._api.loaded = Loaded(
             batcher,
-            readers(input_specs(self._manifest, runtime)),
-            runtime.signatures,
+            readers(input_specs(self._manifest, model)),
+            model.signatures,
             _open_log(self._options.predictions, self._manifest, self._metrics),
         )
         # What belongs to the model stays, too: keep the collector from examining it.
@@ -131,11 +131,11 @@ class ModelServer:
         gc.freeze()
         return True
 
-    def _load_model(self) -> tuple[Runtime, Control]:
+    def _load_model(self) -> tuple[ServedModel, Control]:
         folder, manifest = self._options.package, self._manifest
-        import_engine(is_tensorflow=not manifest.runtime.path)
-        runtime = load_model(folder, manifest)
-        return runtime, control_for(folder, manifest, runtime)
+        import_engine(is_tensorflow=not manifest.engine.path)
+        model = load_model(folder, manifest)
+        return model, control_for(folder, manifest, model)
 
     def _announce(self) -> None:
         address = self._socket.getsockname()

@@ -1,6 +1,6 @@
 """A package as an MLflow model: `mlflow.pyfunc.load_model` calls `_load_pyfunc` by its name.
 
-Rows go through the same reader, runtime and formatter as a request to the server does, so that both
+Rows go through the same reader, model and formatter as a request to the server does, so that both
 answer alike. Source: https://mlflow.org/docs/latest/ml/model/python_model/#loader-module.
 """
 
@@ -36,9 +36,9 @@ class PackagedModel:
 
     def __init__(self, package: Path) -> None:
         self._manifest = read_package(package)
-        self._runtime = load_model(package, self._manifest)
+        self._model = load_model(package, self._manifest)
         self._reader = InputReader(self._manifest.inputs)
-        self._control = control_for(package, self._manifest, self._runtime)
+        self._control = control_for(package, self._manifest, self._model)
 
     def predict(
         self, model_input: "pd.DataFrame | Sequence[Any]", params: Mapping[str, Any] | None = None
@@ -67,7 +67,7 @@ class PackagedModel:
     def _call(self, columns: Columns, start: int) -> Outputs:
         error: Exception
         try:
-            outputs = self._runtime.call(DEFAULT_SIGNATURE, columns)
+            outputs = self._model.call(DEFAULT_SIGNATURE, columns)
             if (found := first_row_not_finite(outputs)) is None:
                 return outputs
             row, name = found

@@ -22,9 +22,9 @@ import psutil
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.engines.cpu import this_machine
-from serving.server.engines.engine import Columns, Outputs, Runtime
+from serving.server.engines.engine import Columns, Outputs, ServedModel
 from serving.server.engines.engine_import import import_engine
-from serving.server.engines.opening import open_runtime
+from serving.server.engines.opening import open_model
 
 _WARM_UP_CALLS = 5
 _LONGEST_SECONDS = 0.25  # a batch size
@@ -38,23 +38,23 @@ def main(arguments: Sequence[str]) -> int:
     """Run a trial; return the process's exit code, with the reason on standard output if not 0."""
     options = _parse(arguments)
     try:
-        import_engine(is_tensorflow=options.runtime is None)
-        runtime = open_runtime(options.model, options.runtime, {}, options.concurrent_calls)
-        rows = _rows(options.rows, runtime)
+        import_engine(is_tensorflow=options.engine is None)
+        model = open_model(options.model, options.engine, {}, options.concurrent_calls)
+        rows = _rows(options.rows, model)
         for batch in (1, 32):
             for _ in range(_WARM_UP_CALLS):
-                runtime.call(DEFAULT_SIGNATURE, _batch(rows, batch))
+                model.call(DEFAULT_SIGNATURE, _batch(rows, batch))
     except (SlipwayError, RuntimeError, ValueError) as error:
         print((str(error).splitlines() or [type(error).__name__])[0], flush=True)  # noqa: T201
         return error.exit_code if isinstance(error, SlipwayError) else 1
     started = _start_figures()
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    figures = started | _figures(runtime, rows)
-    answers = _answers(runtime, rows, _LONGEST_ANSWERING_SECONDS)
+    figures = started | _figures(model, rows)
+    answers = _answers(model, rows, _LONGEST_ANSWERING_SECONDS)
     np.savez(options.answers, **answers)  # type: ignore[arg-type]
     if options.judged_rows is not None:
-        judged = _answers(runtime, _rows(options.judged_rows, runtime), math.inf)
+        judged = _answers(model, _rows(options.judged_rows, model), math.inf)
         np.savez(options.judged, **judged)  # type: ignore[arg-type]
     machine = {"machine": this_machine().model_dump(mode="json")}
     options.report.write_text(json.dumps(figures | machine), encoding="utf-8")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serving.server.trial", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="SavedModel")
-    parser.add_argument("--runtime", type=Path, help="folder with runtime.json; else TensorFlow")
+    parser.add_argument("--engine", type=Path, help="folder with engine.json; else TensorFlow")
     parser.add_argument("--rows", type=Path, required=True, help=".npz: an array for each input")
     parser.add_argument("--answers", type=Path, required=True, help=".npz to write")
     parser.add_argument("--judged-rows", type=Path, help="more rows, all of them answered")
@@ -74,12 +74,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _rows(path: Path, runtime: Runtime) -> Columns:
+def _rows(path: Path, model: ServedModel) -> Columns:
     """Read the rows as the signature takes them; text is pickled, our own and private."""
     with np.load(path, allow_pickle=True) as arrays:
         return {
             name: arrays[name] if tensor.dtype == "string" else arrays[name].astype(tensor.dtype)
-            for name, tensor in runtime.signatures[DEFAULT_SIGNATURE].inputs.items()
+            for name, tensor in model.signatures[DEFAULT_SIGNATURE].inputs.items()
         }
 
 
@@ -91,9 +91,9 @@ def _start_figures() -> dict[str, float]:
     }
 
 
-def _figures(runtime: Runtime, rows: Columns) -> dict[str, float]:
-    one, cpu_ms_batch_1 = _timed(runtime, _batch(rows, 1))
-    many, cpu_ms_batch_32 = _timed(runtime, _batch(rows, 32))
+def _figures(model: ServedModel, rows: Columns) -> dict[str, float]:
+    one, cpu_ms_batch_1 = _timed(model, _batch(rows, 1))
+    many, cpu_ms_batch_32 = _timed(model, _batch(rows, 32))
     p50, p99 = np.percentile(one, [50, 99])
     return {
         "memory_mb": psutil.Process().memory_info().rss / 2**20,
@@ -106,27 +106,27 @@ def _figures(runtime: Runtime, rows: Columns) -> dict[str, float]:
     }
 
 
-def _timed(runtime: Runtime, batch: Columns) -> tuple[list[float], float]:
+def _timed(model: ServedModel, batch: Columns) -> tuple[list[float], float]:
     """Return the seconds of each call, and the mean CPU-milliseconds of one."""
-    runtime.call(DEFAULT_SIGNATURE, batch)
+    model.call(DEFAULT_SIGNATURE, batch)
     seconds: list[float] = []
     started, cpu_started = time.perf_counter(), time.process_time()
     ends = started + _LONGEST_SECONDS
     while len(seconds) < _FEWEST_CALLS or (len(seconds) < _MOST_CALLS and started < ends):
-        runtime.call(DEFAULT_SIGNATURE, batch)
+        model.call(DEFAULT_SIGNATURE, batch)
         now = time.perf_counter()
         seconds.append(now - started)
         started = now
     return seconds, (time.process_time() - cpu_started) * 1000 / len(seconds)
 
 
-def _answers(runtime: Runtime, rows: Columns, longest_seconds: float) -> Outputs:
+def _answers(model: ServedModel, rows: Columns, longest_seconds: float) -> Outputs:
     """Answer the rows, of a slow model only the first ones."""
     count, parts = len(next(iter(rows.values()))), list[Outputs]()
     ends = time.perf_counter() + longest_seconds
     for start in range(0, count, _ANSWERED_ROWS):
         batch = {name: array[start : start + _ANSWERED_ROWS] for name, array in rows.items()}
-        parts.append(runtime.call(DEFAULT_SIGNATURE, batch))
+        parts.append(model.call(DEFAULT_SIGNATURE, batch))
         if time.perf_counter() > ends:
             break
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,9 +1,9 @@
-"""What the optimiser and its runtimes make of five models, beside what others make of them.
+"""What the optimiser and its engines make of five models, beside what others make of them.
 
-Prints JSON lines {name, ours, peer, limit, ratio, unit}. All runtimes of a model run in this one
+Prints JSON lines {name, ours, peer, limit, ratio, unit}. All engines of a model run in this one
 process, in turns, one thread each, and each figure is the median of `--rounds` rounds; `ratio` is
 how many times as fast as the plain SavedModel (by CPU time; `wall_ratio` by the clock). Names of
-`ours` are the optimised SavedModel for the server's own runtimes; making `ours_tensorflow` is what
+`ours` are the optimised SavedModel for the server's own engines; making `ours_tensorflow` is what
 the optimiser itself takes. Peers: the graph only frozen, ONNX Runtime on tf2onnx's model, with its
 own quantiser for int8, OpenVINO with NNCF and the LiteRT converter, both straight from the plain
 SavedModel. The models are those of `optimize_models.py`.

@@ -139,10 +139,10 @@ def report_optimization(name: str, done: OptimizeRecord) -> None:
     lost = 100 * (first.metric - last.metric)  # accuracy and AUC: more is better
     assert lost <= done.budget_percent, f"{name}: {lost:.2f} points lost, {done.budget_percent:g}"
     emit(f"{name}_optimized_size", last.size_bytes / KIB, first.size_bytes / KIB, None, "KiB")
-    trial, plain = done.runtime.trial, done.runtime.measured[0]
-    assert trial is not None, f"{name}: {done.runtime.reason}"
+    trial, plain = done.engine.trial, done.engine.measured[0]
+    assert trial is not None, f"{name}: {done.engine.reason}"
     times = (trial.cpu_ms_batch_32, plain.cpu_ms_batch_32)
-    emit(f"{name}_runtime", *times, None, "CPU-ms/32 rows", runtime=done.runtime.name,
+    emit(f"{name}_engine", *times, None, "CPU-ms/32 rows", engine=done.engine.name,
          int8_points=round(lost, 3), int8_was_kept=int8.is_kept)  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Prints JSON lines {name, ours, peer, limit, ratio, unit}. `ours` is the server as it is shipped:
 validation, metrics and prediction log on; names with `litert` are of the same server with the
-runtime that the optimiser chooses for such a model. `peer` is FastAPI on uvicorn (uvloop,
+engine that the optimiser chooses for such a model. `peer` is FastAPI on uvicorn (uvloop,
 httptools) that does the same with the same SavedModel and batches nothing; `limit` is that model
 alone, called in process with the same rows, batched. CPU time is the server process's own, load
 comes from a second process. Each figure is the median of five rounds in which the servers take
@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from contract.free_ports import free_port  # noqa: E402
-from contract.records.optimization import ServedRuntime  # noqa: E402
+from contract.records.optimization import ServedEngine  # noqa: E402
 from contract.records.package import InputSpec, PackageManifest, Provenance  # noqa: E402
 from contract.schema.data import HeadConfig  # noqa: E402
 from contract.schema.serving import ServeConfig  # noqa: E402
@@ -81,11 +81,11 @@ def make_litert(model: str, target: str) -> None:
 
 
 def write_package(folder: Path) -> None:
-    """Package the model that lies in `folder/model`, and its runtime if that has one."""
-    runtime = ServedRuntime()
-    if (folder / "runtime").is_dir():
-        digest = digest_directory(folder / "runtime")
-        runtime = ServedRuntime(name="litert", path="runtime", digest=digest, tolerance=1e-4)
+    """Package the model that lies in `folder/model`, and its engine if that has one."""
+    engine = ServedEngine()
+    if (folder / "engine").is_dir():
+        digest = digest_directory(folder / "engine")
+        engine = ServedEngine(name="litert", path="engine", digest=digest, tolerance=1e-4)
     classes = tuple(str(digit) for digit in range(10))
     PackageManifest(
         pipeline="digits",
@@ -95,7 +95,7 @@ def write_package(folder: Path) -> None:
         inputs={"image": InputSpec(dtype="float32", shape=(64,))},
         heads={"digit": HeadConfig(task="multiclass_classification", classes=classes)},
         serve=ServeConfig(),
-        runtime=runtime,
+        engine=engine,
         provenance=Provenance(run_id="bench", git_commit="", data_digests={}, versions={}),
     ).write(folder / "package.json")
 
@@ -323,7 +323,7 @@ def main() -> None:
             packages = {name: Path(place) / name for name in ("tensorflow", "litert")}
             for folder in packages.values():
                 save_model(folder / "model")
-            litert = [str(packages["litert"] / part) for part in ("model", "runtime")]
+            litert = [str(packages["litert"] / part) for part in ("model", "engine")]
             subprocess.run([sys.executable, __file__, "--litert", ",".join(litert)], check=True)
             for folder in packages.values():
                 write_package(folder)

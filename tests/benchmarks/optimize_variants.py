@@ -22,7 +22,7 @@ from components.optimize.judging.judgement import Evaluation
 from components.optimize.optimize import Data, optimize
 from contract.schema.optimize import OptimizeConfig
 from contract.storage import size_bytes
-from serving.server.engines.opening import open_runtime
+from serving.server.engines.opening import open_model
 
 FLOAT_PASSES = (
     "freeze_graph", "strip_unused_nodes", "fold_constants", "remove_nodes", "fold_batch_norms",
@@ -107,9 +107,9 @@ class Maker:
         try:
             with quiet():
                 create()
-                runtime = open_runtime(model, other, {}, 1)
+                opened = open_model(model, other, {}, 1)
             taken = [after - before for before, after in zip(started, now(), strict=True)]
-            call = functools.partial(runtime.call, SIGNATURE)
+            call = functools.partial(opened.call, SIGNATURE)
             call({n: v[:2] for n, v in self.subject.rows.items()})
             self.made[name] = Made(call, size_bytes(path), *taken)
         except Exception as error:  # noqa: BLE001 (a variant that fails is a finding)

@@ -147,12 +147,12 @@ class Attempts:
             return in_words(error)
         return folder
 
-    def _start(self, runtime: Path | str | None, is_judged: bool, stack: ExitStack) -> Trial | str:
+    def _start(self, engine: Path | str | None, is_judged: bool, stack: ExitStack) -> Trial | str:
         """Start a trial of a folder, or of TensorFlow (None); hand on why there is no folder."""
-        if isinstance(runtime, str):
-            return runtime
+        if isinstance(engine, str):
+            return engine
         judged_rows = self._judged_rows if is_judged else None
-        trial = Trial.start(self._models.served, runtime, self._rows, self._workplace, judged_rows)
+        trial = Trial.start(self._models.served, engine, self._rows, self._workplace, judged_rows)
         stack.callback(trial.stop)
         return trial
 

@@ -13,7 +13,7 @@ from components.optimize.judging.judgement import Judgement
 from components.quality.answer_distances import distances, usual_size
 from components.quality.row_independence import TOLERANCE
 from contract.errors import UserCodeError
-from contract.records.optimization import Machine, RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import EngineMeasurement, Machine, ServedEngine
 from contract.schema.optimize import EnginesConfig
 
 TENSORFLOW = "tensorflow"
@@ -30,7 +30,7 @@ class Tried:
         name: The candidate.
         is_reduced: Whether it computes in less than float32 (bf16, int8).
         size_bytes: Of all its files.
-        figures: By the field of `RuntimeMeasurement`.
+        figures: By the field of `EngineMeasurement`.
         answers: To the sample rows, or the first of them, by output.
         judgement: What it costs on the evaluation rows; of one that computes in less than float32.
         float_layers: Left in float so that it costs less.
@@ -64,7 +64,7 @@ def choose(
     settings: EnginesConfig,
     skew_tolerance: float | None = None,
     row_tolerance: float = TOLERANCE,
-) -> ServedRuntime:
+) -> ServedEngine:
     """Return the fastest that answers alike and keeps to the limits, and the table of all.
 
     Speed is the geometric mean of the CPU time of a call with 1 and with 32 rows: what a request
@@ -100,7 +100,7 @@ def choose(
     if chosen is None:
         chosen = table[0]
         reason = "every engine has a problem: " + "; ".join(f"{r.name} {r.reason}" for r in table)
-    return ServedRuntime(
+    return ServedEngine(
         name=chosen.name,
         tolerance=_tolerance(
             next(one for one in tried if one.name == chosen.name),
@@ -143,13 +143,13 @@ def _first_rows(expected: Answers, found: Answers) -> Answers:
     return {name: array[:rows] for name, array in expected.items()}
 
 
-def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> RuntimeMeasurement:
+def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> EngineMeasurement:
     if one.failure:
-        return RuntimeMeasurement(
+        return EngineMeasurement(
             name=one.name, is_eligible=False, reason=f"left out: {one.failure}"
         )
     wanted = _first_rows(expected, one.answers)
-    row = RuntimeMeasurement(
+    row = EngineMeasurement(
         name=one.name,
         is_eligible=True,
         size_bytes=one.size_bytes,
@@ -174,7 +174,7 @@ def _judged(judgement: Judgement | None) -> dict[str, Any]:
     }
 
 
-def _differences(row: RuntimeMeasurement, one: Tried, settings: EnginesConfig) -> list[str]:
+def _differences(row: EngineMeasurement, one: Tried, settings: EnginesConfig) -> list[str]:
     if one.judgement is not None and one.cost_points > settings.max_accuracy_loss_points:
         return [
             f"left out: costs {one.judgement.in_words}, at most "
@@ -191,7 +191,7 @@ def _differences(row: RuntimeMeasurement, one: Tried, settings: EnginesConfig) -
     return []
 
 
-def _beyond(row: RuntimeMeasurement, settings: EnginesConfig) -> list[str]:
+def _beyond(row: EngineMeasurement, settings: EnginesConfig) -> list[str]:
     """Say which limits it does not keep to."""
     found = []
     if settings.max_p99_ms is not None and row.p99_ms_batch_1 > settings.max_p99_ms:
@@ -204,11 +204,11 @@ def _beyond(row: RuntimeMeasurement, settings: EnginesConfig) -> list[str]:
     return [f"left out: {problem}" for problem in found]
 
 
-def _milliseconds(row: RuntimeMeasurement) -> float:
+def _milliseconds(row: EngineMeasurement) -> float:
     return math.sqrt(row.cpu_ms_batch_1 * row.cpu_ms_batch_32)
 
 
-def _fastest(rows: Sequence[RuntimeMeasurement]) -> RuntimeMeasurement | None:
+def _fastest(rows: Sequence[EngineMeasurement]) -> EngineMeasurement | None:
     if not rows:
         return None
     least = min(map(_milliseconds, rows))
@@ -217,7 +217,7 @@ def _fastest(rows: Sequence[RuntimeMeasurement]) -> RuntimeMeasurement | None:
 
 
 def _replaces(
-    quick: RuntimeMeasurement | None, replaced: RuntimeMeasurement | None, min_speedup: float
+    quick: EngineMeasurement | None, replaced: EngineMeasurement | None, min_speedup: float
 ) -> bool:
     if quick is None or replaced is None:
         return False
@@ -238,7 +238,7 @@ def _tolerance(
     return 0.0 if chosen.name == TENSORFLOW else exact
 
 
-def _reason(chosen: RuntimeMeasurement, tensorflow: RuntimeMeasurement) -> str:
+def _reason(chosen: EngineMeasurement, tensorflow: EngineMeasurement) -> str:
     if chosen.name == TENSORFLOW or not tensorflow.cpu_ms_batch_1:
         return "the fastest that keeps to the limits"
     speedup = _milliseconds(tensorflow) / _milliseconds(chosen)

@@ -1,4 +1,4 @@
-"""How far a runtime's answers are from TensorFlow's."""
+"""How far an engine's answers are from TensorFlow's."""
 
 import math
 from collections.abc import Mapping

@@ -16,10 +16,10 @@ from components.optimize.engines.index_limits import index_limits
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.stateful_variables import live_variables
 from contract.errors import DataError
+from contract.layout import ENGINE_FILES
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.optimization import RuntimeFiles, TensorDescription
+from contract.records.optimization import EngineFiles, TensorDescription
 
-FILES = "runtime.json"
 FRONT = "front"
 
 Feed = Mapping[str, Array]
@@ -76,15 +76,15 @@ class Core:
         GraphModel({DEFAULT_SIGNATURE: core}, None, ()).save(saved)
         return cls(saved, front, feeds, signature, core)
 
-    def describe(self, files: RuntimeFiles, folder: Path) -> None:
-        """Write `runtime.json` and the front beside an engine's file."""
+    def describe(self, files: EngineFiles, folder: Path) -> None:
+        """Write `engine.json` and the front beside an engine's file."""
         if self.front is not None:
             shutil.copytree(self.front, folder / FRONT)
-        files.write(folder / FILES)
+        files.write(folder / ENGINE_FILES)
 
-    def files(self, engine: str, precision: str, file: str) -> RuntimeFiles:
+    def files(self, engine: str, precision: str, file: str) -> EngineFiles:
         """Return the description of an engine's file."""
-        return RuntimeFiles(
+        return EngineFiles(
             engine=engine,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
             core=file,
@@ -130,7 +130,7 @@ def _feeds(core: SignatureGraph, front: Path | None, rows: Mapping[str, Array]) 
 
 
 def _with_ranks(core: SignatureGraph, feed: Feed) -> SignatureGraph:
-    """Return the core with a rank for every input: runtimes need one where TensorFlow does not."""
+    """Return the core with a rank for every input: engines need one where TensorFlow does not."""
     inputs = dict(core.inputs)
     for name, (tensor, spec) in inputs.items():
         if spec.shape.rank is None:

@@ -1,4 +1,4 @@
-"""Cuts a signature in two: what only TensorFlow can compute, and a numeric core for any runtime.
+"""Cuts a signature in two: what only TensorFlow can compute, and a numeric core for any engine.
 
 Strings, lookup tables, parsers and ragged or sparse rows stay in front, in TensorFlow; everything
 that they do not depend on goes into the core. That is the largest part of the graph that ends in
@@ -18,7 +18,7 @@ from contract.errors import DataError
 
 _FLOATS = {tf.float16, tf.bfloat16, tf.float32, tf.float64}
 _NUMERIC = _FLOATS | {tf.bool, tf.int8, tf.uint8, tf.int16, tf.int32, tf.int64}
-# No runtime but TensorFlow takes them reliably: the shapes of their outputs depend on values, or,
+# No engine but TensorFlow takes them reliably: the shapes of their outputs depend on values, or,
 # the last four (tf.Transform's buckets), the others do not know them.
 _TENSORFLOW_ONLY = (
     "Ragged", "Sparse", "Unique", "Where", "Dynamic", "Bincount", "DenseBincount",

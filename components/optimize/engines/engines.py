@@ -15,24 +15,24 @@ from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
 from components.optimize.judging.row_check import require_independent_rows
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.optimization import OptimizeRecord, ServedRuntime
+from contract.records.optimization import OptimizeRecord, ServedEngine
 from contract.schema.optimize import EnginesConfig
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")
 
-RUNTIME = "runtime"
+ENGINE = "engine"
 EXPORTS = "exports"
 
 
-def add_runtimes(
+def add_engines(
     record: OptimizeRecord,
     data: Data,
     settings: EnginesConfig,
     folder: Path,
     skew_tolerance: float | None = None,
 ) -> OptimizeRecord:
-    """Return the record with the runtime chosen; its files, and the exports, are in `folder`.
+    """Return the record with the engine chosen; its files, and the exports, are in `folder`.
 
     Args:
         record: What the passes left, relative to `folder`.
@@ -45,17 +45,17 @@ def add_runtimes(
     Raises:
         UserCodeError: If the answer to a row depends on more than the row.
     """
-    if why := _no_other_runtime(data.samples):
-        return record.model_copy(update={"runtime": ServedRuntime(reason=why)})
+    if why := _no_other_engine(data.samples):
+        return record.model_copy(update={"engine": ServedEngine(reason=why)})
     exact = folder / (record.float_model or record.model)
     models = Models(folder / record.model, exact, data)
-    chosen = choose_runtime(models, settings, folder / RUNTIME, skew_tolerance)
+    chosen = choose_engine(models, settings, folder / ENGINE, skew_tolerance)
     made, left_out = _export(models, settings, folder / EXPORTS)
     exports = {"exports": made, "exports_left_out": left_out}
-    return record.model_copy(update={"runtime": chosen.model_copy(update=exports)})
+    return record.model_copy(update={"engine": chosen.model_copy(update=exports)})
 
 
-def _no_other_runtime(samples: Samples) -> str:
+def _no_other_engine(samples: Samples) -> str:
     """Say why no other engine can serve these signatures; empty if one may."""
     if DEFAULT_SIGNATURE not in samples:
         return f"other engines serve the signature '{DEFAULT_SIGNATURE}', and there is none"
@@ -63,9 +63,9 @@ def _no_other_runtime(samples: Samples) -> str:
     return f"input '{ragged[0]}' is ragged, which only TensorFlow accepts" if ragged else ""
 
 
-def choose_runtime(
+def choose_engine(
     models: Models, settings: EnginesConfig, target: Path, skew_tolerance: float | None = None
-) -> ServedRuntime:
+) -> ServedEngine:
     """Make and try every candidate; write the chosen one's files to `target`.
 
     TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
@@ -77,10 +77,10 @@ def choose_runtime(
     """
     candidates = [name for name in settings.candidates if name != TENSORFLOW]
     if not candidates and models.served == models.exact:
-        return ServedRuntime(reason="no other engine was to be tried")
+        return ServedEngine(reason="no other engine was to be tried")
     row_tolerance = models.data.row_tolerance
     require_independent_rows(load(models.exact), models.rows, models.data.fillers, row_tolerance)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".runtimes-") as place:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".engines-") as place:
         attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
         tried = list(attempts.run(candidates))
         chosen = choose(tried, models.answers(), settings, skew_tolerance, row_tolerance)

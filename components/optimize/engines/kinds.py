@@ -35,7 +35,7 @@ KINDS = {
 
 
 def make(core: Core, kind: Kind, folder: Path, float_layers: Collection[str] = ()) -> None:
-    """Write all files of a runtime into an existing folder."""
+    """Write all files of an engine into an existing folder."""
     file = kind.make(core, folder, float_layers) if float_layers else kind.make(core, folder)
     core.describe(core.files(kind.engine, kind.precision, file), folder)
 

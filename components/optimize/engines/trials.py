@@ -43,7 +43,7 @@ class Trial:
     def start(
         cls,
         model: Path,
-        runtime: Path | None,
+        engine: Path | None,
         rows: Path,
         workplace: Path,
         judged_rows: Path | None = None,
@@ -52,14 +52,14 @@ class Trial:
 
         Args:
             model: The SavedModel.
-            runtime: The folder of the same for another engine, if that is to be tried.
+            engine: The folder of the same for another engine, if that is to be tried.
             rows: What `write_rows` wrote.
             workplace: An existing folder.
             judged_rows: More such rows to answer, however long that takes.
         """
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=workplace))
         command = [sys.executable, "-m", "serving.server.trial", "--model", str(model)]
-        command += ["--runtime", str(runtime)] if runtime is not None else []
+        command += ["--engine", str(engine)] if engine is not None else []
         command += ["--rows", str(rows), "--answers", str(folder / "answers.npz")]
         if judged_rows is not None:
             command += ["--judged-rows", str(judged_rows), "--judged", str(folder / "judged.npz")]
@@ -81,7 +81,7 @@ class Trial:
         """Wait until it is loaded, let it measure, and return figures and answers.
 
         Raises:
-            SlipwayError: If the runtime cannot load or run the model; with its own words.
+            SlipwayError: If the engine cannot load or run the model; with its own words.
         """
         watchdog = Timer(_LONGEST_SECONDS, self.process.kill)
         watchdog.start()

@@ -2,7 +2,7 @@
 
 TensorFlow's own ahead-of-time compiler (the one of `saved_model_cli aot_compile_cpu`) writes the
 code; each number of rows is compiled by itself, because XLA knows fixed shapes only. An export, not
-a runtime of the server: on CPU, LiteRT and OpenVINO are faster, and take any number of rows.
+an engine of the server: on CPU, LiteRT and OpenVINO are faster, and take any number of rows.
 """
 
 import os

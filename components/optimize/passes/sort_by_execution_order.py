@@ -18,7 +18,7 @@ def apply(model: GraphModel) -> Change:
 
     Greedy: of the nodes that could run, the one that lets most bytes go and makes fewest. The
     optimal order is NP-hard to find (Sethi 1975, SIAM J. Computing 4(3), 226–248). TensorFlow's
-    executor runs what is ready, in no fixed order; runtimes that run a graph as it is written
+    executor runs what is ready, in no fixed order; engines that run a graph as it is written
     (LiteRT, interpreters) need just the memory that this leaves.
     """
     notes = []

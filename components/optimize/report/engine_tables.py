@@ -1,4 +1,4 @@
-"""The trials of runtimes as a table and as a picture."""
+"""The trials of engines as a table and as a picture."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,26 +8,26 @@ from matplotlib.figure import Figure
 
 from components.optimize.report.ledger import interval_in_words
 from components.runs.tracking import Tracker
-from contract.records.optimization import RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import EngineMeasurement, ServedEngine
 
 _CHOSEN, _ELIGIBLE, _LEFT_OUT = "#2a6f97", "#8fb8cf", "#c9c9c9"
 
 
-def as_table(runtime: ServedRuntime) -> dict[str, list[Any]]:
+def as_table(engine: ServedEngine) -> dict[str, list[Any]]:
     """Return the trials by column, for MLflow; the one chosen says so."""
-    columns = [name for name in RuntimeMeasurement.model_fields if name != "record_version"]
+    columns = [name for name in EngineMeasurement.model_fields if name != "record_version"]
     table: dict[str, list[Any]] = {
-        name: [_FORMS.get(name, _as_it_is)(getattr(row, name)) for row in runtime.measured]
+        name: [_FORMS.get(name, _as_it_is)(getattr(row, name)) for row in engine.measured]
         for name in columns
     }
-    return {"is_chosen": [row.name == runtime.name for row in runtime.measured], **table}
+    return {"is_chosen": [row.name == engine.name for row in engine.measured], **table}
 
 
-def log_trials(runtime: ServedRuntime, tracker: Tracker) -> None:
+def log_trials(engine: ServedEngine, tracker: Tracker) -> None:
     """Upload the trials' table and picture, if there were any."""
-    if runtime.measured:
-        tracker.log_table(as_table(runtime), "runtimes.json")
-        tracker.log_figure(as_figure(runtime), "runtimes.png")
+    if engine.measured:
+        tracker.log_table(as_table(engine), "engines.json")
+        tracker.log_figure(as_figure(engine), "engines.png")
 
 
 def _as_it_is(value: Any) -> Any:
@@ -41,12 +41,12 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def as_figure(runtime: ServedRuntime) -> Figure:
+def as_figure(engine: ServedEngine) -> Figure:
     """Draw speed, memory and difference of all that could be tried (grey: left out)."""
-    rows = [row for row in runtime.measured if row.cpu_ms_batch_1]
+    rows = [row for row in engine.measured if row.cpu_ms_batch_1]
     figure = Figure(figsize=(12, 1.6 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 4, sharey=True)
-    colours = [_colour(row, runtime.name) for row in rows]
+    colours = [_colour(row, engine.name) for row in rows]
     panels = (
         ("batch 1, CPU-ms", [row.cpu_ms_batch_1 for row in rows], "{:.3g}"),
         ("batch 32, CPU-ms", [row.cpu_ms_batch_32 for row in rows], "{:.3g}"),
@@ -58,11 +58,11 @@ def as_figure(runtime: ServedRuntime) -> Figure:
         axis.set_title(title)
     axes[0].set_yticks(range(len(rows)), [row.name for row in rows])
     axes[0].invert_yaxis()
-    figure.suptitle(f"{runtime.name}: {runtime.reason}")
+    figure.suptitle(f"{engine.name}: {engine.reason}")
     return figure
 
 
-def _colour(row: RuntimeMeasurement, chosen: str) -> str:
+def _colour(row: EngineMeasurement, chosen: str) -> str:
     if row.name == chosen:
         return _CHOSEN
     return _ELIGIBLE if row.is_eligible else _LEFT_OUT

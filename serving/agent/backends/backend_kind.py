@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
-from serving.agent.hosts.host import ServerRuntime
+from serving.agent.hosts.host import ServerHost
 from serving.agent.settings import AgentSettings, MachineSettings
 from serving.supervisord.supervision import Program
 from serving.traffic.backend import TrafficBackend
@@ -29,5 +29,5 @@ class BackendKind:
             serve before the agent runs, and continue without it.
     """
 
-    open: Callable[[AgentSettings, ServerRuntime], OpenBackend]
+    open: Callable[[AgentSettings, ServerHost], OpenBackend]
     programs: Callable[[MachineSettings], list[Program]]

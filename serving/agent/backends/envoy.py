@@ -4,7 +4,7 @@ from contract.tokens import read_token
 from serving.agent.api import DISCOVERY
 from serving.agent.backends.backend_kind import BackendKind, OpenBackend
 from serving.agent.backends.discovery_api import discovery_api
-from serving.agent.hosts.host import ServerRuntime
+from serving.agent.hosts.host import ServerHost
 from serving.agent.hosts.programs import envoy_program
 from serving.agent.settings import AgentSettings, ClusterSettings, MachineSettings
 from serving.supervisord.supervision import Program
@@ -13,7 +13,7 @@ from serving.traffic.envoy.envoy import Envoy
 from serving.traffic.envoy.files import FileChannel, prepare
 
 
-def _open(settings: AgentSettings, servers: ServerRuntime) -> OpenBackend:
+def _open(settings: AgentSettings, servers: ServerHost) -> OpenBackend:
     options = settings.listener_options()
     if isinstance(settings, ClusterSettings):
         # only here: the Kubernetes client is large

@@ -32,7 +32,7 @@ _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # in every pod's environment
 
 
 class DeployedServers:
-    """A ServerRuntime on one cluster.
+    """A ServerHost on one cluster.
 
     A thread reads what runs there, so that no change of traffic waits for an API
     server that does not answer.
@@ -56,14 +56,14 @@ class DeployedServers:
         threading.Thread(target=self._look_again_and_again, daemon=True).start()
 
     def states(self) -> Mapping[Version, ServerState]:
-        """See ServerRuntime."""
+        """See ServerHost."""
         seen = self._seen
         if isinstance(seen, ServiceUnavailableError):
             raise seen
         return seen
 
     def start(self, spec: ServerSpec) -> None:
-        """See ServerRuntime. What is there already is brought to what the runtime file says."""
+        """See ServerHost. What is there already is brought to what the runtime file says."""
         self.states()  # or not even try
         where = {"name": server_name(spec.key), "namespace": self._namespace, **_APPLY}
         wanted = server_objects.deployment(spec, self._kubernetes)
@@ -81,7 +81,7 @@ class DeployedServers:
         self._look()
 
     def stop(self, version: Version) -> bool:
-        """See ServerRuntime. What the Deployment owns goes with it."""
+        """See ServerHost. What the Deployment owns goes with it."""
         self.states()  # or not even try
         self._applied.discard(version)
         where = {"name": server_name(version), "namespace": self._namespace}

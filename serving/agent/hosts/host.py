@@ -25,7 +25,7 @@ class ServerSpec:
 
 @dataclass(frozen=True)
 class ServerState:
-    """A model server as its runtime sees it.
+    """A model server as its host sees it.
 
     `is_kept` is False for one that is ending or was given up: if it is needed, start it.
     `problem` says in words why it does not run.
@@ -36,7 +36,7 @@ class ServerState:
     problem: str = ""
 
 
-class ServerRuntime(Protocol):
+class ServerHost(Protocol):
     """Starts, keeps and stops model servers; they outlive the process that started them.
 
     Every method may raise ServiceUnavailableError, and none waits for a server.

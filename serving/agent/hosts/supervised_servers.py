@@ -30,7 +30,7 @@ class _Ports(BaseModel):
 
 
 class SupervisedServers:
-    """A ServerRuntime on one machine."""
+    """A ServerHost on one machine."""
 
     def __init__(self, settings: MachineSettings) -> None:
         self._settings = settings
@@ -40,7 +40,7 @@ class SupervisedServers:
         self._last_problem: dict[str, str] = {}
 
     def states(self) -> Mapping[Version, ServerState]:
-        """See ServerRuntime."""
+        """See ServerHost."""
         ports = self._ports()
         return {
             version: self._state(program, ports[name])
@@ -49,7 +49,7 @@ class SupervisedServers:
         }
 
     def start(self, spec: ServerSpec) -> None:
-        """See ServerRuntime. One that supervisord gave up is tried again after half a minute."""
+        """See ServerHost. One that supervisord gave up is tried again after half a minute."""
         name = server_name(spec.pipeline, spec.version)
         program = self._supervisor.states().get(name)
         if program is not None and program.state == "FATAL":
@@ -63,7 +63,7 @@ class SupervisedServers:
             self._add(spec, name, self._usable_port(name, self._ports()))
 
     def stop(self, version: Version) -> bool:
-        """See ServerRuntime."""
+        """See ServerHost."""
         name = server_name(*version)
         if not self._supervisor.remove(name):
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from contract.records.package import PackageManifest
 from serving.server.core.model import made_up_columns
 from serving.server.core.unanswerable import Control, control_of
-from serving.server.engines.engine import Columns, Runtime
+from serving.server.engines.engine import Columns, ServedModel
 from serving.server.engines.examples import ExamplesParser
 from serving.server.requests.errors import InvalidInputError
 from serving.server.requests.instances import InputReader
@@ -15,13 +15,13 @@ from serving.server.requests.instances import InputReader
 _ROWS = 5  # of the package's own, tried one after the other
 
 
-def control_for(folder: Path, manifest: PackageManifest, runtime: Runtime) -> Control:
+def control_for(folder: Path, manifest: PackageManifest, model: ServedModel) -> Control:
     """Return what tells rows that this model cannot answer from a model that is broken.
 
     Its row is the first of the package's example rows that the model answers, else a made-up one.
     """
     candidates = [*_examples(folder, manifest), made_up_columns(manifest, 1)]
-    return control_of(runtime.call, candidates, ExamplesParser(manifest.inputs))
+    return control_of(model.call, candidates, ExamplesParser(manifest.inputs))
 
 
 def _examples(folder: Path, manifest: PackageManifest) -> Iterator[Columns]:

@@ -13,8 +13,8 @@ from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_name
 from contract.records.package import InputSpec, PackageManifest
 from contract.storage import digest_directory
 from serving.server.engines.cpu import differs_from, this_machine
-from serving.server.engines.engine import RefusedInputError, Runtime, Signature
-from serving.server.engines.opening import open_runtime
+from serving.server.engines.engine import RefusedInputError, ServedModel, Signature
+from serving.server.engines.opening import open_model
 from serving.server.requests.instances import InputReader
 
 log = logging.getLogger("slipway")
@@ -36,7 +36,7 @@ def read_package(folder: Path) -> PackageManifest:
     return manifest
 
 
-def load_model(folder: Path, manifest: PackageManifest) -> Runtime:
+def load_model(folder: Path, manifest: PackageManifest) -> ServedModel:
     """Load the model, check it against its manifest, and run it once at every power of two rows.
 
     Raises:
@@ -45,30 +45,30 @@ def load_model(folder: Path, manifest: PackageManifest) -> Runtime:
     started = time.monotonic()
     model, other = folder / manifest.model, None
     _check_digest(model, manifest.digest)
-    if manifest.runtime.path:
-        other = folder / manifest.runtime.path
-        _check_digest(other, manifest.runtime.digest)
-    runtime = open_runtime(model, other, manifest.inputs, manifest.serve.num_batch_threads)
-    _check_signature(other or model, runtime.signatures.get(DEFAULT_SIGNATURE), manifest)
+    if manifest.engine.path:
+        other = folder / manifest.engine.path
+        _check_digest(other, manifest.engine.digest)
+    opened = open_model(model, other, manifest.inputs, manifest.serve.num_batch_threads)
+    _check_signature(other or model, opened.signatures.get(DEFAULT_SIGNATURE), manifest)
     loaded = time.monotonic()
     _warn_of_another_machine(manifest)
-    _warm_up(runtime, manifest)
+    _warm_up(opened, manifest)
     log.info(
         "%s version %d: loaded for %s in %.1f s, warm after %.1f s more",
         manifest.pipeline,
         manifest.version,
-        manifest.runtime.name,
+        manifest.engine.name,
         loaded - started,
         time.monotonic() - loaded,
     )
-    return runtime
+    return opened
 
 
-def input_specs(manifest: PackageManifest, runtime: Runtime) -> dict[str, dict[str, InputSpec]]:
+def input_specs(manifest: PackageManifest, model: ServedModel) -> dict[str, dict[str, InputSpec]]:
     """Return, for each signature that can be called over the wire, its inputs."""
     specs = {DEFAULT_SIGNATURE: dict(manifest.inputs)}
-    if EXAMPLES_SIGNATURE in runtime.signatures:
-        names = runtime.signatures[EXAMPLES_SIGNATURE].inputs
+    if EXAMPLES_SIGNATURE in model.signatures:
+        names = model.signatures[EXAMPLES_SIGNATURE].inputs
         specs[EXAMPLES_SIGNATURE] = {name: InputSpec(dtype="string") for name in names}
     return specs
 
@@ -85,14 +85,14 @@ def fillers(manifest: PackageManifest) -> dict[str, object]:
 
 def _warn_of_another_machine(manifest: PackageManifest) -> None:
     """Warn if the engine was chosen by measurements on another kind of CPU."""
-    trial = manifest.runtime.trial
+    trial = manifest.engine.trial
     if trial is None or trial.machine is None:
         return
     if difference := differs_from(trial.machine, this_machine()):
         log.warning(
                 "%s version %d: engine %s may not be the best one here: %s; run 'optimize' where "
                 "it will serve",
-                manifest.pipeline, manifest.version, manifest.runtime.name, difference,
+                manifest.pipeline, manifest.version, manifest.engine.name, difference,
             )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _check_signature(path: Path, signature: Signature | None, manifest: PackageM
         )
 
 
-def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
+def _warm_up(model: ServedModel, manifest: PackageManifest) -> None:
     """Call the model as traffic will, so that no caller pays for its first optimisation.
 
     Made-up rows (zeros, empty text, defaults) may be refused by a graph that, say, decodes images;
@@ -128,7 +128,7 @@ def _warm_up(runtime: Runtime, manifest: PackageManifest) -> None:
     while True:
         columns = made_up_columns(manifest, rows)
         try:
-            outputs = runtime.call(DEFAULT_SIGNATURE, columns)
+            outputs = model.call(DEFAULT_SIGNATURE, columns)
         except RefusedInputError as error:
             log.warning(
                 "warm-up: the model refuses generated rows (%s); it starts without warm-up", error

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from contract.errors import DataError
-from contract.records.optimization import RuntimeFiles
+from contract.records.optimization import EngineFiles
 from serving.server.engines.engine import Columns, Outputs
 
 
@@ -15,11 +15,11 @@ class Engine(Protocol):
         """Run one batch: arrays by input name, of the file's dtypes, to arrays by output name."""
 
 
-def open_engine(folder: Path, files: RuntimeFiles, concurrent_calls: int) -> Engine:
+def open_engine(folder: Path, files: EngineFiles, concurrent_calls: int) -> Engine:
     """Load a core.
 
     Args:
-        folder: Where `runtime.json` lies.
+        folder: Where `engine.json` lies.
         files: Its content.
         concurrent_calls: How many threads will call at once.
 

@@ -1,4 +1,4 @@
-"""What a model engine must offer to be served. TensorFlow's is in `tensorflow_runtime`."""
+"""What a model engine must offer to be served. TensorFlow's is in `tensorflow_engine`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def _written(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
-class Runtime(Protocol):
+class ServedModel(Protocol):
     """A loaded model. `call` may be used from several threads at once."""
 
     @property

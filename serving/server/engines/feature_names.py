@@ -5,33 +5,33 @@ from dataclasses import replace
 
 from contract.feature_names import legal_names
 from contract.model_io import DEFAULT_SIGNATURE
-from serving.server.engines.engine import Columns, Outputs, Runtime, Signature
+from serving.server.engines.engine import Columns, Outputs, ServedModel, Signature
 
 
-def by_callers_names(runtime: Runtime, inputs: Iterable[str]) -> Runtime:
-    """Return a runtime whose `serving_default` takes the inputs by the names given.
+def by_callers_names(model: ServedModel, inputs: Iterable[str]) -> ServedModel:
+    """Return a model whose `serving_default` takes the inputs by the names given.
 
-    The runtime itself where its signature has other inputs than their legal names, or where these
+    The model itself where its signature has other inputs than their legal names, or where these
     are the names given, as it is with ordinary ones.
     """
     legal = legal_names(inputs)
-    found = runtime.signatures.get(DEFAULT_SIGNATURE)
+    found = model.signatures.get(DEFAULT_SIGNATURE)
     is_made_of_them = found is not None and found.inputs.keys() == set(legal.values())
     if not is_made_of_them or legal.keys() == set(legal.values()):
-        return runtime
-    return _Renamed(runtime, legal)
+        return model
+    return _Renamed(model, legal)
 
 
 class _Renamed:
-    """A runtime behind names of callers."""
+    """A model behind names of callers."""
 
-    def __init__(self, runtime: Runtime, legal: Mapping[str, str]) -> None:
-        self._runtime, self._legal = runtime, dict(legal)
-        signature = runtime.signatures[DEFAULT_SIGNATURE]
+    def __init__(self, model: ServedModel, legal: Mapping[str, str]) -> None:
+        self._model, self._legal = model, dict(legal)
+        signature = model.signatures[DEFAULT_SIGNATURE]
         names = {own: name for name, own in self._legal.items()}
         inputs = {names.get(own, own): tensor for own, tensor in signature.inputs.items()}
         self._signatures = {
-            **runtime.signatures,
+            **model.signatures,
             DEFAULT_SIGNATURE: replace(signature, inputs=inputs),
         }
 
@@ -42,4 +42,4 @@ class _Renamed:
     def call(self, signature: str, columns: Columns) -> Outputs:
         if signature == DEFAULT_SIGNATURE:
             columns = {self._legal[name]: column for name, column in columns.items()}
-        return self._runtime.call(signature, columns)
+        return self._model.call(signature, columns)

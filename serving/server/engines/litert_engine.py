@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from contract.records.optimization import RuntimeFiles
+from contract.records.optimization import EngineFiles
 from serving.server.engines.cores import indexes, threads_per_call
 from serving.server.engines.engine import Columns, Outputs
 
@@ -46,7 +46,7 @@ def _unclamped(output: np.ndarray) -> np.ndarray:
 class LiteRtEngine:
     """A `.tflite` file with one signature."""
 
-    def __init__(self, path: Path, files: RuntimeFiles) -> None:
+    def __init__(self, path: Path, files: EngineFiles) -> None:
         """Load it once, to see that it loads.
 
         Raises:

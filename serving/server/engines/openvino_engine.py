@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contract.records.optimization import RuntimeFiles
+from contract.records.optimization import EngineFiles
 from serving.server.engines.cores import indexes, threads_per_call
 from serving.server.engines.engine import Columns, Outputs
 
@@ -14,7 +14,7 @@ from serving.server.engines.engine import Columns, Outputs
 class OpenVinoEngine:
     """A model compiled for this machine's CPU. Each thread has its own inference request."""
 
-    def __init__(self, path: Path, files: RuntimeFiles, concurrent_calls: int) -> None:
+    def __init__(self, path: Path, files: EngineFiles, concurrent_calls: int) -> None:
         """Compile it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A numeric core behind a front, as a `Runtime`.
+"""A numeric core behind a front, as a `ServedModel`.
 
 The front is what only TensorFlow can compute (text, tables, ragged rows). Where the core takes all
 inputs as callers send them, there is no front, and the process does not import TensorFlow.
@@ -11,24 +11,22 @@ import numpy as np
 
 from contract.feature_names import legal_names
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
-from contract.records.optimization import RuntimeFiles, TensorDescription
+from contract.records.optimization import EngineFiles, TensorDescription
 from contract.records.package import InputSpec
 from serving.server.engines.dense_engine import open_engine
 from serving.server.engines.engine import (
     Columns,
     Outputs,
     RefusedInputError,
-    Runtime,
+    ServedModel,
     Signature,
     TensorInfo,
 )
 from serving.server.engines.examples import ExamplesParser
 
-FILES = "runtime.json"
 
-
-class SplitRuntime:
-    """What a folder with `runtime.json` holds."""
+class SplitModel:
+    """What a folder with `engine.json` holds."""
 
     def __init__(
         self, folder: Path, inputs: Mapping[str, InputSpec], concurrent_calls: int
@@ -36,14 +34,14 @@ class SplitRuntime:
         """Load core and front.
 
         Args:
-            folder: The runtime's.
+            folder: The engine's.
             inputs: Of `serving_default` by callers' names, which `serving_examples` is parsed by.
             concurrent_calls: How many threads will call at once.
 
         Raises:
             DataError: If a file is missing or broken, or an engine does not take it.
         """
-        files = RuntimeFiles.read(folder / FILES)
+        files = EngineFiles.of_folder(folder)
         self._engine = open_engine(folder, files, concurrent_calls)
         self._front = _front(folder / files.front) if files.front else None
         self._core_inputs, self._index_limits = files.core_inputs, files.index_limits
@@ -80,11 +78,11 @@ def _check_indices(values: np.ndarray, least: int, largest: int) -> None:
         raise RefusedInputError(f"index {wrong} is not in [{least}, {largest}]")
 
 
-def _front(path: Path) -> Runtime:
+def _front(path: Path) -> ServedModel:
     # Here, so that a model without a front needs no TensorFlow.
-    from serving.server.engines.tensorflow_engine import TensorFlowRuntime
+    from serving.server.engines.tensorflow_engine import TensorFlowModel
 
-    return TensorFlowRuntime(path)
+    return TensorFlowModel(path)
 
 
 def _named(tensors: Iterable[TensorDescription]) -> dict[str, TensorInfo]:

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModels as a `Runtime`."""
+"""TensorFlow's SavedModels as a `ServedModel`."""
 
 import os
 import re
@@ -25,7 +25,7 @@ class _Entry:
     output_dtypes: list[Any]
 
 
-class TensorFlowRuntime:
+class TensorFlowModel:
     """All signatures of one SavedModel."""
 
     def __init__(self, path: Path) -> None:

@@ -51,14 +51,14 @@ from pathlib import Path
 
 from contract.records.package import InputSpec
 from serving.server.requests.instances import InputReader
-from serving.server.engines.opening import open_runtime
+from serving.server.engines.opening import open_model
 
 given = json.load(sys.stdin)
 inputs = {name: InputSpec(**spec) for name, spec in given["inputs"].items()}
-runtime = open_runtime(Path(given["model"]), None, inputs, 1)
-assert set(runtime.signatures["serving_default"].inputs) == set(inputs)
+model = open_model(Path(given["model"]), None, inputs, 1)
+assert set(model.signatures["serving_default"].inputs) == set(inputs)
 columns = InputReader(inputs).read_rows([given["row"]])
-print(json.dumps(runtime.call("serving_default", columns)["scores"][0].tolist()))
+print(json.dumps(model.call("serving_default", columns)["scores"][0].tolist()))
 """
 
 

@@ -27,7 +27,7 @@ from contract.loader import load_frozen
 from contract.places import CODE_FOLDER
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord
-from contract.records.optimization import OptimizeRecord, RuntimeFiles
+from contract.records.optimization import EngineFiles, OptimizeRecord
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Result
 from contract.storage import digest_directory
@@ -71,10 +71,10 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     manifest = PackageManifest.read(folder / "package.json")
     assert manifest.digest == digest_directory(folder / "model") == record.digest
     optimized = Result.read(own_run.result("optimize")).detail_as(OptimizeRecord)
-    assert manifest.runtime.name == optimized.runtime.name  # the choice goes along, with its table
-    assert manifest.runtime.measured == optimized.runtime.measured
-    if manifest.runtime.path:
-        assert manifest.runtime.digest == digest_directory(folder / manifest.runtime.path)
+    assert manifest.engine.name == optimized.engine.name  # the choice goes along, with its table
+    assert manifest.engine.measured == optimized.engine.measured
+    if manifest.engine.path:
+        assert manifest.engine.digest == digest_directory(folder / manifest.engine.path)
     assert manifest.inputs["stamps"].is_variable_length
     assert manifest.inputs["colour"].default == "grey"
     assert manifest.provenance.run_id == "trained"
@@ -124,10 +124,10 @@ def test_an_engine_that_does_otherwise_with_what_callers_send_is_left_out(
         wire_inputs(columns.features, config),
         tmp_path,
     )
-    shutil.rmtree(optimize / "runtime", ignore_errors=True)
-    (optimize / "runtime").mkdir()
-    make(core, KINDS["openvino"], optimize / "runtime")
-    files = RuntimeFiles.read(optimize / "runtime" / "runtime.json")
+    shutil.rmtree(optimize / "engine", ignore_errors=True)
+    (optimize / "engine").mkdir()
+    make(core, KINDS["openvino"], optimize / "engine")
+    files = EngineFiles.read(optimize / "engine" / "engine.json")
     # The table of colours has 8 rows; an unseen one gets the first id after those of known ones.
     ((colours, least),) = [
         (n, low) for n, (low, most) in files.index_limits.items() if most - low == 7
@@ -135,15 +135,15 @@ def test_an_engine_that_does_otherwise_with_what_callers_send_is_left_out(
     (vocabulary,) = own_run.step("transform").rglob("colours")
     known = len(vocabulary.read_text().splitlines())
     limits = {colours: (least, least + known)}
-    files.model_copy(update={"index_limits": limits}).write(optimize / "runtime" / "runtime.json")
-    runtime = {
+    files.model_copy(update={"index_limits": limits}).write(optimize / "engine" / "engine.json")
+    engine = {
         "name": "openvino",
-        "path": "runtime",
-        "digest": digest_directory(optimize / "runtime"),
+        "path": "engine",
+        "digest": digest_directory(optimize / "engine"),
         "tolerance": 1e-4,
         "measured": [{"name": "openvino", "is_eligible": True}],
     }
-    detail = {**result.detail, "runtime": runtime}
+    detail = {**result.detail, "engine": engine}
     result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
 
     code, said = component(own_run, "package")
@@ -158,9 +158,9 @@ def test_an_engine_that_does_otherwise_with_what_callers_send_is_left_out(
     assert packaged.reasons[0] == f"openvino is left out: {why}"
     folder = own_run.of_pipeline.version(1)
     manifest = PackageManifest.read(folder / "package.json")
-    assert (manifest.runtime.name, manifest.runtime.path) == ("tensorflow", "")
-    assert manifest.runtime.measured[0].reason.startswith("left out by package: 'colour'")
-    assert not (folder / "runtime").exists()
+    assert (manifest.engine.name, manifest.engine.path) == ("tensorflow", "")
+    assert manifest.engine.measured[0].reason.startswith("left out by package: 'colour'")
+    assert not (folder / "engine").exists()
     assert versions(own_run) == ["1"]
 
     # A retry finds its own package again, though its engine was another one.
@@ -176,14 +176,14 @@ def test_skew_fails_the_step_and_leaves_nothing(
 ) -> None:
     """The optimised models are swapped for ones with other weights, as a broken export would be.
 
-    However far a runtime may be from its model, the model must be the trained one.
+    However far an engine may be from its model, the model must be the trained one.
     """
     config = load_frozen(own_run)
     transformed = Result.read(own_run.result("transform")).detail_as(TransformRecord)
     graph = own_run.step("transform") / transformed.transform_graph
     result = Result.read(own_run.result("optimize"))
     optimized = result.detail_as(OptimizeRecord)
-    detail = {**result.detail, "runtime": {"name": "tensorflow", "tolerance": tolerance}}
+    detail = {**result.detail, "engine": {"name": "tensorflow", "tolerance": tolerance}}
     result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
     for name in filter(None, (optimized.model, optimized.float_model)):
         model = own_run.step("optimize") / name
@@ -215,7 +215,7 @@ def test_answers_that_depend_on_the_batch_get_no_package(
     }
     result = Result.read(own_run.result("optimize"))
     optimized = result.detail_as(OptimizeRecord)
-    detail = {**result.detail, "runtime": {"name": "tensorflow"}}
+    detail = {**result.detail, "engine": {"name": "tensorflow"}}
     result.model_copy(update={"detail": detail}).write(own_run.result("optimize"))
     for name in filter(None, (optimized.model, optimized.float_model)):
         model = own_run.step("optimize") / name

@@ -77,8 +77,8 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
     assert record.metric == "accuracy of y"
     assert set(load(out / record.model).module.signatures) == {SIGNATURE}
     assert (out / "ledger.png").stat().st_size > 0
-    assert [row.name for row in record.runtime.measured] == ["tensorflow", "litert"]
-    assert record.runtime.exports == {"litert_int8": "exports/litert_int8"}
+    assert [row.name for row in record.engine.measured] == ["tensorflow", "litert"]
+    assert record.engine.exports == {"litert_int8": "exports/litert_int8"}
     interpreter = tf.lite.Interpreter(str(out / "exports" / "litert_int8" / "core.tflite"))
     assert np.int8 in {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
 

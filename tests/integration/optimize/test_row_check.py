@@ -14,7 +14,7 @@ from cli.main import app
 from components.models.saved_models import load
 from components.optimize.chain import Data
 from components.optimize.engines.attempts import Models
-from components.optimize.engines.engines import choose_runtime
+from components.optimize.engines.engines import choose_engine
 from components.optimize.judging.batches import answers
 from components.optimize.judging.judgement import Evaluation
 from components.optimize.judging.row_check import require_independent_rows, require_repeatable
@@ -86,7 +86,7 @@ def test_optimize_says_of_a_random_model_that_two_calls_differ(tmp_path: Path) -
 
 
 def test_no_engine_is_chosen_for_answers_that_depend_on_the_batch(tmp_path: Path) -> None:
-    code, noted = optimized(tmp_path, softmax_over_rows, "--runtimes", "litert")
+    code, noted = optimized(tmp_path, softmax_over_rows, "--engines", "litert")
     assert code == 2, noted
     assert "the answer of output 'y' to a row changes by" in noted
     assert "with the rows beside it" in noted
@@ -94,12 +94,12 @@ def test_no_engine_is_chosen_for_answers_that_depend_on_the_batch(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("function", "runtimes"), [(softmax_over_rows, "tensorflow"), (softmax_of_row, "litert")]
+    ("function", "engines"), [(softmax_over_rows, "tensorflow"), (softmax_of_row, "litert")]
 )
 def test_without_a_choice_and_with_answers_of_the_row_all_is_well(
-    tmp_path: Path, function: Function, runtimes: str
+    tmp_path: Path, function: Function, engines: str
 ) -> None:
-    code, noted = optimized(tmp_path, function, "--runtimes", runtimes)
+    code, noted = optimized(tmp_path, function, "--engines", engines)
     assert code == 0, noted
 
 
@@ -108,7 +108,7 @@ def test_the_list_whose_padding_counts_is_named_before_any_engine_is_tried(tmp_p
     data = Data({SIGNATURE: words()}, Evaluation(SIGNATURE, words()), {"words": np.nan})
     models = Models(source, source, data)
     with pytest.raises(UserCodeError, match="changes by 0.* with the padding of 'words'.* No engi"):
-        choose_runtime(models, EnginesConfig(), tmp_path / "runtime")
+        choose_engine(models, EnginesConfig(), tmp_path / "engine")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 

@@ -21,7 +21,7 @@ from components.optimize.report.ledger import as_figure, log_ledger
 from components.runs.tracking import Tracker, open_tracker, point_champion
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord, Metric
-from contract.records.optimization import LedgerRow, RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import EngineMeasurement, LedgerRow, ServedEngine
 from contract.records.package import (
     InputSpec,
     LoadReport,
@@ -100,19 +100,19 @@ def test_what_the_optimiser_did_is_there_as_tables_and_pictures(uri: str, tmp_pa
         LedgerRow(name="original", is_kept=True, operations=9, size_bytes=2048),
         LedgerRow(name="quantize_weights", is_kept=True, metric_difference=difference),
     ]
-    trial = RuntimeMeasurement(name="litert", is_eligible=True, cpu_ms_batch_1=1.0)
+    trial = EngineMeasurement(name="litert", is_eligible=True, cpu_ms_batch_1=1.0)
     with open_tracker(uri, RunLayout(tmp_path, "optimized", "r1"), "optimize") as tracker:
         log_ledger(rows, [("ledger.png", as_figure(rows))], tracker)
-        log_trials(ServedRuntime(name="litert", measured=(trial,)), tracker)
+        log_trials(ServedEngine(name="litert", measured=(trial,)), tracker)
     client = MlflowClient(uri)
     names = {file.path for file in client.list_artifacts(tracker.run_id)}
-    assert {"ledger.json", "ledger.png", "runtimes.json", "runtimes.png"} <= names
+    assert {"ledger.json", "ledger.png", "engines.json", "engines.png"} <= names
     place = client.download_artifacts(tracker.run_id, "ledger.json", str(tmp_path))
     table = json.loads(Path(place).read_text())
     by_column = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
     assert by_column["name"] == ("original", "quantize_weights")
     assert by_column["metric_difference"] == ("", "-0.0100 (-0.0200 to +0.0000)")
-    picture = client.download_artifacts(tracker.run_id, "runtimes.png", str(tmp_path))
+    picture = client.download_artifacts(tracker.run_id, "engines.png", str(tmp_path))
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,4 +1,4 @@
-"""Which runtime is taken, by hand-made figures; and how answers are compared."""
+"""Which engine is taken, by hand-made figures; and how answers are compared."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from components.optimize.judging.judgement import Judgement
 from components.optimize.report.engine_tables import as_figure, as_table
 from contract.errors import UserCodeError
 from contract.records.evaluation import Metric
-from contract.records.optimization import Machine, ServedRuntime
+from contract.records.optimization import Machine, ServedEngine
 from contract.schema.optimize import EnginesConfig
 
 EXPECTED = {"scores": np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]], np.float32)}
@@ -85,7 +85,7 @@ def test_int8_must_be_clearly_faster_than_float() -> None:
     )
 
 
-def test_a_float_runtime_that_answers_otherwise_is_left_out() -> None:
+def test_a_float_engine_that_answers_otherwise_is_left_out() -> None:
     assert chosen(tried("openvino", 0.1, answers=off_by(9e-5))) == "openvino"
     wrong = tried("openvino", 0.1, answers=off_by(2e-4))
     assert "answers differ from TensorFlow's by 0.0002" in reason("openvino", wrong)
@@ -124,7 +124,7 @@ def test_a_nan_is_never_within_any_budget() -> None:
         ({"max_memory_mb": 99.0}, "memory 100 MB, limit 99 MB"),
     ],
 )
-def test_a_runtime_beyond_a_limit_is_left_out_with_the_reason(
+def test_an_engine_beyond_a_limit_is_left_out_with_the_reason(
     limits: dict[str, float], message: str
 ) -> None:
     assert message in reason("openvino", tried("openvino", 0.5), **limits)
@@ -172,7 +172,7 @@ def test_tensorflow_that_differs_from_itself_stops_the_choice() -> None:
 
 
 def test_a_float_engine_must_keep_to_half_of_the_skew_that_its_package_may_have() -> None:
-    def served(difference: float, skew_tolerance: float) -> ServedRuntime:
+    def served(difference: float, skew_tolerance: float) -> ServedEngine:
         engine = tried("openvino", 0.1, answers=off_by(difference))
         return choose([TENSORFLOW, engine], EXPECTED, EnginesConfig(), skew_tolerance)
 

@@ -1,4 +1,4 @@
-"""A runtime was measured on one kind of CPU, and serves on another."""
+"""An engine was measured on one kind of CPU, and serves on another."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Serialized tf.Examples read without TensorFlow; the bytes are made by hand.
 
-tests/integration/runtimes compares the same parser with TensorFlow's.
+tests/integration/engines compares the same parser with TensorFlow's.
 """
 
 import struct

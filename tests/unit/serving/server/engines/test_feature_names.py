@@ -30,19 +30,19 @@ class Legal:
 
 
 def test_callers_use_their_own_names() -> None:
-    runtime = by_callers_names(Legal(), NAMES)
-    assert set(runtime.signatures["serving_default"].inputs) == set(NAMES)
+    model = by_callers_names(Legal(), NAMES)
+    assert set(model.signatures["serving_default"].inputs) == set(NAMES)
     columns = {"sepal length": np.zeros(1), "Age": np.array([5.0]), "age": np.array([3.0])}
-    assert runtime.call("serving_default", columns)["value"].tolist() == [2.0]
+    assert model.call("serving_default", columns)["value"].tolist() == [2.0]
 
 
 def test_examples_go_to_the_model_as_they_are() -> None:
-    runtime = by_callers_names(Legal(), NAMES)
+    model = by_callers_names(Legal(), NAMES)
     examples = np.array([b"x"], object)
-    assert runtime.call("serving_examples", {"examples": examples})["rows"] is examples
+    assert model.call("serving_examples", {"examples": examples})["rows"] is examples
 
 
-def test_a_runtime_with_other_inputs_stays_as_it_is() -> None:
+def test_a_model_with_other_inputs_stays_as_it_is() -> None:
     engine = Legal()
     assert by_callers_names(engine, ()) is engine
     assert by_callers_names(engine, ("x",)) is engine

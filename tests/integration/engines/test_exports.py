@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from components.optimize.chain import Data
 from components.optimize.engines.core import Core
-from components.optimize.engines.engines import add_runtimes
+from components.optimize.engines.engines import add_engines
 from components.optimize.engines.xla_aot import CALLER, LIBRARY, make_xla_aot
 from components.optimize.judging.judgement import Evaluation
 from contract.errors import DataError
@@ -67,9 +67,9 @@ def test_exports_are_kept_beside_the_model(
     settings = EnginesConfig(candidates=("tensorflow",), exports=("litert", "xla_aot"))
     rows = {"image": digits.rows["image"][:8]}
     data = Data({"serving_default": rows}, Evaluation("serving_default", rows))
-    record = add_runtimes(OptimizeRecord(model="model", ledger=()), data, settings, tmp_path)
-    assert record.runtime.exports == {"litert": "exports/litert"}
-    assert "no C++ compiler" in record.runtime.exports_left_out["xla_aot"]
+    record = add_engines(OptimizeRecord(model="model", ledger=()), data, settings, tmp_path)
+    assert record.engine.exports == {"litert": "exports/litert"}
+    assert "no C++ compiler" in record.engine.exports_left_out["xla_aot"]
     from ai_edge_litert.interpreter import Interpreter
 
     file = str(tmp_path / "exports" / "litert" / "core.tflite")

@@ -1,4 +1,4 @@
-"""Each runtime answers like TensorFlow, through the real server."""
+"""Each engine answers like TensorFlow, through the real server."""
 
 import base64
 import signal
@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from contract.errors import DataError
-from contract.records.optimization import Machine, RuntimeMeasurement
+from contract.records.optimization import EngineMeasurement, Machine
 from contract.records.package import PackageManifest
 from serving.server.core.model import load_model, read_package
 from serving.server.engines.cpu import this_machine
@@ -30,11 +30,11 @@ def as_example(image: np.ndarray) -> dict[str, str]:
     return {"b64": base64.b64encode(serialized).decode()}
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "litert"])
-def test_float_runtimes_answer_like_tensorflow_and_do_not_load_it(
-    digits: Any, packaged: Packaged, launch: Launch, runtime: str
+@pytest.mark.parametrize("engine", ["openvino", "litert"])
+def test_float_engines_answer_like_tensorflow_and_do_not_load_it(
+    digits: Any, packaged: Packaged, launch: Launch, engine: str
 ) -> None:
-    server = launch(packaged(digits, runtime))
+    server = launch(packaged(digits, engine))
     expected = digits.answers()["scores"]
     for rows in (1, 5, 64, 200):  # 200 are more than a batch
         status, found = server.predict(digits.rows["image"][:rows].tolist())
@@ -49,11 +49,11 @@ def test_float_runtimes_answer_like_tensorflow_and_do_not_load_it(
     assert not server.has_tensorflow
 
 
-@pytest.mark.parametrize("runtime", ["openvino_int8", "litert_int8"])
+@pytest.mark.parametrize("engine", ["openvino_int8", "litert_int8"])
 def test_int8_keeps_the_accuracy_within_a_point(
-    digits: Any, packaged: Packaged, launch: Launch, runtime: str
+    digits: Any, packaged: Packaged, launch: Launch, engine: str
 ) -> None:
-    server = launch(packaged(digits, runtime))
+    server = launch(packaged(digits, engine))
     status, found = server.predict(digits.rows["image"].tolist())
     assert status == 200
     accuracy = np.mean(np.argmax(found, axis=1) == digits.labels)
@@ -63,11 +63,11 @@ def test_int8_keeps_the_accuracy_within_a_point(
     assert np.max(np.abs(found - digits.answers()["scores"])) > 1e-6  # it is another model
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+@pytest.mark.parametrize("engine", ["openvino", "litert"])
 def test_text_lists_and_two_heads_are_answered_behind_a_front(
-    parcels: Any, packaged: Packaged, launch: Launch, runtime: str
+    parcels: Any, packaged: Packaged, launch: Launch, engine: str
 ) -> None:
-    server = launch(packaged(parcels, runtime))
+    server = launch(packaged(parcels, engine))
     expected, rows = parcels.answers(), parcels.instances(64)
     found = [row for r in rows[:8] for row in server.predict([r])[1]]  # one at a time
     status, together = server.predict(rows)
@@ -80,9 +80,9 @@ def test_text_lists_and_two_heads_are_answered_behind_a_front(
     assert server.has_tensorflow
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "litert"])
-def test_threads_get_their_own_answers(digits: Any, packaged: Packaged, runtime: str) -> None:
-    folder = packaged(digits, runtime, num_batch_threads=4)
+@pytest.mark.parametrize("engine", ["openvino", "litert"])
+def test_threads_get_their_own_answers(digits: Any, packaged: Packaged, engine: str) -> None:
+    folder = packaged(digits, engine, num_batch_threads=4)
     model, expected = load_model(folder, read_package(folder)), digits.answers()["scores"]
     faults: list[str] = []
 
@@ -115,11 +115,11 @@ def test_a_server_drains_when_told_to_and_dies_when_killed(
     assert again.predict(digits.rows["image"][:1].tolist())[0] == 200
 
 
-def test_a_changed_runtime_file_is_refused(digits: Any, packaged: Packaged) -> None:
+def test_a_changed_engine_file_is_refused(digits: Any, packaged: Packaged) -> None:
     folder = packaged(digits, "litert")
-    with (folder / "runtime" / "core.tflite").open("ab") as file:
+    with (folder / "engine" / "core.tflite").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(DataError, match=r"runtime: corrupt: its digest is"):
+    with pytest.raises(DataError, match=r"engine: corrupt: its digest is"):
         load_model(folder, PackageManifest.read(folder / "package.json"))
 
 
@@ -138,9 +138,9 @@ def test_another_machine_than_the_measured_one_is_named(
     folder = packaged(digits, "litert")
     manifest = read_package(folder)
     machine = Machine(cpu="Some CPU", flags=("amx_int8",))
-    trial = RuntimeMeasurement(name="litert", is_eligible=True, machine=machine)
-    runtime = manifest.runtime.model_copy(update={"measured": (trial,)})
-    load_model(folder, manifest.model_copy(update={"runtime": runtime}))
+    trial = EngineMeasurement(name="litert", is_eligible=True, machine=machine)
+    engine = manifest.engine.model_copy(update={"measured": (trial,)})
+    load_model(folder, manifest.model_copy(update={"engine": engine}))
     assert "may not be the best one here: measured on Some CPU" in caplog.text
 
 

@@ -20,7 +20,7 @@ from components.package.server_process import RunningServer, running_server
 from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.optimization import RuntimeFiles, RuntimeMeasurement, ServedRuntime
+from contract.records.optimization import EngineFiles, EngineMeasurement, ServedEngine
 from contract.records.package import CallersReport, InputSpec, PackageManifest
 from contract.schema.data import HeadConfig
 from contract.schema.serving import LoadtestConfig, PackageConfig
@@ -87,9 +87,9 @@ def traps(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Any:
 def served_by_tensorflow(package: Path, target: Path) -> Path:
     """Return a package of the same model that TensorFlow serves."""
     shutil.copytree(package, target, symlinks=True)
-    shutil.rmtree(target / "runtime")
+    shutil.rmtree(target / "engine")
     manifest = PackageManifest.read(target / "package.json")
-    manifest.model_copy(update={"runtime": ServedRuntime()}).write(target / "package.json")
+    manifest.model_copy(update={"engine": ServedEngine()}).write(target / "package.json")
     return target
 
 
@@ -203,12 +203,12 @@ def tried(package: Path, model: Any, tolerance: float = 1e-4) -> CallersReport:
         return try_callers(server, package, rows, tolerance)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+@pytest.mark.parametrize("engine", ["openvino", "litert"])
 def test_a_good_model_answers_callers_alike_in_every_engine(
-    digits: Any, packaged: Packaged, runtime: str
+    digits: Any, packaged: Packaged, engine: str
 ) -> None:
     """A softmax of a huge number is still a number; of one that overflows it is not."""
-    report = tried(packaged(digits, runtime), digits)
+    report = tried(packaged(digits, engine), digits)
     unanswered = {one.what for one in report.unanswered}
     assert unanswered <= {"the largest float32 everywhere", "the least float32 everywhere"}
     assert report.rows == 9
@@ -216,14 +216,14 @@ def test_a_good_model_answers_callers_alike_in_every_engine(
 
 def without_id_checks(package: Path) -> PackageManifest:
     """Make a package like those of an older Slipway, whose server does not check ids."""
-    files = RuntimeFiles.read(package / "runtime" / "runtime.json")
+    files = EngineFiles.read(package / "engine" / "engine.json")
     assert sorted(files.index_limits.values()) == [(0, 2), (0, 9)]
-    files.model_copy(update={"index_limits": {}}).write(package / "runtime" / "runtime.json")
+    files.model_copy(update={"index_limits": {}}).write(package / "engine" / "engine.json")
     manifest = PackageManifest.read(package / "package.json")
-    digest = digest_directory(package / "runtime")
-    measured = (RuntimeMeasurement(name="openvino", is_eligible=True),)
-    runtime = manifest.runtime.model_copy(update={"digest": digest, "measured": measured})
-    manifest = manifest.model_copy(update={"runtime": runtime})
+    digest = digest_directory(package / "engine")
+    measured = (EngineMeasurement(name="openvino", is_eligible=True),)
+    engine = manifest.engine.model_copy(update={"digest": digest, "measured": measured})
+    manifest = manifest.model_copy(update={"engine": engine})
     manifest.write(package / "package.json")
     return manifest
 
@@ -244,7 +244,7 @@ def test_a_package_is_kept_without_an_engine_that_invents_answers(
     manifest = without_id_checks(source).model_copy(update={"version": 0})
     contents = Contents(
         model=traps.path,
-        runtime=source / "runtime",
+        engine=source / "engine",
         exact_model=None,
         manifest=manifest,
         rows=[GOOD],
@@ -266,10 +266,10 @@ def test_a_package_is_kept_without_an_engine_that_invents_answers(
     assert why.startswith("'town': a category never seen: openvino answers ")
     assert "tensorflow says 'instances[0].town = 'never seen \u2205': the model refuses" in why
     kept = PackageManifest.read(layout.version(1) / "package.json")
-    assert (kept.runtime.name, kept.runtime.path) == ("tensorflow", "")
-    assert kept.runtime.reason == f"openvino left out by package: {why}"
-    assert [row.is_eligible for row in kept.runtime.measured] == [False]
-    assert not (layout.version(1) / "runtime").exists()
+    assert (kept.engine.name, kept.engine.path) == ("tensorflow", "")
+    assert kept.engine.reason == f"openvino left out by package: {why}"
+    assert [row.is_eligible for row in kept.engine.measured] == [False]
+    assert not (layout.version(1) / "engine").exists()
     assert {one.feature for one in record.callers.unanswered} >= {"town", "id", "x", "amount"}
 
 

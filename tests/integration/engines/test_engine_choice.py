@@ -18,12 +18,12 @@ from components.optimize.chain import Data
 from components.optimize.engines.attempts import Models
 from components.optimize.engines.core import Core
 from components.optimize.engines.cut import cut
-from components.optimize.engines.engines import add_runtimes, choose_runtime
+from components.optimize.engines.engines import add_engines, choose_engine
 from components.optimize.graph.graphs import GraphModel
 from components.optimize.judging.judgement import Evaluation, Truth
 from contract.errors import DataError
 from contract.places import CODE_FOLDER
-from contract.records.optimization import OptimizeRecord, RuntimeFiles
+from contract.records.optimization import EngineFiles, OptimizeRecord
 from contract.schema.optimize import EnginesConfig
 from serving.server.engines.cpu import this_machine
 
@@ -116,14 +116,14 @@ def test_a_model_of_text_only_has_no_numeric_part(tmp_path: Path) -> None:
 # --- the choice ---------------------------------------------------------------------------------
 
 
-def test_the_chosen_runtime_is_kept_with_the_table(digits: Any, tmp_path: Path) -> None:
+def test_the_chosen_engine_is_kept_with_the_table(digits: Any, tmp_path: Path) -> None:
     models = Models(digits.path, digits.path, labelled(digits, 128))
-    served = choose_runtime(models, EnginesConfig(), tmp_path / "runtime")
+    served = choose_engine(models, EnginesConfig(), tmp_path / "engine")
     names = ["tensorflow", "openvino", "openvino_int8", "litert"]
     assert [row.name for row in served.measured] == names
     by_name = {row.name: row for row in served.measured}
     assert served.name != "tensorflow"
-    assert RuntimeFiles.read(tmp_path / "runtime" / "runtime.json").front == ""
+    assert EngineFiles.read(tmp_path / "engine" / "engine.json").front == ""
     for name in ("openvino", "litert"):
         assert by_name[name].is_eligible
         assert by_name[name].max_difference <= 1e-5
@@ -132,10 +132,10 @@ def test_the_chosen_runtime_is_kept_with_the_table(digits: Any, tmp_path: Path) 
     assert int8.metric is not None and int8.metric >= 0.8  # a metric of its own, with an interval
     assert int8.metric_difference is not None and int8.cost_points is not None
     assert int8.machine == this_machine()
-    assert [p.name for p in tmp_path.iterdir()] == ["runtime"]
+    assert [p.name for p in tmp_path.iterdir()] == ["engine"]
 
 
-def test_what_a_runtime_cannot_take_is_left_out_with_the_reason(tmp_path: Path) -> None:
+def test_what_an_engine_cannot_take_is_left_out_with_the_reason(tmp_path: Path) -> None:
     """Neither LiteRT nor OpenVINO computes a matrix's square root."""
     (tmp_path / "out").mkdir()
     save(
@@ -147,19 +147,19 @@ def test_what_a_runtime_cannot_take_is_left_out_with_the_reason(tmp_path: Path) 
     record = OptimizeRecord(model="model", ledger=())
     settings = EnginesConfig(candidates=("tensorflow", "openvino", "litert"))
     data = Data(samples, Evaluation(SIGNATURE, samples[SIGNATURE]))
-    runtime = add_runtimes(record, data, settings, tmp_path / "out").runtime
-    assert (runtime.name, runtime.path) == ("tensorflow", "")
-    reasons = {row.name: row.reason for row in runtime.measured}
+    engine = add_engines(record, data, settings, tmp_path / "out").engine
+    assert (engine.name, engine.path) == ("tensorflow", "")
+    reasons = {row.name: row.reason for row in engine.measured}
     assert reasons["tensorflow"] == ""
     assert "left out" in reasons["openvino"] and "MatrixSquareRoot" in reasons["openvino"]
     assert "left out" in reasons["litert"] and "MatrixSquareRoot" in reasons["litert"]
-    assert not (tmp_path / "out" / "runtime").exists()
+    assert not (tmp_path / "out" / "engine").exists()
 
 
 def test_tensorflow_alone_measures_nothing(digits: Any, tmp_path: Path) -> None:
     models = Models(digits.path, digits.path, labelled(digits, 8))
     settings = EnginesConfig(candidates=("tensorflow",))
-    served = choose_runtime(models, settings, tmp_path / "runtime")
+    served = choose_engine(models, settings, tmp_path / "engine")
     assert (served.name, served.measured) == ("tensorflow", ())
 
 

@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, make
 from contract.places import CODE_FOLDER
-from contract.records.optimization import ServedRuntime
+from contract.records.optimization import ServedEngine
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -185,20 +185,20 @@ def cores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Model], Core]:
 def packaged(
     cores: Callable[[Model], Core], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Packages a model for a runtime, without a trial; the runtime's files are made once."""
+    """Packages a model for an engine, without a trial; the engine's files are made once."""
     made: dict[tuple[Path, str], Path] = {}
 
-    def runtime_of(model: Model, runtime: str) -> Path:
-        if (model.path, runtime) not in made:
-            folder = made[model.path, runtime] = tmp_path_factory.mktemp("runtime")
-            make(cores(model), KINDS[runtime], folder)
-        return made[model.path, runtime]
+    def engine_of(model: Model, engine: str) -> Path:
+        if (model.path, engine) not in made:
+            folder = made[model.path, engine] = tmp_path_factory.mktemp("engine")
+            make(cores(model), KINDS[engine], folder)
+        return made[model.path, engine]
 
-    def pack(model: Model, runtime: str, **serve: Any) -> Path:
+    def pack(model: Model, engine: str, **serve: Any) -> Path:
         folder = tmp_path_factory.mktemp("package")
         (folder / "model").symlink_to(model.path)
-        shutil.copytree(runtime_of(model, runtime), folder / "runtime")
-        digest = digest_directory(folder / "runtime")
+        shutil.copytree(engine_of(model, engine), folder / "engine")
+        digest = digest_directory(folder / "engine")
         PackageManifest(
             pipeline="tried",
             version=1,
@@ -207,7 +207,7 @@ def packaged(
             inputs=model.inputs,
             heads=model.heads,
             serve=ServeConfig(**serve),
-            runtime=ServedRuntime(name=runtime, path="runtime", digest=digest),
+            engine=ServedEngine(name=engine, path="engine", digest=digest),
             provenance=Provenance(run_id="r", git_commit="", data_digests={}, versions={}),
         ).write(folder / "package.json")
         return folder

@@ -1,4 +1,4 @@
-"""An int8 runtime that costs points is brought back by float layers."""
+"""An int8 engine that costs points is brought back by float layers."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from small_models import outlier_model
 from components.optimize.engines.attempts import Attempts, Models
 
 
-def test_int8_runtimes_that_cost_points_leave_a_layer_in_float(tmp_path: Path) -> None:
+def test_int8_engines_that_cost_points_leave_a_layer_in_float(tmp_path: Path) -> None:
     source, data = outlier_model(tmp_path / "in")
     (tmp_path / "work").mkdir()
     attempts = Attempts(Models(source, source, data), 1.0, tmp_path / "work")
     exact, openvino, litert = attempts.run(["openvino_int8", "litert_int8"])
-    assert exact.judgement is None  # float runtimes are held to their digits
+    assert exact.judgement is None  # float engines are held to their digits
     labels = data.evaluation.truths[0].labels
     before = np.mean(exact.answers["scores"].argmax(1) == labels)
     assert len(openvino.float_layers) == 1, openvino.no_rescue

@@ -66,9 +66,9 @@ def test_what_is_there_already_stays() -> None:
 
 def test_the_server_of_a_saved_model_loads_no_keras(digits: Any) -> None:
     path = str(digits.path)
-    runtime = "from serving.server.engines.tensorflow_engine import TensorFlowRuntime"
-    load = f"import pathlib; TensorFlowRuntime(pathlib.Path({path!r}))"
-    _, loaded, later = modules_after(runtime, load, "import keras")
+    engine = "from serving.server.engines.tensorflow_engine import TensorFlowModel"
+    load = f"import pathlib; TensorFlowModel(pathlib.Path({path!r}))"
+    _, loaded, later = modules_after(engine, load, "import keras")
     assert "tensorflow" in loaded
     assert "keras" not in loaded
     assert "keras" in later
