@@ -75,16 +75,27 @@ def score(
     target: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Answers: .csv, .jsonl, .parquet, ...")
     ],
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="COLUMN",
+            help="Column of the input to repeat in the answers, such as an id; may be repeated.",
+        ),
+    ] = None,
     version: VersionOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """Predict every row of a file with the champion, through Beam; no server is needed.
 
-    Rows that cannot be used are written to FILE.bad.jsonl, each with its reason.
+    Rows are counted from 1, as 'slipway predict' counts them. Those that cannot be used are written
+    to FILE.bad.jsonl, each with its number and reason.
 
     [bold]Examples[/]
 
     [cyan]$ slipway score census --in people.csv --out answers.csv[/]
+
+    [cyan]$ slipway score census --in people.csv --out answers.csv --key person_id[/]
 
     [cyan]$ slipway score census --in people.parquet --out answers.parquet --version 3[/]
     """
@@ -104,7 +115,7 @@ def score(
             from components.models.score import score as score_file
 
         paths = source.resolve(), target.resolve()
-        report = score_file(Scoring(layout.version(number), config, *paths))
+        report = score_file(Scoring(layout.version(number), config, *paths, tuple(keys or ())))
     if is_json:
         print_json(asdict(report))
         return

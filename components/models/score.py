@@ -1,8 +1,9 @@
 """Batch inference: a file of rows through a package's model, by Beam.
 
-The answers have one row per usable row of the input, in its order: `row` (its line or number),
-per head `<head>` (the most likely class, or the value) and per class `<head>:<class>`, its
-probability. Rows that cannot be used are in `<target>.bad.jsonl`, each with its line and reason.
+The answers have one row per usable row of the input, in its order: `row` (its number, from 1), the
+key columns that were asked for, per head `<head>` (the most likely class, or the value) and per
+class `<head>:<class>`, its probability. Rows that cannot be used are in `<target>.bad.jsonl`, each
+with its number, its reason and, for a CSV file, its line.
 """
 
 import json
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
@@ -22,6 +24,7 @@ from components.data.beam_pipelines import running_pipeline
 from components.data.raw_examples import Array
 from components.data.raw_rows import BadRow
 from components.models.saved_models import load, predict_examples
+from components.models.score_keys import check_names, key_types
 from components.models.scoring_formats import (
     READABLE,
     WRITABLE,
@@ -42,12 +45,16 @@ _FAILED = "failed"
 
 @dataclass(frozen=True)
 class Scoring:
-    """What to score: a package directory, the pipeline's config, a file in and a file out."""
+    """What to score: a package directory, the pipeline's config, a file in and a file out.
+
+    `keys` are columns of the file in that the file out repeats.
+    """
 
     package: Path
     config: PipelineConfig
     source: Path
     target: Path
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,55 +74,55 @@ def score(scoring: Scoring) -> ScoreReport:
     CSV, JSON lines, Parquet, TFRecord.
 
     Raises:
-        DataError: If the file is missing, empty or broken, lacks a feature's column or has no
-            usable row; or if the package's inputs are not the config's.
+        DataError: If the file is missing, empty or broken, lacks a feature's or a key's column or
+            has no usable row; or if the package's inputs are not the config's.
         NotFoundError: If the package is missing.
-        UserError: If an extension is unknown.
+        UserError: If an extension is unknown, or a key has the name of another column.
     """
     kind = extension(scoring.target, WRITABLE)
     extension(scoring.source, READABLE)
     manifest = PackageManifest.read(scoring.package / PACKAGE_MANIFEST)
     _check_inputs(manifest, scoring.config)
+    check_names(scoring.keys, _schema(manifest.heads).names)
+    schema = _schema(manifest.heads, key_types(scoring.source, scoring.keys))
     target = scoring.target
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:
             parts = Path(name)
-            bad = _run(scoring, manifest, parts)
+            bad = _run(scoring, manifest, schema, parts)
             tables = sorted(parts.glob("*.parquet"))
             rows = sum(pq.read_metadata(part).num_rows for part in tables)
             if not rows:
                 raise DataError(_nothing_usable(scoring.source, bad))
             whole = parts / f"whole{kind}"
-            write_answers(whole, kind, map(pq.read_table, tables), _schema(manifest.heads))
+            write_answers(whole, kind, map(pq.read_table, tables), schema)
             bad_file = _write_bad_rows(target, bad)
             whole.replace(target)
     return ScoreReport(manifest.version, rows, len(bad), bad_file)
 
 
-def _run(scoring: Scoring, manifest: PackageManifest, parts: Path) -> list[BadRow]:
+def _run(
+    scoring: Scoring, manifest: PackageManifest, schema: pa.Schema, parts: Path
+) -> list[dict[str, Any]]:
     """Run the pipeline; return the bad rows in order. Answers lie in `parts`, one file a batch."""
     with running_pipeline(scoring.config.ingest.beam, "score") as pipeline:
         batches = (
             pipeline
             | "File" >> beam.Create([scoring.source])
-            | "ReadRows" >> beam.ParDo(ReadRows(scoring.config)).with_outputs(_FAILED, main="rows")
+            | "ReadRows" >> beam.ParDo(ReadRows(scoring)).with_outputs(_FAILED, main="rows")
         )
         scored = (
             batches.rows
             | "SpreadBatches" >> beam.Reshuffle()
-            | "Answer" >> beam.ParDo(Answer(scoring, manifest, parts))
+            | "Answer" >> beam.ParDo(Answer(scoring, manifest, schema, parts))
         )
         _ = scored | "WriteBadRows" >> beam.Map(_write_bad_part, parts)
         _ = batches[_FAILED] | "WriteFailure" >> beam.Map((parts / _FAILED).write_text)
     if (parts / _FAILED).exists():
         raise DataError((parts / _FAILED).read_text(encoding="utf-8"))
     files = sorted(parts.glob("*.bad"))
-    return [
-        BadRow(**json.loads(line))
-        for f in files
-        for line in f.read_text(encoding="utf-8").splitlines()
-    ]
+    return [json.loads(line) for f in files for line in f.read_text(encoding="utf-8").splitlines()]
 
 
 class ReadRows(beam.DoFn):  # type: ignore[misc]
@@ -124,12 +131,12 @@ class ReadRows(beam.DoFn):  # type: ignore[misc]
     An error raised in Beam would come back as a RuntimeError that says it in a thousand lines.
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
-        self._config = config
+    def __init__(self, scoring: Scoring) -> None:
+        self._config, self._keys = scoring.config, scoring.keys
 
     def process(self, path: Path) -> Iterator[Any]:
         try:
-            yield from read_rows(path, self._config)
+            yield from read_rows(path, self._config, self._keys)
         except UserError as error:
             yield beam.pvalue.TaggedOutput(_FAILED, str(error))
 
@@ -137,11 +144,17 @@ class ReadRows(beam.DoFn):  # type: ignore[misc]
 class Answer(beam.DoFn):  # type: ignore[misc]
     """Asks the model; writes the answers as a part; emits the batch's number and bad rows."""
 
-    def __init__(self, scoring: Scoring, manifest: PackageManifest, parts: Path) -> None:
+    def __init__(
+        self,
+        scoring: Scoring,
+        manifest: PackageManifest,
+        schema: pa.Schema,
+        parts: Path,
+    ) -> None:
         # Not what the config says now: the heads that the package was made with.
         self._config = scoring.config.model_copy(update={"heads": manifest.heads})
         self._path, self._heads = scoring.package / manifest.model, manifest.heads
-        self._source, self._parts = str(scoring.source), parts
+        self._schema, self._source, self._parts = schema, str(scoring.source), parts
 
     def setup(self) -> None:
         self._model: Any = None
@@ -150,10 +163,10 @@ class Answer(beam.DoFn):  # type: ignore[misc]
         except UserError as error:  # as in ReadRows; here nothing can be emitted yet
             (self._parts / _FAILED).write_text(str(error), encoding="utf-8")
 
-    def process(self, batch: ExampleRows) -> Iterator[tuple[int, tuple[BadRow, ...]]]:
+    def process(self, batch: ExampleRows) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         if self._model is None:
             return
-        rows, bad = np.array(batch.rows, np.int64), batch.bad
+        rows, keys, bad = np.array(batch.rows, np.int64), batch.keys, batch.bad
         examples = np.array(batch.examples, object)
         try:
             scores = self._ask(examples)
@@ -166,10 +179,12 @@ class Answer(beam.DoFn):  # type: ignore[misc]
             )
             is_usable = np.array([not refusal for refusal in refusals])
             rows, scores = rows[is_usable], self._ask(examples[is_usable])
+            keys = {name: column.filter(pa.array(is_usable)) for name, column in keys.items()}
         if len(rows):
-            table = _table(rows, scores, self._heads)
+            columns = {"row": rows, **keys, **_columns(scores, self._heads)}
+            table = pa.table(columns, schema=self._schema)
             pq.write_table(table, self._parts / f"{batch.number:09d}.parquet")
-        yield batch.number, bad
+        yield batch.number, [_described(row, batch.lines) for row in bad]
 
     def _ask(self, examples: Array) -> dict[str, Array]:
         return predict_examples(self._model, examples.tolist(), self._config)
@@ -183,35 +198,42 @@ class Answer(beam.DoFn):  # type: ignore[misc]
         return ""
 
 
-def _write_bad_part(batch: tuple[int, tuple[BadRow, ...]], parts: Path) -> None:
+def _described(bad: BadRow, lines: Mapping[int, int]) -> dict[str, Any]:
+    line = {"line": lines[bad.row]} if bad.row in lines else {}
+    return asdict(bad) | line
+
+
+def _write_bad_part(batch: tuple[int, list[dict[str, Any]]], parts: Path) -> None:
     number, bad = batch
     if bad:
-        lines = (json.dumps(asdict(row), default=_as_text) + "\n" for row in bad)
+        lines = (json.dumps(row, default=_as_text) + "\n" for row in bad)
         (parts / f"{number:09d}.bad").write_text("".join(lines), encoding="utf-8")
 
 
-def _write_bad_rows(target: Path, bad: list[BadRow]) -> Path | None:
+def _write_bad_rows(target: Path, bad: list[dict[str, Any]]) -> Path | None:
     path = target.with_name(f"{target.name}.bad.jsonl")
     if not bad:
         path.unlink(missing_ok=True)  # of an earlier run
         return None
-    write_atomically(path, "".join(json.dumps(asdict(row)) + "\n" for row in bad))
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in bad))
     return path
 
 
-def _table(rows: Array, scores: Mapping[str, Array], heads: Mapping[str, HeadConfig]) -> pa.Table:
-    columns: dict[str, Any] = {"row": rows}
+def _columns(scores: Mapping[str, Array], heads: Mapping[str, HeadConfig]) -> dict[str, Array]:
+    columns: dict[str, Array] = {}
     for name, head in heads.items():
         if head.task == "regression":
             columns[name] = scores[name]
             continue
         columns[name] = np.array(head.classes, object)[scores[name].argmax(axis=1)]
         columns |= {f"{name}:{c}": scores[name][:, i] for i, c in enumerate(head.classes)}
-    return pa.table(columns, schema=_schema(heads))
+    return columns
 
 
-def _schema(heads: Mapping[str, HeadConfig]) -> pa.Schema:
-    fields = [("row", pa.int64())]
+def _schema(
+    heads: Mapping[str, HeadConfig], keys: Mapping[str, pa.DataType] = MappingProxyType({})
+) -> pa.Schema:
+    fields = [("row", pa.int64()), *keys.items()]
     for name, head in heads.items():
         fields.append((name, pa.float32() if head.task == "regression" else pa.string()))
         fields += [(f"{name}:{c}", pa.float32()) for c in head.classes]
@@ -230,13 +252,11 @@ def _check_inputs(manifest: PackageManifest, config: PipelineConfig) -> None:
         )
 
 
-def _nothing_usable(source: Path, bad: list[BadRow]) -> str:
+def _nothing_usable(source: Path, bad: list[dict[str, Any]]) -> str:
     if not bad:
         return f"{source}: no rows"
-    first = bad[0]
-    return (
-        f"{source}: none of {len(bad)} rows is usable; the first, row {first.row}: {first.reason}"
-    )
+    first = f"row {bad[0]['row']}: {bad[0]['reason']}"
+    return f"{source}: none of {len(bad)} rows is usable; the first, {first}"
 
 
 def _as_text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The files that batch inference reads rows from and writes answers to, by their extension."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from components.data.raw_rows import (
     column_problems,
     required_columns,
 )
+from components.models.score_keys import Keys, keys_of_batch, keys_of_examples
 from contract.errors import DataError, UserError
 from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
@@ -31,14 +32,23 @@ WRITABLE = (".csv", ".jsonl", ".parquet", ".tfrecord", ".tfrecord.gz")
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """Consecutive rows as serialized raw tf.Examples; `rows` are lines of a CSV file (the header is
-    line 1), rows counted from 1 elsewhere; `bad` are those that cannot be used.
+    """Consecutive rows as serialized raw tf.Examples.
+
+    Attributes:
+        number: Of the batch, from 0.
+        rows: The rows' numbers in the file, counted from 1 without a header.
+        examples: One per row.
+        keys: The key columns that were asked for, one entry per row.
+        bad: The rows that cannot be used, counted in the same way.
+        lines: Where each row of a CSV file begins, by its number; empty for other files.
     """
 
     number: int
     rows: tuple[int, ...]
     examples: tuple[bytes, ...]
+    keys: Keys = field(default_factory=dict)
     bad: tuple[BadRow, ...] = ()
+    lines: Mapping[int, int] = field(default_factory=dict)
 
 
 def extension(path: Path, known: Sequence[str]) -> str:
@@ -53,30 +63,44 @@ def extension(path: Path, known: Sequence[str]) -> str:
     raise UserError(f"{path}: expected a file that ends in one of {', '.join(known)}")
 
 
-def read_rows(path: Path, config: PipelineConfig) -> Iterator[ExampleRows]:
+def read_rows(
+    path: Path, config: PipelineConfig, keys: Sequence[str] = ()
+) -> Iterator[ExampleRows]:
     """Yield the rows of a file. Labels need not be there, and are not looked at if they are.
 
     A CSV file is read as the pipeline's own CSV source is; where that has no header line the file
     may have one all the same, or lack the label columns.
 
+    Args:
+        path: The file.
+        config: The pipeline's.
+        keys: Columns to hand on with the rows, as they are.
+
     Raises:
-        DataError: If the file is missing, empty, broken, or lacks a feature's column.
+        DataError: If the file is missing, empty, broken, or lacks a feature's or a key's column.
         UserError: If its extension is unknown.
     """
     kind = extension(path, READABLE)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if kind.startswith(".tfrecord"):
-        yield from _from_tfrecord(path, "GZIP" if kind.endswith(".gz") else "")
+        yield from _from_tfrecord(path, "GZIP" if kind.endswith(".gz") else "", keys)
         return
-    unlabelled = without_labels(config)
-    parser = RowParser(unlabelled)
-    open_rows = _csv_batches if kind.startswith(".csv") else _parquet_batches
+    parser, is_csv, first = RowParser(without_labels(config)), kind.startswith(".csv"), 1
+    open_rows = _csv_batches if is_csv else _parquet_batches
     for number, batch in enumerate(open_rows(path, config)):
+        lines: dict[int, int] = {}
+        if is_csv:
+            batch, lines = _counted(batch, first)
+            first += len(lines)
         parsed = parser.parse(batch)
+        found = {
+            name: column.take(parsed.rows)
+            for name, column in keys_of_batch(path, batch.columns, keys).items()
+        }
         rows = batch.rows[parsed.rows].tolist()
         encoded = encode(parsed.examples) if rows else []
-        yield ExampleRows(number, tuple(rows), tuple(encoded), parsed.bad)
+        yield ExampleRows(number, tuple(rows), tuple(encoded), found, parsed.bad, lines)
 
 
 def without_labels(config: PipelineConfig) -> PipelineConfig:
@@ -87,6 +111,15 @@ def without_labels(config: PipelineConfig) -> PipelineConfig:
 
 
 # --- reading ------------------------------------------------------------------------------------
+
+
+def _counted(batch: SourceRows, first: int) -> tuple[SourceRows, dict[int, int]]:
+    """Return rows that are known by their lines by their numbers, and the line of each."""
+    lines = sorted([*batch.rows.tolist(), *(bad.row for bad in batch.bad)])
+    numbers = {line: number for number, line in enumerate(lines, first)}
+    rows = np.array([numbers[line] for line in batch.rows.tolist()], np.int64)
+    bad = tuple(replace(one, row=numbers[one.row]) for one in batch.bad)
+    return replace(batch, rows=rows, bad=bad), {n: line for line, n in numbers.items()}
 
 
 def _csv_batches(path: Path, config: PipelineConfig) -> Iterator[SourceRows]:
@@ -115,14 +148,15 @@ def _parquet_batches(path: Path, config: PipelineConfig) -> Iterator[SourceRows]
     return read_parquet(path)
 
 
-def _from_tfrecord(path: Path, compression: str) -> Iterator[ExampleRows]:
+def _from_tfrecord(path: Path, compression: str, keys: Sequence[str]) -> Iterator[ExampleRows]:
     import tensorflow as tf
 
     batches = tf.data.TFRecordDataset(str(path), compression).batch(READ_ROWS)
     first = 1
     try:
         for number, batch in enumerate(batches.as_numpy_iterator()):
-            yield ExampleRows(number, tuple(range(first, first + len(batch))), tuple(batch))
+            rows, found = range(first, first + len(batch)), keys_of_examples(path, batch, keys)
+            yield ExampleRows(number, tuple(rows), tuple(batch), found)
             first += len(batch)
     except tf.errors.DataLossError as error:
         raise DataError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -166,9 +167,11 @@ def test_it_answers_rows_files_and_callers(machine: Machine, tmp_path: Path) -> 
     assert {len(p["grower"]["scores"]) for p in answer["predictions"]} == {3}
     wine[columns].to_csv(tmp_path / "wine.csv", index=False)
     paths = ("--in", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "answers.csv"))
-    scored = machine.slipway("score", "wine", *paths, "--json")
+    scored = machine.slipway("score", "wine", *paths, "--key", columns[0], "--json")
     assert (scored["rows"], scored["bad_rows"], scored["version"]) == (len(wine), 0, 1)
-    assert len((tmp_path / "answers.csv").read_text().splitlines()) == len(wine) + 1
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    assert answers["row"].tolist() == list(range(1, len(wine) + 1))  # as predict counts
+    assert answers[columns[0]].tolist() == wine[columns[0]].tolist()
     load = machine.slipway("loadtest", "wine", "--concurrency", "2", "--seconds", "1", "--json")
     assert load["requests"] > 0
     assert load["errors"] == 0

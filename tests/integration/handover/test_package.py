@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import psutil
+import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
@@ -350,14 +351,13 @@ def test_bad_rows_are_reported_and_the_others_scored(
     rows = pq.read_table(pipelines / "parcels" / "parcels.parquet").slice(0, 4)
     records = rows.drop_columns(["is_large", "price"]).to_pylist()  # nobody knows the labels
     records[1]["weight_kg"] = None
-    pq.write_table(rows.schema.empty_table().from_pylist(records), tmp_path / "in.parquet")
-    scoring = Scoring(
-        packaged, load_frozen(optimized_run), tmp_path / "in.parquet", tmp_path / "out.jsonl"
-    )
-    report = score(scoring)
+    records = [record | {"parcel": 100 + n} for n, record in enumerate(records)]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "in.parquet")
+    paths = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    report = score(Scoring(packaged, load_frozen(optimized_run), *paths, keys=("parcel",)))
     assert (report.rows, report.bad_rows) == (3, 1)
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [answer["row"] for answer in answers] == [1, 3, 4]
+    assert [(a["row"], a["parcel"]) for a in answers] == [(1, 100), (3, 102), (4, 103)]
     assert report.bad_rows_file is not None
     (bad,) = [json.loads(line) for line in report.bad_rows_file.read_text().splitlines()]
     assert bad["row"] == 2

@@ -1,4 +1,4 @@
-"""Reading files to score: columns with and without header and labels; bad rows keep their line."""
+"""Reading files to score: columns with and without header and labels, numbers of rows, keys."""
 
 from pathlib import Path
 from typing import Any
@@ -31,34 +31,53 @@ HEADERLESS = config(("size", "word", "kind"))
 
 
 @pytest.mark.parametrize(
-    ("settings", "content", "rows"),
+    ("settings", "content"),
     [
-        (config(), "word,size\nred,1.5\nblue,2\n", (2, 3)),
-        (config(), "kind,word,size\na,red,1.5\n?,blue,2\n", (2, 3)),
-        (HEADERLESS, "1.5,red,a\n2,blue,b\n", (1, 2)),
-        (HEADERLESS, "1.5,red\n2,blue\n", (1, 2)),
-        (HEADERLESS, "word,size\nred,1.5\nblue,2\n", (2, 3)),
+        (config(), "word,size\nred,1.5\nblue,2\n"),
+        (config(), "kind,word,size\na,red,1.5\n?,blue,2\n"),
+        (HEADERLESS, "1.5,red,a\n2,blue,b\n"),
+        (HEADERLESS, "1.5,red\n2,blue\n"),
+        (HEADERLESS, "word,size\nred,1.5\nblue,2\n"),
     ],
     ids=["header", "header and labels", "as trained", "no labels", "a header all the same"],
 )
 def test_columns_are_found_with_and_without_header_and_labels(
-    settings: PipelineConfig, content: str, rows: tuple[int, ...], tmp_path: Path
+    settings: PipelineConfig, content: str, tmp_path: Path
 ) -> None:
     (tmp_path / "in.csv").write_text(content)
     batch = rows_of(tmp_path / "in.csv", settings)
-    assert (batch.rows, batch.bad) == (rows, ())
+    assert (batch.rows, batch.bad) == ((1, 2), ())
     first, second = batch.examples
     assert b"red" in first
     assert b"blue" in second
 
 
-def test_bad_rows_keep_their_line_and_reason(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("size,word\n1,red\nmany,blue\n,green\n4,\n")
+def test_bad_rows_have_their_number_their_line_and_the_reason(tmp_path: Path) -> None:
+    text = 'size,word\n1,"red\nwine"\nmany,blue\n\n,green\n4,\n5\n'
+    (tmp_path / "in.csv").write_text(text)
     batch = rows_of(tmp_path / "in.csv", config())
-    assert batch.rows == (2, 5)  # the last has a default for its word
-    assert [bad.row for bad in batch.bad] == [3, 4]
-    assert "not a float32" in batch.bad[0].reason
-    assert "missing" in batch.bad[1].reason
+    assert batch.rows == (1, 4)  # the last of them has a default for its word
+    assert sorted(bad.row for bad in batch.bad) == [2, 3, 5]
+    assert batch.lines == {1: 2, 2: 4, 3: 6, 4: 7, 5: 8}
+    reasons = {bad.row: bad.reason for bad in batch.bad}
+    assert "not a float32" in reasons[2]
+    assert "missing" in reasons[3]
+    assert "1 cells, expected 2" in reasons[5]
+
+
+def test_numbers_continue_in_the_next_batch_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("size,word\n" + "1,red\nmany,blue\n" * 10_000)
+    batches = list(read_rows(tmp_path / "in.csv", config()))
+    assert len(batches) > 1
+    assert [row for batch in batches for row in batch.rows] == list(range(1, 20_001, 2))
+    assert [bad.row for batch in batches for bad in batch.bad] == list(range(2, 20_001, 2))
+
+
+def test_keys_stay_with_the_usable_rows(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,size,word\n007,1,red\nb,many,blue\n,3,green\n")
+    (batch,) = read_rows(tmp_path / "in.csv", config(), ("id", "word"))
+    assert (batch.rows, batch.keys["id"].to_pylist()) == ((1, 3), ["007", None])
+    assert batch.keys["word"].to_pylist() == ["red", "green"]
 
 
 def test_a_missing_column_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
