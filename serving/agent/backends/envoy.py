@@ -5,12 +5,24 @@ from serving.agent.api import DISCOVERY
 from serving.agent.backends.backend_kind import BackendKind, OpenBackend
 from serving.agent.backends.discovery_api import discovery_api
 from serving.agent.hosts.host import ServerHost
-from serving.agent.hosts.programs import envoy_program
 from serving.agent.settings import AgentSettings, ClusterSettings, MachineSettings
 from serving.supervisord.supervision import Program
+from serving.traffic.envoy.binary import envoy_binary
 from serving.traffic.envoy.discovery import DiscoveryChannel
 from serving.traffic.envoy.envoy import Envoy
 from serving.traffic.envoy.files import FileChannel, prepare
+
+
+def envoy_program(settings: MachineSettings) -> Program:
+    """Write Envoy's bootstrap and return the program that runs it."""
+    bootstrap = prepare(settings.envoy_folder, settings.envoy_admin_port)
+    options = ("--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning")
+    return Program(
+        name="envoy",
+        command=(envoy_binary(), "-c", str(bootstrap), *options),
+        log_file=settings.logs_folder / "envoy.log",
+        priority=100,
+    )
 
 
 def _open(settings: AgentSettings, servers: ServerHost) -> OpenBackend:

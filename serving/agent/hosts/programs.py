@@ -1,14 +1,14 @@
-"""The programs of serving that supervisord keeps: Envoy, the agent, and one server a version."""
+"""The programs of serving that supervisord keeps: the agent, and one server a version.
+
+Those of a traffic backend are in its module in `serving/agent/backends/`.
+"""
 
 import sys
 
 from contract.places import CODE_FOLDER
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Program
-from serving.traffic.envoy.binary import envoy_binary
-from serving.traffic.envoy.files import prepare
 
-ENVOY = "envoy"
 AGENT = "agent"
 SERVER_PREFIX = "slipway-server-"
 
@@ -16,18 +16,6 @@ SERVER_PREFIX = "slipway-server-"
 # time of its start counts as failed to start, and after three of those supervisord gives up.
 _SERVER_START_SECONDS = 15
 _DRAIN_MARGIN_SECONDS = 5
-
-
-def envoy_program(settings: MachineSettings) -> Program:
-    """Write Envoy's bootstrap and return the program that runs it."""
-    bootstrap = prepare(settings.envoy_folder, settings.envoy_admin_port)
-    options = ("--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning")
-    return Program(
-        name=ENVOY,
-        command=(envoy_binary(), "-c", str(bootstrap), *options),
-        log_file=settings.logs_folder / "envoy.log",
-        priority=100,
-    )
 
 
 def agent_program(settings: MachineSettings) -> Program:

@@ -23,7 +23,8 @@ from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
-from serving.agent.hosts.programs import agent_program, envoy_program, server_name
+from serving.agent.backends.envoy import envoy_program
+from serving.agent.hosts.programs import agent_program, server_name
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 

@@ -27,7 +27,8 @@ from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.agent.hosts.programs import agent_program, envoy_program
+from serving.agent.backends.envoy import envoy_program
+from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 
