@@ -97,7 +97,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError([f"--set {assignment}: expected KEY=VALUE, as in train.steps=200"])
         try:
-            overrides[key.strip()] = yaml.load(value, Loader=_StrictLoader)
+            overrides[key.strip()] = yaml.load(value, Loader=_StrictLoader)  # noqa: TID251 (safe)
         except yaml.YAMLError as error:
             message = f"--set {assignment}: not a YAML value: {_in_one_line(error)}"
             raise ConfigError([message]) from error
@@ -206,7 +206,8 @@ class _StrictLoader(SafeLoader):
 
 def _read_yaml(path: Path, label: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
+        text = path.read_text(encoding="utf-8-sig")
+        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: TID251 (safe)
     except FileNotFoundError as error:
         raise NotFoundError(f"{label}: no such file: {path}") from error
     except OSError as error:

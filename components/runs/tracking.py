@@ -261,7 +261,7 @@ def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
         import mlflow
         from mlflow import MlflowClient
 
-        mlflow.set_tracking_uri(tracking_uri)
+        mlflow.set_tracking_uri(tracking_uri)  # noqa: TID251 (set_experiment needs it)
         client = MlflowClient(tracking_uri)
         experiment = mlflow.set_experiment(run.pipeline).experiment_id
         client.set_experiment_tag(experiment, _KIND_TAG, _KIND)

@@ -1,6 +1,7 @@
 """The typed form of `pipeline.yaml`: every key, its unit, its range and its one default."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import (
@@ -131,43 +132,54 @@ class PipelineConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = []
-        labels = {self.label_column(head): head for head in self.heads}
-        for name in self.features:
-            if problem := name_problem(name):
-                problems.append(f"features.{name}: {problem}")
-        if self.weight is not None and self.weight != "weight" and "weight" in self.features:
-            problems.append(
-                "features.weight: the name is reserved where there are weights; rename the column"
-            )
-        for column in sorted(labels.keys() & self.features.keys()):
-            problems.append(f"heads.{labels[column]}: column '{column}' is also a feature: a leak")
-        if self.weight is not None and self.weight in self.features:
-            problems.append(f"weight: column '{self.weight}' is also a feature")
-        for name in self.evaluate.slices:
-            feature = self.features.get(name)
-            if feature is None:
-                problems.append(f"evaluate.slices: '{name}' is not a feature")
-            elif feature.shape or feature.is_variable_length:
-                problems.append(f"evaluate.slices: '{name}' is not a scalar")
-        for head, weights in self.train.class_weights.items():
-            known = self.heads[head].classes if head in self.heads else ()
-            if not known:
-                problems.append(f"train.class_weights: '{head}' is not a head with classes")
-            elif unknown := sorted(weights.keys() - set(known)):
-                problems.append(
-                    f"train.class_weights.{head}: '{unknown[0]}' is not a class of the head "
-                    f"(classes: {', '.join(known)})"
-                )
-        if self.bless.head and self.bless.head not in self.heads:
-            problems.append(f"bless.head: '{self.bless.head}' is not a head")
-        for head in self.bless.head_margins.keys() - self.heads.keys():
-            problems.append(f"bless.head_margins: '{head}' is not a head")
+        problems = [
+            *self._problems_of_columns(),
+            *self._problems_of_slices(),
+            *self._problems_of_class_weights(),
+            *self._problems_of_blessing(),
+        ]
         if self.ingest.test_source is None and self.ingest.split.test == 0.0:
             problems.append("ingest.split.test: must be above 0 where there is no test_source")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _problems_of_columns(self) -> Iterator[str]:
+        labels = {self.label_column(head): head for head in self.heads}
+        for name in self.features:
+            if problem := name_problem(name):
+                yield f"features.{name}: {problem}"
+        if self.weight is not None and self.weight != "weight" and "weight" in self.features:
+            yield "features.weight: the name is reserved where there are weights; rename the column"
+        for column in sorted(labels.keys() & self.features.keys()):
+            yield f"heads.{labels[column]}: column '{column}' is also a feature: a leak"
+        if self.weight is not None and self.weight in self.features:
+            yield f"weight: column '{self.weight}' is also a feature"
+
+    def _problems_of_slices(self) -> Iterator[str]:
+        for name in self.evaluate.slices:
+            feature = self.features.get(name)
+            if feature is None:
+                yield f"evaluate.slices: '{name}' is not a feature"
+            elif feature.shape or feature.is_variable_length:
+                yield f"evaluate.slices: '{name}' is not a scalar"
+
+    def _problems_of_class_weights(self) -> Iterator[str]:
+        for head, weights in self.train.class_weights.items():
+            known = self.heads[head].classes if head in self.heads else ()
+            if not known:
+                yield f"train.class_weights: '{head}' is not a head with classes"
+            elif unknown := sorted(weights.keys() - set(known)):
+                yield (
+                    f"train.class_weights.{head}: '{unknown[0]}' is not a class of the head "
+                    f"(classes: {', '.join(known)})"
+                )
+
+    def _problems_of_blessing(self) -> Iterator[str]:
+        if self.bless.head and self.bless.head not in self.heads:
+            yield f"bless.head: '{self.bless.head}' is not a head"
+        for head in self.bless.head_margins.keys() - self.heads.keys():
+            yield f"bless.head_margins: '{head}' is not a head"
 
     def label_column(self, head: str) -> str:
         """Return the raw column that holds a head's label."""

@@ -1,5 +1,6 @@
 """Sections about training, evaluation and the blessing."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -157,47 +158,57 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        problems = []
+        problems = [
+            *self._problems_of_exchange(),
+            *self._problems_of_parameter_servers(),
+            *self._problems_of_sizes(),
+        ]
         if self.eager and self.jit_compile:
-            problems.append("eager and jit_compile exclude each other")
+            problems.insert(0, "eager and jit_compile exclude each other")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems_of_exchange(self) -> Iterator[str]:
         if self.compression != "none" and self.strategy not in ("multi_worker", "mpi"):
-            problems.append("compression: only of strategies multi_worker and mpi")
+            yield "compression: only of strategies multi_worker and mpi"
         if self.compression != "none" and self.all_reduce in ("grpc", "nccl"):
-            problems.append(f"compression: '{self.all_reduce}' sends float32; use all_reduce: ring")
+            yield f"compression: '{self.all_reduce}' sends float32; use all_reduce: ring"
         if self.all_reduce != "auto" and self.strategy != "multi_worker":
-            problems.append("all_reduce: only of strategy multi_worker")
+            yield "all_reduce: only of strategy multi_worker"
+
+    def _problems_of_parameter_servers(self) -> Iterator[str]:
         if self.is_synchronous and self.strategy != "parameter_server":
-            problems.append("is_synchronous: only of strategy parameter_server")
+            yield "is_synchronous: only of strategy parameter_server"
         if self.max_staleness is not None and not self.is_asynchronous:
-            problems.append("max_staleness: only of asynchronous parameter servers")
+            yield "max_staleness: only of asynchronous parameter servers"
         if self.is_deterministic and self.is_asynchronous and self.max_staleness != 0:
-            problems.append(
+            yield (
                 "is_deterministic: asynchronous parameter servers apply gradients as they come; "
                 "set is_synchronous, or max_staleness: 0"
             )
         if self.strategy == "parameter_server" and self.precision == "mixed_float16":
-            problems.append(
+            yield (
                 "precision: mixed_float16 needs one loss scale for all, which parameter servers do "
                 "not have; use mixed_bfloat16"
             )
+
+    def _problems_of_sizes(self) -> Iterator[str]:
         if self.is_distributed and self.batch_size < self.workers:
-            problems.append(
+            yield (
                 f"batch_size: {self.batch_size} examples for {self.workers} workers; expected at "
                 "least one each"
             )
         if self.accumulation_steps > self.batch_size:
-            problems.append(
+            yield (
                 f"accumulation_steps: {self.accumulation_steps} parts of a batch of "
                 f"{self.batch_size} examples"
             )
         if self.profile_steps and not self._is_profile_possible:
-            problems.append(
+            yield (
                 f"profile_steps: expected [first, last] with first <= last <= steps "
                 f"({self.steps}), found {list(self.profile_steps)}"
             )
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
 
 
 class EarlyStopConfig(Section):

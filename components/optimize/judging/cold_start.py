@@ -8,7 +8,7 @@ has not used TensorFlow yet, else `python -m components.optimize.judging.cold_st
 
 import json
 import logging
-import pickle
+import pickle  # noqa: TID251 (rows of our own, in a private file)
 import sys
 import tempfile
 import time
