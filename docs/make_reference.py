@@ -1,18 +1,23 @@
 """Writes the reference pages: `python docs/make_reference.py FOLDER`.
 
 Everything in them comes from the code: keys, types, defaults and descriptions from the config's
-models, commands from the command line, calls from the docstrings of `slipway`.
+models, records from `contract.records`, commands from the command line, calls from the docstrings
+of `slipway`.
 """
 
+import importlib
 import inspect
 import json
+import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from rich.text import Text
+
+PageOf = Callable[[str], str]  # where the section of a name is; "" on the same page
 
 _MADE = "<!-- made by docs/make_reference.py; do not edit -->\n"
 
@@ -33,6 +38,7 @@ def pages() -> dict[str, list[str]]:
     return {
         "pipeline": list(config_page("pipeline.yaml", PipelineConfig)),
         "runtime": list(config_page("Runtime files", RuntimeConfig)),
+        "records": list(records_page()),
         "commands": list(commands_page()),
         "python": list(python_page()),
     }
@@ -66,26 +72,28 @@ def _section(name: str, part: dict[str, Any]) -> Iterator[str]:
         yield f"| `{key}` | {_type(field)} | {default} | {_cell(meaning)} |"
 
 
-def _type(field: dict[str, Any]) -> str:
+def _same_page(_name: str) -> str:
+    return ""
+
+
+def _type(field: dict[str, Any], page_of: PageOf = _same_page) -> str:
     """Return a JSON Schema as a reader of YAML would say it."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    for key in ("anyOf", "oneOf"):
-        if key in field:
-            return " or ".join(dict.fromkeys(_type(one) for one in field[key]))
-    if "allOf" in field:
-        return _type(field["allOf"][0])
-    if "const" in field:
-        return f"`{field['const']}`"
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
+        return f"[{name}]({page_of(name)}#{name.lower()})"
+    choices = field.get("anyOf") or field.get("oneOf") or field.get("allOf")
+    if choices:
+        return " or ".join(dict.fromkeys(_type(one, page_of) for one in choices))
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     kind = str(field.get("type", "anything"))
     if kind == "array":
         items = field.get("items") or next(iter(field.get("prefixItems", ())), {})
-        return f"list of {_type(items)}"
+        return f"list of {_type(items, page_of)}"
     if kind == "object" and isinstance(field.get("additionalProperties"), dict):
-        return f"object of {_type(field['additionalProperties'])}"
+        return f"object of {_type(field['additionalProperties'], page_of)}"
+    if field.get("format") == "date-time":
+        return "time"
     return kind + _range(field)
 
 
@@ -103,6 +111,61 @@ def _default(field: dict[str, Any]) -> str:
     return (
         f"`{_cell(json.dumps(field['default'], ensure_ascii=False))}`" if "default" in field else ""
     )
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def records_page() -> Iterator[str]:
+    """Yield a section per record, by the module that it is in, each field with its meaning."""
+    from contract.records.record import Record
+
+    yield from (
+        "# Records",
+        "",
+        "Documents that steps, the serving agent and the command line leave on storage, as JSON. "
+        "Each has `record_version`, the form of the document: a later Slipway reads all earlier "
+        "forms, and an earlier one refuses a later form. Keys that a version does not know are "
+        "ignored.",
+    )
+    rooms = list(record_rooms())
+    names = {record.__name__ for _, records in rooms for record in records}
+    for title, records in rooms:
+        yield from ("", f"## {title}")
+        for record in records:
+            yield from _record(record, lambda name: "" if name in names else "pipeline.md")
+    assert Record.model_fields.keys() == {"record_version"}  # what the first paragraph says
+
+
+def record_rooms() -> Iterator[tuple[str, list[Any]]]:
+    """Yield what each module of `contract.records` is about, and its records."""
+    import contract.records
+    from contract.records.record import Record
+
+    for found in pkgutil.iter_modules(contract.records.__path__):
+        module = importlib.import_module(f"contract.records.{found.name}")
+        records = [
+            one
+            for one in vars(module).values()
+            if inspect.isclass(one)
+            and issubclass(one, Record)
+            and one is not Record
+            and one.__module__ == module.__name__
+        ]
+        yield (inspect.getdoc(module) or "").partition("\n")[0].rstrip("."), records
+
+
+def _record(record: Any, page_of: PageOf) -> Iterator[str]:
+    schema = record.model_json_schema()
+    yield from ("", f"### {record.__name__}", "", inspect.getdoc(record) or "", "")
+    yield from (f"Version {record.current_version}.", "")
+    yield from ("| Field | Type | Default | Meaning |", "|---|---|---|---|")
+    required = schema.get("required", ())
+    for name, field in schema["properties"].items():
+        if name != "record_version":
+            default = "required" if name in required else _default(field)
+            meaning = _cell(" ".join(field.get("description", "").split()))
+            yield f"| `{name}` | {_type(field, page_of)} | {default} | {meaning} |"
 
 
 # --- commands -----------------------------------------------------------------------------------

@@ -16,12 +16,20 @@ class IngestRecord(Record):
     and `weight` (float32) where the config names one.
     """
 
-    shards: dict[str, tuple[str, ...]]
-    examples: dict[str, int]
-    bad_rows: int = 0
-    bad_row_reasons: dict[str, int] = Field({})
-    dead_letter: str = ""
-    label_deltas: tuple[str, ...] = ()
+    shards: dict[str, tuple[str, ...]] = Field(
+        description="Files of raw examples by split, relative to the step's folder."
+    )
+    examples: dict[str, int] = Field(description="Number of examples by split.")
+    bad_rows: int = Field(0, description="Number of rows that could not be used.")
+    bad_row_reasons: dict[str, int] = Field({}, description="Number of such rows by reason.")
+    dead_letter: str = Field(
+        "",
+        description="File with these rows and their reasons, relative to the step's folder; "
+        "empty: none.",
+    )
+    label_deltas: tuple[str, ...] = Field(
+        (), description="Names of the files of later labels that were read."
+    )
     replaced_rows: int = Field(0, description="Left out: a newer delta has their features.")
     columns: tuple[str, ...] = Field((), description="Of the source, used or not.")
 
@@ -29,23 +37,29 @@ class IngestRecord(Record):
 class Anomaly(Record):
     """One way in which the data is not what it was or should be."""
 
-    feature: str
+    feature: str = Field(description="Column that it is about.")
     kind: Literal[
         "missing_column", "new_column", "type", "range", "missing", "new_category", "drift"
-    ]
-    message: str
-    value: float | None = None
-    limit: float | None = None
-    is_fatal: bool = False
+    ] = Field(description="What is different.")
+    message: str = Field(description="What was found, what was expected and the next step.")
+    value: float | None = Field(
+        None, description="The number that was found, if it is about a number."
+    )
+    limit: float | None = Field(None, description="The limit that this number passes.")
+    is_fatal: bool = Field(False, description="Whether it fails the step, by `validate.fail_on`.")
 
 
 class ValidateRecord(Record):
     """Statistics and schema, relative to the step's folder, and what was found wrong."""
 
-    statistics: str
-    data_schema: str
-    anomalies: tuple[Anomaly, ...] = ()
-    compared_with_run: str = ""
+    statistics: str = Field(description="File with the statistics, relative to the step's folder.")
+    data_schema: str = Field(description="File with the schema, relative to the step's folder.")
+    anomalies: tuple[Anomaly, ...] = Field(
+        (), description="What differs from the schema in force or from the last run."
+    )
+    compared_with_run: str = Field(
+        "", description="Id of the run whose statistics these were compared with; empty: none."
+    )
 
 
 class TransformRecord(Record):
@@ -55,9 +69,13 @@ class TransformRecord(Record):
     one, and `slice:<feature>` (bytes, as text) for each slice.
     """
 
-    transform_graph: str
-    shards: dict[str, tuple[str, ...]]
-    examples: dict[str, int]
+    transform_graph: str = Field(
+        description="Folder of the transform graph, relative to the step's folder."
+    )
+    shards: dict[str, tuple[str, ...]] = Field(
+        description="Files of transformed examples by split, relative to the step's folder."
+    )
+    examples: dict[str, int] = Field(description="Number of examples by split.")
 
 
 def empty_splits() -> dict[str, int]:

@@ -10,16 +10,16 @@ from contract.records.record import Record
 class Metric(Record):
     """A figure with its confidence interval."""
 
-    value: float
-    low: float
-    high: float
+    value: float = Field(description="The figure itself.")
+    low: float = Field(description="Lower end of its confidence interval.")
+    high: float = Field(description="Upper end of its confidence interval.")
 
 
 class Curve(Record):
     """Points of a curve, in order; at most some hundred."""
 
-    x: tuple[float, ...]
-    y: tuple[float, ...]
+    x: tuple[float, ...] = Field(description="Positions on the horizontal axis.")
+    y: tuple[float, ...] = Field(description="Positions on the vertical axis, one for each of x.")
 
 
 class Curves(Record):
@@ -43,17 +43,17 @@ class Curves(Record):
 class Verdict(Record):
     """The one judgement of one checkpoint on the eval split."""
 
-    step: int
-    examples: int
+    step: int = Field(description="Training step of the checkpoint.")
+    examples: int = Field(description="Number of examples that it was judged on.")
     metrics: dict[str, dict[str, Metric]] = Field(description="By head, then metric.")
     slices: dict[str, dict[str, dict[str, Metric]]] = Field(
         {}, description="By 'feature=value', then head, then metric."
     )
     curves: dict[str, Curves] = Field({}, description="By head.")
-    judged_at: datetime
+    judged_at: datetime = Field(description="When the verdict was written.")
     lag_seconds: float = Field(description="From checkpoint written to verdict.")
     judge_seconds: float = Field(0.0, description="Of it, what loading and judging took.")
-    judged_by: str = Field("", description="<replica>.<attempt>")
+    judged_by: str = Field("", description="Replica and attempt of the evaluator, as in '0.1'.")
     checkpoint: str = Field("", description="Digest of the manifest of what was judged.")
 
 
@@ -61,29 +61,37 @@ class ModelRefused(Record):
     """No checkpoint of this run's model can be served, because of what was found in one."""
 
     step: int = Field(description="Of the checkpoint in which it was found.")
-    reason: str
+    reason: str = Field(description="What was found, and what to change.")
 
 
 class EvaluateRecord(Record):
     """All verdicts of a run."""
 
-    steps: tuple[int, ...]
-    best_step: int
+    steps: tuple[int, ...] = Field(
+        description="Training steps of the checkpoints that have a verdict."
+    )
+    best_step: int = Field(description="Step of the checkpoint with the best verdict.")
     broken_steps: tuple[int, ...] = Field((), description="Published and not readable: no verdict.")
-    max_lag_seconds: float = 0.0
-    p95_lag_seconds: float = 0.0
+    max_lag_seconds: float = Field(
+        0.0, description="Longest time from a checkpoint to its verdict."
+    )
+    p95_lag_seconds: float = Field(0.0, description="95th percentile of these times.")
 
 
 class BlessRecord(Record):
     """Whether the candidate may continue; `candidate` is a SavedModel in the step's folder."""
 
-    is_blessed: bool
-    candidate: str
-    step: int
+    is_blessed: bool = Field(description="Whether the candidate may continue.")
+    candidate: str = Field(description="Folder of its SavedModel, relative to the step's folder.")
+    step: int = Field(description="Training step of the checkpoint that it is made from.")
     champion_version: int | None = Field(description="What it was compared with; null: nothing.")
-    metrics: dict[str, dict[str, Metric]] = Field({})
-    champion_metrics: dict[str, dict[str, Metric]] = Field({})
+    metrics: dict[str, dict[str, Metric]] = Field(
+        {}, description="Of the candidate on the test split, by head, then metric."
+    )
+    champion_metrics: dict[str, dict[str, Metric]] = Field(
+        {}, description="Of the champion on the same rows, by head, then metric."
+    )
     detectable_difference: float | None = Field(
         None, description="The smallest true difference that would have been seen (80 % power)."
     )
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = Field(description="Why it is blessed or not, for people.")

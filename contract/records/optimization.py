@@ -19,17 +19,19 @@ class LedgerRow(Record):
     of the SavedModel as it lies on disk. Figures that were not taken are null.
     """
 
-    name: str
-    is_kept: bool
-    reason: str = ""
-    operations: int = 0
+    name: str = Field(
+        description="Name of the pass; 'original' and 'whole' are the first and the last row."
+    )
+    is_kept: bool = Field(description="Whether the pass stays in the result.")
+    reason: str = Field("", description="Why it was undone; empty if it is kept.")
+    operations: int = Field(0, description="Number of nodes in the graphs after it.")
     operation_changes: dict[str, int] = Field({}, description="By kind of node, without zeros.")
-    size_bytes: int = 0
+    size_bytes: int = Field(0, description="Of the SavedModel on disk.")
     compressed_bytes: int = Field(0, description="The same files in one DEFLATE stream.")
-    latency_ms_batch_1: float = 0.0
-    latency_ms_batch_32: float = 0.0
-    max_difference: float = 0.0
-    mean_difference: float = 0.0
+    latency_ms_batch_1: float = Field(0.0, description="Median time of a call with 1 row.")
+    latency_ms_batch_32: float = Field(0.0, description="Median time of a call with 32 rows.")
+    max_difference: float = Field(0.0, description="Largest difference of an answer.")
+    mean_difference: float = Field(0.0, description="Mean difference of the answers.")
     max_relative_difference: float = Field(
         0.0, description="Relative to the largest magnitude of that output over all rows."
     )
@@ -51,18 +53,20 @@ class TensorRange(Record):
 
     tensor: str = Field(description="In the float model's graph, as 'node:0'.")
     layer: str = Field(description="The node that reads it.")
-    low: float
-    high: float
-    seen_low: float
-    seen_high: float
+    low: float = Field(description="Lower end of the range that int8 spans.")
+    high: float = Field(description="Upper end of the range that int8 spans.")
+    seen_low: float = Field(description="Smallest value on the calibration rows.")
+    seen_high: float = Field(description="Largest value on the calibration rows.")
 
 
 class TensorDescription(Record):
     """One named tensor. `shape` begins with the batch; null is any size; no shape: any rank."""
 
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] | None
+    name: str = Field(description="Name of the tensor.")
+    dtype: str = Field(description="Type of its values, as in 'float32'.")
+    shape: tuple[int | None, ...] | None = Field(
+        description="Size of each axis, the batch first; null is any size. No shape is any rank."
+    )
 
 
 class EngineFiles(Record):
@@ -72,8 +76,10 @@ class EngineFiles(Record):
     front: a SavedModel with the text, tables and ragged rows, which the server runs in TensorFlow.
     """
 
-    engine: Literal["openvino", "litert"]
-    precision: Literal["fp32", "bf16", "int8"]
+    engine: Literal["openvino", "litert"] = Field(description="Which engine executes the core.")
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        description="Type of the numbers that it computes with."
+    )
     core: str = Field(description="The engine's own file.")
     front: str = Field("", description="A SavedModel; empty where the core takes all inputs.")
     core_inputs: tuple[str, ...] = Field(description="The file's own names.")
@@ -106,16 +112,20 @@ class Machine(Record):
 class EngineMeasurement(Record):
     """One engine, tried in a separate process that loads the model as a server does."""
 
-    name: str
+    name: str = Field(
+        description="Name of the engine, with '_int8' or '_bf16' for less than float32."
+    )
     is_eligible: bool = Field(description="Answers alike and keeps to the limits.")
     reason: str = Field("", description="Why it was left out.")
-    size_bytes: int = 0
+    size_bytes: int = Field(0, description="Of its files.")
     start_seconds: float = Field(0.0, description="From process start until warm.")
-    start_cpu_seconds: float = 0.0
+    start_cpu_seconds: float = Field(0.0, description="CPU time of the same, all threads together.")
     memory_mb: float = Field(0.0, description="Resident, loaded and warm.")
-    p50_ms_batch_1: float = 0.0
-    p99_ms_batch_1: float = 0.0
-    p50_ms_batch_32: float = 0.0
+    p50_ms_batch_1: float = Field(0.0, description="Median time of a call with 1 row.")
+    p99_ms_batch_1: float = Field(
+        0.0, description="99th percentile of the time of a call with 1 row."
+    )
+    p50_ms_batch_32: float = Field(0.0, description="Median time of a call with 32 rows.")
     rows_per_second: float = Field(0.0, description="At batch 32.")
     cpu_ms_batch_1: float = Field(0.0, description="Of one call, all threads together.")
     cpu_ms_batch_32: float = Field(0.0, description="Of one call, all threads together.")
@@ -124,7 +134,7 @@ class EngineMeasurement(Record):
     )
     agreement_ratio: float = Field(1.0, description="Sample rows with the same predicted class.")
     cost_points: float | None = Field(
-        None, description="bf16 and int8: what they lose on the eval rows, as a lossy pass."
+        None, description="Of bf16 and int8, what they lose on the eval rows, as a lossy pass."
     )
     metric: float | None = Field(None, description="`OptimizeRecord.metric` on the eval rows.")
     metric_difference: Metric | None = Field(None, description="To the float model's, paired.")
@@ -135,9 +145,12 @@ class EngineMeasurement(Record):
 class ServedEngine(Record):
     """What runs a model, and the table by which it was chosen. `path` is empty for TensorFlow."""
 
-    name: str = "tensorflow"
-    path: str = ""
-    digest: str = ""
+    name: str = Field("tensorflow", description="Name of the engine, as among `measured`.")
+    path: str = Field(
+        "",
+        description="Folder with its `engine.json`, relative to the record; empty for TensorFlow.",
+    )
+    digest: str = Field("", description="'sha256:' and the digest of that folder.")
     tolerance: float = Field(
         0.0,
         description="How far its answers may be from the float SavedModel's, as `max_difference`; "
@@ -148,8 +161,8 @@ class ServedEngine(Record):
         description="Of one that computes in less than float32: the share of rows that may be "
         "further, which is its accuracy budget.",
     )
-    measured: tuple[EngineMeasurement, ...] = ()
-    reason: str = ""
+    measured: tuple[EngineMeasurement, ...] = Field((), description="Every engine that was tried.")
+    reason: str = Field("", description="Why this one was chosen.")
     exports: dict[str, str] = Field({}, description="Files for use outside Slipway, by name.")
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
 
@@ -177,12 +190,18 @@ class OptimizeRecord(Record):
     current_version: ClassVar[int] = 2
     upgrades: ClassVar[dict[int, Upgrade]] = {1: renamed("runtime", "engine")}
 
-    model: str
+    model: str = Field(
+        description="Folder of the optimised SavedModel, relative to the step's folder."
+    )
     float_model: str = Field(
         "", description="After the float passes only; empty where `model` is that one."
     )
     ledger: tuple[LedgerRow, ...] = Field(description="The last row is the whole.")
     metric: str = Field("", description="What lossy passes are judged by, as 'accuracy of digit'.")
-    budget_percent: float = 0.0
-    calibration: tuple[TensorRange, ...] = ()
-    engine: ServedEngine = ServedEngine()
+    budget_percent: float = Field(
+        0.0, description="Loss that a lossy pass may cost, in points of `metric`."
+    )
+    calibration: tuple[TensorRange, ...] = Field(
+        (), description="Ranges of the tensors that int8 quantises."
+    )
+    engine: ServedEngine = Field(ServedEngine(), description="Which engine serves the model.")

@@ -14,10 +14,16 @@ from contract.schema.serving import ServeConfig
 class InputSpec(Record):
     """One raw input of the serving signature."""
 
-    dtype: Literal["float32", "int64", "string"]
-    shape: tuple[int, ...] = ()
-    is_variable_length: bool = False
-    default: str | float | int | bool | None = None
+    dtype: Literal["float32", "int64", "string"] = Field(description="Type of its values.")
+    shape: tuple[int, ...] = Field(
+        (), description="Size of each axis of one row; empty for a scalar."
+    )
+    is_variable_length: bool = Field(
+        False, description="Whether rows may have any number of values."
+    )
+    default: str | float | int | bool | None = Field(
+        None, description="Value where callers send none; null: callers must send it."
+    )
 
     @classmethod
     def of(cls, feature: FeatureConfig) -> "InputSpec":
@@ -47,9 +53,11 @@ class InputSpec(Record):
 class Provenance(Record):
     """Where a package comes from."""
 
-    run_id: str
-    git_commit: str
-    data_digests: dict[str, str]
+    run_id: str = Field(description="Id of the run that packaged it.")
+    git_commit: str = Field(description="Commit of the checkout; empty if there is none.")
+    data_digests: dict[str, str] = Field(
+        description="Digest of each artifact that the model was made from, by name."
+    )
     versions: dict[str, str] = Field(description="Of Python and the libraries that matter.")
     from_version: int | None = Field(None, description="The version that this one repeats.")
 
@@ -60,19 +68,24 @@ class PackageManifest(Record):
     current_version: ClassVar[int] = 2
     upgrades: ClassVar[dict[int, Upgrade]] = {1: renamed("runtime", "engine")}
 
-    pipeline: str
-    version: int
-    created_at: datetime
-    model: str = "model"
+    pipeline: str = Field(description="Name of the pipeline, by which callers ask for it.")
+    version: int = Field(description="Its number; no other package of the pipeline has it.")
+    created_at: datetime = Field(description="When it was packaged.")
+    model: str = Field("model", description="Folder of the SavedModel, relative to this document.")
     digest: str = Field(description="Of the model directory.")
     examples: str = Field("", description="Some rows as callers send them, JSON lines; or none.")
-    inputs: dict[str, InputSpec]
-    heads: dict[str, HeadConfig]
-    serve: ServeConfig
-    engine: ServedEngine = ServedEngine()
-    metrics: dict[str, float] = Field({})
-    compared_with_version: int | None = None
-    provenance: Provenance
+    inputs: dict[str, InputSpec] = Field(description="What callers send, by feature.")
+    heads: dict[str, HeadConfig] = Field(description="What the model predicts, by head.")
+    serve: ServeConfig = Field(description="Settings of its server.")
+    engine: ServedEngine = Field(ServedEngine(), description="Which engine serves it, and why.")
+    metrics: dict[str, float] = Field(
+        {},
+        description="On the test split, by name, or '<head>/<name>' where there are several heads.",
+    )
+    compared_with_version: int | None = Field(
+        None, description="Version that it was blessed against; null: none."
+    )
+    provenance: Provenance = Field(description="Where it comes from.")
 
     @property
     def own_errors(self) -> dict[str, float]:
@@ -90,13 +103,13 @@ class PackageManifest(Record):
 class LoadReport(Record):
     """What a load test saw."""
 
-    requests: int
-    errors: int
-    seconds: float
-    requests_per_second: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
+    requests: int = Field(description="Requests answered or failed.")
+    errors: int = Field(description="Requests that failed, among them.")
+    seconds: float = Field(description="How long the test took.")
+    requests_per_second: float = Field(description="Requests divided by seconds.")
+    p50_ms: float = Field(description="Median time of an answer.")
+    p95_ms: float = Field(description="95th percentile of the time of an answer.")
+    p99_ms: float = Field(description="99th percentile of the time of an answer.")
     first_error: str = Field("", description="What the first failed request got.")
 
 
@@ -105,25 +118,27 @@ class UnansweredInput(Record):
 
     feature: str = Field(description="Empty where it is no single one.")
     what: str = Field(description="The value in words.")
-    signature: str
+    signature: str = Field(description="Signature that was called.")
     reason: str = Field(description="What callers are told.")
 
 
 class CallersReport(Record):
     """The package tried with what callers may send, besides rows of the data."""
 
-    rows: int
-    signatures: tuple[str, ...]
-    unanswered: tuple[UnansweredInput, ...] = ()
+    rows: int = Field(description="Number of rows sent, through each signature.")
+    signatures: tuple[str, ...] = Field(description="Signatures that were called.")
+    unanswered: tuple[UnansweredInput, ...] = Field(
+        (), description="What the model does not answer."
+    )
     left_out: dict[str, str] = Field({}, description="Engines that are not served, and why.")
 
 
 class PackageRecord(Record):
     """The package made by a run: `versions/<version>/`."""
 
-    version: int
-    digest: str
-    load: LoadReport
+    version: int = Field(description="Number of the version made.")
+    digest: str = Field(description="'sha256:' and the digest of its model.")
+    load: LoadReport = Field(description="What the load test saw.")
     max_skew: float = Field(
         description="Of all rows; above `skew_tolerance` only in rows that the engine's accuracy "
         "budget exempts."
@@ -133,4 +148,6 @@ class PackageRecord(Record):
         description="What it had to be within: package.skew_tolerance, or the engine's tolerance.",
     )
     skew_skipped_because: str = Field("", description="If not empty, no skew was measured.")
-    callers: CallersReport | None = None
+    callers: CallersReport | None = Field(
+        None, description="What callers may send and how it is answered; null: not tried."
+    )

@@ -34,7 +34,9 @@ class Record(BaseModel):
     current_version: ClassVar[int] = 1
     upgrades: ClassVar[dict[int, Upgrade]] = {}
 
-    record_version: int = 0
+    record_version: int = Field(
+        0, description="Form of the document; a later Slipway reads all earlier forms."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -80,24 +82,28 @@ class Record(BaseModel):
 class Artifact(Record):
     """Something that a step made. `path` is relative to the step's folder."""
 
-    path: str
-    digest: str
-    size_bytes: int
+    path: str = Field(description="Where it is, relative to the step's folder.")
+    digest: str = Field(description="'sha256:' and the digest of its content.")
+    size_bytes: int = Field(description="Of all its files together.")
 
 
 class Result(Record):
     """`result.json`: a step has succeeded if and only if its own `result.json` exists."""
 
-    step: str
-    pipeline: str
-    run_id: str
-    attempt: int
-    started_at: datetime
-    seconds: float
+    step: str = Field(description="Name of the step.")
+    pipeline: str = Field(description="Name of the pipeline.")
+    run_id: str = Field(description="Id of the run.")
+    attempt: int = Field(
+        description="Number of the attempt that wrote it, which is its fencing token."
+    )
+    started_at: datetime = Field(description="When that attempt began.")
+    seconds: float = Field(description="How long the attempt took.")
     inputs: dict[str, str] = Field(description="Digest by input: the config and each step read.")
-    artifacts: dict[str, Artifact] = {}
-    metrics: dict[str, float] = {}
-    reasons: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = Field({}, description="What the step made, by name.")
+    metrics: dict[str, float] = Field(
+        {}, description="Numbers about the step, by name; they go to MLflow."
+    )
+    reasons: tuple[str, ...] = Field((), description="Messages about the outcome, for people.")
     detail: dict[str, Any] = Field({}, description="The step's own record, as written.")
     tracking_run_id: str = Field("", description="MLflow's id of the step's run, if tracked.")
 
@@ -115,16 +121,16 @@ class Result(Record):
 class Failure(Record):
     """How a step's attempt ended that left no result; the next attempt makes it history."""
 
-    step: str
-    attempt: int
-    exit_code: int
-    reason: str
-    failed_at: datetime
+    step: str = Field(description="Name of the step.")
+    attempt: int = Field(description="Number of the attempt that failed.")
+    exit_code: int = Field(description="Of its process: 1 may be retried, 2 may not.")
+    reason: str = Field(description="The error message.")
+    failed_at: datetime = Field(description="When it ended.")
 
 
 class EndedBy(Record):
     """Who ended a run before its last step: a person at a terminal, or a signal of the machine."""
 
-    who: str
-    is_person: bool
-    ended_at: datetime
+    who: str = Field(description="Name of the user, or of the signal.")
+    is_person: bool = Field(description="Whether it was a user at a terminal.")
+    ended_at: datetime = Field(description="When the run ended.")

@@ -17,37 +17,43 @@ MOST_REASON_CHARACTERS = 300
 class Arm(Record):
     """A share of the traffic that goes to one version."""
 
-    name: Literal["stable", "canary"]
-    version: int
-    weight_percent: Percent
+    name: Literal["stable", "canary"] = Field(description="Which arm it is.")
+    version: int = Field(description="Version that answers.")
+    weight_percent: Percent = Field(
+        description="Its share of the traffic; the shares of all arms sum to 100."
+    )
 
 
 class Shadow(Record):
     """A version that gets a copy of the traffic; no caller receives its answers."""
 
-    version: int
-    percent: Percent
-    max_concurrent_requests: int = 32
+    version: int = Field(description="Version that gets the copies.")
+    percent: Percent = Field(description="Share of the traffic that is copied.")
+    max_concurrent_requests: int = Field(
+        32, description="Copies under way at once; more are dropped."
+    )
 
 
 class ChampionChange(Record):
     """A version became champion. A roll-back is a change that marks the version it leaves."""
 
-    version: int
-    previous: int | None = None
-    is_rollback: bool = False
-    author: str = ""
-    reason: str = ""
-    changed_at: datetime | None = None
+    version: int = Field(description="Version that became champion.")
+    previous: int | None = Field(None, description="Champion before it; null: none.")
+    is_rollback: bool = Field(False, description="Whether it was a roll-back.")
+    author: str = Field("", description="Run or user that proposed it.")
+    reason: str = Field("", description="Why it was proposed.")
+    changed_at: datetime | None = Field(
+        None, description="When the plan was stored; null: before plans had a history."
+    )
 
 
 class BadVersion(Record):
     """A version that was rolled back; only a promotion by number removes the mark."""
 
-    version: int
-    author: str = ""
-    reason: str = ""
-    marked_at: datetime | None = None
+    version: int = Field(description="Version that was rolled back.")
+    author: str = Field("", description="Run or user that rolled it back.")
+    reason: str = Field("", description="Why it was rolled back.")
+    marked_at: datetime | None = Field(None, description="When the plan was stored.")
 
 
 class TrafficPlan(Record):
@@ -57,16 +63,20 @@ class TrafficPlan(Record):
     cannot take any away, and what it says of `champions` does not count.
     """
 
-    pipeline: str
-    generation: int = 0
-    arms: tuple[Arm, ...] = ()
-    shadow: Shadow | None = None
+    pipeline: str = Field(description="Name of the pipeline.")
+    generation: int = Field(
+        0, description="Number of the plan; a proposal names the one that it replaces."
+    )
+    arms: tuple[Arm, ...] = Field((), description="Versions that answer, with their shares.")
+    shadow: Shadow | None = Field(None, description="Version that gets copies; null: none.")
     standby: tuple[int, ...] = Field((), description="Kept running without traffic.")
     champions: tuple[ChampionChange, ...] = Field((), description="Oldest first.")
     bad: tuple[BadVersion, ...] = Field((), description="Rolled back from, by version.")
-    author: str = ""
-    reason: str = ""
-    written_at: datetime | None = None
+    author: str = Field("", description="Run or user that proposed it.")
+    reason: str = Field("", description="Why it was proposed.")
+    written_at: datetime | None = Field(
+        None, description="When it was stored; null: only proposed."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -160,8 +170,8 @@ class ArmObservation(Record):
     about status and metadata, nor what callers ask of one version directly.
     """
 
-    version: int
-    is_ready: bool
+    version: int = Field(description="Version that the counters are about.")
+    is_ready: bool = Field(description="Whether its server answers its health check.")
     requests: int = Field(0, description="Requests answered, whatever the status.")
     errors: int = Field(0, description="Of them, answers with status 5xx.")
     client_errors: int = Field(0, description="Of them, answers with status 4xx.")
@@ -181,11 +191,15 @@ class ArmObservation(Record):
 class Observation(Record):
     """What the agent sees. `generation` is the plan that the data plane has taken over."""
 
-    pipeline: str
-    generation: int
-    observed_at: datetime
-    versions: tuple[ArmObservation, ...] = ()
-    problems: tuple[str, ...] = ()
+    pipeline: str = Field(description="Name of the pipeline.")
+    generation: int = Field(description="Generation of the plan that the data plane follows.")
+    observed_at: datetime = Field(description="When it was read.")
+    versions: tuple[ArmObservation, ...] = Field(
+        (), description="Counters of each version that runs."
+    )
+    problems: tuple[str, ...] = Field(
+        (), description="Why traffic does not follow the plan, for people."
+    )
 
     def of(self, version: int) -> ArmObservation | None:
         """Return a version's counters, if it runs."""
@@ -199,33 +213,45 @@ class LadderStep(Record):
     the way so far; a version is rolled back when it reaches the test's entry in `bounds`.
     """
 
-    name: str
-    weight_percent: Percent
-    requests: int
-    errors: int
-    client_errors: int = 0
-    stable_requests: int = 0
-    stable_errors: int = 0
-    stable_client_errors: int = 0
-    decision: Literal["pass", "rollback", "inconclusive"]
+    name: str = Field(description="Name of the rung, as in 'shadow' or '25 %'.")
+    weight_percent: Percent = Field(description="Share of the traffic that the canary had.")
+    requests: int = Field(description="Requests that the canary answered.")
+    errors: int = Field(description="Of them, answers with status 5xx.")
+    client_errors: int = Field(0, description="Of them, answers with status 4xx.")
+    stable_requests: int = Field(0, description="Requests that the stable arm answered meanwhile.")
+    stable_errors: int = Field(0, description="Of those, answers with status 5xx.")
+    stable_client_errors: int = Field(0, description="Of those, answers with status 4xx.")
+    decision: Literal["pass", "rollback", "inconclusive"] = Field(
+        description="What the judge decided."
+    )
     decided_by: str = Field("", description="The tests that decided, by name.")
-    evidence: dict[str, float] = Field({})
-    bounds: dict[str, float] = Field({})
-    reason: str
-    seconds: float
+    evidence: dict[str, float] = Field(
+        {}, description="By test, how many times its stakes on a worse canary have multiplied."
+    )
+    bounds: dict[str, float] = Field(
+        {}, description="By test, the evidence at which the version is rolled back."
+    )
+    reason: str = Field(description="Why it was decided, for people.")
+    seconds: float = Field(description="How long the rung took.")
 
 
 class DeployRecord(Record):
     """How a stage of the deployment ended."""
 
-    stage: Literal["canary", "promote"]
-    outcome: Literal["passed", "first", "promoted", "rolled_back", "inconclusive", "refused"]
-    version: int
-    champion_version: int | None = None
-    canary_requests: int = 0
-    canary_errors: int = 0
-    ladder: tuple[LadderStep, ...] = ()
-    reasons: tuple[str, ...] = ()
+    stage: Literal["canary", "promote"] = Field(
+        description="Which of the two stages of the deployment."
+    )
+    outcome: Literal["passed", "first", "promoted", "rolled_back", "inconclusive", "refused"] = (
+        Field(description="How it ended.")
+    )
+    version: int = Field(description="Version on trial.")
+    champion_version: int | None = Field(
+        None, description="Champion that it was compared with; null: none."
+    )
+    canary_requests: int = Field(0, description="Requests that the canary answered, on all rungs.")
+    canary_errors: int = Field(0, description="Of them, answers with status 5xx.")
+    ladder: tuple[LadderStep, ...] = Field((), description="What the judge saw, rung by rung.")
+    reasons: tuple[str, ...] = Field((), description="Why it ended so, for people.")
 
     @property
     def has_passed(self) -> bool:

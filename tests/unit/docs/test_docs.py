@@ -13,6 +13,11 @@ import yaml
 import slipway
 from cli.main import app
 from contract.places import CODE_FOLDER
+from contract.records.optimization import OptimizeRecord
+from contract.records.package import PackageManifest
+from contract.records.record import Result
+from contract.records.stack import Stack
+from contract.records.traffic import TrafficPlan
 from contract.schema.pipeline import PipelineConfig
 
 DOCS = CODE_FOLDER / "docs"
@@ -76,6 +81,19 @@ def test_the_reference_has_every_key_of_the_config(reference: dict[str, str]) ->
     line = next(row for row in reference["pipeline"].splitlines() if row.startswith("| `retries`"))
     assert "integer ≥ 0, ≤ 10 | `2` |" in line
     assert "| `source` | [CsvSource](#csvsource) or [ParquetSource]" in reference["pipeline"]
+
+
+def test_the_reference_has_every_record_with_its_fields(reference: dict[str, str]) -> None:
+    for record in (Result, OptimizeRecord, PackageManifest, TrafficPlan, Stack):
+        (section,) = re.findall(
+            rf"^### {record.__name__}\n(.*?)(?=^##|\Z)", reference["records"], re.M | re.S
+        )
+        fields = re.findall(r"^\| `([^`]+)` \|", section, re.M)
+        assert ["record_version", *fields] == list(record.model_fields)
+        assert f"\nVersion {record.current_version}.\n" in section
+    assert "| `heads` | object of [HeadConfig](pipeline.md#headconfig) |" in reference["records"]
+    assert "| `engine` | [ServedEngine](#servedengine) |" in reference["records"]
+    assert "| `created_at` | time | required | When it was packaged. |" in reference["records"]
 
 
 def test_the_reference_has_every_command_and_option(reference: dict[str, str]) -> None:
