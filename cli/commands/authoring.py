@@ -10,7 +10,14 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, SetOption
 from cli.output import command_name, data, print_json, say
-from cli.scaffold.folder import from_table, new_folder, own_parents, schema_path, write_schema
+from cli.scaffold.folder import (
+    from_table,
+    new_folder,
+    own_parents,
+    runtime_schema_path,
+    schema_path,
+    write_schema,
+)
 from contract.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
@@ -111,15 +118,26 @@ def check(
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option(help="File to write; default: configs/pipeline.schema.json.")
+        Path | None, typer.Option(help="File to write: the schema of pipeline.yaml.")
     ] = None,
+    is_runtime: Annotated[
+        bool, typer.Option("--runtime", help="Only the schema of runtime files.")
+    ] = False,
 ) -> None:
-    """Write the JSON Schema of pipeline.yaml, which editors use to complete and check it.
+    """Write the JSON Schemas of pipeline.yaml and runtime files, by which editors check them.
+
+    Without options both are written: configs/pipeline.schema.json and configs/runtime.schema.json.
 
     [bold]Examples[/]
 
     [cyan]$ slipway schema[/]
 
     [cyan]$ slipway schema --output ~/pipelines/pipeline.schema.json[/]
+
+    [cyan]$ slipway schema --runtime --output ~/runtime.schema.json[/]
     """
-    say(f"Wrote {escape(str(write_schema(output or schema_path())))}")
+    if not is_runtime:
+        say(f"Wrote {escape(str(write_schema(output or schema_path())))}")
+    if is_runtime or output is None:
+        written = write_schema(output or runtime_schema_path(), is_runtime=True)
+        say(f"Wrote {escape(str(written))}")

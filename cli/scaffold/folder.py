@@ -99,21 +99,27 @@ def schema_path() -> Path:
     return workspace() / "configs" / "pipeline.schema.json"
 
 
-def write_schema(path: Path) -> Path:
-    """Write the JSON Schema of `pipeline.yaml`, which editors use, and return its path."""
+def runtime_schema_path() -> Path:
+    """Return the path of the schema of runtime files for editors."""
+    return schema_path().with_name("runtime.schema.json")
+
+
+def write_schema(path: Path, is_runtime: bool = False) -> Path:
+    """Write the JSON Schema of pipeline.yaml, or of runtime files, and return its path."""
     from contract.storage import write_atomically
 
-    write_atomically(path, schema_text())
+    write_atomically(path, schema_text(is_runtime))
     return path
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of `pipeline.yaml` as it belongs in its file."""
+def schema_text(is_runtime: bool = False) -> str:
+    """Return the JSON Schema of pipeline.yaml, or of runtime files, as it belongs in its file."""
     import json
 
     from contract.schema.pipeline import PipelineConfig
+    from contract.schema.runtime import RuntimeConfig
 
-    document = PipelineConfig.model_json_schema()
+    document = (RuntimeConfig if is_runtime else PipelineConfig).model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

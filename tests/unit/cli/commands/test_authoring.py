@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.scaffold.folder import schema_path, schema_text
+from cli.scaffold.folder import runtime_schema_path, schema_path, schema_text
+from contract import places
 from contract.loader import load_pipeline
 
 runner = CliRunner()
@@ -123,8 +124,41 @@ def test_check_refuses_an_override_of_a_wrong_form(parent: Path) -> None:
     assert "expected KEY=VALUE" in result.stderr
 
 
-def test_the_schema_on_disk_is_in_step_with_the_config() -> None:
+def test_the_schemas_on_disk_are_in_step_with_the_config() -> None:
     assert schema_path().read_text() == schema_text(), "run 'slipway schema'"
+    runtime = runtime_schema_path().read_text()
+    assert runtime == schema_text(is_runtime=True), "run 'slipway schema'"
+
+
+def test_schema_without_options_writes_both_into_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "IS_INSTALLED", True)
+    monkeypatch.setenv("SLIPWAY_WORKSPACE", str(tmp_path))
+    (tmp_path / "configs").mkdir()
+    result = runner.invoke(app, ["schema"])
+    assert result.exit_code == 0, result.stderr
+    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "configs").iterdir()}
+    titles = {name: schema["title"] for name, schema in written.items()}
+    assert titles == {
+        "pipeline.schema.json": "PipelineConfig",
+        "runtime.schema.json": "RuntimeConfig",
+    }
+
+
+def test_the_runtime_schema_alone_goes_where_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    assert runner.invoke(app, ["schema", "--runtime", "--output", str(path)]).exit_code == 0
+    properties = json.loads(path.read_text())["properties"]
+    assert {"kind", "root", "job", "kubernetes"} <= properties.keys()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_shipped_runtime_files_point_editors_at_the_schema() -> None:
+    folder = runtime_schema_path().parent / "runtimes"
+    firsts = {path.stem: path.read_text().splitlines()[0] for path in folder.glob("*.yaml")}
+    wanted = "# yaml-language-server: $schema=../runtime.schema.json"
+    assert firsts == {"local": wanted, "kubernetes": wanted}
 
 
 def test_schema_writes_where_it_is_told(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_a_key_of_lists_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(DataError, match="key 'nunber': no such column; did you mean 'number'"):
-        keys_of_batch(IN, pa.RecordBatch.from_pydict(COLUMNS), ("nunber",))
+    with pytest.raises(DataError, match="key 'texts': no such column; did you mean 'text'"):
+        keys_of_batch(IN, pa.RecordBatch.from_pydict(COLUMNS), ("texts",))
 
 
 @pytest.mark.parametrize(
