@@ -18,7 +18,7 @@ _BROUGHT = {
     "engines": ("ai_edge_litert", "nncf", "openvino"),
     "kubernetes": ("aiohttp", "kubernetes", "kubernetes_asyncio", "urllib3"),
     "serving": (
-        *("fastapi", "httptools", "orjson", "prometheus_client", "supervisor", "uvicorn"),
+        *("anyio", "fastapi", "httptools", "orjson", "prometheus_client", "supervisor", "uvicorn"),
         "uvloop",
     ),
 }

@@ -23,3 +23,8 @@ def read_token(path: Path, name: str = "") -> str:
     if not token:
         raise ConfigError([f"{where}: expected a token, found an empty file"])
     return token
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that carries a token."""
+    return {"Authorization": f"Bearer {token}"}

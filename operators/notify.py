@@ -71,15 +71,14 @@ class WebhookNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         del context
-        import httpx
+        from contract.clients.http import open_client
 
         connection = BaseHook.get_connection(self.connection_id)
         headers = {name: str(value) for name, value in connection.extra_dejson.items()}
-        if connection.password:
-            headers["Authorization"] = f"Bearer {connection.password}"
         body = {"text": self.notice.text, **asdict(self.notice)}
         url = _url(connection.host or "", connection.schema, connection.port)
-        httpx.post(url, json=body, headers=headers, timeout=_WEBHOOK_SECONDS).raise_for_status()
+        with open_client(url, _WEBHOOK_SECONDS, connection.password or "") as http:
+            http.post(url, json=body, headers=headers).raise_for_status()
 
 
 def notifiers(notify: NotifyConfig, notice: Notice) -> Sequence[BaseNotifier]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,13 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
+from contract.clients.cluster import client_problem, our_errors
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, NotFoundError, SlipwayError
 from contract.pods import CONTAINER, Inside, Manifest, pod
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from contract.storage import Attempt
-from launching.cluster.api import client_problem, error_of
 from launching.cluster.manifests import ATTEMPT, GENERATION, TASK
 from launching.cluster.pod_environment import with_packages
 from launching.own_result import Ending, own_result
@@ -235,15 +235,9 @@ class ComponentPodOperator(KubernetesPodOperator):
             if int(found.metadata.labels.get(GENERATION, 0)) < generation:
                 self.client.delete_namespaced_pod(found.metadata.name, self.namespace)
 
-    @contextlib.contextmanager
-    def _our_errors(self) -> Iterator[None]:
-        cluster = self._cluster
-        where = f"cluster '{cluster.context or 'in-cluster'}', namespace '{cluster.namespace}'"
-        try:
-            yield
-        except ApiException as error:
-            said = str(error.body or error.reason)
-            raise error_of(error.status or 0, said, where, f"pod {self.name}") from error
+    def _our_errors(self) -> contextlib.AbstractContextManager[None]:
+        silence = (HTTPError, OSError)
+        return our_errors(self._cluster, f"pod {self.name}", ApiException, silence)
 
     @property
     def _cluster(self) -> ClusterConfig:

@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from contract.addresses import DATA_PLANE_URL, served_at
+from contract.errors import SlipwayError
 from contract.layout import RunLayout
+from contract.tokens import bearer
 from contract.tracked_run import parent_run_id
 
 log = logging.getLogger(__name__)
@@ -39,22 +41,22 @@ def write_note(
         return
     import httpx
 
+    from contract.clients.http import open_client
+
     text = note_text(run, outcome, reasons, version, environment)
     user = environment[_USERS].partition(":")[0]
     try:
         passwords = json.loads(Path(environment[_PASSWORDS]).read_text(encoding="utf-8"))
         login = {"username": user, "password": passwords[user]}
-        with httpx.Client(
-            base_url=environment[_BASE_URL], timeout=_ANSWER_SECONDS, trust_env=False
-        ) as http:
+        with open_client(environment[_BASE_URL], _ANSWER_SECONDS) as http:
             granted = http.post("/auth/token", json=login).raise_for_status()
             http.patch(
                 f"/api/v2/dags/{run.pipeline}/dagRuns/{quote(run.run_id, safe='')}",
                 json={"note": text},
                 params={"update_mask": "note"},
-                headers={"authorization": f"Bearer {granted.json()['access_token']}"},
+                headers=bearer(granted.json()["access_token"]),
             ).raise_for_status()
-    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+    except (httpx.HTTPError, SlipwayError, OSError, ValueError, KeyError) as error:
         log.warning("the run's note was not written: %s: %s", type(error).__name__, error)
 
 

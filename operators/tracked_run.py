@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 
+from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.tracked_run import (
     MOST_TAG_CHARACTERS,
@@ -32,12 +33,14 @@ def end_tracked_run(
         return
     import httpx
 
+    from contract.clients.http import open_client
+
     tags = {OUTCOME_TAG: outcome, REASONS_TAG: reason[:MOST_TAG_CHARACTERS]}
     ended = {"run_id": run_id, "status": "FAILED", "end_time": int(1000 * time.time())}
     calls = [("set-tag", {"run_id": run_id, "key": k, "value": v}) for k, v in tags.items()]
     try:
-        with httpx.Client(base_url=url, timeout=_ANSWER_SECONDS, trust_env=False) as http:
+        with open_client(url, _ANSWER_SECONDS) as http:
             for name, body in [*calls, ("update", ended)]:
                 http.post(f"/api/2.0/mlflow/runs/{name}", json=body).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, SlipwayError) as error:
         log.warning("MLflow's run was not ended: %s: %s", type(error).__name__, error)

@@ -13,10 +13,10 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
 from contract.records.training import TrainingEnded
 from contract.schema.cluster import KubernetesConfig
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.claim import Claim
 from launching.cluster.kinds import JobDriver, open_job
 from launching.cluster.manifests import ATTEMPT, REPLICA

@@ -27,6 +27,10 @@ class Request:
         return self.query.get("watch") == "true"
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # or the kernel lets many that come at once wait for a second
+
+
 class StubApi:
     """`answers` are bodies by method and path, each the last or a list of those to come.
 
@@ -37,7 +41,7 @@ class StubApi:
         self.answers: dict[tuple[str, str], Any] = {}
         self.requests: list[Request] = []
         self._is_over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._kubeconfig = folder / "kubeconfig"
         self._kubeconfig.write_text(yaml.safe_dump(self._config()))
 

@@ -72,13 +72,12 @@ def serve(stack: Stack, pipeline: str, request: Path) -> None:
 
 def run_link(run: RunLayout, stack: Stack) -> str:
     """Return the address of a run's parent in MLflow's pages; empty if it was not tracked."""
-    import httpx
+    from contract.clients.http import open_client
 
     if not (run_id := parent_run_id(run)):
         return "not tracked"
-    answer = httpx.get(
-        f"{stack.tracking_uri}/api/2.0/mlflow/runs/get", params={"run_id": run_id}, trust_env=False
-    )
+    with open_client(stack.tracking_uri) as http:
+        answer = http.get("/api/2.0/mlflow/runs/get", params={"run_id": run_id})
     experiment = answer.raise_for_status().json()["run"]["info"]["experiment_id"]
     return f"{stack.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
 

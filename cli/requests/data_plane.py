@@ -1,6 +1,5 @@
 """The REST data plane as callers on this machine use it."""
 
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 import httpx
 
 from contract.addresses import served_at
-from contract.errors import NotFoundError, ServiceUnavailableError, UserError
+from contract.clients.http import error_of, no_answer, open_client, reason_of
 from contract.model_io import output_names
 from contract.records.stack import Stack
 from contract.schema.data import HeadConfig
-from contract.tokens import read_token
+from contract.tokens import bearer, read_token
 
-ANSWER_SECONDS = 30.0
 VERSION_HEADER = "x-slipway-version"
 
 
@@ -36,8 +34,7 @@ def caller_headers(stack: Stack) -> dict[str, str]:
     """Return the headers that the data plane wants of a caller."""
     if not stack.data_plane_token_file:
         return {}
-    token = read_token(Path(stack.data_plane_token_file))
-    return {"authorization": f"Bearer {token}"}
+    return bearer(read_token(Path(stack.data_plane_token_file)))
 
 
 def certificate(stack: Stack) -> Path | None:
@@ -54,25 +51,22 @@ def predict(stack: Stack, pipeline: str, rows: Sequence[Any], version: int | Non
         ServiceUnavailableError: If there is no answer.
     """
     url = predict_url(stack, pipeline, version)
-    trust = certificate(stack)
-    verify = ssl.create_default_context(cafile=str(trust)) if trust else True
     try:
-        with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False, verify=verify) as http:
+        with open_client(url, trusted=certificate(stack)) as http:
             answer = http.post(url, json={"instances": rows}, headers=caller_headers(stack))
     except httpx.TransportError as error:
-        raise ServiceUnavailableError(
-            f"{url}: no answer: {error or type(error).__name__}; start the services with "
-            "'slipway up'"
-        ) from error
+        raise no_answer(url, error, "start the services with 'slipway up'") from error
     if answer.is_success:
         version_header = answer.headers.get(VERSION_HEADER, "0")
         return Answer(int(version_header), answer.json()["predictions"])
-    said = _error_of(answer)
+    said = reason_of(answer)
     if answer.status_code == httpx.codes.NOT_FOUND:
-        raise NotFoundError(f"{url}: {said}; 'slipway status {pipeline}' shows what is in service")
-    if answer.is_client_error:
-        raise UserError(f"{pipeline}: the rows were refused: {said}")
-    raise ServiceUnavailableError(f"{url}: status {answer.status_code}: {said}")
+        message = f"{url}: {said}; 'slipway status {pipeline}' shows what is in service"
+    elif answer.is_client_error:
+        message = f"{pipeline}: the rows were refused: {said}"
+    else:
+        message = f"{url}: status {answer.status_code}: {said}"
+    raise error_of(answer, message)
 
 
 def named(prediction: Any, heads: Mapping[str, HeadConfig]) -> dict[str, dict[str, Any]]:
@@ -92,10 +86,3 @@ def _named_head(output: Any, head: HeadConfig) -> dict[str, Any]:
         return {"value": output}
     scores = dict(zip(head.classes, output, strict=True))
     return {"class": max(scores, key=lambda name: scores[name]), "scores": scores}
-
-
-def _error_of(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:300] or f"status {answer.status_code}"

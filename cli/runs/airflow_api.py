@@ -8,16 +8,11 @@ from urllib.parse import quote
 
 import httpx
 
-from contract.errors import (
-    ConflictError,
-    NotFoundError,
-    ServiceUnavailableError,
-    SlipwayError,
-    UserError,
-)
+from contract.clients.http import error_of, no_answer, open_client, reason_of
+from contract.errors import ConflictError, NotFoundError, ServiceUnavailableError, UserError
 from contract.records.stack import Stack
+from contract.tokens import bearer
 
-ANSWER_SECONDS = 30.0
 ENDED_NOTE = "**ended by a person**"  # how the note of a run begins that 'slipway cancel' ended
 MOST_ROWS = 100  # Airflow's own limit of a page
 
@@ -27,8 +22,7 @@ class AirflowClient:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url, self._user, self._password = url, user, password
-        # trust_env=False: a proxy of the machine must not come between us and the loopback.
-        self._http = httpx.Client(base_url=url, timeout=ANSWER_SECONDS, trust_env=False)
+        self._http = open_client(url)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
@@ -134,12 +128,11 @@ class AirflowClient:
                 self._log_in()
                 answer = self._http.request(method, f"/api/v2{path}", **content)
         except httpx.TransportError as error:
-            raise ServiceUnavailableError(
-                f"Airflow at {self._url}: no answer: {error or type(error).__name__}; "
-                "look at it with 'slipway check', start it with 'slipway up'"
-            ) from error
+            advice = "look at it with 'slipway check', start it with 'slipway up'"
+            raise no_answer(f"Airflow at {self._url}", error, advice) from error
         if answer.is_error:
-            raise _refusal(answer)
+            call = f"{method} {answer.request.url.path}"
+            raise error_of(answer, f"Airflow: {call}: {reason_of(answer)}")
         return answer
 
     def _log_in(self) -> None:
@@ -150,24 +143,10 @@ class AirflowClient:
                 f"Airflow at {self._url} refused the login of '{self._user}' "
                 f"(status {answer.status_code}); 'slipway down' and 'slipway up' make a new one"
             )
-        token = answer.json()["access_token"]
-        self._http.headers["authorization"] = f"Bearer {token}"
+        self._http.headers.update(bearer(answer.json()["access_token"]))
 
 
 def airflow_password(stack: Stack) -> str:
     """Return the password of the stack's Airflow user; its file is Airflow's own, a JSON object."""
     passwords = json.loads(Path(stack.airflow_password_file).read_text(encoding="utf-8"))
     return str(passwords[stack.airflow_user])
-
-
-def _refusal(answer: httpx.Response) -> SlipwayError:
-    try:
-        said = answer.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        said = answer.text[:300]
-    message = f"Airflow: {answer.request.method} {answer.request.url.path}: {said}"
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return NotFoundError(message)
-    if answer.status_code == httpx.codes.CONFLICT:
-        return ConflictError(message)
-    return UserError(message) if answer.is_client_error else SlipwayError(message)

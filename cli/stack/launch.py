@@ -23,6 +23,7 @@ from cli.stack.stack import (
     task_environment,
 )
 from cli.stack.stack_file import stack_path
+from contract.clients.http import open_client
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
 from contract.places import CODE_FOLDER
@@ -152,7 +153,7 @@ class _Awaited:
         Raises:
             ServiceUnavailableError: If one cannot; with the last lines of its log.
         """
-        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
+        with open_client(f"http://{LOOPBACK}", PROBE_SECONDS) as client:
             healthy = [name for name, probe in self.probes.items() if _holds(probe, client)]
         for name in healthy:
             self._board.update(name, "done", note="healthy")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contract.addresses import DATA_PLANE_URL
-from contract.errors import ServiceUnavailableError
+from contract.errors import ConfigError, ServiceUnavailableError
 from contract.loader import state_folder
 from contract.records.stack import Stack
 from contract.tokens import read_token
@@ -77,18 +77,20 @@ def service_problems(stack: Stack) -> list[str]:
     """Ask each service for its health and return a line for each that does not answer well."""
     import httpx
 
+    from contract.clients.http import open_client, said
+
     addresses = {
         "Airflow": stack.airflow_url and f"{stack.airflow_url}/api/v2/monitor/health",
         "MLflow": stack.tracking_uri and f"{stack.tracking_uri}/health",
         "serving agent": stack.agent_url and f"{stack.agent_url}/healthz",
     }
     problems = []
-    with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
-        for name, address in addresses.items():
-            if not address:
-                continue
-            try:
-                client.get(address).raise_for_status()
-            except httpx.HTTPError as error:
-                problems.append(f"{name} at {address}: {error or type(error).__name__}")
+    for name, address in addresses.items():
+        if not address:
+            continue
+        try:
+            with open_client(address, ANSWER_SECONDS) as http:
+                http.get(address).raise_for_status()
+        except (httpx.HTTPError, ConfigError) as error:
+            problems.append(f"{name} at {address}: {said(error)}")
     return problems

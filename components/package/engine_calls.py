@@ -12,6 +12,7 @@ import httpx
 from components.data.tf_example import example_class
 from components.package.caller_rows import CallerRow, Row, leaves
 from components.package.server_process import RunningServer
+from contract.clients.http import open_client
 from contract.errors import SlipwayError
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 from contract.records.package import InputSpec, PackageManifest
@@ -65,7 +66,7 @@ class EngineCalls:
         cls, server: RunningServer, manifest: PackageManifest, attempts: int
     ) -> Iterator["EngineCalls"]:
         base = server.predict_url.removesuffix(":predict")
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as http:
+        with open_client(base, _TIMEOUT_SECONDS) as http:
             metadata = http.get(f"{base}/metadata").json()["metadata"]
             has = metadata["signature_def"]["signature_def"]
             signatures = tuple(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
 import numpy as np
 
 from components.data.raw_examples import Array
@@ -16,6 +15,7 @@ from components.quality.row_independence import (
     find_dependence,
     telling_rows,
 )
+from contract.clients.http import open_client
 from contract.errors import UserCodeError
 from contract.records.package import InputSpec
 
@@ -48,7 +48,7 @@ def require_independent_rows(
     whole = [{**dict.fromkeys(lists, ()), **row} for row in rows]
     lengths = {name: [len(row[name]) for row in whole] for name in lists}
     chosen = [whole[place] for place in telling_rows(lengths, len(rows), REQUEST_ROWS)]
-    with httpx.Client(timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False) as http:
+    with open_client(predict_url, REQUEST_TIMEOUT_SECONDS) as http:
 
         def ask(batch: Sequence[Row]) -> dict[str, Array]:
             body = {"instances": list(batch)}

@@ -1,7 +1,6 @@
 """A model server of one package, as a process on a free loopback port."""
 
 import json
-import logging
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from components.runs.child_process import tied_to_parent
+from contract.clients.http import open_client
 from contract.errors import SlipwayError
 from contract.free_ports import free_port
 from contract.layout import PACKAGE_MANIFEST
@@ -22,8 +22,7 @@ HOST = "127.0.0.1"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.1
-
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every poll
+_POLL_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class RunningServer:
             self.process.wait()
 
     def _is_healthy(self) -> bool:
-        url = f"http://{HOST}:{self.port}/healthz"
         try:
-            return httpx.get(url, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+            with open_client(f"http://{HOST}:{self.port}", _POLL_TIMEOUT_SECONDS) as http:
+                return http.get("/healthz").status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 

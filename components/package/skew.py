@@ -19,6 +19,7 @@ from components.models.answer_differences import differences
 from components.models.checkpoints import load_weights
 from components.models.saved_models import load, predict_columns
 from components.models.user_model import build_model, head_outputs, head_scores
+from contract.clients.http import open_client
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
@@ -124,7 +125,7 @@ class SkewCheck:
     def _served(self, predict_url: str, attempts: int) -> dict[str, Array]:
         """Return what the server answers to the rows, by head, float64."""
         rows, answers = to_rows(self.columns), list[Any]()
-        with httpx.Client(timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False) as http:
+        with open_client(predict_url, REQUEST_TIMEOUT_SECONDS) as http:
             for start in range(0, len(rows), REQUEST_ROWS):
                 part = {"instances": rows[start : start + REQUEST_ROWS]}
                 answers += predictions(http, predict_url, part, attempts)

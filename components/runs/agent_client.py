@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from contract.clients.http import error_of, open_client, reason_of, said
 from contract.errors import (
     ConfigError,
     ConflictError,
@@ -24,9 +25,7 @@ from contract.tokens import read_token
 RecordT = TypeVar("RecordT", bound=Record)
 
 log = logging.getLogger("slipway")
-# It logs every request as INFO; a canary makes eight a second.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
+_ANSWER_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 _TRANSIENT = frozenset({502, 503, 504})
@@ -52,13 +51,7 @@ class AgentClient:
     def __init__(self, url: str, token: str, patience_seconds: float = 20.0) -> None:
         self._url = url.rstrip("/")
         self._patience_seconds = patience_seconds
-        # trust_env=False: a proxy of the machine must not come between us and the loopback.
-        self._http = httpx.Client(
-            base_url=self._url,
-            headers={"authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(10.0, connect=2.0),
-            trust_env=False,
-        )
+        self._http = open_client(self._url, _ANSWER_SECONDS, token)
 
     @classmethod
     def with_token_file(cls, url: str, token_file: Path) -> Self:
@@ -131,7 +124,7 @@ class AgentClient:
                     return answer
                 trouble = f"status {answer.status_code}"
             except httpx.TransportError as error:
-                trouble = f"{type(error).__name__}: {error}"
+                trouble = said(error)
             if time.monotonic() + pause > deadline:
                 raise ServiceUnavailableError(
                     f"serving agent at {self._url}: no answer within {self._patience_seconds:g} s "
@@ -167,16 +160,7 @@ def _refusal(answer: httpx.Response) -> SlipwayError:
             f"{where}: the agent refused this token; "
             "check SLIPWAY_AGENT_TOKEN_FILE against the file that the agent was started with"
         )
-    said = _message(answer)
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return NotFoundError(f"{where}: {said}")
+    reason = reason_of(answer)
     if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
-        return UserError(f"{where}: the agent refused the plan: {said}")
-    return SlipwayError(f"{where}: status {answer.status_code}: {said}")
-
-
-def _message(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200] or "no reason given"
+        return UserError(f"{where}: the agent refused the plan: {reason}")
+    return error_of(answer, f"{where}: status {answer.status_code}: {reason}")

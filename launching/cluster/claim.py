@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import ConflictError, NotFoundError
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.manifests import ATTEMPT, GENERATION, TASK
 from launching.cluster.removal import delete_exactly
 

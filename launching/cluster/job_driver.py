@@ -5,9 +5,9 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import SlipwayError
 from contract.schema.cluster import KubernetesConfig
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.claim import Claim
 from launching.cluster.manifests import JOB
 from launching.cluster.pod_logs import PodLogs

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
+from contract.clients.cluster import Cluster
 from contract.errors import ConfigError
 from contract.schema.cluster import JobKind, KubernetesConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.kubeflow import KubeflowJob, roles_unknown_to
 from launching.cluster.pod_logs import PodLogs

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
 from contract.pods import CONTAINER, MANAGED, Inside, merged, pod
 from contract.schema.cluster import JobKind, KubernetesConfig, Role
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.claim import Claim
 from launching.cluster.job_driver import JobDriver
 from launching.cluster.manifests import JOB

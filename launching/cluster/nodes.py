@@ -9,8 +9,8 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
+from contract.clients.cluster import Cluster, ForbiddenError
 from contract.pods import Manifest
-from launching.cluster.api import Cluster, ForbiddenError
 
 _PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 _REPELLING = ("NoSchedule", "NoExecute")

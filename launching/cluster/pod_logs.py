@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import NotFoundError, SlipwayError
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.manifests import REPLICA
 from launching.cluster.pod_status import ended
 from launching.log_lines import Complaints, parsed

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from contract.clients.cluster import Cluster, Manifest, QuotaError
 from contract.errors import (
     EXIT_UNEXPECTED,
     EXIT_USER_ERROR,
@@ -22,7 +23,6 @@ from contract.errors import (
 )
 from contract.pods import owned
 from contract.schema.cluster import KubernetesConfig, Role
-from launching.cluster.api import Cluster, Manifest, QuotaError
 from launching.cluster.claim import Claim
 from launching.cluster.job_driver import JobDriver
 from launching.cluster.manifests import JOB, headless_service, replica_pod

@@ -11,13 +11,13 @@ from typing import Any
 
 from kubernetes.client import models
 
+from contract.clients.cluster import Cluster
 from contract.command import StepCommand
 from contract.errors import ConfigError, NotFoundError, SlipwayError
 from contract.pods import Inside, pod
 from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.schema.training import TrainConfig
 from contract.steps import STEPS
-from launching.cluster.api import Cluster
 from launching.cluster.kinds import RESOURCES, check_kind
 from launching.cluster.nodes import no_node_for, read_nodes
 from launching.job_spec import training_job

@@ -4,9 +4,9 @@ import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
+from contract.clients.cluster import Cluster, ForbiddenError, Manifest
 from contract.errors import ConflictError, NotFoundError
 from contract.pods import MANAGED
-from launching.cluster.api import Cluster, ForbiddenError, Manifest
 from launching.cluster.claim import SEEN
 from launching.cluster.kinds import RESOURCES
 from launching.cluster.manifests import JOB

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from contract.clients.cluster import Cluster, Manifest
 from contract.errors import ConflictError
-from launching.cluster.api import Cluster, Manifest
 from launching.cluster.pod_status import ended, has_started
 
 _LOOK_SECONDS = 0.5

@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from contract.clients.cluster import Cluster, ForbiddenError, Manifest
 from contract.errors import SlipwayError
 from contract.schema.cluster import KubernetesConfig
-from launching.cluster.api import Cluster, ForbiddenError, Manifest
 from launching.cluster.nodes import no_node_for, read_nodes
 from launching.cluster.pod_status import (
     A_NODE,

@@ -5,8 +5,8 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
+from contract.clients.cluster import Cluster, ForbiddenError, Manifest
 from contract.errors import SlipwayError
-from launching.cluster.api import Cluster, ForbiddenError, Manifest
 
 log = logging.getLogger(__name__)
 

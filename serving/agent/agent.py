@@ -44,8 +44,11 @@ def run_agent(settings: AgentSettings) -> None:
         ConfigError: If its port is taken, or a setting is of no use.
         SlipwayError: If one of its threads ended by an unexpected error; start it again.
     """
-    with _only_agent(settings.state_folder), _listening(settings) as listening:
-        servers = _servers(settings)
+    with (
+        _only_agent(settings.state_folder),
+        _listening(settings) as listening,
+        _servers(settings) as servers,
+    ):
         opened = backend_kind(traffic_backend_of(settings)).open(settings, servers)
         plans = PlanStore(settings.root, opened.backend.capabilities)
         draining = Draining(
@@ -59,15 +62,18 @@ def run_agent(settings: AgentSettings) -> None:
         _serve(app, reconciler, wake, listening)
 
 
-def _servers(settings: AgentSettings) -> ServerHost:
-    """Return what runs model servers."""
+@contextlib.contextmanager
+def _servers(settings: AgentSettings) -> Iterator[ServerHost]:
+    """Yield what runs model servers."""
     if isinstance(settings, ClusterSettings):
         # only here: the Kubernetes client is large
-        from serving.agent.hosts.deployed_servers import DeployedServers
+        from serving.agent.hosts.deployed_servers import deployed_servers
 
-        return DeployedServers(kubernetes_of(settings))
+        with deployed_servers(kubernetes_of(settings)) as servers:
+            yield servers
+        return
     assert isinstance(settings, MachineSettings)
-    return SupervisedServers(settings)
+    yield SupervisedServers(settings)
 
 
 def _serve(

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from supervisor.xmlrpc import Faults
 
 from contract.errors import ServiceUnavailableError
 from contract.storage import write_atomically
 from serving.supervisord.syntax import environment_value, escape
-from serving.supervisord.unix_rpc import Fault, call
+from serving.supervisord.unix_rpc import call
 
 # `sun_path` of a unix socket holds 108 bytes with its closing zero, and supervisord first binds
 # `<path>.<pid>`.
@@ -212,13 +213,13 @@ class Supervisor:
         for name in [*changed, *removed]:
             self._stop_and_forget(name)
         for name in [*added, *changed]:
-            self._call("addProcessGroup", name, tolerated=(Fault.ALREADY_ADDED,))
+            self._call("addProcessGroup", name, tolerated=(Faults.ALREADY_ADDED,))
 
     def add(self, program: Program) -> None:
         """Add a program to the running supervisord, which starts it; it survives restarts."""
         _write_program(self.home / "added.d" / f"{program.name}.conf", program)
         self._call("reloadConfig")
-        self._call("addProcessGroup", program.name, tolerated=(Fault.ALREADY_ADDED,))
+        self._call("addProcessGroup", program.name, tolerated=(Faults.ALREADY_ADDED,))
 
     def remove(self, name: str) -> bool:
         """Ask an added program to stop and forget it once it has; True when it is gone.
@@ -230,24 +231,24 @@ class Supervisor:
         state = self.states().get(name)
         if state is not None and state.state not in _ENDED_STATES:
             return False
-        self._call("removeProcessGroup", name, tolerated=(Fault.BAD_NAME, Fault.STILL_RUNNING))
+        self._call("removeProcessGroup", name, tolerated=(Faults.BAD_NAME, Faults.STILL_RUNNING))
         return name not in self.states()
 
     def start_program(self, name: str) -> None:
         """Start a program that is stopped or given up; does not wait."""
-        self._call("startProcess", name, False, tolerated=(Fault.ALREADY_STARTED,))
+        self._call("startProcess", name, False, tolerated=(Faults.ALREADY_STARTED,))
 
     def stop_program(self, name: str) -> None:
         """Ask a program to stop; does not wait."""
-        self._call("stopProcess", name, False, tolerated=(Fault.BAD_NAME, Fault.NOT_RUNNING))
+        self._call("stopProcess", name, False, tolerated=(Faults.BAD_NAME, Faults.NOT_RUNNING))
 
     def states(self) -> dict[str, ProgramState]:
         """Return the state of every program by name."""
         return {info["group"]: _state_of(info) for info in self._call("getAllProcessInfo")}
 
     def _stop_and_forget(self, name: str) -> None:
-        self._call("stopProcess", name, True, tolerated=(Fault.BAD_NAME, Fault.NOT_RUNNING))
-        self._call("removeProcessGroup", name, tolerated=(Fault.BAD_NAME,))
+        self._call("stopProcess", name, True, tolerated=(Faults.BAD_NAME, Faults.NOT_RUNNING))
+        self._call("removeProcessGroup", name, tolerated=(Faults.BAD_NAME,))
 
     def _call(self, method: str, *arguments: Any, tolerated: tuple[int, ...] = ()) -> Any:
         return call(self.socket, f"supervisor.{method}", *arguments, tolerated=tolerated)

@@ -23,8 +23,8 @@ import pytest
 from clusters import ROOT, TestCluster, clusters_up, host_pods, let_pods_in, wait_for
 from support import emit
 
+from contract.clients.cluster import Cluster
 from contract.schema.cluster import JobConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.manifests import TASK
 from launching.cluster.pods import SERVICES, PodJob

@@ -15,8 +15,8 @@ import pytest
 from clusters import PYTHON, TestCluster, host_pods, let_pods_in, wait_for
 from kubeflow_stand_in import KubeflowStandIn
 
+from contract.clients.cluster import Cluster
 from contract.schema.cluster import JobConfig, KubernetesConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.kinds import RESOURCES, open_job
 from launching.cluster.kubeflow import kubeflow_job

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from clusters import PYTHON, TestCluster, evict, host_pods, let_pods_in, wait_for
 
+from contract.clients.cluster import Cluster
 from contract.schema.cluster import JobConfig, KubernetesConfig, PodConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.manifests import JOB, REPLICA, TASK
 from launching.cluster.pods import SERVICES, PodJob

@@ -19,12 +19,12 @@ import yaml
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from clusters import PYTHON, TestCluster, host_pods, kustomized, wait_for
 
+from contract.clients.cluster import Cluster
 from contract.command import StepCommand
 from contract.errors import ConfigError
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, JobConfig, KubernetesConfig
 from contract.schema.training import TrainConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.kinds import RESOURCES, open_job
 from launching.cluster.kubeflow import kubeflow_job

@@ -12,6 +12,7 @@ from typing import Any
 from clusters import TestCluster, host_pods, let_pods_in
 from support import handmade_runs
 
+from contract.clients.cluster import Cluster
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import freeze_pipeline, load_frozen
@@ -19,7 +20,6 @@ from contract.pipelines import find_pipeline
 from contract.records.record import Result
 from contract.records.training import TrainRecord
 from contract.schema.cluster import JobConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.kinds import RESOURCES, open_job
 from launching.cluster.manifests import TASK

@@ -1,18 +1,15 @@
 """Model servers as Deployments of a cluster, one per version."""
 
-import json
+import asyncio
+import contextlib
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TypeVar
 
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from contract.errors import ConfigError, ServiceUnavailableError
+from contract.clients.cluster import Cluster
+from contract.errors import ServiceUnavailableError, SlipwayError
 from contract.pods import CONTAINER, Manifest, owned
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from serving.agent.hosts import server_objects
@@ -20,40 +17,45 @@ from serving.agent.hosts.host import ServerSpec, ServerState
 from serving.agent.hosts.server_objects import SERVE, SERVERS, server_name
 from serving.traffic.backend import Version
 
+T = TypeVar("T")
+
 _LOOK_SECONDS = 2.0
 _CALL_SECONDS = 5.0
-_APPLY: dict[str, Any] = {
-    "field_manager": "slipway-agent",
-    "force": True,
-    "_content_type": "application/apply-patch+yaml",
-}
-_NOT_FOUND = 404
+_MANAGER = "slipway-agent"
+_DEPLOYMENTS = "apps/v1/deployments"
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # in every pod's environment
 
 
-class DeployedServers:
-    """A ServerHost on one cluster.
+@contextlib.contextmanager
+def deployed_servers(kubernetes: KubernetesConfig) -> Iterator["DeployedServers"]:
+    """Yield the servers of the cluster that this process runs in, or else of step `serve`'s.
 
-    A thread reads what runs there, so that no change of traffic waits for an API
-    server that does not answer.
+    A thread makes all calls, and reads every two seconds what runs there, so that no change of
+    traffic waits for an API server that does not answer.
+
+    Raises:
+        ConfigError: If the runtime file names a context that is not there.
     """
+    cluster = Cluster(_reached(kubernetes.cluster(SERVE)), call_seconds=_CALL_SECONDS)
+    with start_blocking_portal() as thread, thread.wrap_async_context_manager(cluster):
+        servers = DeployedServers(kubernetes, cluster, thread)
+        thread.call(servers.look)
+        looking = thread.start_task_soon(servers.look_again_and_again)
+        try:
+            yield servers
+        finally:
+            looking.cancel()
 
-    def __init__(self, kubernetes: KubernetesConfig) -> None:
-        """Take the cluster that this process runs in; outside of any, the one of step `serve`.
 
-        Raises:
-            ConfigError: If the runtime file names a context that is not there.
-        """
-        self._kubernetes = kubernetes
-        cluster = kubernetes.cluster(SERVE)
-        self._namespace = cluster.namespace
-        api = _api_client(cluster)
-        self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
-        self._scaling = client.AutoscalingV1Api(api)
+class DeployedServers:
+    """A ServerHost on one cluster, whose calls another thread makes; see `deployed_servers`."""
+
+    def __init__(
+        self, kubernetes: KubernetesConfig, cluster: Cluster, thread: BlockingPortal
+    ) -> None:
+        self._kubernetes, self._cluster, self._thread = kubernetes, cluster, thread
         self._applied: set[Version] = set()  # by this agent, so with what its runtime file says
-        self._seen: Mapping[Version, ServerState] | ServiceUnavailableError
-        self._look()
-        threading.Thread(target=self._look_again_and_again, daemon=True).start()
+        self._seen: Mapping[Version, ServerState] | ServiceUnavailableError = {}
 
     def states(self) -> Mapping[Version, ServerState]:
         """See ServerHost."""
@@ -65,61 +67,68 @@ class DeployedServers:
     def start(self, spec: ServerSpec) -> None:
         """See ServerHost. What is there already is brought to what the runtime file says."""
         self.states()  # or not even try
-        where = {"name": server_name(spec.key), "namespace": self._namespace, **_APPLY}
-        wanted = server_objects.deployment(spec, self._kubernetes)
-        owner = self._call(self._apps.patch_namespaced_deployment, body=wanted, **where)
-        named = owned(server_objects.service(spec.key, self._kubernetes), owner)
-        self._call(self._core.patch_namespaced_service, body=named, **where)
-        scaler = server_objects.autoscaler(spec.key, self._kubernetes)
-        if scaler is not None:
-            self._call(
-                self._scaling.patch_namespaced_horizontal_pod_autoscaler,
-                body=owned(scaler, owner),
-                **where,
-            )
-        self._applied.add(spec.key)
-        self._look()
+        self._answer_of(self._apply, spec)
 
     def stop(self, version: Version) -> bool:
         """See ServerHost. What the Deployment owns goes with it."""
         self.states()  # or not even try
         self._applied.discard(version)
-        where = {"name": server_name(version), "namespace": self._namespace}
-        try:
-            self._call(
-                self._apps.delete_namespaced_deployment, propagation_policy="Foreground", **where
-            )
-        except _AbsentError:
-            return True
-        finally:
-            self._look()
-        return False
+        return self._answer_of(self._delete, version)
 
     def is_gone(self, host: str) -> bool:
         """Tell whether no pod has this address any more; False while nobody can say."""
         try:
-            found = self._call(
-                self._core.list_namespaced_pod,
-                namespace=self._namespace,
-                field_selector=f"status.podIP={host}",
-            )
+            found = self._answer_of(self._cluster.list, "pods", {}, {"status.podIP": host})
         except ServiceUnavailableError:
             return False
         return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in found["items"])
 
-    def _look_again_and_again(self) -> None:
-        while True:
-            time.sleep(_LOOK_SECONDS)
-            self._look()
+    def _answer_of(self, calls: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """Make calls in the thread and wait for them; whatever is refused is tried again later.
 
-    def _look(self) -> None:
-        labels = ",".join(f"{key}={value}" for key, value in SERVERS.items())
-        listed = {"namespace": self._namespace, "label_selector": labels}
+        Raises:
+            ServiceUnavailableError: If the API server does not answer, or refuses.
+        """
         try:
-            deployments = self._call(self._apps.list_namespaced_deployment, **listed)
-            pods = self._call(self._core.list_namespaced_pod, **listed)
-        except ServiceUnavailableError as error:
-            self._seen = error
+            return self._thread.call(calls, *arguments)
+        except SlipwayError as error:
+            raise ServiceUnavailableError(str(error)) from error
+
+    # --- in the thread ---
+
+    async def _apply(self, spec: ServerSpec) -> None:
+        wanted = server_objects.deployment(spec, self._kubernetes)
+        owner = await self._cluster.apply(_DEPLOYMENTS, wanted, _MANAGER)
+        service = server_objects.service(spec.key, self._kubernetes)
+        await self._cluster.apply("services", owned(service, owner), _MANAGER)
+        scaler = server_objects.autoscaler(spec.key, self._kubernetes)
+        if scaler is not None:
+            scalers = "autoscaling/v1/horizontalpodautoscalers"
+            await self._cluster.apply(scalers, owned(scaler, owner), _MANAGER)
+        self._applied.add(spec.key)
+        await self.look()
+
+    async def _delete(self, version: Version) -> bool:
+        """Delete the Deployment; True if it is gone."""
+        try:
+            options = {"propagationPolicy": "Foreground"}
+            return not await self._cluster.delete(_DEPLOYMENTS, server_name(version), options)
+        finally:
+            await self.look()
+
+    async def look_again_and_again(self) -> None:
+        """Read what runs there, until the task is cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read what runs there now, or why that cannot be said."""
+        try:
+            deployments = await self._cluster.list(_DEPLOYMENTS, SERVERS)
+            pods = await self._cluster.list("pods", SERVERS)
+        except SlipwayError as error:
+            self._seen = ServiceUnavailableError(str(error))
         else:
             self._seen = self._read(deployments["items"], pods["items"])
 
@@ -144,37 +153,12 @@ class DeployedServers:
             )
         return states
 
-    def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
-        """Make one call; return what was answered as plain JSON, whatever version it is of."""
-        try:
-            said = call(_request_timeout=_CALL_SECONDS, _preload_content=False, **arguments)
-            return json.loads(said.data)
-        except ApiException as error:
-            kind = _AbsentError if error.status == _NOT_FOUND else ServiceUnavailableError
-            raise kind(
-                f"the API server refuses {call.__name__}: {error.status} {_words(error)}"
-            ) from error
-        except (HTTPError, OSError) as error:
-            raise ServiceUnavailableError(f"the API server does not answer: {error}") from error
 
-
-class _AbsentError(ServiceUnavailableError):
-    """What was asked for is not there."""
-
-
-def _api_client(cluster: ClusterConfig) -> client.ApiClient:
-    settings = client.Configuration()
-    settings.retries = False  # the reconciler tries again
-    try:
-        if _IN_CLUSTER in os.environ:
-            config.load_incluster_config(client_configuration=settings)
-        else:
-            config.load_kube_config(
-                cluster.kubeconfig or None, cluster.context or None, client_configuration=settings
-            )
-    except ConfigException as error:
-        raise ConfigError([f"clusters: '{cluster.context or 'in-cluster'}': {error}"]) from error
-    return client.ApiClient(settings)
+def _reached(cluster: ClusterConfig) -> ClusterConfig:
+    """Return the cluster as this process reaches it: a pod's own by its service account."""
+    if _IN_CLUSTER not in os.environ:
+        return cluster
+    return cluster.model_copy(update={"context": "", "kubeconfig": ""})
 
 
 def _problem(pod: Manifest) -> str:
@@ -196,7 +180,3 @@ _TROUBLES = frozenset(
         *("InvalidImageName", "CreateContainerConfigError", "CreateContainerError"),
     }
 )
-
-
-def _words(error: ApiException) -> str:
-    return str(error.body or error.reason)[:500]

@@ -13,7 +13,7 @@ import yaml
 
 from contract.errors import ConfigError, ServiceUnavailableError
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, ServingConfig
-from serving.agent.hosts.deployed_servers import DeployedServers
+from serving.agent.hosts.deployed_servers import DeployedServers, deployed_servers
 from serving.agent.hosts.host import ServerSpec
 from serving.agent.hosts.server_objects import server_labels
 
@@ -28,6 +28,7 @@ class Api:
         self.objects: dict[str, dict[str, Any]] = {}  # by path
         self.pods: list[dict[str, Any]] = []
         self.is_silent = False
+        self.refusal = 0  # the status of all answers
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,8 @@ class Api:
             def _answer(self, status: int, body: Any) -> None:
                 while api.is_silent:
                     time.sleep(0.05)
+                if api.refusal:
+                    status, body = api.refusal, {"message": "refused"}
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.end_headers()
@@ -84,8 +87,15 @@ def kubernetes(api: Api, tmp_path: Path) -> KubernetesConfig:
     )
 
 
-def test_what_is_started_is_applied_owned_and_kept(api: Api, kubernetes: KubernetesConfig) -> None:
-    servers = DeployedServers(kubernetes)
+@pytest.fixture
+def servers(kubernetes: KubernetesConfig) -> Iterator[DeployedServers]:
+    with deployed_servers(kubernetes) as made:
+        yield made
+
+
+def test_what_is_started_is_applied_owned_and_kept(
+    api: Api, servers: DeployedServers, kubernetes: KubernetesConfig
+) -> None:
     assert servers.states() == {}
     servers.start(SPEC)
     assert sorted(body["kind"] for body in api.objects.values()) == [
@@ -97,19 +107,18 @@ def test_what_is_started_is_applied_owned_and_kept(api: Api, kubernetes: Kuberne
     assert sorted(owners, key=str) == [None, "u", "u"]
     assert servers.states()[DIGITS].is_kept
     # another agent brings what it finds to what its own runtime file says
-    assert not DeployedServers(kubernetes).states()[DIGITS].is_kept
+    with deployed_servers(kubernetes) as others:
+        assert not others.states()[DIGITS].is_kept
 
 
-def test_a_stopped_one_is_gone_when_the_api_says_so(api: Api, kubernetes: KubernetesConfig) -> None:
-    servers = DeployedServers(kubernetes)
+def test_a_stopped_one_is_gone_when_the_api_says_so(api: Api, servers: DeployedServers) -> None:
     servers.start(SPEC)
     assert not servers.stop(DIGITS)
     assert servers.stop(DIGITS)
     assert DIGITS not in servers.states()
 
 
-def test_what_keeps_a_pod_from_serving_is_said(api: Api, kubernetes: KubernetesConfig) -> None:
-    servers = DeployedServers(kubernetes)
+def test_what_keeps_a_pod_from_serving_is_said(api: Api, servers: DeployedServers) -> None:
     waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
     status = {"containerStatuses": [{"name": "main", "state": {"waiting": waiting}}]}
     labels = server_labels(DIGITS)
@@ -119,8 +128,7 @@ def test_what_keeps_a_pod_from_serving_is_said(api: Api, kubernetes: KubernetesC
     assert problem == "its pod digits-x: CrashLoopBackOff: back-off 10s"
 
 
-def test_nobody_waits_for_a_silent_api_server(api: Api, kubernetes: KubernetesConfig) -> None:
-    servers = DeployedServers(kubernetes)
+def test_nobody_waits_for_a_silent_api_server(api: Api, servers: DeployedServers) -> None:
     servers.start(SPEC)
     api.is_silent = True
     deadline = time.monotonic() + 30
@@ -134,9 +142,9 @@ def test_nobody_waits_for_a_silent_api_server(api: Api, kubernetes: KubernetesCo
             assert time.monotonic() - began < 0.5
         time.sleep(0.1)
     began = time.monotonic()
-    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+    with pytest.raises(ServiceUnavailableError, match="no answer to GET .*/deployments"):
         servers.start(SPEC)
-    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+    with pytest.raises(ServiceUnavailableError, match="no answer to GET .*/deployments"):
         servers.stop(DIGITS)
     assert time.monotonic() - began < 0.5
     api.is_silent = False
@@ -150,7 +158,25 @@ def test_nobody_waits_for_a_silent_api_server(api: Api, kubernetes: KubernetesCo
     pytest.fail("it does not come back")
 
 
+@pytest.mark.parametrize(("status", "advice"), [(401, "log in again"), (403, "verbs of docker/")])
+def test_a_refusal_ends_nothing_and_says_what_to_do(
+    api: Api, servers: DeployedServers, status: int, advice: str
+) -> None:
+    api.refusal = status
+    with pytest.raises(ServiceUnavailableError, match=rf"cluster 'one'.*{advice}"):
+        servers.start(SPEC)
+    assert not servers.is_gone("10.0.0.1")  # nobody can say
+
+
+def test_an_address_is_gone_when_no_pod_runs_there(api: Api, servers: DeployedServers) -> None:
+    assert servers.is_gone("10.0.0.1")
+    api.pods = [{"metadata": {"name": "x", "labels": {}}, "status": {"phase": "Running"}}]
+    assert not servers.is_gone("10.0.0.1")
+    api.pods[0]["status"]["phase"] = "Failed"
+    assert servers.is_gone("10.0.0.1")
+
+
 def test_a_context_that_is_not_there_is_refused(kubernetes: KubernetesConfig) -> None:
     one = kubernetes.clusters["one"].model_copy(update={"context": "other"})
     with pytest.raises(ConfigError, match="'other'"):
-        DeployedServers(kubernetes.model_copy(update={"clusters": {"one": one}}))
+        deployed_servers(kubernetes.model_copy(update={"clusters": {"one": one}})).__enter__()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ConfigError
-from contract.tokens import read_token
+from contract.tokens import bearer, read_token
 
 
 def test_a_token_is_the_one_line_of_its_file(tmp_path: Path) -> None:
@@ -30,3 +30,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot read the token: 'utf-8' codec can't decode"):
         read_token(tmp_path / "token")
+
+
+def test_a_token_is_sent_as_rfc_6750_says() -> None:
+    assert bearer("s3cret") == {"Authorization": "Bearer s3cret"}

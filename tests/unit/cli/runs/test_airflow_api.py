@@ -51,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"assets": [{"id": 7 + n, "uri": u} for n, u in enumerate(uris)]})
         elif self.path.startswith("/api/v2/dags/digits/dagRuns/"):
             self._answer(200, {"state": "success" if self.path.endswith("over") else "running"})
+        elif self.path == "/api/v2/dags/locked":
+            self._answer(500, {"detail": "database is locked"})
         elif self.path == "/api/v2/dags/digits":
             self._answer(200, {"dag_id": "digits"})
         else:
@@ -127,6 +129,8 @@ def test_airflows_refusals_keep_their_kind_and_words(airflow: Airflow) -> None:
             client.dag("digitz")
         with pytest.raises(ConflictError, match="there is a run of this id"):
             client.trigger("digits", "taken", {})
+        with pytest.raises(ServiceUnavailableError, match="database is locked"):
+            client.dag("locked")
 
 
 def test_an_event_is_announced_with_the_assets_own_id(airflow: Airflow) -> None:

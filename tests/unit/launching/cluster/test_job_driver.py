@@ -5,8 +5,8 @@ from typing import Any
 
 from stub_api import StubApi, listed, path_of, pod
 
+from contract.clients.cluster import Cluster
 from contract.schema.cluster import KubernetesConfig, PodConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.pods import SERVICES, PodJob
 from launching.job_spec import JobSpec

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from stub_api import StubApi, pod
 
+from contract.clients.cluster import Cluster
 from contract.records.training import Hang
 from contract.schema.cluster import KubernetesConfig, PodConfig
-from launching.cluster.api import Cluster
 from launching.cluster.claim import Claim
 from launching.cluster.pods import SERVICES, PodJob
 from launching.job_spec import JobSpec, Replica

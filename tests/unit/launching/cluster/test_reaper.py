@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from stub_api import StubApi, listed
 
-from launching.cluster.api import Cluster
+from contract.clients.cluster import Cluster
 from launching.cluster.kinds import RESOURCES
 from launching.cluster.reaper import reap
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from stub_api import StubApi, listed, pod
 
+from contract.clients.cluster import Cluster
 from contract.schema.cluster import KubernetesConfig, PodConfig
-from launching.cluster.api import Cluster
 from launching.cluster.waiting import Waiting
 
 SMALL_NODE = {"metadata": {}, "status": {"allocatable": {"cpu": "500m"}, "capacity": {}}}

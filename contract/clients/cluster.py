@@ -1,4 +1,4 @@
-"""The few calls to a cluster's API that launching needs, on plain objects as the API has them."""
+"""A cluster's Kubernetes API: a client on plain objects as the API has them, and its errors."""
 
 import asyncio
 import contextlib
@@ -6,13 +6,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.config.config_exception import ConfigException
+from kubernetes_asyncio.config.kube_config import KubeConfigMerger
 
 from contract.errors import (
     ConfigError,
@@ -30,6 +32,7 @@ Manifest = dict[str, Any]  # a Kubernetes object, in the API's own JSON form
 
 WATCH_SECONDS = 240  # then the list is read again, so a missed event costs no more time
 _CALL_SECONDS = 15.0
+_UNREADABLE = (ConfigException, OSError, yaml.YAMLError)  # of a kubeconfig
 _AGAIN_SECONDS = 2.0
 _MERGE_PATCH = "application/merge-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"
@@ -50,11 +53,22 @@ class Cluster:
     refuses: who asks, what or where), NotFoundError or ConflictError. `calls` counts them.
     """
 
-    def __init__(self, settings: ClusterConfig, patience_seconds: float = 0.0) -> None:
-        """Prepare to talk; a call that finds no API server is made again for `patience_seconds`."""
+    def __init__(
+        self,
+        settings: ClusterConfig,
+        patience_seconds: float = 0.0,
+        call_seconds: float = _CALL_SECONDS,
+    ) -> None:
+        """Prepare to talk.
+
+        Args:
+            patience_seconds: For how long a call that finds no API server is made again.
+            call_seconds: What one call may take; of a stream, its beginning.
+        """
         self.settings = settings
         self.namespace = settings.namespace
         self.patience_seconds = patience_seconds
+        self.call_seconds = call_seconds
         self.calls = 0
         self._api: Any = None
 
@@ -92,16 +106,18 @@ class Cluster:
         """Merge into an object; with a `resourceVersion` inside, only if it is unchanged since."""
         return await self._json("PATCH", self.path(resource, name), body=body, kind=_MERGE_PATCH)
 
-    async def apply(self, resource: str, body: Manifest) -> Manifest:
+    async def apply(self, resource: str, body: Manifest, manager: str = "slipway") -> Manifest:
         """Server-side apply: create the object or bring what we own of it to this state."""
         path = self.path(resource, body["metadata"]["name"])
-        query = {"fieldManager": "slipway", "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._json("PATCH", path, query=query, body=body, kind=_APPLY_PATCH)
 
-    async def delete(self, resource: str, name: str, options: Manifest | None = None) -> None:
-        """Delete an object; one that is not there is deleted already."""
+    async def delete(self, resource: str, name: str, options: Manifest | None = None) -> bool:
+        """Delete an object; False where it is not there, so deleted already."""
         with contextlib.suppress(NotFoundError):
             await self._json("DELETE", self.path(resource, name), body=options)
+            return True
+        return False
 
     async def watch(
         self,
@@ -139,21 +155,24 @@ class Cluster:
         body: Manifest | None = None,
         kind: str = "application/json",
     ) -> Manifest:
-        timeout, until = aiohttp.ClientTimeout(total=_CALL_SECONDS), _now() + self.patience_seconds
+        timeout = aiohttp.ClientTimeout(total=self.call_seconds)
+        until = time.monotonic() + self.patience_seconds
         while True:
             try:
-                with self._errors(f"{method} {path}"):
+                with our_errors(self.settings, f"{method} {path}"):
                     sending = self._send(method, path, query or {}, timeout, body=body, kind=kind)
                     return dict(json.loads(await (await sending).read() or b"{}"))
             except ServiceUnavailableError as error:
-                if _now() > until:
+                if time.monotonic() > until:
                     raise
                 log.warning("%s; trying again", error)
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
-        timeout = aiohttp.ClientTimeout(sock_connect=_CALL_SECONDS, sock_read=WATCH_SECONDS + 30)
-        with self._errors(f"GET {path}"):
+        timeout = aiohttp.ClientTimeout(
+            sock_connect=self.call_seconds, sock_read=WATCH_SECONDS + 30
+        )
+        with our_errors(self.settings, f"GET {path}"):
             answer = await self._send("GET", path, query, timeout)
             try:
                 async for line in answer.content:
@@ -186,16 +205,30 @@ class Cluster:
             raise ApiException(status=answer.status, reason=await answer.text())
         return answer
 
-    @contextlib.contextmanager
-    def _errors(self, call: str) -> Any:
-        where = f"cluster '{self.settings.context or 'in-cluster'}', namespace '{self.namespace}'"
-        try:
-            yield
-        except ApiException as error:
-            raise error_of(error.status or 0, str(error.reason), where, call) from error
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            said = str(error) or type(error).__name__
-            raise ServiceUnavailableError(f"{where}: no answer to {call}: {said}") from error
+
+@contextlib.contextmanager
+def our_errors(
+    settings: ClusterConfig,
+    call: str,
+    refusal: type[Any] = ApiException,
+    silence: tuple[type[Exception], ...] = (TimeoutError, aiohttp.ClientError, OSError),
+) -> Iterator[None]:
+    """Turn the errors of calls to a cluster into ours.
+
+    Args:
+        call: What is asked for, for messages.
+        refusal: How the client says that the API server refuses; has `status`, `body`, `reason`.
+        silence: How it says that there is no answer.
+    """
+    where = f"cluster '{settings.context or 'in-cluster'}', namespace '{settings.namespace}'"
+    try:
+        yield
+    except refusal as error:
+        said = str(error.body or error.reason)
+        raise error_of(error.status or 0, said, where, call) from error
+    except silence as error:
+        said = str(error) or type(error).__name__
+        raise ServiceUnavailableError(f"{where}: no answer to {call}: {said}") from error
 
 
 def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
@@ -222,10 +255,6 @@ def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
     return ServiceUnavailableError(f"{said} ({status})")
 
 
-def _now() -> float:
-    return time.monotonic()
-
-
 def _message(text: str) -> str:
     with contextlib.suppress(ValueError):
         return str(json.loads(text).get("message", text))
@@ -243,20 +272,22 @@ def _selection(
     }
 
 
-async def _api_client(settings: ClusterConfig) -> Any:
-    if not settings.context and not settings.kubeconfig:
-        try:
-            configuration = client.Configuration()
-            config.load_incluster_config(client_configuration=configuration)
-        except ConfigException as error:
-            raise ConfigError([client_problem(settings, error)]) from error
-        return client.ApiClient(configuration)
+async def _api_client(settings: ClusterConfig) -> client.ApiClient:
+    configuration = client.Configuration()
+    configuration.connection_pool_maxsize = 0  # no limit: each pod's log holds a connection
     try:
-        return await config.new_client_from_config(
-            kubeconfig_path(settings), context=settings.context or None, persist_config=False
-        )
-    except (ConfigException, OSError) as error:
+        if settings.context or settings.kubeconfig:
+            await config.load_kube_config(
+                kubeconfig_path(settings),
+                context=settings.context or None,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+    except _UNREADABLE as error:
         raise ConfigError([client_problem(settings, error)]) from error
+    return client.ApiClient(configuration)
 
 
 def kubeconfig_path(settings: ClusterConfig) -> str:
@@ -271,12 +302,12 @@ def client_problem(settings: ClusterConfig, error: Exception) -> str:
         return "clusters: no context, and this is not a pod of a cluster: name a context"
     path = kubeconfig_path(settings)
     try:
-        contexts, _ = config.list_kube_config_contexts(path)
-        known = [str(context["name"]) for context in contexts]
-    except (ConfigException, OSError):
+        merged: Any = KubeConfigMerger(path).config
+        known = [str(context["name"]) for context in merged["contexts"]]
+    except (*_UNREADABLE, LookupError, TypeError, AttributeError):
         return f"clusters: kubeconfig {path}: not readable: {error}"
-    if settings.context in known:
-        return f"clusters: context '{settings.context}' of {path}: {error}"
+    if not settings.context or settings.context in known:
+        return f"clusters: context '{settings.context or 'current'}' of {path}: {error}"
     hint = did_you_mean(settings.context, known)
     return (
         f"clusters: context '{settings.context}': not in {path}{hint} "
