@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 
 from launching.processes.process_start import ProcessStart
+from launching.processes.step_locks import is_held, locked_inodes
 from launching.processes.step_process import StepProcess
 
 
@@ -125,6 +126,31 @@ def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(start: Start, tmp_
     process.stop()
     wait_for(lambda: not any(map(is_alive, pids)))
     assert process.wait() != 0
+
+
+# It takes the kernel a while to end a process of this size.
+LARGE = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    content = b"1" * (400 << 20)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_holds_the_lock_after_the_end(
+    start: Start, tmp_path: Path, is_stopped: bool
+) -> None:
+    script = f"{LARGE}time.sleep({600 if is_stopped else 0.5})"
+    process = start(script, tmp_path, grace_seconds=0.1)
+    assert next(process.lines(nothing)) == "ready"
+    if is_stopped:
+        process.stop()
+    else:
+        assert process.wait() == 0
+    assert not is_held(tmp_path / "lock", locked_inodes())
 
 
 @pytest.mark.parametrize(("grace_seconds", "is_saved"), [(30.0, True), (0.1, False)])
