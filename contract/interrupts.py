@@ -2,6 +2,11 @@
 
 What a signal's handler raises must not be an `Exception`: the signal may come while a library runs
 inside its own `try ... except Exception`, as `logging` does for each line, and would be lost.
+
+It must not be a plain `KeyboardInterrupt` either. After one that has passed through an `exec` or
+`eval` of a string, as in `dataclasses`, CPython 3.11 kills itself by SIGINT at the end of
+`python -m`, even if the program has caught it: `run_eval_code_obj` (Python/pythonrun.c) notes that
+exact class, and `Py_RunMain` acts on the note. After a subclass the program's exit code stays.
 """
 
 import signal
@@ -9,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -20,42 +25,74 @@ _OVER = 0  # no signal's number
 AGAIN_SECONDS = 0.05  # longer than destructors run
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C (SIGINT) ends the work."""
+
+
 class Terminated(KeyboardInterrupt):
     """A signal other than Ctrl-C's ends the work; its text is the signal's name."""
 
 
 @contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted(*, is_once: bool = False) -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that its clean-up runs.
 
-    In the main thread only, as Python's signal handlers.
+    In the main thread only, as signal handlers are. A handler that the block itself sets stays,
+    and SIGINT's is replaced only if it is Python's own: an ignored SIGINT stays ignored.
+
+    Args:
+        is_once: Only the first signal ends the block. Later ones do nothing, so that they do not
+            cut the clean-up short: for a block whose clean-up ends within a known time.
     """
-    before = [signal.signal(number, _interrupt) for number in NUMBERS]
+    handler = _Handler(is_once)
+    is_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    numbers = (*NUMBERS, *([signal.SIGINT] if is_python else []))
+    before = [signal.signal(number, handler) for number in numbers]
     try:
-        with raised_again():
+        with raised_again(handler.forget):
             yield
     finally:
-        for number, handler in zip(NUMBERS, before, strict=True):
-            signal.signal(number, handler)
+        for number, earlier in zip(numbers, before, strict=True):
+            if signal.getsignal(number) is handler:
+                signal.signal(number, earlier)
+
+
+class _Handler:
+    """Raises what a signal means; if told so, for the first signal only."""
+
+    def __init__(self, is_once: bool) -> None:
+        self._is_once, self._has_raised = is_once, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._is_once and self._has_raised:
+            return
+        self._has_raised = True
+        raise _as_exception(number)
+
+    def forget(self) -> None:
+        """Raise for the next signal again: Python has dropped what was raised."""
+        self._has_raised = False
 
 
 @contextmanager
 def interrupted_afterwards() -> Iterator[None]:
     """Hold interrupts back until the block is left: so that no process starts and is not known."""
-    came: list[int] = []
+    came: list[signal.Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        came.append(number)
+        came.append(signal.Signals(number))
 
-    numbers = [n for n in (signal.SIGINT, *NUMBERS) if callable(signal.getsignal(n))]
-    before = [signal.signal(number, note) for number in numbers]
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, *NUMBERS)}
+    before = {n: handler for n, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
     if came:
-        raise _as_exception(came[0])
+        before[came[0]](came[0], None)
 
 
 @contextmanager
@@ -72,28 +109,28 @@ def started(command: Sequence[str], **how: Any) -> "Iterator[subprocess.Popen[by
             process.wait()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise _as_exception(number)
-
-
 def _as_exception(number: int) -> KeyboardInterrupt:
     if number == signal.SIGINT:
-        return KeyboardInterrupt()
+        return Interrupted()
     return Terminated(signal.Signals(number).name)
 
 
 @contextmanager
-def raised_again() -> Iterator[None]:
+def raised_again(on_drop: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Send a signal again whose KeyboardInterrupt or `Terminated` Python has dropped.
 
     Python drops what is raised while a destructor or a weak reference's callback runs, of which
     an import alone has one per module; the work would continue to its end.
+
+    Args:
+        on_drop: Called before the signal is sent again.
     """
     lost: SimpleQueue[int] = SimpleQueue()  # may be put into at any point, also by a destructor
     before = sys.unraisablehook
 
     def note(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
+            on_drop()
             lost.put(_number_of(dropped.exc_value))
         else:
             before(dropped)

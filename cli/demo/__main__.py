@@ -46,16 +46,17 @@ def main() -> int:
         del os.environ[name]
     os.environ["SLIPWAY_HOME"] = str(home)
     code = EXIT_UNEXPECTED
-    try:
-        with terminated_like_interrupted():
+    with terminated_like_interrupted(is_once=True):
+        try:
             code = _play(home)
-    except SlipwayError as error:
-        complain(error)
-    except KeyboardInterrupt:
-        say("Interrupted.")
-        code = EXIT_INTERRUPTED
-    finally:
-        _clean_up(home, is_kept=code == EXIT_UNEXPECTED)
+            _ignore_signals()
+        except SlipwayError as error:
+            complain(error)
+        except KeyboardInterrupt:
+            say("Interrupted.")
+            code = EXIT_INTERRUPTED
+        finally:
+            _clean_up(home, is_kept=code == EXIT_UNEXPECTED)
     return code
 
 
@@ -132,14 +133,19 @@ def _loopback_only() -> Any:
 def _clean_up(home: Path, *, is_kept: bool) -> None:
     from cli.stack.launch import stop
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave anything behind
+    _ignore_signals()
     with notes.status("Stopping the services"):
         stop(home / "supervisor")
     if is_kept:
         say(f"Kept for inspection: {escape(str(home))}")
     else:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _ignore_signals() -> None:
+    """Let no signal cut the clean-up short, nor change the exit code after it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
@@ -13,8 +12,8 @@ from contract.records.record import EndedBy
 from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.steps import STEPS
+from launching.processes.step_locks import is_held, locked_inodes
 
-_LOCKS = Path("/proc/locks")
 _LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a message",))
 
 
@@ -113,24 +112,6 @@ def _what_it_waits_for(airflow: Airflow) -> str:
 
 
 def _step_under_way(run: RunLayout) -> str | None:
-    """Return a step that has a live process on this machine.
-
-    Its lock is looked up in the kernel's table: who tried to take it could be mistaken for the
-    step's next process.
-    """
-    held = _locked_inodes()
-    for step in STEPS:
-        lock = run.process_lock(step)
-        if held and lock.exists() and lock.stat().st_ino in held:
-            return step
-    return None
-
-
-def _locked_inodes() -> set[int]:
-    """Return the inodes of the files that some process has locked; none but on Linux."""
-    try:
-        lines = _LOCKS.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    fields = (line.split() for line in lines)
-    return {int(words[5].rpartition(":")[2]) for words in fields if words[1] == "FLOCK"}
+    """Return a step that has a live process on this machine."""
+    held = locked_inodes()
+    return next((step for step in STEPS if is_held(run.process_lock(step), held)), None)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from contract.errors import ConflictError
 from launching.processes.process_start import ProcessStart
+from launching.processes.step_locks import is_held, locked_inodes
 from launching.processes.warm_start import ForkedProcess, NotWarmError, fork
 
 _GUARD = Path(__file__).with_name("guard.py")
 _TICK_SECONDS = 1.0
 _TAKEOVER_SECONDS = 30.0  # beyond the grace
+_RELEASE_SECONDS = 10.0  # a killed process needs milliseconds to end, on a busy machine more
 _BLOCK_BYTES = 1 << 16
 
 
@@ -38,7 +40,7 @@ class StepProcess:
         Raises:
             ConflictError: If an earlier process of the same lock does not end.
         """
-        self._grace_seconds = start.grace_seconds
+        self._grace_seconds, self._lock = start.grace_seconds, lock
         self._notes: list[str] = []
         descriptor = take_lock(lock, start.grace_seconds)
         try:
@@ -97,11 +99,28 @@ class StepProcess:
         """Wait for the end and return the exit code; nothing of the group is left."""
         code = self._process.wait()
         _signal_group(self.pid, signal.SIGKILL)
+        self._await_release()
         return code
 
     def stop(self) -> None:
-        """End the group: SIGTERM, a grace, SIGKILL."""
+        """End the group: SIGTERM, a grace, SIGKILL. Nothing of the group is left."""
         _end_group(self.pid, lambda: self._process.poll() is not None, self._grace_seconds)
+        self._await_release()
+
+    def _await_release(self) -> None:
+        """Wait until the lock is not held: until then a killed process still ends."""
+        until = time.monotonic() + _RELEASE_SECONDS
+        while self._is_noted() and is_held(self._lock, locked_inodes()):
+            if time.monotonic() > until:
+                return
+            time.sleep(0.005)
+
+    def _is_noted(self) -> bool:
+        """Return whether the lock is this process's, and not already its successor's."""
+        try:
+            return self._lock.read_text(encoding="utf-8").strip() == str(self.pid)
+        except OSError:
+            return False
 
 
 def take_lock(path: Path, grace_seconds: float) -> int:

@@ -16,6 +16,14 @@ BUSY = "import time\\nuntil = time.process_time() + 0.3\\nwhile time.process_tim
 def test_sleeps(): time.sleep(0.3)
 def test_computes(): exec(BUSY, {})
 def test_lets_a_child_compute(): subprocess.run([sys.executable, "-c", BUSY], check=True)
+def test_lets_a_service_compute():
+    code = f"{BUSY}\\nprint(flush=True); time.sleep(60)"
+    global service
+    service = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    service.stdout.readline()
+def test_ends_the_service():
+    service.kill()
+    service.wait()
 """
 
 
@@ -34,4 +42,6 @@ def test_a_file_has_wall_and_cpu_seconds_of_each_test(tmp_path: Path, workers: i
     assert float(rows["test_sleeps"]["wall_call"]) >= 0.3
     assert float(rows["test_sleeps"]["cpu_call"]) < 0.2
     assert float(rows["test_computes"]["cpu_call"]) >= 0.29
-    assert float(rows["test_lets_a_child_compute"]["cpu_call"]) >= 0.29
+    for who in ("child", "service"):
+        assert float(rows[f"test_lets_a_{who}_compute"]["cpu_call"]) >= 0.29
+    assert float(rows["test_ends_the_service"]["cpu_call"]) < 0.1

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from alive import is_alive
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -94,7 +95,7 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
     process, pid = start("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     assert runner.invoke(app, ["down"]).exit_code == 0
     assert process.wait() != 0
-    assert not psutil.pid_exists(int(pid))
+    assert not is_alive(int(pid))
     assert left_running(home) == []
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,25 @@ from contract.interrupts import (
 )
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+# As `dataclasses` makes methods: from text, of which CPython 3.11 notes a plain KeyboardInterrupt.
+PROGRAM = """
+import sys
+from contract.interrupts import terminated_like_interrupted
+
+try:
+    with terminated_like_interrupted():
+        exec("import os, time; os.kill(os.getpid(), {number}); time.sleep(10)")
+except KeyboardInterrupt:
+    print("Interrupted.")
+sys.exit(130)
+"""
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0)  # handlers run between two instructions
 
 
 class Interrupted:
@@ -40,6 +60,60 @@ def test_a_signal_interrupts_the_work(number: int) -> None:
     with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
         os.kill(os.getpid(), number)
         time.sleep(10)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_program_keeps_its_exit_code_when_a_signal_meets_code_made_from_text(
+    tmp_path: Path, number: int
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM.format(number=int(number)))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "Interrupted.\n")
+
+
+def test_a_second_signal_does_not_cut_the_clean_up_short() -> None:
+    done = []
+    with terminated_like_interrupted(is_once=True):
+        try:
+            send(signal.SIGINT)
+        except KeyboardInterrupt:
+            for number in SIGNALS:
+                send(number)
+            done.append("cleaned up")
+    assert done == ["cleaned up"]
+
+
+def test_a_first_signal_that_was_dropped_ends_the_work_and_a_second_does_nothing() -> None:
+    done = []
+    with terminated_like_interrupted(is_once=True):
+        try:
+            Interrupted(signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            send(signal.SIGTERM)
+            done.append("cleaned up")
+    assert done == ["cleaned up"]
+
+
+def test_handlers_are_as_before_except_one_that_the_block_has_set() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with terminated_like_interrupted():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    after = [signal.getsignal(number) for number in SIGNALS]
+    signal.signal(signal.SIGHUP, before[2])
+    assert after == [*before[:2], signal.SIG_IGN]
+
+
+def test_ctrl_c_stays_ignored_where_it_was() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with terminated_like_interrupted():
+            send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -45,6 +45,9 @@ def process_of(program: "subprocess.Popen[str]") -> psutil.Process:
     return psutil.Process(int(program.stdout.readline()))
 
 
+TESTS = Path(__file__).resolve().parents[3]
+
+
 def has_ended(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE
@@ -157,13 +160,11 @@ def test_the_next_start_waits_for_the_end_of_one_that_was_killed(
     process = process_of(first)
     first.kill()
     wait_for((tmp_path / "alive").exists)
-    second = launch_from(
-        parent,
-        "import psutil, sys; print(psutil.pid_exists(int(sys.argv[1])))".replace(
-            "sys.argv[1]", repr(process.pid)
-        ),
-        SUPERVISOR_PROCESS_NAME="server-1",
+    look = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r}); from alive import is_alive\n"
+        f"print(is_alive({process.pid}))"
     )
+    second = launch_from(parent, look, SUPERVISOR_PROCESS_NAME="server-1")
     said, _ = second.communicate(timeout=20)
     assert said == "False\n"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alive import is_alive
 
 from contract.schema.cluster import JobConfig
 from launching.job_spec import JobSpec
@@ -247,8 +248,3 @@ def wait_for(*files: Path) -> None:
     while not all(file.exists() and file.read_text() for file in files):
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "\nState:\tZ" not in status.read_text()

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -8,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from alive import is_alive
 
 from launching.processes.process_start import ProcessStart
+from launching.processes.step_locks import is_held, locked_inodes
 from launching.processes.step_process import StepProcess
 
 
@@ -42,15 +43,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < until, "did not happen in time"
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A zombie that nobody has reaped yet runs no more.
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_lines_arrive_while_the_command_still_runs(start: Start, tmp_path: Path) -> None:
@@ -125,6 +117,34 @@ def test_stop_ends_the_whole_group_even_if_it_ignores_sigterm(start: Start, tmp_
     process.stop()
     wait_for(lambda: not any(map(is_alive, pids)))
     assert process.wait() != 0
+
+
+# It takes the kernel a while to end a child of this size.
+LARGE = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+is_made, made = os.pipe()
+if os.fork() == 0:
+    content = b"1" * (400 << 20)
+    print("ready", flush=True)
+    os.write(made, b".")
+    time.sleep(600)
+os.read(is_made, 1)
+"""
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_holds_the_lock_after_the_end(
+    start: Start, tmp_path: Path, is_stopped: bool
+) -> None:
+    script = f"{LARGE}time.sleep({600 if is_stopped else 0})"
+    process = start(script, tmp_path, grace_seconds=0.1)
+    assert next(process.lines(nothing)) == "ready"
+    if is_stopped:
+        process.stop()
+    else:
+        assert process.wait() == 0
+    assert not is_held(tmp_path / "lock", locked_inodes())
 
 
 @pytest.mark.parametrize(("grace_seconds", "is_saved"), [(30.0, True), (0.1, False)])
