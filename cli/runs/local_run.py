@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,12 @@ from contract.storage import local_path
 from launching.processes.process_start import ProcessStart
 from launching.processes.role_processes import command_line
 from launching.processes.step_process import StepProcess
-from launching.processes.warm_start import own_warm_parent, preloaded_for, socket_of
+from launching.processes.warm_start import (
+    own_warm_parent,
+    preloaded_for,
+    reason_against,
+    socket_of,
+)
 
 POLL_SECONDS = 0.2
 _NO_NEWS = re.compile(r"^\w+ is not available\.?$")  # tf.Transform, of optional libraries
@@ -156,19 +161,38 @@ class LocalRun:
 
 
 @contextmanager
-def warm_parent(home: Path, run: LocalRun) -> Iterator[Path]:
+def warm_parent(home: Path, run: LocalRun) -> Iterator[Path | None]:
     """Yield the socket of the warm parent that `slipway up` has started, else of one for this run.
+
+    None where none of the two can be had: the run's processes are fresh ones then. The run's
+    `warm-parent.log` says why the first, or both, do not serve it.
 
     Args:
         home: The state folder.
     """
-    if (of_stack := socket_of(home)).exists():
-        yield of_stack
-        return
+    of_stack, log = socket_of(home), run.logs / "warm-parent.log"
     run.logs.mkdir(parents=True, exist_ok=True)
-    log, preloaded = run.logs / "warm-parent.log", preloaded_for(run.environment)
-    with own_warm_parent(run.environment, log, preloaded) as own:
-        yield own
+    if of_stack.exists():
+        if not (reason := reason_against(of_stack, run.environment)):
+            yield of_stack
+            return
+        _note(log, f"the services' warm parent does not serve this run: {reason}")
+    with ExitStack() as stack:
+        yield _own_parent(stack, run, log)
+
+
+def _own_parent(stack: ExitStack, run: LocalRun, log: Path) -> Path | None:
+    preloaded = preloaded_for(run.environment)
+    try:
+        return stack.enter_context(own_warm_parent(run.environment, log, preloaded))
+    except OSError as error:  # no place for a socket, no room for a process
+        _note(log, f"the run starts without a warm parent: {error}")
+        return None
+
+
+def _note(log: Path, text: str) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} INFO {text}\n")
 
 
 def expected_seconds(pipeline: PipelineLayout, most_runs: int = 5) -> dict[str, float]:

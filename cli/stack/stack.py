@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.stack.stack_file import stack_environment
+from cli.stack.stack_file import NO_TELEMETRY, stack_environment
 from contract.loader import state_folder
 from contract.places import CODE_FOLDER, workspace
 from contract.records.stack import Stack
@@ -157,7 +157,7 @@ def background_programs(plan: Plan) -> list[Program]:
     """Return the warm parent, which makes steps start sooner and which `up` does not wait for."""
     if not starts_warm(current_runtime()):
         return []
-    of_components = component_environment(os.environ, None)
+    of_components = {**component_environment(os.environ, None), **NO_TELEMETRY}
     return [
         Program(
             name="warm-parent",
@@ -177,8 +177,7 @@ def _mlflow(plan: Plan) -> Program:
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
+        **NO_TELEMETRY,
         # its job queue is for evaluating language models: four more processes that we never use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 AGENT_PATIENCE_SECONDS = 10.0
 
+# MLflow tells its makers what its users do, unless one of these is set when it is imported.
+NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
 
 def stack_path() -> Path:
     """Return where `slipway up` writes what it started."""
@@ -61,8 +64,7 @@ def stack_environment(stack: Stack | None) -> dict[str, str]:
     """Return the variables by which component processes find the services."""
     environment = {
         "SLIPWAY_HOME": str(state_folder()),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
+        **NO_TELEMETRY,
     }
     if stack is not None:
         environment["MLFLOW_TRACKING_URI"] = stack.tracking_uri

@@ -1,9 +1,10 @@
 """What a starter asks of a warm parent, and what comes back. One connection is one process.
 
-The starter connects, sends one request with two open files (output and lock), and then only reads.
-The guard of the forked process answers `{"pid": ...}` before it forks the command, and
-`{"exit_code": ...}` at its end; the parent answers `{"refused": ...}`. The connection is also the
-lifeline: when the starter's end closes, the guard ends the process group.
+The starter connects and sends one request with two open files (output and lock). The guard of the
+forked process answers `{"pid": ...}`, and forks the command when the starter has sent `GO`: a
+starter that no longer waits has started nothing. The guard answers `{"exit_code": ...}` at its end;
+the parent answers `{"refused": ...}`. The connection is also the lifeline: when the starter's end
+closes, the guard ends the process group.
 """
 
 import hashlib
@@ -19,23 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from contract.places import CODE_FOLDER
+from launching.processes.confinement import confinement
 from launching.processes.process_start import ProcessStart
 
 MESSAGE_BYTES = 1 << 20
+GO = b"go"
 _OUR_PACKAGES = ("contract", "components", "launching", "serving")
-
-# Libraries read these when they are imported. A process that differs in one cannot be forked.
-_READ_AT_IMPORT = (
-    *("PYTHON", "TF_", "XLA_", "KERAS_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "KMP_"),
-    *("LD_", "MALLOC_", "GLIBC_", "ARROW_", "GRPC_", "NUMEXPR_", "MPL", "LANG", "LC_", "TZ"),
-    "HOME",
-)
-_READ_LATER = frozenset({"TF_CONFIG", "TF_NUM_INTRAOP_THREADS"})
 
 
 @dataclass(frozen=True)
 class ForkRequest:
-    """A Python command and what a process inherits from its starter."""
+    """A Python command and what a process inherits from its starter.
+
+    `code` and `bounds` are not handed over: there the warm parent must be equal.
+    """
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -46,6 +44,7 @@ class ForkRequest:
     niceness: int
     cores: tuple[int, ...]
     limits: Mapping[str, tuple[int, int]]
+    bounds: Mapping[str, str]
 
     @classmethod
     def of(cls, start: ProcessStart) -> "ForkRequest":
@@ -60,6 +59,7 @@ class ForkRequest:
             niceness=os.getpriority(os.PRIO_PROCESS, 0),
             cores=tuple(os.sched_getaffinity(0)),
             limits=_own_limits(),
+            bounds=confinement(),
         )
 
     def encoded(self) -> bytes:
@@ -87,15 +87,6 @@ def _own_umask() -> int:
     return int(status.split("Umask:", 1)[1].split(None, 1)[0], 8)
 
 
-def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that must be equal in a warm parent and in what it forks."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(_READ_AT_IMPORT) and name not in _READ_LATER
-    }
-
-
 def code_digest() -> str:
     """Return what changes with our code, the lock file, the interpreter or an installed package."""
     digest = hashlib.sha256(f"{sys.executable} {sys.version}".encode())
@@ -105,7 +96,8 @@ def code_digest() -> str:
             status = path.stat()
         except OSError:
             continue
-        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+        written = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)  # no tool sets the last
+        digest.update(f"{path} {written}\n".encode())
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from launching.environment import component_environment
 from launching.processes.process_start import ProcessStart
-from launching.processes.step_process import take_lock
+from launching.processes.step_process import note_holder, take_lock
 from launching.processes.warm_start import ForkedProcess, NotWarmError, fork
 
 # From SIGTERM to SIGKILL for a program whose supervised process was killed: nobody waits for it.
@@ -61,17 +61,26 @@ def _forked(parent: Path, command: tuple[str, ...]) -> ForkedProcess | None:
     """Fork the command; None if it cannot be, which is said on standard output."""
     environment = component_environment(os.environ, None)
     start = ProcessStart(command, environment, Path.cwd(), _GRACE_SECONDS)
-    lock = take_lock(_lock_of(parent, command), _GRACE_SECONDS)
+    try:
+        lock = take_lock(_lock_of(parent, command), _GRACE_SECONDS)
+    except OSError as reason:  # a full disk, a folder that cannot be written
+        _say_fresh(reason)
+        return None
     try:
         process = fork(parent, start, lock, _STDOUT)
-        os.pwrite(lock, f"{process.pid:<20}".encode(), 0)
+        note_holder(lock, process.pid)
         return process
     except NotWarmError as reason:
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(_STDOUT, f"{now} INFO started as a fresh process: {reason}\n".encode())
+        _say_fresh(reason)
         return None
     finally:
         os.close(lock)  # the fork and its children hold it
+
+
+def _say_fresh(reason: Exception) -> None:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    with contextlib.suppress(OSError):  # the disk of the log may be full
+        os.write(_STDOUT, f"{now} INFO started as a fresh process: {reason}\n".encode())
 
 
 def _lock_of(parent: Path, command: tuple[str, ...]) -> Path:

@@ -8,6 +8,7 @@ command's, or 128 + signal. A warm parent's fork does the same with its own life
 Standard library only: it costs each step some 20 ms.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,8 +48,9 @@ def look_after(pid: int, lifeline: int, grace_seconds: float) -> int:
 
 
 def _watch(lifeline: int, grace_seconds: float) -> None:
-    while os.read(lifeline, 1):
-        pass
+    with contextlib.suppress(OSError):  # a socket that its starter left with unread answers
+        while os.read(lifeline, 1):
+            pass
     os.killpg(0, signal.SIGTERM)
     time.sleep(grace_seconds)
     os.killpg(0, signal.SIGKILL)

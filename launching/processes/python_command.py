@@ -64,23 +64,32 @@ def _run(command: Sequence[str]) -> int:
         _run_as_main(command)
     except SystemExit as ended:
         return _exit_code(ended)
-    except KeyboardInterrupt:
-        traceback.print_exc()
-        return 128 + signal.SIGINT
-    except BaseException:  # noqa: BLE001  # as the interpreter does
-        traceback.print_exc()
-        return 1
+    except BaseException as error:  # noqa: BLE001  # as the interpreter does
+        _tell(error)
+        return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
+
+
+def _tell(error: BaseException) -> None:
+    """Print what the interpreter would print: without the frames of this module, by the hook."""
+    trace = error.__traceback__
+    for _ in (_run, _run_as_main):
+        trace = trace and trace.tb_next
+    error.__traceback__ = trace
+    try:
+        sys.excepthook(type(error), error, trace)
+    except Exception:  # noqa: BLE001  # the hook is the command's
+        traceback.print_exc()
 
 
 def _run_as_main(command: Sequence[str]) -> None:
     _, option, subject, *arguments = command
-    sys.argv = [option, *arguments]
+    sys.argv, sys.orig_argv = [option, *arguments], list(command)
+    if not sys.flags.safe_path:  # strings, as the interpreter sets them
+        sys.path[0] = os.getcwd() if option == "-m" else ""  # noqa: PTH109
     if option == "-m":
-        sys.path[0] = os.getcwd()  # noqa: PTH109  # a string, as the interpreter sets it
         runpy.run_module(subject, run_name="__main__", alter_sys=True)
         return
-    sys.path[0] = ""
     sys.modules["__main__"] = module = ModuleType("__main__")
     exec(compile(subject, "<string>", "exec"), module.__dict__)
 

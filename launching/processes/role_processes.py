@@ -6,7 +6,6 @@ ends with that group. What the roles print comes out prefixed; the exit code is 
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from launching.job_spec import JobSpec, Replica, in_words, job_of, tf_config
 from launching.log_lines import prefixed
 from launching.processes.forked_child import ForkedChild, fork_child
 from launching.processes.python_command import is_forkable, is_forked
+from launching.processes.readable import readable
 from launching.restarts import End, JobEnd, Restart, decide
 
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's: of one operation; by default all cores
@@ -181,7 +181,7 @@ class ProcessJob:
     def _copy(self, seconds: float) -> None:
         """Copy what the replicas print within a time, except their last, unfinished lines."""
         by_descriptor = {output.descriptor: output for output in self._outputs}
-        for descriptor in select.select([*by_descriptor], (), (), seconds)[0]:
+        for descriptor in readable(by_descriptor, seconds):
             output = by_descriptor[descriptor]
             for line in output.lines():
                 text = line.decode(errors="replace").rstrip()

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from contract.errors import ConflictError
 from launching.processes.process_start import ProcessStart
+from launching.processes.readable import readable
 from launching.processes.step_locks import is_held, locked_inodes
 from launching.processes.warm_start import ForkedProcess, NotWarmError, fork
 
@@ -45,7 +45,7 @@ class StepProcess:
         descriptor = take_lock(lock, start.grace_seconds)
         try:
             self._process = self._started(start, descriptor, warm_parent)
-            os.pwrite(descriptor, f"{self._process.pid:<20}".encode(), 0)
+            note_holder(descriptor, self._process.pid)
         finally:
             os.close(descriptor)  # the children hold it
 
@@ -83,7 +83,7 @@ class StepProcess:
         assert self._process.stdout is not None
         descriptor, rest, ticked = self._process.stdout.fileno(), b"", time.monotonic()
         while True:
-            ready, _, _ = select.select([descriptor], [], [], _TICK_SECONDS)
+            ready = readable([descriptor], _TICK_SECONDS)
             block = os.read(descriptor, _BLOCK_BYTES) if ready else None
             if block == b"" or (block is None and self._process.poll() is not None):
                 break
@@ -142,7 +142,17 @@ def take_lock(path: Path, grace_seconds: float) -> int:
         if holder := os.pread(descriptor, 20, 0).strip():
             _end_group(int(holder), lambda: _try_lock(descriptor), grace_seconds)
         time.sleep(0.05)
+    os.ftruncate(descriptor, 0)  # the number of a group that has ended may be another's by now
     return descriptor
+
+
+def note_holder(lock: int, group: int) -> None:
+    """Write the number of the group that holds a lock, for the next starter to end it.
+
+    On a full disk there is no note: the next one then waits for the group's end.
+    """
+    with contextlib.suppress(OSError):
+        os.pwrite(lock, f"{group:<20}".encode(), 0)
 
 
 def _try_lock(descriptor: int) -> bool:

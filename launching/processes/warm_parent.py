@@ -15,7 +15,6 @@ import importlib
 import logging
 import os
 import resource
-import select
 import signal
 import socket
 import struct
@@ -28,19 +27,20 @@ from types import FrameType
 from typing import NoReturn
 
 from launching.processes.fork_request import (
+    GO,
     MESSAGE_BYTES,
     ForkRequest,
-    address,
     answer,
     code_digest,
-    read_at_import,
 )
 from launching.processes.guard import look_after, outlive_sigterm
+from launching.processes.listening import listen, remove_own
+from launching.processes.must_equal import difference
 from launching.processes.python_command import is_forkable, prepare_titles, run_forked
+from launching.processes.readable import readable
 
 _WAIT_SECONDS = 1.0
 _REQUEST_SECONDS = 5.0
-_BACKLOG = 128
 _MAY_GROW_BYTES = 256 << 20
 _LIFELINE = 0
 _BLOCKED = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -96,10 +96,8 @@ class WarmParent:
         self.is_ending = True
 
     def _await(self, seconds: float) -> None:
-        watched: list[socket.socket | int] = [self.listener]
-        if self.lifeline is not None:
-            watched.append(self.lifeline)
-        ready, _, _ = select.select(watched, (), (), seconds)
+        lifeline = () if self.lifeline is None else (self.lifeline,)
+        ready = readable((self.listener.fileno(), *lifeline), seconds)
         if self.lifeline in ready and not os.read(self.lifeline, 1):
             self.is_ending = True
 
@@ -122,7 +120,7 @@ class WarmParent:
             self._fork(request, connection, *descriptors)
         except _RefusedError as reason:
             answer(connection, refused=str(reason))
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever was sent, the next is served
             answer(connection, refused=f"{type(error).__name__}: {error}")
         finally:
             for descriptor in descriptors:
@@ -136,9 +134,8 @@ class WarmParent:
         if request.code != self.code:
             self.is_ending = True
             raise _RefusedError("the code, the lock file or a package has changed since its start")
-        own, others = read_at_import(self.environment), read_at_import(request.environment)
-        if changed := sorted(n for n in {*own, *others} if own.get(n) != others.get(n)):
-            raise _RefusedError(f"it was started with another {', '.join(changed)}")
+        if reason := difference(request, self.environment):
+            raise _RefusedError(reason)
 
     def _fork(self, request: ForkRequest, connection: socket.socket, out: int, lock: int) -> None:
         sys.stdout.flush()
@@ -177,8 +174,10 @@ class WarmParent:
 
 
 def _guard(request: ForkRequest, connection: socket.socket) -> NoReturn:
-    answer(connection, pid=os.getpid())  # a connection lost from here on is a lost process
-    code = 1
+    answer(connection, pid=os.getpid())
+    if not _is_wanted(connection):
+        os._exit(1)
+    code = 1  # a connection lost from here on is a lost process
     try:
         command = os.fork()
         if command == 0:
@@ -193,11 +192,21 @@ def _guard(request: ForkRequest, connection: socket.socket) -> NoReturn:
         os._exit(code)
 
 
+def _is_wanted(connection: socket.socket) -> bool:
+    """Wait for the starter's word; without it the starter takes the process as not started."""
+    try:
+        return connection.recv(len(GO)) == GO
+    except OSError:
+        return False
+
+
 def _inherit(request: ForkRequest, environment: dict[str, str], output: int) -> None:
     """Take over from the starter what its own child would have from it."""
     os.setsid()
     for stream in (1, 2):
         os.dup2(output, stream)
+    if output > 2:  # a further copy would keep a pipe open that the command closes
+        os.close(output)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -231,28 +240,6 @@ def _reap() -> None:
             pass
 
 
-def listen(path: Path) -> socket.socket:
-    """Listen on a socket that only this user reaches; an earlier one of that path is replaced.
-
-    The socket is there under its name when it listens, not before.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mine = path.with_name(f"{os.getpid()}.sock")
-    folder, where = address(mine)
-    before = os.umask(0o177)
-    try:
-        mine.unlink(missing_ok=True)
-        listener.bind(where)
-        listener.listen(_BACKLOG)
-        mine.rename(path)
-    finally:
-        os.umask(before)
-        os.close(folder)
-    listener.setblocking(False)
-    return listener
-
-
 def main() -> None:
     """Import, fork on request, and remove the socket at the end."""
     parser = argparse.ArgumentParser(
@@ -274,7 +261,7 @@ def main() -> None:
         parent.preload(options.preload)
         log.info("warm after %.1f s", time.monotonic() - started)
         parent.serve()
-        _remove(options.socket, own)
+        remove_own(options.socket, own)
     log.info("ended after %d forks", parent.forks)
 
 
@@ -285,13 +272,6 @@ def _log_to_stdout() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-
-
-def _remove(path: Path, inode: int) -> None:
-    """Remove the socket, unless a later parent listens there by now."""
-    with contextlib.suppress(OSError):
-        if path.stat().st_ino == inode:
-            path.unlink()
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contract.places import CODE_FOLDER
 from contract.steps import STEPS
-from launching.processes.fork_request import MESSAGE_BYTES, ForkRequest, address, received
+from launching.processes.fork_request import GO, MESSAGE_BYTES, ForkRequest, address, received
 from launching.processes.process_start import ProcessStart
 from launching.processes.python_command import is_forkable
+from launching.processes.readable import readable
 
 # The work of each component, and the libraries for it. Apache Beam comes first, because the first
 # component needs it and would import it itself in the meantime. The large ones stand alone: between
@@ -47,11 +48,16 @@ class ForkedProcess:
         self.stdout = None if output is None else os.fdopen(output, "rb")
         self._connection = connection
         self._code: int | None = None
+        self._receiving = threading.Lock()  # two threads would take the one answer from each other
 
     def poll(self) -> int | None:
-        """Return the exit code; None while the process runs."""
-        if self._code is None and select.select([self._connection], (), (), 0.0)[0]:
-            self._receive_code()
+        """Return the exit code; None while the process runs, or while another thread waits."""
+        if self._code is None and self._receiving.acquire(blocking=False):
+            try:
+                if self._code is None and readable([self._connection.fileno()], 0.0):
+                    self._receive_code()
+            finally:
+                self._receiving.release()
         return self._code
 
     def wait(self) -> int:
@@ -59,8 +65,9 @@ class ForkedProcess:
 
         It is -9 when the process is lost, which means that its guard was killed.
         """
-        if self._code is None:
-            self._receive_code()
+        with self._receiving:
+            if self._code is None:
+                self._receive_code()
         assert self._code is not None
         return self._code
 
@@ -111,8 +118,27 @@ def _forked(
     said = received(connection)
     if "pid" not in said:
         raise NotWarmError(str(said.get("refused", "the warm parent ended before it forked")))
+    connection.send(GO)
     connection.settimeout(None)
     return int(said["pid"])
+
+
+def reason_against(parent: Path, environment: Mapping[str, str]) -> str:
+    """Return why a warm parent does not serve this process; empty if it forks what does nothing.
+
+    Args:
+        parent: Its socket.
+        environment: The variables of what is to be forked.
+    """
+    start = ProcessStart((sys.executable, "-c", "pass"), environment, CODE_FOLDER)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        code = fork(parent, start, nothing, nothing).wait()
+    except NotWarmError as reason:
+        return str(reason)
+    finally:
+        os.close(nothing)
+    return f"a fork of it ended with exit code {code}" if code else ""
 
 
 def socket_of(home: Path) -> Path:
@@ -147,7 +173,7 @@ def own_warm_parent(
     """Keep a warm parent while the block runs; yield its socket. It also ends with this process.
 
     Args:
-        environment: That of its children; `read_at_import` tells which variables must be equal.
+        environment: That of its children; `must_equal` tells which variables must be equal.
         log: Where its log goes.
         preloaded: The modules to import.
     """

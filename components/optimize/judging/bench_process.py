@@ -74,8 +74,10 @@ class ForkedBench:
     def ask(self, request: str, seconds: float) -> str:
         """See BenchProcess."""
         until, said = time.monotonic() + seconds, b""
+        waiting = select.poll()
+        waiting.register(self._answers, select.POLLIN)
         os.write(self._requests, request.encode() + b"\n")
-        while select.select([self._answers], (), (), max(0.0, until - time.monotonic()))[0]:
+        while waiting.poll(max(0.0, until - time.monotonic()) * 1000):
             block = os.read(self._answers, _BLOCK_BYTES)
             if not block:
                 return said.decode(errors="replace")

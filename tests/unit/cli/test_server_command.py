@@ -1,4 +1,4 @@
-"""What `slipway up` tells the agent to start model servers with."""
+"""What `slipway up` starts model servers and the warm parent with."""
 
 import shlex
 import sys
@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from cli.stack.stack import DataPlaneOptions, Plan
+from cli.stack.stack import DataPlaneOptions, Plan, background_programs
 from launching.processes.warm_start import socket_of
 
 FRESH = [sys.executable, "-m", "serving.server"]
 
 
-def server_command(home: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> list[str]:
+def plan_of(home: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> Plan:
     runtime = home / "runtime.yaml"
     runtime.write_text(f"kind: local\nprocesses: {{ start: {start} }}\n")
     monkeypatch.setenv("SLIPWAY_RUNTIME", str(runtime))
     monkeypatch.setenv("SLIPWAY_HOME", str(home))
     ports = dict.fromkeys(("agent", "data_plane", "envoy_admin", "mlflow", "airflow"), 1)
-    arguments = Plan(home, ports, False, DataPlaneOptions()).agent.arguments()
+    return Plan(home, ports, False, DataPlaneOptions())
+
+
+def server_command(home: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> list[str]:
+    arguments = plan_of(home, monkeypatch, start).agent.arguments()
     return shlex.split(arguments[arguments.index("--server-command") + 1])
 
 
@@ -34,3 +38,17 @@ def test_servers_are_fresh_processes_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server_command(tmp_path, monkeypatch, "fresh") == FRESH
+
+
+def test_mlflow_does_not_count_its_users_in_what_the_warm_parent_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = background_programs(plan_of(tmp_path, monkeypatch, "warm"))
+    assert program.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert program.environment["DO_NOT_TRACK"] == "true"
+
+
+def test_there_is_no_warm_parent_where_processes_are_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert background_programs(plan_of(tmp_path, monkeypatch, "fresh")) == []

@@ -198,6 +198,18 @@ def test_kill_9_of_the_warm_parent_leaves_the_program_running(
         assert (said, program.returncode) == ("saved\n", 5)
 
 
+def test_where_no_lock_can_be_made_the_program_is_a_fresh_process(
+    launch_from: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / "warm").mkdir()
+    (tmp_path / "warm" / "programs").write_text("a file where the locks' folder belongs")
+    program = launch_from(tmp_path / "warm" / "parent.sock", "print('done')")
+    said, _ = program.communicate(timeout=20)
+    first, second = said.splitlines()
+    assert "INFO started as a fresh process: [Errno 17] File exists" in first
+    assert (second, program.returncode) == ("done", 0)
+
+
 def test_a_program_that_is_not_of_this_python_becomes_a_fresh_process(
     launch_from: Launch, parent: Path
 ) -> None:

@@ -1,3 +1,5 @@
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from alive import is_alive
 
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_locks import is_held, locked_inodes
-from launching.processes.step_process import StepProcess
+from launching.processes.step_process import StepProcess, note_holder, take_lock
 
 
 class Start(Protocol):
@@ -83,6 +85,56 @@ def test_the_exit_code_is_the_commands(
     process = start(script, tmp_path)
     list(process.lines(nothing))
     assert process.wait() == code
+
+
+def test_an_uncaught_error_is_told_as_the_interpreter_tells_it(
+    start: Start, tmp_path: Path
+) -> None:
+    process = start("def fail(): raise ValueError('wrong')\nfail()", tmp_path)
+    assert list(process.lines(nothing)) == [
+        "Traceback (most recent call last):",
+        '  File "<string>", line 2, in <module>',
+        '  File "<string>", line 1, in fail',
+        "ValueError: wrong",
+    ]
+    assert process.wait() == 1
+
+
+def test_the_commands_own_hook_tells_of_an_uncaught_error(start: Start, tmp_path: Path) -> None:
+    script = "import sys; sys.excepthook = lambda *what: print('hook', what[1]); raise OSError('x')"
+    process = start(script, tmp_path)
+    assert list(process.lines(nothing)) == ["hook x"]
+    assert process.wait() == 1
+
+
+def test_the_command_has_its_streams_and_its_lock_open_and_nothing_else(
+    start: Start, tmp_path: Path
+) -> None:
+    script = """
+import os
+for one in sorted(map(int, os.listdir("/proc/self/fd"))):
+    if os.path.exists(f"/proc/self/fd/{one}"):  # not what has just listed them
+        print(one if one < 3 else os.readlink(f"/proc/self/fd/{one}"))
+"""
+    process = start(script, tmp_path)
+    assert list(process.lines(nothing)) == ["0", "1", "2", str(tmp_path / "lock")]
+
+
+def test_a_starter_may_have_more_open_files_than_select_takes(start: Start, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip(f"at most {hard} open files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    nothing_ = os.open(os.devnull, os.O_RDONLY)
+    opened = [nothing_, *(os.dup(nothing_) for _ in range(1100))]
+    try:
+        process = start("print('said')", tmp_path)
+        assert list(process.lines(nothing)) == ["said"]
+        assert process.wait() == 0
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_tick_is_called_while_the_command_is_silent(start: Start, tmp_path: Path) -> None:
@@ -195,6 +247,18 @@ def test_a_later_process_of_the_same_lock_ends_the_earlier(start: Start, tmp_pat
     assert list(later.lines(nothing)) == ["mine"]
     assert later.wait() == 0
     assert earlier.wait() != 0
+
+
+def test_a_lock_that_is_taken_names_nobody_until_its_holder_is_known(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(f"{os.getpid():<20}")  # of a group that has ended long ago
+    os.close(take_lock(tmp_path / "lock", 1.0))
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def test_on_a_full_disk_a_lock_has_no_note_and_the_process_goes_on() -> None:
+    full = os.open("/dev/full", os.O_RDWR)
+    note_holder(full, 1)
+    os.close(full)
 
 
 def test_processes_of_different_locks_leave_each_other_alone(start: Start, tmp_path: Path) -> None:

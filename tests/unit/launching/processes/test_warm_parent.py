@@ -1,7 +1,9 @@
 """A warm parent that refuses, changes, dies; what it has forked goes on."""
 
+import json
 import os
 import signal
+import socket as connections
 import subprocess
 import sys
 import threading
@@ -11,15 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from launching.processes import fork_request
-from launching.processes.fork_request import ForkRequest
+from launching.processes import fork_request, warm_start
+from launching.processes.fork_request import GO, ForkRequest, received
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
 from launching.processes.warm_start import (
+    ForkedProcess,
     NotWarmError,
     fork,
     own_warm_parent,
@@ -96,6 +100,77 @@ def test_a_parent_killed_before_it_answers_has_started_nothing(tmp_path: Path) -
     assert (tmp_path / "ran").read_text() == "x"
 
 
+@contextmanager
+def asked(parent: Path, start: ProcessStart) -> Iterator[tuple[connections.socket, psutil.Process]]:
+    """A starter that has asked for a fork and read nothing; the guard has answered it."""
+    connection = connections.socket(connections.AF_UNIX, connections.SOCK_SEQPACKET)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    with connection:
+        connection.connect(str(parent))
+        message = ForkRequest.of(start).encoded()
+        connections.send_fds(connection, [message], (nothing, nothing))
+        os.close(nothing)
+        said = connection.recv(1000, connections.MSG_PEEK)
+        yield connection, psutil.Process(json.loads(said)["pid"])
+
+
+def test_a_starter_that_has_left_before_it_read_the_answer_has_started_nothing(
+    tmp_path: Path,
+) -> None:
+    with parent_of(tmp_path) as (socket, _):
+        with asked(socket, start_of("open('ran', 'w')", tmp_path)) as (_, guard):
+            pass
+        wait_for(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_starts_before_the_starter_knows_of_it(tmp_path: Path) -> None:
+    with parent_of(tmp_path) as (socket, _):
+        start = start_of("open('ran', 'w')", tmp_path)
+        with asked(socket, start) as (connection, guard):
+            time.sleep(0.3)
+            assert guard.children() == []
+            connection.send(GO)
+            wait_for((tmp_path / "ran").exists)
+
+
+def test_a_parent_that_hangs_is_given_up_and_starts_nothing_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_start, "_ANSWER_SECONDS", 0.2)
+    with parent_of(tmp_path) as (socket, parent):
+        parent.suspend()
+        code, lines = run(start_of("open('ran', 'a').write('x')", tmp_path), socket)
+        assert code == 0
+        assert "INFO started as a fresh process: no answer at" in lines[0]
+        parent.resume()
+        assert run(start_of("print('served')", tmp_path), socket) == (0, ["served"])
+        wait_for(lambda: not parent.children())
+    assert (tmp_path / "ran").read_text() == "x"
+
+
+def test_one_answer_is_enough_for_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, guards = connections.socketpair(connections.AF_UNIX, connections.SOCK_SEQPACKET)
+    process = ForkedProcess(ours, os.getpid(), None)
+    has_received = threading.Event()
+
+    def slowly(connection: connections.socket) -> dict[str, Any]:
+        answer = received(connection)
+        has_received.set()
+        time.sleep(0.2)
+        return answer
+
+    monkeypatch.setattr(warm_start, "received", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(process.wait)
+        guards.send(b'{"exit_code": 7}')
+        guards.close()
+        has_received.wait(20)
+        assert process.poll() in (None, 7)
+        assert waiting.result(20) == 7
+    assert (process.poll(), process.wait()) == (7, 7)
+
+
 def test_a_process_whose_guard_is_killed_is_lost_and_not_done(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, _):
         script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -129,6 +204,20 @@ def test_the_codes_digest_changes_with_a_file_of_ours(
     assert fork_request.code_digest() != before
 
 
+def test_the_codes_digest_changes_with_a_file_of_equal_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_request, "CODE_FOLDER", tmp_path)
+    (tmp_path / "components").mkdir()
+    module = tmp_path / "components" / "a.py"
+    module.write_text("1")
+    was, before = module.stat(), fork_request.code_digest()
+    time.sleep(0.02)  # a file's times have the clock's ticks
+    module.write_text("2")
+    os.utime(module, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert fork_request.code_digest() != before
+
+
 def test_a_variable_that_libraries_read_at_their_import_must_be_equal(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, parent):
         start = start_of("import os; print(os.environ['OMP_NUM_THREADS'])", tmp_path)
@@ -137,6 +226,14 @@ def test_a_variable_that_libraries_read_at_their_import_must_be_equal(tmp_path: 
         assert (code, lines[1:]) == (0, ["77"])
         assert "it was started with another OMP_NUM_THREADS" in lines[0]
         assert parent.is_running()  # the next may have the usual ones
+
+
+def test_a_safe_path_stays_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    with parent_of(tmp_path) as (socket, _):
+        start = start_of("import sys; print(sys.path[0])", tmp_path)
+        assert run(start, socket) == (0, [str(PROJECT)])
 
 
 def test_any_other_variable_is_the_commands_own(tmp_path: Path) -> None:
@@ -167,9 +264,11 @@ def test_a_request_that_is_not_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with parent_of(tmp_path) as (socket, parent):
-        for message in (b"not JSON", b"{}", b'{"command": 3}'):
+        whole = ForkRequest.of(start_of("", tmp_path)).encoded()
+        odd = json.dumps({**json.loads(whole), "environment": ["a"]}).encode()
+        for message in (b"not JSON", b"{}", b'{"command": 3}', odd):
             monkeypatch.setattr(ForkRequest, "encoded", lambda _, said=message: said)
-            with pytest.raises(NotWarmError, match="JSONDecodeError|TypeError"):
+            with pytest.raises(NotWarmError, match="JSONDecodeError|TypeError|AttributeError"):
                 fork(socket, start_of("", tmp_path), lock_in(tmp_path))
         monkeypatch.undo()
         assert run(start_of("print('still here')", tmp_path), socket) == (0, ["still here"])
