@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from contract.errors import NotFoundError, UserError
+from contract.errors import UserError
 from slipway.frames import answers_frame, columns_of
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def predict(
 
     stack, layout = require_stack(), PipelineLayout(artifact_root(), name)
     number = version or champion_of(layout)
-    if number not in layout.kept_versions():
-        raise NotFoundError(f"{name}: version {number} is not kept")
-    manifest = PackageManifest.read(layout.version(number) / "package.json")
+    layout.check_kept(number)
+    manifest = PackageManifest.read(layout.package_manifest(number))
     rows = rows_to_send(columns_of(frame), manifest.inputs, list(frame.index))
     named, versions = [], set()
     for first in range(0, len(rows), most):

@@ -29,9 +29,10 @@ def new_folder(name: str, into: Path | None, write: Write | None = None) -> Path
     """
     from contract.pipelines import pipeline_folders
     from contract.places import workspace
+    from contract.schema.section import NAME
     from contract.storage import publish_directory
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+    if not re.fullmatch(NAME, name):
         raise ConfigError(
             [
                 f"name '{name}': expected a lower-case letter, then at most 39 lower-case letters, "

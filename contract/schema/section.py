@@ -10,7 +10,9 @@ from pydantic import (
     StringConstraints,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+NAME = r"[a-z][a-z0-9_]{0,39}"  # the whole of a pipeline's name matches it
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1, lt=1 << 63)]  # TensorFlow counts in int64

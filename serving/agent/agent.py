@@ -1,17 +1,16 @@
 """The agent's process: one lock, one API, and three threads that never wait for each other."""
 
 import contextlib
-import fcntl
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
-from contract.errors import ConfigError, ConflictError, SlipwayError
+from contract.errors import ConfigError, SlipwayError
+from contract.storage import sole_lock
 from serving.agent.api import control_api
 from serving.agent.backends.registry import backend_kind
 from serving.agent.draining import Draining
@@ -44,8 +43,9 @@ def run_agent(settings: AgentSettings) -> None:
         ConfigError: If its port is taken, or a setting is of no use.
         SlipwayError: If one of its threads ended by an unexpected error; start it again.
     """
+    advice = "stop it, or choose another --home"
     with (
-        _only_agent(settings.state_folder),
+        sole_lock(settings.state_folder / "agent.lock", "serving agent", advice),
         _listening(settings) as listening,
         _servers(settings) as servers,
     ):
@@ -134,20 +134,6 @@ class Threads:
             thread.join()
         for failure in self._failures:
             raise SlipwayError(f"the agent cannot continue: {failure}") from failure
-
-
-@contextlib.contextmanager
-def _only_agent(state_folder: Path) -> Iterator[None]:
-    state_folder.mkdir(parents=True, exist_ok=True)
-    lock = state_folder / "agent.lock"
-    with lock.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConflictError(
-                f"{lock}: another agent uses this home; stop it, or choose another --home"
-            ) from error
-        yield
 
 
 @contextlib.contextmanager

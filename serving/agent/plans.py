@@ -8,10 +8,9 @@ from pathlib import Path
 from contract.errors import ConfigError, ConflictError, NotFoundError
 from contract.layout import PipelineLayout
 from contract.records.traffic import TrafficPlan
+from contract.schema.section import NAME
 from contract.storage import exclusive_lock
 from serving.traffic.backend import Capabilities
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # as contract.schema.section.Name
 
 
 class PlanStore:
@@ -23,7 +22,7 @@ class PlanStore:
 
     def layout(self, pipeline: str) -> PipelineLayout:
         """Return a pipeline's folders; a name that no pipeline can have is refused."""
-        if not _NAME.fullmatch(pipeline):
+        if not re.fullmatch(NAME, pipeline):
             raise NotFoundError(f"pipeline '{pipeline}': not a pipeline's name")
         return PipelineLayout(self._root, pipeline)
 
@@ -31,7 +30,7 @@ class PlanStore:
         """Return the pipelines that have a plan, by name."""
         plans = PipelineLayout(self._root, "*").traffic_plan.relative_to(self._root)
         names = (path.relative_to(self._root).parts[0] for path in self._root.glob(str(plans)))
-        return sorted(name for name in names if _NAME.fullmatch(name))
+        return sorted(name for name in names if re.fullmatch(NAME, name))
 
     def current(self, pipeline: str) -> TrafficPlan:
         """Return the plan in force; generation 0 if there was none."""

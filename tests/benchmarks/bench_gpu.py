@@ -241,15 +241,13 @@ def table(device: str, lines: list[dict[str, Any]]) -> str:
 
 def _forward_flops(learner: Learner, size: Size) -> float:
     """Count the forward pass's floating-point operations, from its graph."""
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2_as_graph,
-    )
+    from components.models.tensorflow_internals import convert_variables_to_constants_v2
 
     shape = [size.batch, size.side, size.side, 3]
     forward = tf.function(
         lambda image: head_outputs(learner.model, learner.config, {"image": image}, training=False)
     ).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    frozen, _ = convert_variables_to_constants_v2_as_graph(forward)
+    frozen = convert_variables_to_constants_v2(forward)
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
         options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()

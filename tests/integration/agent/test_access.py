@@ -87,7 +87,7 @@ def test_the_data_plane_can_speak_tls(make_stack, tmp_path) -> None:
 
 def test_a_second_agent_in_one_home_is_refused(stack) -> None:
     code, said = run_agent(stack.settings)
-    assert (code, "another agent uses this home" in said) == (EXIT_UNEXPECTED, True)
+    assert (code, "held by serving agent, process " in said) == (EXIT_UNEXPECTED, True)
 
 
 def test_an_agent_whose_port_is_taken_says_so(stack, tmp_path) -> None:

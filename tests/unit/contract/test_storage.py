@@ -5,6 +5,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from contract.errors import (
     DiskFullError,
     StorageError,
 )
+from contract.places import CODE_FOLDER
 from contract.storage import (
     Attempt,
     create_exclusively,
@@ -29,6 +33,7 @@ from contract.storage import (
     local_path,
     publish_directory,
     size_bytes,
+    sole_lock,
     storage_errors,
     write_atomically,
 )
@@ -153,6 +158,30 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
         list(pool.map(count, range(40)))
 
     assert counter.read_text() == "40"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from contract.storage import sole_lock
+with sole_lock(Path(sys.argv[1]), "agent", "stop it"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_sole_lock_names_its_holder_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, cwd=CODE_FOLDER, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        held = rf"lock: held by agent, process {holder.pid} on {socket.gethostname()}; stop it$"
+        with pytest.raises(ConflictError, match=held), sole_lock(path, "agent", "stop it"):
+            pass
+        holder.kill()
+    with sole_lock(path, "other", ""):
+        assert path.read_text() == f"other, process {os.getpid()} on {socket.gethostname()}"
 
 
 def test_a_later_attempt_fences_off_the_earlier(tmp_path: Path) -> None:
