@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from sklearn.datasets import load_digits
 
 from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, make
+from contract.clients.http import open_client
 from contract.places import CODE_FOLDER
 from contract.records.optimization import ServedEngine
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -234,13 +233,11 @@ class Server:
 
     def predict(self, instances: list[Any], **body: Any) -> tuple[int, Any]:
         """Return the status, and the predictions or the error."""
-        data = json.dumps({"instances": instances, **body}).encode()
-        url = f"{self.url}/v1/models/tried:predict"
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:
-                return answer.status, json.loads(answer.read())["predictions"]
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())["error"]
+        content = json.dumps({"instances": instances, **body})
+        with open_client(self.url, 60.0) as http:
+            answer = http.post("/v1/models/tried:predict", content=content)
+        found = answer.json()
+        return answer.status_code, found["predictions" if answer.is_success else "error"]
 
     @property
     def has_tensorflow(self) -> bool:

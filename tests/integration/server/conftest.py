@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract.clients.http import open_client
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -124,13 +123,11 @@ class ServerProcess:
 
     def send(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """Return status and parsed body."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers or {})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+        method = "GET" if body is None else "POST"
+        content = None if body is None else json.dumps(body)  # NaN too, which httpx does not send
+        with open_client(self.url) as http:
+            answer = http.request(method, path, content=content, headers=headers)
+        return answer.status_code, answer.json()
 
 
 def start(*arguments: Any, log: Path) -> ServerProcess:

@@ -7,18 +7,18 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract.clients.http import open_client
 from contract.records.package import InputSpec
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -300,13 +300,15 @@ def test_a_token_and_tls(digits_package, launch, tmp_path):
     server = launch("--package", digits_package, "--port", 0, *options)
     server.wait_ready()
     assert server.url.startswith("https://")
-    context = ssl.create_default_context(cafile=str(certificate))
-    request = urllib.request.Request(server.url + PREDICT, json.dumps(VALID).encode())
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(request, context=context, timeout=20)
-    request.add_header("authorization", "Bearer s3cret")
-    with urllib.request.urlopen(request, context=context, timeout=20) as answer:
-        assert len(json.loads(answer.read())["predictions"][0]) == 10
+    with open_client(server.url, trusted=certificate) as http:
+        assert http.post(PREDICT, json=VALID).status_code == 401
+    with open_client(server.url, token="s3cret", trusted=certificate) as http:
+        assert len(http.post(PREDICT, json=VALID).json()["predictions"][0]) == 10
+    with (
+        open_client(server.url, token="s3cret") as http,
+        pytest.raises(httpx.ConnectError, match="certificate verify failed"),
+    ):
+        http.post(PREDICT, json=VALID)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(20) == 0
 

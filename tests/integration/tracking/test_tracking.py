@@ -7,11 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -19,6 +19,7 @@ from mlflow.entities import Run, ViewType
 from components.optimize.report.engine_tables import log_trials
 from components.optimize.report.ledger import as_figure, log_ledger
 from components.runs.tracking import Tracker, open_tracker, point_champion
+from contract.clients.http import open_client
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord, Metric
 from contract.records.optimization import EngineMeasurement, LedgerRow, ServedEngine
@@ -58,9 +59,10 @@ def _await_health(address: str, server: "subprocess.Popen[bytes]") -> None:
     for _ in range(600):
         assert server.poll() is None
         try:
-            with urllib.request.urlopen(f"{address}/health", timeout=1):
-                return
-        except OSError:
+            with open_client(address, 1.0) as http:
+                http.get("/health").raise_for_status()
+            return
+        except httpx.HTTPError:
             time.sleep(0.2)
     raise AssertionError("MLflow did not become healthy")
 
