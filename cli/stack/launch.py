@@ -23,7 +23,7 @@ from cli.stack.stack import (
     task_environment,
 )
 from cli.stack.stack_file import stack_path
-from contract.clients.http import open_client
+from contract.clients.http import Client, open_client
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
 from contract.places import CODE_FOLDER
@@ -39,7 +39,7 @@ MAX_STARTS = (
     2  # supervisord restarts what ends; after this many starts the wait ends with the reason
 )
 
-Probe = Callable[[httpx.Client], bool]
+Probe = Callable[[Client], bool]
 
 
 def start(plan: Plan, board: Board) -> None:
@@ -212,7 +212,7 @@ def _status(answer: Mapping[str, Any], part: str) -> Any:
     return (answer.get(part) or {}).get("status")
 
 
-def _holds(probe: Probe, client: httpx.Client) -> bool:
+def _holds(probe: Probe, client: Client) -> bool:
     try:
         return probe(client)
     except (httpx.HTTPError, json.JSONDecodeError):

@@ -12,7 +12,7 @@ import httpx
 from components.data.tf_example import example_class
 from components.package.caller_rows import CallerRow, Row, leaves
 from components.package.server_process import RunningServer
-from contract.clients.http import open_client
+from contract.clients.http import Client, open_client
 from contract.errors import SlipwayError
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE
 from contract.records.package import InputSpec, PackageManifest
@@ -57,7 +57,7 @@ class EngineCalls:
     base: str
     manifest: PackageManifest
     attempts: int
-    http: httpx.Client
+    http: Client
     signatures: tuple[str, ...]
 
     @classmethod

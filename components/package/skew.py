@@ -19,7 +19,7 @@ from components.models.answer_differences import differences
 from components.models.checkpoints import load_weights
 from components.models.saved_models import load, predict_columns
 from components.models.user_model import build_model, head_outputs, head_scores
-from contract.clients.http import open_client
+from contract.clients.http import Client, open_client
 from contract.errors import DataError, SlipwayError
 from contract.layout import RunLayout
 from contract.loader import load_frozen
@@ -155,7 +155,7 @@ def exempt_rows(rows: int, ratio: float) -> int:
 
 
 def predictions(
-    http: httpx.Client, predict_url: str, body: Mapping[str, Any], attempts: int
+    http: Client, predict_url: str, body: Mapping[str, Any], attempts: int
 ) -> list[Any]:
     """Return a server's predictions; a request that it fails (5xx) is tried `attempts` times.
 

