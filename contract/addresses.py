@@ -1,5 +1,8 @@
 """Where models answer: the paths of TensorFlow Serving's REST API, below a data plane's address."""
 
+import ipaddress
+from urllib.parse import urlsplit
+
 DATA_PLANE_URL = "SLIPWAY_DATA_PLANE_URL"  # the variable that tells it to components and operators
 
 
@@ -14,3 +17,12 @@ def served_at(data_plane: str, pipeline: str, version: int | None = None) -> str
         return ""
     path = f"{data_plane.rstrip('/')}/v1/models/{pipeline}"
     return path if version is None else f"{path}/versions/{version}"
+
+
+def is_of_this_machine(url: str) -> bool:
+    """Tell whether an address is of the loopback, to which no proxy leads."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -16,6 +16,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.kube_config import KubeConfigMerger
 
+from contract.addresses import is_of_this_machine
 from contract.errors import (
     ConfigError,
     ConflictError,
@@ -32,6 +33,7 @@ Manifest = dict[str, Any]  # a Kubernetes object, in the API's own JSON form
 
 WATCH_SECONDS = 240  # then the list is read again, so a missed event costs no more time
 _CALL_SECONDS = 15.0
+_EVENT_BYTES = 1 << 21  # as kubernetes_asyncio has it: an object of etcd's limit fits a line
 _UNREADABLE = (ConfigException, OSError, yaml.YAMLError)  # of a kubeconfig
 _AGAIN_SECONDS = 2.0
 _MERGE_PATCH = "application/merge-patch+json"
@@ -287,7 +289,14 @@ async def _api_client(settings: ClusterConfig) -> client.ApiClient:
             config.load_incluster_config(client_configuration=configuration)
     except _UNREADABLE as error:
         raise ConfigError([client_problem(settings, error)]) from error
-    return client.ApiClient(configuration)
+    api = client.ApiClient(configuration)
+    if is_of_this_machine(configuration.host or ""):
+        by_proxy = api.rest_client.pool_manager
+        api.rest_client.pool_manager = aiohttp.ClientSession(
+            connector=by_proxy.connector, read_bufsize=_EVENT_BYTES
+        )
+        by_proxy.detach()
+    return api
 
 
 def kubeconfig_path(settings: ClusterConfig) -> str:

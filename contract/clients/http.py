@@ -4,7 +4,6 @@ The agent's probes and the load test are not made with it: the first run several
 as long as the agent lives, the second measures. docs/figures.md has what a call costs.
 """
 
-import ipaddress
 import logging
 import ssl
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from contract.addresses import is_of_this_machine
 from contract.errors import (
     ConfigError,
     ConflictError,
@@ -54,7 +54,7 @@ def open_client(
             base_url=url,
             headers=bearer(token) if token else None,
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
-            trust_env=not _is_of_this_machine(url),
+            trust_env=not is_of_this_machine(url),
             verify=_trust(trusted),
         )
     except (ImportError, ValueError) as error:
@@ -92,14 +92,6 @@ def error_of(answer: httpx.Response, message: str) -> SlipwayError:
     if answer.status_code == HTTPStatus.CONFLICT:
         return ConflictError(message)
     return UserError(message) if answer.is_client_error else ServiceUnavailableError(message)
-
-
-def _is_of_this_machine(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @cache

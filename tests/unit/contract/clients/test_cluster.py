@@ -57,6 +57,16 @@ def test_a_namespace_that_is_ending_is_not_a_missing_right() -> None:
     assert type(error) is ServiceUnavailableError
 
 
+def test_an_api_server_of_this_machine_is_called_past_the_proxy(
+    api: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    api.say("GET", "pods", listed(pod()))
+    found = with_cluster(api.cluster(), lambda cluster: cluster.list("pods", {}))
+    assert len(found["items"]) == 1
+
+
 def test_a_deletion_tells_whether_there_was_something(api: StubApi) -> None:
     api.say("DELETE", "pods", {}, "there")
 
