@@ -127,10 +127,11 @@ class DeployedServers:
         try:
             deployments = await self._cluster.list(_DEPLOYMENTS, SERVERS)
             pods = await self._cluster.list("pods", SERVERS)
+            self._seen = self._read(deployments["items"], pods["items"])
         except SlipwayError as error:
             self._seen = ServiceUnavailableError(str(error))
-        else:
-            self._seen = self._read(deployments["items"], pods["items"])
+        except (LookupError, TypeError, ValueError) as error:
+            self._seen = ServiceUnavailableError(f"the API server's answer: {error!r}")
 
     def _read(
         self, deployments: list[Manifest], pods: list[Manifest]

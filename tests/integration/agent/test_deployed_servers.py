@@ -1,9 +1,10 @@
 """Servers as Deployments, against a stand-in for the API server that can fall silent."""
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import yaml
 from contract.errors import ConfigError, ServiceUnavailableError
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, ServingConfig
 from serving.agent.hosts.deployed_servers import DeployedServers, deployed_servers
-from serving.agent.hosts.host import ServerSpec
+from serving.agent.hosts.host import ServerSpec, ServerState
 from serving.agent.hosts.server_objects import server_labels
+from serving.traffic.backend import Version
 
 DIGITS = ("digits", 3)
 SPEC = ServerSpec("digits", 3, Path("/p"), Path("/l"), drain_seconds=1.0)
@@ -93,6 +95,16 @@ def servers(kubernetes: KubernetesConfig) -> Iterator[DeployedServers]:
         yield made
 
 
+def servers_after_a_while(servers: DeployedServers) -> Mapping[Version, ServerState]:
+    """Return the states as soon as they can be said again."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ServiceUnavailableError):
+            return servers.states()
+        time.sleep(0.1)
+    raise AssertionError("it does not come back")
+
+
 def test_what_is_started_is_applied_owned_and_kept(
     api: Api, servers: DeployedServers, kubernetes: KubernetesConfig
 ) -> None:
@@ -148,14 +160,7 @@ def test_nobody_waits_for_a_silent_api_server(api: Api, servers: DeployedServers
         servers.stop(DIGITS)
     assert time.monotonic() - began < 0.5
     api.is_silent = False
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            assert servers.states()[DIGITS].is_kept
-            return
-        except ServiceUnavailableError:
-            time.sleep(0.1)
-    pytest.fail("it does not come back")
+    assert servers_after_a_while(servers)[DIGITS].is_kept
 
 
 @pytest.mark.parametrize(("status", "advice"), [(401, "log in again"), (403, "verbs of docker/")])
@@ -166,6 +171,17 @@ def test_a_refusal_ends_nothing_and_says_what_to_do(
     with pytest.raises(ServiceUnavailableError, match=rf"cluster 'one'.*{advice}"):
         servers.start(SPEC)
     assert not servers.is_gone("10.0.0.1")  # nobody can say
+
+
+def test_an_answer_that_cannot_be_read_is_told_until_it_can(
+    api: Api, servers: DeployedServers
+) -> None:
+    api.pods = [{"metadata": {"name": "x"}}]
+    servers.start(SPEC)  # it looks at once
+    with pytest.raises(ServiceUnavailableError, match="API server's answer: KeyError.'labels'"):
+        servers.states()
+    api.pods = []
+    assert servers_after_a_while(servers)[DIGITS].is_kept
 
 
 def test_an_address_is_gone_when_no_pod_runs_there(api: Api, servers: DeployedServers) -> None:
