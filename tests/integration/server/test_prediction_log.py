@@ -30,6 +30,8 @@ def litert_package(digits_model, packed, tmp_path_factory) -> Path:
     from components.optimize.engines.kinds import KINDS, make
 
     folder = tmp_path_factory.mktemp("litert")
+    for name in ("parts", "runtime"):
+        (folder / name).mkdir()
     rows = {"image": np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)}
     make(Core.of(digits_model, rows, folder / "parts"), KINDS["litert"], folder / "runtime")
     digest = digest_directory(folder / "runtime")
@@ -45,6 +47,7 @@ def logged(folder: Path) -> list[str]:
     return [i for table in read_tables(folder) for i in table["request_id"].to_pylist()]
 
 
+@pytest.mark.thorough
 def test_ten_kills_lose_nothing_that_was_written_and_leave_no_half_file(
     litert_package, launch, tmp_path
 ):
