@@ -1,7 +1,10 @@
-"""Commands for newly labelled rows: labels add."""
+"""Commands for newly labelled rows: labels add, labels list."""
 
+import contextlib
+import getpass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -10,29 +13,34 @@ from cli.help_texts import PlainCommand, PlainGroup
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
 from contract.errors import SlipwayError
-
-if TYPE_CHECKING:
-    from components.data.labels import AddedLabels
+from contract.layout import PipelineLayout
+from contract.records.labels import LabelsRecord
+from contract.schema.pipeline import PipelineConfig
 
 SHOWN_BAD_ROWS = 10
+_SHOWN_IN_JSON = {"added", "corrected", "duplicates", "bad", "author", "added_at"}
 
 app = typer.Typer(
     cls=PlainGroup,
-    help="Add newly labelled rows, which start a run that reads them too.",
+    help="Add and list newly labelled rows, which start a run that reads them too.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def labels() -> None:
-    """Add newly labelled rows, which start a run that reads them too."""
+    """Add and list newly labelled rows, which start a run that reads them too."""
 
 
 @app.command(cls=PlainCommand)
 def add(
     name: NameArgument,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV with the pipeline's columns and labels.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV with the labels, and the pipeline's columns or request_id and row.",
+        ),
     ],
     is_json: JsonOption = False,
 ) -> None:
@@ -42,59 +50,81 @@ def add(
 
     [cyan]$ slipway labels add census answers.csv[/]
     """
-    from cli.stack.stack_file import artifact_root
-    from components.data.labels import add_delta
-    from contract.layout import PipelineLayout
-    from contract.loader import load_pipeline
-    from contract.pipelines import find_pipeline
+    from components.labels.labels import add_labels
 
-    config = load_pipeline(find_pipeline(name))
-    added = add_delta(PipelineLayout(artifact_root(), name), config, file)
+    layout, config = _pipeline(name)
+    record = add_labels(layout, config, file, _user(), datetime.now(UTC))
     failure: SlipwayError | None = None
     try:
-        announcement = _announce(name, added) if added.delta else "nothing new to announce"
+        announcement = _announce(record) if record.delta else "nothing new to announce"
     except SlipwayError as error:
         failure, announcement = error, "stored, not announced: the next run reads them"
     if is_json:
-        print_json(
-            {
-                "delta": added.delta,
-                "added": added.added,
-                "corrected": added.corrected,
-                "duplicates": added.duplicates,
-                "bad": [{"row": b.row, "reason": b.reason} for b in added.bad],
-                "announcement": announcement,
-            }
-        )
+        shown = record.model_dump(mode="json", include=_SHOWN_IN_JSON)
+        delta = layout.label_deltas / record.delta if record.delta else None
+        print_json({**shown, "delta": delta, "announcement": announcement})
     else:
-        _show(added, announcement)
+        _show(record, announcement)
     if failure is not None:
         raise failure
 
 
-def _show(added: "AddedLabels", announcement: str) -> None:
+@app.command(cls=PlainCommand, name="list")
+def list_added(name: NameArgument, is_json: JsonOption = False) -> None:
+    """List the files of labelled rows that were added, oldest first.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway labels list census[/]
+    """
+    from components.labels.labels import list_labels
+
+    records = list_labels(*_pipeline(name))
+    if is_json:
+        print_json([record.model_dump(mode="json", exclude={"bad"}) for record in records])
+        return
+    for record in records:
+        by = f" by {escape(record.author)}" if record.author else ""
+        say(
+            f"{record.delta}: {record.added_at:%Y-%m-%d %H:%M} UTC{by}: {record.added:,} new rows, "
+            f"{record.corrected:,} corrected"
+        )
+    if not records:
+        say(f"no labelled rows; add some with 'slipway labels add {name} FILE'")
+
+
+def _pipeline(name: str) -> tuple[PipelineLayout, PipelineConfig]:
+    from cli.stack.stack_file import artifact_root
+    from contract.loader import load_pipeline
+    from contract.pipelines import find_pipeline
+
+    return PipelineLayout(artifact_root(), name), load_pipeline(find_pipeline(name))
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError):  # the user of a container may have no name
+        return getpass.getuser()
+    return ""
+
+
+def _show(record: LabelsRecord, announcement: str) -> None:
     say(
-        f"{added.added:,} new rows, {added.corrected:,} corrected, {added.duplicates:,} known "
-        f"already, {len(added.bad):,} refused; {announcement}"
+        f"{record.added:,} new rows, {record.corrected:,} corrected, {record.duplicates:,} known "
+        f"already, {len(record.bad):,} refused; {announcement}"
     )
-    for bad in added.bad[:SHOWN_BAD_ROWS]:
+    for bad in record.bad[:SHOWN_BAD_ROWS]:
         say(f"  row {bad.row}: {escape(bad.reason)} {escape(bad.found)}")
 
 
-def _announce(name: str, added: "AddedLabels") -> str:
+def _announce(record: LabelsRecord) -> str:
     """Post the asset event if Airflow runs, and say what that did."""
     from cli.runs.airflow_api import AirflowClient
     from cli.stack.stack_file import read_stack
+    from components.labels.labels import announce
 
     stack = read_stack()
     if stack is None or not stack.airflow_url:
         return "not announced because Airflow is not running: the next run reads them"
     with AirflowClient.of(stack) as airflow:
-        airflow.announce(
-            f"slipway://{name}/labels",
-            {
-                "rows": added.added + added.corrected,
-                "delta": added.delta.name if added.delta else "",
-            },
-        )
-    return f"announced to Airflow: {stack.airflow_url}/dags/{name}"
+        announce(record, airflow.announce)
+    return f"announced to Airflow: {stack.airflow_url}/dags/{record.pipeline}"

@@ -14,7 +14,6 @@ import httpx
 from cli.board import RUNNING, Board
 from cli.stack.logs import tail
 from cli.stack.stack import (
-    LOOPBACK,
     Plan,
     airflow_programs,
     background_programs,
@@ -144,7 +143,7 @@ class _Awaited:
         self._deadline = time.monotonic() + HEALTHY_SECONDS
         probes = _probes(self._plan)
         for program in programs:
-            self.probes[program.name] = probes[program.name]
+            self.probes[program.name] = probes.get(program.name) or _asking(program)
             self._board.update(program.name, RUNNING)
 
     def look(self) -> None:
@@ -179,7 +178,6 @@ class _Awaited:
 def _probes(plan: Plan) -> dict[str, Probe]:
     """Return how to tell that each service is healthy, by program name."""
     stack = plan.stack
-    admin = f"http://{LOOPBACK}:{plan.ports['envoy_admin']}"
     probes = {
         # its first use of the database takes seconds: let that be over before the first step
         "mlflow": lambda c: (
@@ -188,7 +186,6 @@ def _probes(plan: Plan) -> dict[str, Probe]:
             ).is_success
         ),
         "agent": lambda c: c.get(f"{stack.agent_url}/healthz").is_success,
-        "envoy": lambda c: c.get(f"{admin}/ready").is_success,
     }
     if plan.has_airflow:
         health = f"{stack.airflow_url}/api/v2/monitor/health"
@@ -202,6 +199,12 @@ def _probes(plan: Plan) -> dict[str, Probe]:
         for name, part in parts.items():
             probes[name] = _airflow_probe(health, part)
     return probes
+
+
+def _asking(program: Program) -> Probe:
+    """Return how to tell that a traffic backend's program is healthy, as it says itself."""
+    url = program.health_url
+    return lambda client: not url or client.get(url).is_success
 
 
 def _airflow_probe(health: str, part: str) -> Probe:

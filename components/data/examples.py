@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.data.raw_examples import ID, WEIGHT
+from components.data.raw_columns import ID, WEIGHT
 from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import compression_type
 from contract.errors import DataError

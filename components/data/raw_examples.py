@@ -18,20 +18,17 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
+from components.data.raw_columns import ARROW_TYPES, ID, NUMPY_TYPES, WEIGHT
 from components.data.shards import check_shards, read_shard
 from components.data.tf_example import example_class
-from contract.model_io import EXAMPLE_ID, label_key
+from contract.model_io import label_key
 from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
 Array = npt.NDArray[Any]
 
-ID = EXAMPLE_ID
-WEIGHT = "weight"
 READ_ROWS = 4096  # rows decoded at once: some 12 MB of 28 by 28 images
 
-ARROW_TYPES = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.binary()}
-NUMPY_TYPES = {"float32": np.float32, "int64": np.int64, "string": object}
 _FEATURE_TYPES = {
     "float32": schema_pb2.FLOAT,
     "int64": schema_pb2.INT,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from components.data.class_names import ClassNames
-from components.data.raw_examples import ID, WEIGHT
+from components.data.raw_columns import ID, WEIGHT
 from components.data.raw_values import Flat, flatten, problems_of, read_values
 from components.data.source_columns import plain, type_problem
 from contract.errors import DataError

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.raw_examples import ARROW_TYPES
+from components.data.raw_columns import ARROW_TYPES
 from contract.schema.data import FeatureConfig
 
 Mask = npt.NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from components.data.labels import list_deltas
+from components.data.label_deltas import list_deltas
 from components.ingest.ingest import EXAMPLES, ingest
 from components.runs import retention
 from components.runs.step import Outcome, Step, main

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.data.beam_pipelines import running_pipeline
-from components.data.labels import newest_deltas
+from components.data.label_deltas import newest_deltas
 from components.data.raw_rows import required_columns
 from components.ingest.gathering import check_bad_rows, gather_bad_rows, gather_shards
 from components.ingest.units import Unit, plan_units

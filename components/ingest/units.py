@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from components.data.labels import delta_source
+from components.data.label_deltas import delta_source
 from components.ingest.sources import checked_columns, module_of
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from components.data.examples import feature_spec, model_inputs
-from components.data.raw_examples import ID, Array, RawColumns, read_raw, to_rows
+from components.data.raw_columns import ID
+from components.data.raw_examples import Array, RawColumns, read_raw, to_rows
 from components.data.shards import check_shards
 from components.data.tfrecord_shards import compression_type
 from components.models.answer_differences import differences

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from contract.errors import NotFoundError, SlipwayError
 from contract.layout import PipelineLayout, RunLayout, run_folder
+from contract.prediction_log.removing import tidy_log
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.schema.pipeline import RetentionConfig
+from contract.schema.serving import ServeConfig
 from contract.storage import exclusive_lock
 
 log = logging.getLogger("slipway")
@@ -43,7 +45,7 @@ class Removed:
             return ()
         return (
             f"removed by retention: {len(self.runs)} runs, versions "
-            f"{', '.join(map(str, self.versions)) or 'none'}, {self.logs} prediction logs",
+            f"{', '.join(map(str, self.versions)) or 'none'}, {self.logs} files of prediction logs",
         )
 
 
@@ -64,7 +66,7 @@ def apply(
         runs = _surplus_runs(layout, config, used, now)
         for run in runs:
             _remove(run)
-        logs = _remove_old_logs(layout, now - timedelta(days=config.log_days))
+        logs = sum(_tidy_log(layout, folder, config, now) for folder in _logs(layout))
     removed = Removed(tuple(run.name for run in runs), tuple(versions), logs)
     for words in removed.in_words():
         log.info("%s: %s", layout.pipeline, words)
@@ -148,16 +150,22 @@ def _last_sign_of_life(run: Path) -> float:
 # --- removing -----------------------------------------------------------------------------------
 
 
-def _remove_old_logs(layout: PipelineLayout, oldest: datetime) -> int:
-    """Remove the prediction logs last written before `oldest`; return how many files."""
-    old = [
-        path
-        for path in (layout.serving / "predictions").glob("*/*")
-        if path.is_file() and _modified(path) < oldest.timestamp()
-    ]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return len(old)
+def _logs(layout: PipelineLayout) -> list[Path]:
+    folders = (layout.serving / "predictions").glob("[!.]*")
+    return [folder for folder in folders if folder.name.isdigit()]
+
+
+def _tidy_log(layout: PipelineLayout, folder: Path, config: RetentionConfig, now: datetime) -> int:
+    """Remove what a version's log has too much, by its own limits and `log_days`; count the files.
+
+    Servers do the same for the version that they serve.
+    """
+    try:
+        serve = PackageManifest.read(layout.package_manifest(int(folder.name))).serve
+    except SlipwayError:
+        serve = ServeConfig()
+    days = min(serve.prediction_log_days, config.log_days)
+    return tidy_log(folder, serve.model_copy(update={"prediction_log_days": days}), now)
 
 
 def _remove(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.data.raw_examples import ID, WEIGHT
+from components.data.raw_columns import ID, WEIGHT
 from components.models.user_code import function_of, load_module, user_code
 from contract.errors import UserCodeError
 from contract.model_io import LABEL_PREFIX, SLICE_PREFIX

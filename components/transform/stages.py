@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.data.raw_examples import ID, encode, read_arrow
+from components.data.raw_columns import ID
+from components.data.raw_examples import encode, read_arrow
 from components.data.tfrecord_shards import write_shard
 from components.transform.raw_tensors import BYTES_LISTS, SPLIT
 from contract.model_io import slice_key

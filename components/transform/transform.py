@@ -16,7 +16,7 @@ from tensorflow_transform.beam.tft_beam_io.transform_fn_io import WriteTransform
 
 from components.data.beam_pipelines import running_pipeline
 from components.data.canonical_files import rewrite_json, rewrite_saved_model
-from components.data.raw_examples import ID, WEIGHT
+from components.data.raw_columns import ID, WEIGHT
 from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import name_shards
 from components.transform.preprocessing import load_preprocessing

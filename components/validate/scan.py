@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.raw_examples import ID, WEIGHT, label_dtype, read_arrow
+from components.data.raw_columns import ID, WEIGHT
+from components.data.raw_examples import label_dtype, read_arrow
 from components.validate.statistics import (
     ColumnCollector,
     ColumnStatistics,

@@ -7,7 +7,8 @@ from google.protobuf import json_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.data.canonical_files import proto_as_json
-from components.data.raw_examples import ID, raw_schema
+from components.data.raw_columns import ID
+from components.data.raw_examples import raw_schema
 from components.validate.statistics import MOST_COMMON, ColumnStatistics, DataStatistics
 from contract.errors import DataError
 from contract.model_io import label_key

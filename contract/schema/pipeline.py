@@ -29,7 +29,11 @@ class RetentionConfig(Section):
 
     runs: Count = Field(10, description="Number of newest runs that are kept, at least 1.")
     versions: Count = Field(5, description="Number of newest versions that are kept, at least 1.")
-    log_days: Count = Field(30, description="Days for which logs are kept, at least 1.")
+    log_days: Count = Field(
+        30,
+        description="Days for which logs are kept, at least 1; for prediction logs "
+        "serve.prediction_log_days holds, too.",
+    )
 
 
 class NotifyConfig(Section):

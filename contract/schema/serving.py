@@ -75,6 +75,19 @@ class ServeConfig(Section):
     prediction_log_ratio: Ratio = Field(
         1.0, description="Share of requests whose answers are logged, from 0 to 1."
     )
+    prediction_log_inputs_ratio: Ratio = Field(
+        0.0,
+        description="Share of requests whose inputs are logged with their answers, from 0 to 1; at "
+        "most prediction_log_ratio applies.",
+    )
+    prediction_log_days: Count = Field(
+        30, description="Days for which answers are kept in the log, at least 1."
+    )
+    prediction_log_max_mb: Annotated[float, Field(gt=0.0)] = Field(
+        512.0,
+        description="Largest size of one version's log in megabytes, above 0; the oldest answers "
+        "are removed first.",
+    )
     fault_ratio: Ratio = Field(
         0.0,
         description="Share of requests that fail on purpose, from 0 to 1, to rehearse a roll-back.",

@@ -11,22 +11,32 @@ separately. What both refuse is the caller's error; what stable alone refuses is
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import Field
 
 from contract.errors import DataError
+from contract.prediction_log.columns import PREDICTED
 from contract.records.record import Record
 from serving.agent.log_tail import LogTail
 from serving.traffic.backend import Version
+
+_ANSWERED = 200
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # in the states of 0.1.0, whose logs are not read
 
 # Answers that wait for their twin. Most never get one: direct requests, copies turned away.
 _MAX_WAITING = 20_000
 
 LogFolder = Callable[[Version], Path]
 OwnErrors = Callable[[Version], Mapping[str, float]]  # of the heads that give numbers
+
+
+_COLUMNS = ("request_id", "row", "status", PREDICTED)
 
 
 class PairingState(Record):
@@ -36,8 +46,9 @@ class PairingState(Record):
     stable: int
     shadow: int
     is_open: bool = True
-    stable_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
-    shadow_offsets: dict[str, int] = Field({}, description="Bytes read, by inode.")
+    since: datetime = Field(_NEVER, description="When the comparison began.")
+    stable_offsets: dict[str, int] = Field({}, description="Rows read, by server process.")
+    shadow_offsets: dict[str, int] = Field({}, description="Rows read, by server process.")
     compared: int = 0
     disagreements: float = 0.0
     refused_alone: int = 0
@@ -55,8 +66,9 @@ class Pairing:
     ) -> None:
         stable, shadow = folders
         self._state, self._own_errors = state, own_errors
-        self._stable = LogTail(stable, state.stable_offsets if is_resumed else None)
-        self._shadow = LogTail(shadow, state.shadow_offsets if is_resumed else None)
+        since = state.since
+        self._stable = LogTail(stable, since, state.stable_offsets if is_resumed else None)
+        self._shadow = LogTail(shadow, since, state.shadow_offsets if is_resumed else None)
         self._waiting: OrderedDict[str, tuple[bool, list[Any] | None]] = OrderedDict()
         self.compared = state.compared
         self.disagreements = state.disagreements
@@ -71,8 +83,9 @@ class Pairing:
         """Read what was logged since; True if there was anything."""
         before = (dict(self._stable.offsets), dict(self._shadow.offsets))
         for is_shadow, tail in ((False, self._stable), (True, self._shadow)):
-            for entry in tail.read():
-                self._take(is_shadow, entry)
+            for table in tail.read(_COLUMNS):
+                for request_id, predictions in _requests(table):
+                    self._take(is_shadow, request_id, predictions)
         return before != (self._stable.offsets, self._shadow.offsets)
 
     def state(self, is_open: bool) -> PairingState:
@@ -87,11 +100,8 @@ class Pairing:
         }
         return self._state.model_copy(update=now)
 
-    def _take(self, is_shadow: bool, entry: Mapping[str, Any]) -> None:
-        request_id, predictions = entry.get("request_id"), entry.get("predictions")
-        is_answer = isinstance(predictions, list) or isinstance(entry.get("refused"), int)
-        if not isinstance(request_id, str) or not is_answer:
-            return
+    def _take(self, is_shadow: bool, request_id: str, predictions: list[Any] | None) -> None:
+        """Count a request if its twin is there; `predictions` is None if it was refused."""
         twin = self._waiting.get(request_id)
         if twin is None or twin[0] == is_shadow:
             self._waiting[request_id] = (is_shadow, predictions)
@@ -174,7 +184,7 @@ class DisagreementCounter:
         old = self._read((pipeline, shadow))
         if old is not None and old.is_open and old.stable == stable:
             return Pairing(folders, old, own_errors, is_resumed=True)
-        state = PairingState(stable=stable, shadow=shadow)
+        state = PairingState(stable=stable, shadow=shadow, since=datetime.now(UTC))
         if old is not None:
             names = ("compared", "disagreements", "refused_alone")
             state = state.model_copy(update={name: getattr(old, name) for name in names})
@@ -196,6 +206,20 @@ class DisagreementCounter:
 
     def _path(self, version: Version) -> Path:
         return self._state_folder / f"{version[0]}-{version[1]}.json"
+
+
+def _requests(table: pa.Table) -> Iterator[tuple[str, list[dict[str, Any]] | None]]:
+    """Yield each request's id and its predictions by head, a mapping a row; None if refused."""
+    rows: list[dict[str, Any]] = [{} for _ in range(len(table))]
+    for name in table.column_names:
+        if name.startswith(PREDICTED):
+            for row, value in zip(rows, table[name].to_pylist(), strict=True):
+                if value is not None:  # null: the signature does not answer for this head
+                    row[name.removeprefix(PREDICTED)] = value
+    starts = [place for place, row in enumerate(table["row"].to_pylist()) if row == 0]
+    ids, status = table["request_id"].to_pylist(), table["status"].to_pylist()
+    for start, end in pairwise([*starts, len(table)]):
+        yield ids[start], rows[start:end] if status[start] == _ANSWERED else None
 
 
 def differing_share(
@@ -224,6 +248,6 @@ def _has_number(*values: Any) -> bool:
 
 
 def _differs(mine: Any, theirs: Any, tolerance: float | None) -> bool:
-    if tolerance is None or mine is None or theirs is None:  # what is not finite is logged as null
+    if tolerance is None or mine is None or theirs is None:
         return bool(mine != theirs)
     return abs(float(mine) - float(theirs)) > tolerance

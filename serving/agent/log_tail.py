@@ -1,67 +1,69 @@
-"""Following a folder of JSON-lines files that grow, rotate and go."""
+"""Following a prediction log while servers write it: what was added since the last look."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
-import orjson
+import pyarrow as pa
 
-# A pass reads no more than this of one file, to stay short; the next pass continues from there.
-_MAX_BYTES = 4 << 20
+from contract.errors import DataError
+from contract.prediction_log.files import LogFile, complete_files, hour_of
+from contract.prediction_log.reading import read_file
+
+log = logging.getLogger("slipway")
+
+# A file of an earlier hour may come late: rows wait for some seconds, and merged files replace
+# small ones. Older hours are not listed again.
+_LATE = timedelta(hours=1)
 
 
 class LogTail:
-    """Reads what was added to a folder's files since the last look.
+    """Reads the rows that were added to a version's log since the last look.
 
-    A file is known by its inode, so that one renamed in a rotation is not read twice.
+    How far it has read is known by server process, so that merged files are not read twice.
     """
 
-    def __init__(self, folder: Path, offsets: dict[str, int] | None = None) -> None:
-        """Start at the given offsets (bytes by inode), or behind all that is there now."""
-        self._folder = folder
-        self.offsets = self._sizes() if offsets is None else offsets
+    def __init__(
+        self, folder: Path, since: datetime, offsets: dict[str, int] | None = None
+    ) -> None:
+        """Start at the given rows, by server process, or behind all that is there now.
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the complete lines added since; a line that is not a JSON object is skipped."""
-        files = self._files()
-        present = {inode for inode, _ in files}
-        self.offsets = {i: offset for i, offset in self.offsets.items() if i in present}
-        for inode, path in files:
-            for line in self._added_lines(inode, path):
-                if isinstance(entry := _parse(line), dict):
-                    yield entry
+        Args:
+            folder: Of the version's log.
+            since: Hours that ended before are not looked at.
+            offsets: What `offsets` was when another tail stopped.
+        """
+        self._folder, self._since = folder, hour_of(since) - _LATE
+        self.offsets = dict(offsets or {})
+        if offsets is None:
+            for file in self._files():
+                self.offsets[file.server] = file.end
 
-    def _added_lines(self, inode: str, path: Path) -> list[bytes]:
-        start = self.offsets.get(inode, 0)
+    def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the rows added since, with these columns, as `read_file` takes them.
+
+        A file that is broken is passed over, with a warning.
+        """
+        for _, own in groupby(self._files(), key=attrgetter("server")):
+            for file in own:
+                if file.end > (start := self.offsets.get(file.server, 0)):
+                    if (table := self._rows(file, columns)) is None:
+                        break  # merged a moment ago: the next look finds the rows
+                    self.offsets[file.server] = file.end
+                    yield table.slice(max(0, start - file.first))
+        self._since = max(self._since, hour_of(datetime.now(UTC)) - 2 * _LATE)
+
+    def _files(self) -> list[LogFile]:
+        found = complete_files(self._folder, self._since)
+        return sorted(found, key=attrgetter("server", "first"))
+
+    def _rows(self, file: LogFile, columns: Sequence[str]) -> pa.Table | None:
         try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(start if start <= size else 0)  # shorter than before: started again
-                start = file.tell()
-                block = file.read(_MAX_BYTES)
-        except FileNotFoundError:  # rotated away a moment ago
-            return []
-        complete = block[: block.rfind(b"\n") + 1]
-        self.offsets[inode] = start + len(complete)
-        return complete.splitlines()
-
-    def _files(self) -> list[tuple[str, Path]]:
-        """Return the folder's files with their inodes, oldest first."""
-        found = []
-        for path in self._folder.glob("[!.]*"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            found.append((status.st_mtime_ns, str(status.st_ino), path))
-        return [(inode, path) for _, inode, path in sorted(found)]
-
-    def _sizes(self) -> dict[str, int]:
-        return {inode: path.stat().st_size for inode, path in self._files()}
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
+            return read_file(file, columns)
+        except DataError as error:
+            log.warning("%s", error)
+            self.offsets[file.server] = file.end
+            return None

@@ -234,6 +234,6 @@ def _open_log(
     if folder is None or manifest.serve.prediction_log_ratio == 0.0:
         return None
     try:
-        return PredictionLog(folder, manifest.version, manifest.heads, metrics.observe_dropped)
+        return PredictionLog(folder, manifest, metrics.observe_dropped)
     except OSError as error:
         raise StorageError(f"--predictions {folder}: cannot write there: {error}") from error

@@ -45,6 +45,7 @@ class Program:
 
     A program that ends within `start_seconds` counts as failed to start; after `start_retries` of
     those in a row supervisord gives up (state FATAL). Later ends are restarted without limit.
+    `health_url` answers 2xx once it serves; without one nobody can ask.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Program:
     priority: int = 500
     log_max_bytes: int = 20 << 20
     log_backups: int = 3
+    health_url: str = ""
 
     def configuration(self) -> str:
         """Return the program's section of a supervisord configuration."""

@@ -28,7 +28,11 @@ ALLOWED = {  # beside the base; `local` has all of them
     "slipway": {"local"},
 }
 OF_NAMESPACE = {"google": "protobuf"}  # many distributions have a part of it
-OF_CALLERS = {("serving", "pandas"), ("slipway", "IPython")}  # MLflow's caller, a notebook's kernel
+OF_CALLERS = {  # MLflow's caller, a notebook's kernel, whoever writes or reads the prediction log
+    ("serving", "pandas"),
+    ("slipway", "IPython"),
+    ("contract", "pyarrow"),
+}
 
 
 def declared(extra: str) -> set[str]:

@@ -22,6 +22,7 @@ def envoy_program(settings: MachineSettings) -> Program:
         command=(envoy_binary(), "-c", str(bootstrap), *options),
         log_file=settings.logs_folder / "envoy.log",
         priority=100,
+        health_url=f"http://127.0.0.1:{settings.envoy_admin_port}/ready",
     )
 
 

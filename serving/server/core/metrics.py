@@ -55,7 +55,7 @@ class ServerMetrics(BatchObserver):
         )
         self._log_dropped = Counter(
             "slipway_prediction_log_dropped",
-            "Predictions not logged because the disk was too slow or full.",
+            "Requests not logged because the disk was too slow or full.",
             registry=registry,
         )
         self._faults = Counter(
@@ -82,9 +82,9 @@ class ServerMetrics(BatchObserver):
         """One request failed on purpose."""
         self._faults.inc()
 
-    def observe_dropped(self, predictions: int) -> None:
-        """Count predictions that were not logged."""
-        self._log_dropped.inc(predictions)
+    def observe_dropped(self, requests: int) -> None:
+        """Count requests that were not logged."""
+        self._log_dropped.inc(requests)
 
     def watch_queue(self, waiting_rows: Callable[[], int]) -> None:
         """Read the queue's length when Prometheus asks."""

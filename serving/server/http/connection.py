@@ -18,6 +18,7 @@ from typing import Any
 
 import httptools
 
+from contract.records.prediction import ARM_HEADER
 from serving.server.http.messages import Request, RequestError
 
 _MAX_HEAD_BYTES = 64 * 1024
@@ -37,6 +38,7 @@ _READ_HEADERS = frozenset(
         b"expect",
         b"origin",
         b"x-request-id",
+        ARM_HEADER.encode(),
     )
 )
 

@@ -18,13 +18,16 @@ import orjson
 
 from contract.model_io import DEFAULT_SIGNATURE, output_names
 from contract.records.package import PackageManifest
+from contract.records.prediction import ARM_HEADER, ARMS
 from contract.schema.data import HeadConfig
 from serving.server.core import predictions
 from serving.server.core.batching import Batcher, Job, Outcome
 from serving.server.core.faults import FaultInjector
 from serving.server.core.metrics import ServerMetrics
+from serving.server.core.prediction_columns import Answer
 from serving.server.core.prediction_log import PredictionLog, is_logged
 from serving.server.engines.engine import (
+    Columns,
     NotFiniteError,
     Outputs,
     RefusedInputError,
@@ -45,6 +48,8 @@ log = logging.getLogger("slipway")
 
 _JSON_HEADERS = b"content-type: application/json\r\n"
 _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+_ARM_HEADER = ARM_HEADER.encode()
+_ARMS = frozenset(arm.encode() for arm in ARMS)
 _PREDICTIONS = ("predict", "classify", "regress")
 
 Formatter = Callable[[Outputs], bytes]
@@ -282,7 +287,8 @@ class RestApi:
             return self._refuse(method, request, error)
         self._finish(method, request, 200, body)
         if (writer := self._log_for(request)) is not None:
-            writer.add(request.request_id, outcome)
+            inputs = asked.columns if writer.samples(request.request_id) else None
+            writer.add(_answer(request, outcome, asked.signature, inputs))
         return None
 
     def _log_for(self, request: Request) -> PredictionLog | None:
@@ -305,7 +311,7 @@ class RestApi:
         self._finish(name, request, error.status, body, _JSON_HEADERS + headers.encode("latin-1"))
         is_callers = 400 <= error.status < 500
         if name in _PREDICTIONS and is_callers and (writer := self._log_for(request)) is not None:
-            writer.add(request.request_id, error.status)
+            writer.add(_answer(request, error.status))
 
     def _finish(
         self,
@@ -317,6 +323,16 @@ class RestApi:
     ) -> None:
         request.reply(status, body, headers + self._cross_origin.headers(request))
         self._metrics.observe_request(name, status, time.monotonic() - request.received_at)
+
+
+def _answer(
+    request: Request, found: Outputs | int, signature: str = "", inputs: Columns | None = None
+) -> Answer:
+    """Return what the prediction log keeps of a request."""
+    arm = request.headers.get(_ARM_HEADER, b"")
+    arm = arm if arm in _ARMS else b""  # a caller that asks the server itself may send anything
+    seconds = time.monotonic() - request.received_at
+    return Answer(request.request_id, arm, signature, time.time(), seconds, found, inputs)
 
 
 def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:

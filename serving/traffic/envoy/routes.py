@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from contract.records.prediction import ARM_HEADER
 from contract.records.traffic import TrafficPlan
 from serving.traffic.backend import PipelineTraffic
 from serving.traffic.envoy.documents import (
@@ -84,6 +85,7 @@ def _pipeline_routes(traffic: PipelineTraffic, action: Document) -> list[Documen
         {
             "match": _below(f"{prefix}/versions/{version}"),
             "route": {"cluster": cluster_name(plan.pipeline, version, "direct"), **action},
+            "request_headers_to_remove": [ARM_HEADER],  # a caller's word does not count
         }
         for version in sorted(traffic.endpoints)
     ]
@@ -108,7 +110,8 @@ def _label_routes(traffic: PipelineTraffic, prefix: str, action: Document) -> li
         }
         cluster = cluster_name(traffic.plan.pipeline, version, "direct")
         route = {"cluster": cluster, "regex_rewrite": rewrite, **action}
-        routes.append({"match": _below(path), "route": route})
+        without_arm = {"request_headers_to_remove": [ARM_HEADER]}
+        routes.append({"match": _below(path), "route": route, **without_arm})
     known = ", ".join(labels) or "none"
     unknown = f"pipeline '{traffic.plan.pipeline}': no version has this label now (labels: {known})"
     return [*routes, {"match": {"prefix": f"{prefix}/labels/"}, **_answer(404, unknown)}]
@@ -145,7 +148,11 @@ def _weighted_routes(plan: TrafficPlan, prefix: str, action: Document) -> list[D
 
 def _weighted(plan: TrafficPlan, use: Use) -> Document:
     arms = [
-        {"name": cluster_name(plan.pipeline, arm.version, use), "weight": arm.weight_percent}
+        {
+            "name": cluster_name(plan.pipeline, arm.version, use),
+            "weight": arm.weight_percent,
+            "request_headers_to_add": [_said_arm(arm.name)],
+        }
         for arm in plan.arms
     ]
     return {"weighted_clusters": {"clusters": arms}}
@@ -159,8 +166,17 @@ def _mirror(plan: TrafficPlan) -> Document:
         "runtime_fraction": {
             "default_value": {"numerator": plan.shadow.percent, "denominator": "HUNDRED"}
         },
+        "request_headers_mutations": [{"append": _said_arm("shadow")}],
     }
     return {"request_mirror_policies": [mirror]}
+
+
+def _said_arm(arm: str) -> Document:
+    """Tell the server, for its prediction log, as what it was asked; replaces a caller's word."""
+    return {
+        "header": {"key": ARM_HEADER, "value": arm},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def _retry_policy() -> Document:

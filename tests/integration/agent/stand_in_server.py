@@ -14,7 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from contract.records.package import PackageManifest
+from serving.server.core.hourly_files import FlushRule
+from serving.server.core.prediction_columns import Answer
+from serving.server.core.prediction_log import PredictionLog
 
 parser = argparse.ArgumentParser()
 for flag in ("--package", "--host", "--port", "--predictions"):
@@ -22,7 +30,8 @@ for flag in ("--package", "--host", "--port", "--predictions"):
 options = parser.parse_args()
 package = Path(options.package)
 behaviour = json.loads((package / "behaviour.json").read_text())
-version = json.loads((package / "package.json").read_text())["version"]
+manifest = PackageManifest.read(package / "package.json")
+version = manifest.version
 numbers = itertools.count(1)
 under_way = 0
 most_under_way = 0
@@ -32,9 +41,7 @@ if "exit_code" in behaviour:
     sys.stderr.write("the stand-in was told to end\n")
     sys.exit(behaviour["exit_code"])
 
-log_folder = Path(options.predictions)
-log_folder.mkdir(parents=True, exist_ok=True)
-log_file = (log_folder / f"{time.time_ns()}.jsonl").open("a", buffering=1)
+log = PredictionLog(Path(options.predictions), manifest, print, FlushRule(seconds=0.1))
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -72,10 +79,13 @@ async def predict(headers: dict[bytes, bytes], size: int) -> tuple[int, dict[str
         return 400, {"error": "told to refuse"}
     request_id = headers[b"x-request-id"].decode()
     predicted = behaviour.get("answer", 0)
-    entry = {"request_id": request_id, "version": version, "predictions": [{"digit": predicted}]}
-    log_file.write(json.dumps(entry) + "\n")
+    scores = np.zeros((1, 10), np.float32)
+    scores[0, predicted] = 1.0
+    arm, outputs = headers.get(b"x-slipway-arm", b""), {"scores": scores}
+    log.add(Answer(headers[b"x-request-id"], arm, "serving_default", time.time(), 0.0, outputs))
     seen = {"id": request_id, "has_token": b"authorization" in headers, "size_bytes": size}
     return 200, {"predictions": [predicted], **seen}
 
 
 uvicorn.run(app, host=options.host, port=int(options.port), log_level="warning")
+log.close()

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from contract.prediction_log.reading import read_tables
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Shadow
 from contract.schema.data import HeadConfig
@@ -89,6 +90,20 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
         stack.until(lambda: stack.observation().of(1) is None, "server 1 gone")
     assert load.failures() == {}
     assert stack.seen(2).errors == 0
+
+    # A caller that names its version is of no arm, whatever it says.
+    direct = f"{stack.url}/v1/models/digits/versions/2:predict"
+    httpx.post(direct, json=BODY, headers={"x-slipway-arm": "canary", "x-request-id": "direct"})
+    stack.until(lambda: ("direct", "") in logged_arms(stack, 2), "the direct request in the log")
+    arms = {arm for _, arm in logged_arms(stack, 2)}
+    assert arms == {"shadow", "canary", "stable", ""}
+    assert {arm for _, arm in logged_arms(stack, 1)} == {"stable"}
+
+
+def logged_arms(stack, version: int) -> set[tuple[str, str]]:
+    """Return request ids with the arm as which they reached a version."""
+    tables = read_tables(stack.layout.predictions(version), columns=["request_id", "arm"])
+    return {(row["request_id"], row["arm"]) for table in tables for row in table.to_pylist()}
 
 
 def save_lookup(folder: Path, ids: int) -> None:

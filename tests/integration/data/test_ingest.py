@@ -6,6 +6,7 @@ import json
 import lzma
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.data.labels import add_delta
 from components.data.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
+from components.labels.labels import add_labels
 from contract.errors import ConfigError, DataError
 from contract.records.data import IngestRecord
 from contract.records.evaluation import BlessRecord
@@ -258,10 +259,12 @@ def test_label_deltas_are_read_in_addition_but_never_into_a_test_file(
     workshop.run("ingest", run_id="before")
     new = tmp_path / "new.csv"
     new.write_bytes(as_csv([("55", "pilot", f"fresh{n}", ">50K") for n in range(20)]))
-    added = add_delta(workshop.layout().of_pipeline, workshop.frozen("before"), new)
+    added = add_labels(
+        workshop.layout().of_pipeline, workshop.frozen("before"), new, "ada", datetime.now(UTC)
+    )
     record = workshop.run("ingest", run_id="after").detail_as(IngestRecord)
-    assert added.delta is not None
-    assert record.label_deltas == (added.delta.name,)
+    assert added.delta
+    assert record.label_deltas == (added.delta,)
     assert record.examples["test"] == 30
     assert record.examples["train"] + record.examples["eval"] == 320
     jobs = read_split(workshop, "train", "after").features["job"].tolist()
@@ -276,7 +279,9 @@ def test_the_newest_label_of_a_row_replaces_those_before_it(
     new = tmp_path / "new.csv"
     for label in ("<=50K", ">50K"):
         new.write_bytes(as_csv([(age, job, words, label), ("55", "pilot", "fresh", label)]))
-        add_delta(workshop.layout().of_pipeline, workshop.frozen("before"), new)
+        add_labels(
+            workshop.layout().of_pipeline, workshop.frozen("before"), new, "ada", datetime.now(UTC)
+        )
     record = workshop.run("ingest", run_id="after").detail_as(IngestRecord)
     assert sum(record.examples.values()) == len(rows) + 1
     assert record.replaced_rows == 3  # one of the source, two of the first delta

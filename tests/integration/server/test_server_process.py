@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.clients.http import open_client
+from contract.prediction_log.reading import predictions_of, read_tables
 from contract.records.package import InputSpec
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -324,12 +325,14 @@ def test_predictions_are_logged_and_flushed_when_draining(
         server.send(PREDICT, body, {"x-request-id": f"r{number}"})
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(20) == 0
-    (file,) = folder.iterdir()
-    entries = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [entry["request_id"] for entry in entries] == [f"r{number}" for number in range(20)]
+    entries = [one for table in read_tables(folder) for one in predictions_of(table)]
+    places = [(one.request_id, one.row) for one in entries]
+    assert places == [(f"r{number}", row) for number in range(20) for row in (0, 1)]
     for number, entry in enumerate(entries):
-        classes = expected[number : number + 2].argmax(axis=1).tolist()
-        assert entry["predictions"] == [{"digit": index} for index in classes]
+        scores = expected[number // 2 + number % 2]
+        assert entry.predicted == {"digit": scores.argmax()}
+        np.testing.assert_allclose(entry.scores["digit"], scores, atol=1e-5)
+        assert entry.confidence["digit"] == pytest.approx(scores.max(), abs=1e-5)
 
 
 def test_a_rehearsal_fails_its_share_and_says_so(digits_model, packed, launch, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from components.runs import retention
 from contract.errors import DataError
 from contract.layout import PipelineLayout
+from contract.prediction_log.files import LogFile, hour_of
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest, Provenance
 from contract.records.record import Record, Result
@@ -18,6 +19,7 @@ from contract.schema.serving import ServeConfig
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NOTHING = TrafficPlan(pipeline="digits")
+SERVE = ServeConfig()
 FEW = RetentionConfig(runs=2, versions=2, log_days=30)
 
 
@@ -37,7 +39,13 @@ def age(path: Path, days: float) -> None:
         os.utime(found, (then, then))
 
 
-def add_version(layout: PipelineLayout, version: int, run: str, repeats: int | None = None) -> None:
+def add_version(
+    layout: PipelineLayout,
+    version: int,
+    run: str,
+    repeats: int | None = None,
+    serve: ServeConfig = SERVE,
+) -> None:
     PackageManifest(
         pipeline="digits",
         version=version,
@@ -45,7 +53,7 @@ def add_version(layout: PipelineLayout, version: int, run: str, repeats: int | N
         digest="sha256:0",
         inputs={},
         heads={"label": HeadConfig(task="regression")},
-        serve=ServeConfig(),
+        serve=serve,
         provenance=Provenance(
             run_id=run, git_commit="", data_digests={}, versions={}, from_version=repeats
         ),
@@ -174,17 +182,43 @@ def test_a_run_abandoned_for_more_than_a_week_is_removed(layout):
     assert "abandoned" not in runs(layout)
 
 
+def add_log(layout: PipelineLayout, version: int, days: float, kilobytes: int = 1) -> Path:
+    """Make a file of the hour so many days ago, as large as asked."""
+    hour = hour_of(NOW - timedelta(days=days))
+    path = LogFile(hour, "host-1-a", 0, 9, layout.predictions(version)).path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(kilobytes << 10))
+    return path
+
+
 def test_prediction_logs_go_by_age_and_with_their_version(layout):
     for version in (1, 2, 3):
         add_version(layout, version, f"r{version}")
-        layout.predictions(version).mkdir(parents=True)
-        for name, days in (("old", 31), ("new", 29)):
-            log = layout.predictions(version) / f"{name}.jsonl"
-            log.write_text("{}")
-            age(log, days)
+        add_log(layout, version, days=31)
+        add_log(layout, version, days=29)
+    new = add_log(layout, 2, days=29)
+    old_form = layout.predictions(2) / "00000001.jsonl"
+    old_form.write_text("{}")
+    age(old_form, 31)
     removed = retention.apply(layout, FEW, serving(3), NOW)
     assert not layout.predictions(1).exists()
-    assert [p.name for p in layout.predictions(2).iterdir()] == ["new.jsonl"]
+    assert [p for p in layout.predictions(2).rglob("*") if p.is_file()] == [new]
+    assert removed.logs == 3
+
+
+@pytest.mark.parametrize(("days", "kept"), [(30, [1, 20]), (10, [1])])
+def test_the_stricter_of_both_ages_holds_for_a_prediction_log(layout, days, kept):
+    add_version(layout, 3, "r3", serve=ServeConfig(prediction_log_days=days))
+    logs = {age: add_log(layout, 3, age) for age in (1, 20, 40)}
+    retention.apply(layout, FEW, serving(3), NOW)
+    assert [age for age, path in logs.items() if path.exists()] == kept
+
+
+def test_the_oldest_answers_go_where_a_prediction_log_is_too_large(layout):
+    add_version(layout, 3, "r3", serve=ServeConfig(prediction_log_max_mb=2.5))
+    logs = {age: add_log(layout, 3, age, kilobytes=1024) for age in (1, 2, 3, 4)}
+    removed = retention.apply(layout, FEW, serving(3), NOW)
+    assert [age for age, path in logs.items() if path.exists()] == [1, 2]
     assert removed.logs == 2
 
 

@@ -1,10 +1,26 @@
-import json
+from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
 
+from contract.prediction_log.columns import log_schema
+from contract.prediction_log.files import LogFile, hour_of
+from contract.prediction_log.writing import merge, write_rows
+from contract.schema.data import HeadConfig
 from serving.agent.disagreement import DisagreementCounter, differing_share
 
 REFUSED = "refused"
+HEADS = {
+    "digit": HeadConfig(task="multiclass_classification", classes=tuple("0123456789")),
+    "price": HeadConfig(task="regression"),
+}
+COMMON = {
+    "time": datetime.now(UTC),
+    "version": 1,
+    "arm": "",
+    "signature": "serving_default",
+    "latency_seconds": 0.001,
+}
 
 
 @pytest.fixture
@@ -19,22 +35,38 @@ def counter(tmp_path, logs) -> DisagreementCounter:
 
 @pytest.fixture
 def write(logs):
-    """Return a function that appends lines: `write(1, {"a": 3})` is class 3 for request a.
+    """Return a function that adds a file: `write(1, {"a": 3})` is class 3 for request a.
 
-    REFUSED instead of a class is a request that the version refused.
+    REFUSED instead of a class is a request that the version refused. Files of one server are
+    numbered by their rows, as a server does; the first of them has the rows 0, 1 and so on.
     """
+    ends: dict[tuple[int, str], int] = {}
 
-    def write_lines(version: int, answers: dict[str, object], file: str = "00000001.jsonl") -> None:
-        folder = logs(("digits", version))
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / file).open("a") as log:
-            for request_id, answer in answers.items():
-                rows = answer if isinstance(answer, list) else [{"digit": answer}]
-                found = {"refused": 400} if answer == REFUSED else {"predictions": rows}
-                entry = {"request_id": request_id, "version": version, **found}
-                log.write(json.dumps(entry) + "\n")
+    def write_file(version: int, answers: dict[str, object], server: str = "host-1-a") -> LogFile:
+        rows = [row for request, answer in answers.items() for row in rows_of(request, answer)]
+        start = ends.get((version, server), 0)
+        end = ends[version, server] = start + len(rows)
+        file = LogFile(hour_of(datetime.now(UTC)), server, start, end, logs(("digits", version)))
+        schema = log_schema(HEADS)
+        write_rows(file, pa.Table.from_pylist([{**COMMON, **row} for row in rows], schema))
+        return file
 
-    return write_lines
+    return write_file
+
+
+def rows_of(request_id: str, answer: object) -> list[dict[str, object]]:
+    if answer == REFUSED:
+        return [{"request_id": request_id, "row": 0, "status": 400}]
+    rows = answer if isinstance(answer, list) else [{"digit": answer}]
+    return [
+        {
+            "request_id": request_id,
+            "row": number,
+            "status": 200,
+            **{f"predicted:{head}": value for head, value in row.items()},
+        }
+        for number, row in enumerate(rows)
+    ]
 
 
 def counts(counter: DisagreementCounter, version: int = 2) -> tuple[int, float]:
@@ -137,30 +169,28 @@ def test_what_was_logged_before_the_shadow_began_does_not_count(counter, write) 
     assert counts(counter) == (0, 0)
 
 
-def test_rotation_and_unfinished_lines_lose_nothing(counter, write, logs) -> None:
+def test_merged_files_and_those_of_a_restarted_server_are_read_once(counter, write) -> None:
     counter.follow("digits", 1, 2)
-    write(1, {"a": 3})
+    files = [write(1, {"a": 3})]
     assert counts(counter) == (0, 0)
-    write(1, {"b": 3}, file="00000002.jsonl")
+    files += [write(1, {"b": 3}), write(1, {"c": 3, "d": 3})]
     write(2, {"a": 3, "b": 4})
-    unfinished = json.dumps({"request_id": "c", "predictions": [{"digit": 1}]})
-    with (logs(("digits", 2)) / "00000001.jsonl").open("a") as log:
-        log.write(unfinished[:20])
-        log.flush()
-        assert counts(counter) == (2, 1)
-        log.write(unfinished[20:] + "\n")
-    write(1, {"c": 1}, file="00000002.jsonl")
-    (logs(("digits", 1)) / "00000001.jsonl").unlink()
-    assert counts(counter) == (3, 1)
+    merge(files)
+    assert counts(counter) == (2, 1)
+    write(1, {"e": 3}, server="host-1-b")
+    write(2, {"c": 3, "d": 3, "e": 9}, server="host-2-c")
+    assert counts(counter) == (5, 2)
 
 
-def test_lines_that_are_no_entries_are_passed_over(counter, write, logs) -> None:
+def test_a_file_that_is_broken_is_passed_over(counter, write, caplog) -> None:
     counter.follow("digits", 1, 2)
-    write(1, {"a": 3})
-    with (logs(("digits", 1)) / "00000001.jsonl").open("a") as log:
-        log.write('not json\n[]\n{"request_id": 7, "predictions": 3}\n\n')
-    write(2, {"a": 4})
+    broken = write(1, {"a": 3})
+    broken.path.write_bytes(b"PAR1 and no more")
+    write(2, {"a": 4, "b": 4})
+    assert counts(counter) == (0, 0)
+    write(1, {"b": 3})
     assert counts(counter) == (1, 1)
+    assert f"{broken.path}: not a readable Parquet file" in caplog.text
 
 
 def test_a_successor_goes_on_where_a_killed_agent_was(counter, write, tmp_path, logs) -> None:

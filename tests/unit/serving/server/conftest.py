@@ -127,9 +127,7 @@ def run_server(
             batcher = Batcher(engine.call, manifest.serve, fillers(manifest), metrics, control)
             metrics.watch_queue(lambda: batcher.waiting_rows)
             if predictions is not None:
-                log = PredictionLog(
-                    predictions, manifest.version, manifest.heads, metrics.observe_dropped
-                )
+                log = PredictionLog(predictions, manifest, metrics.observe_dropped)
             specs = readers(input_specs(manifest, engine))
             api.loaded = Loaded(batcher, specs, engine.signatures, log)
         port = listener.sockets[0].getsockname()[1]
@@ -151,7 +149,7 @@ def run_server(
         thread.join(10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def manifest() -> Callable[..., PackageManifest]:
     return make_manifest
 

@@ -1,6 +1,5 @@
 """The REST API as callers meet it: every answer and every refusal, over real sockets."""
 
-import json
 import threading
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract.prediction_log.reading import predictions_of, read_tables
 from contract.records.package import InputSpec
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -330,7 +330,8 @@ def test_errors_of_the_server_are_not_logged_as_refusals(serve, manifest, engine
     ) as server:
         answers = [server.predict({"instances": [1]})[0] for _ in range(4)]
     assert answers.count(500) == 2
-    assert len((tmp_path / "00000001.jsonl").read_text().splitlines()) == 2
+    (table,) = read_tables(tmp_path)
+    assert table["status"].to_pylist() == [200, 200]
 
 
 def test_faults_hit_exactly_the_share_that_was_asked_for(serve, manifest, engine, caplog):
@@ -358,16 +359,31 @@ def test_metrics_count_requests_by_code_batches_and_rows(server):
 
 def test_predictions_are_logged_under_their_request_id(serve, manifest, engine, tmp_path):
     with serve(manifest(), engine, predictions=tmp_path) as server:
-        server.predict({"instances": [1, 2]}, **{"x-request-id": "abc"})
+        server.predict({"instances": [1, 2]}, **{"x-request-id": "abc", "x-slipway-arm": "canary"})
         for request_id, instance in (("wrong", "x"), ("unlucky", 13), ("endless", 1e30)):
-            server.predict({"instances": [instance]}, **{"x-request-id": request_id})
+            headers = {"x-request-id": request_id, "x-slipway-arm": "no arm"}
+            server.predict({"instances": [instance]}, **headers)
         server.send("GET", "/v1/models/doubling/versions/9")
-    lines = (tmp_path / "00000001.jsonl").read_text().splitlines()
-    entries = {entry["request_id"]: entry for entry in map(json.loads, lines)}
-    assert {entry["version"] for entry in entries.values()} == {7}
-    assert entries["abc"]["predictions"] == [{"twice": 2.0}, {"twice": 4.0}]
-    refused = {i: entry["refused"] for i, entry in entries.items() if i != "abc"}
-    assert refused == {"wrong": 400, "unlucky": 400, "endless": 400}
+    found = [one for table in read_tables(tmp_path) for one in predictions_of(table)]
+    assert {one.version for one in found} == {7}
+    answered = [one for one in found if one.status == 200]
+    assert [(one.request_id, one.row) for one in answered] == [("abc", 0), ("abc", 1)]
+    assert [one.predicted for one in answered] == [{"twice": 2.0}, {"twice": 4.0}]
+    assert {(one.arm, one.signature) for one in answered} == {("canary", "serving_default")}
+    assert all(0.0 < one.latency_seconds < 10.0 for one in found)
+    refused = {one.request_id: (one.status, one.arm) for one in found if one.status != 200}
+    assert refused == dict.fromkeys(("wrong", "unlucky", "endless"), (400, ""))
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, [None, None]), (1.0, [{"x": 1}, {"x": 2}])])
+def test_inputs_are_logged_if_the_config_asks_for_them(
+    serve, manifest, engine, tmp_path, ratio, expected
+):
+    made = manifest(serve=ServeConfig(prediction_log_inputs_ratio=ratio))
+    with serve(made, engine, predictions=tmp_path) as server:
+        server.predict({"instances": [1, 2]})
+    found = [one for table in read_tables(tmp_path) for one in predictions_of(table)]
+    assert [one.inputs for one in found] == expected
 
 
 # --- several heads ------------------------------------------------------------------------------

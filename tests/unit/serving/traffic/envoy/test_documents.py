@@ -43,12 +43,31 @@ def first_match(found: list[dict], path: str, method: str = "POST") -> dict:
 def test_arms_get_their_weights_and_the_shadow_a_capped_copy() -> None:
     route = first_match(of([PipelineTraffic(PLAN, ENDPOINTS)]), "/v1/models/digits:predict")
     weighted = route["route"]["weighted_clusters"]["clusters"]
-    assert weighted == [{"name": "digits/1", "weight": 97}, {"name": "digits/2", "weight": 3}]
+    shares = [(cluster["name"], cluster["weight"]) for cluster in weighted]
+    assert shares == [("digits/1", 97), ("digits/2", 3)]
     (mirror,) = route["route"]["request_mirror_policies"]
     assert mirror["cluster"] == "digits/3/shadow"
     assert mirror["runtime_fraction"]["default_value"]["numerator"] == 25
     limits = clusters(PipelineTraffic(PLAN, ENDPOINTS))["digits/3/shadow"]["circuit_breakers"]
     assert limits["thresholds"][0]["max_requests"] == 7
+
+
+def test_a_server_is_told_as_which_arm_it_is_asked_whatever_a_caller_says() -> None:
+    found = of([PipelineTraffic(PLAN, ENDPOINTS)])
+    route = first_match(found, "/v1/models/digits:predict")["route"]
+    said = {
+        cluster["name"]: added["header"]["value"]
+        for cluster in route["weighted_clusters"]["clusters"]
+        for added in cluster["request_headers_to_add"]
+        if added["header"]["key"] == "x-slipway-arm"
+        and added["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD"
+    }
+    assert said == {"digits/1": "stable", "digits/2": "canary"}
+    (mirror,) = route["request_mirror_policies"]
+    (change,) = mirror["request_headers_mutations"]
+    assert change["append"]["header"] == {"key": "x-slipway-arm", "value": "shadow"}
+    for path in ("/v1/models/digits/versions/2:predict", "/v1/models/digits/labels/canary:predict"):
+        assert first_match(found, path)["request_headers_to_remove"] == ["x-slipway-arm"]
 
 
 def test_paths_go_where_they_should() -> None:

@@ -1,0 +1,39 @@
+"""What became of newly labelled rows, and the asset that announces them."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from contract.records.record import Record
+
+
+def labels_asset(pipeline: str) -> str:
+    """Return the URI of the Airflow asset whose events start a run on new labels."""
+    return f"slipway://{pipeline}/labels"
+
+
+class BadLabel(Record):
+    """A row that was refused. `row` counts from 1: lines of a CSV file, rows elsewhere."""
+
+    row: int
+    reason: str
+    found: str
+
+
+class LabelsRecord(Record):
+    """A file of labelled rows that was added; the record lies beside the delta."""
+
+    pipeline: str
+    delta: str = Field("", description="File name of the delta; empty: no row was new.")
+    added: int = Field(description="Rows whose features no delta had.")
+    corrected: int = Field(description="Rows that a delta had with another label or weight.")
+    duplicates: int = Field(description="Rows that say the same as is known.")
+    bad: tuple[BadLabel, ...] = ()
+    author: str = Field("", description="Who added them; empty: unknown.")
+    added_at: datetime
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """What the asset event carries."""
+        return {"rows": self.added + self.corrected, "delta": self.delta}

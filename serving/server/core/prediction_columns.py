@@ -1,0 +1,185 @@
+"""From answered requests to the columns of the prediction log, many requests at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_names
+from contract.prediction_log.columns import (
+    CONFIDENCE,
+    EXAMPLE,
+    INPUT,
+    PREDICTED,
+    SCORES,
+    log_schema,
+)
+from contract.records.package import InputSpec, PackageManifest
+from serving.server.engines.engine import Columns, Outputs
+
+Array = np.ndarray[Any, Any]
+
+_ANSWERED = 200
+
+
+class Answer(NamedTuple):
+    """One request and what became of it: outputs, or the status with which it was refused."""
+
+    request_id: bytes
+    arm: bytes
+    signature: str
+    time: float  # seconds since 1970
+    seconds: float
+    found: Outputs | int
+    inputs: Columns | None = None
+
+    def size_bytes(self) -> int:
+        """Return about what it holds in memory; text counts as the pointers to it."""
+        size = 0
+        if type(self.found) is dict:
+            for array in self.found.values():
+                size += array.nbytes
+        if self.inputs is not None:
+            for array in self.inputs.values():
+                size += array.nbytes
+        return size
+
+
+class PredictionColumns:
+    """Makes the log's columns for one version of a model."""
+
+    def __init__(self, manifest: PackageManifest) -> None:
+        self._version = manifest.version
+        self._heads = manifest.heads
+        self._outputs = output_names(manifest.heads)
+        self._inputs = manifest.inputs if manifest.serve.prediction_log_inputs_ratio else None
+        self.schema = log_schema(manifest.heads, self._inputs)
+
+    def batches(self, answers: Sequence[Answer]) -> list[pa.RecordBatch]:
+        """Return the rows of all requests; those of one request follow each other in one batch."""
+        refused: list[Answer] = []
+        answered: dict[str, list[Answer]] = {}
+        for answer in answers:
+            if isinstance(answer.found, int):
+                refused.append(answer)
+            else:
+                answered.setdefault(answer.signature, []).append(answer)
+        batches = [self._answered(signature, own) for signature, own in answered.items()]
+        return [*batches, self._refused(refused)] if refused else batches
+
+    def _answered(self, signature: str, answers: Sequence[Answer]) -> pa.RecordBatch:
+        outputs = [answer.found for answer in answers if not isinstance(answer.found, int)]
+        sizes = np.array([len(next(iter(own.values()))) for own in outputs])
+        ends = sizes.cumsum()
+        columns = self._fixed(answers) | self._constant(len(answers), signature, _ANSWERED)
+        if (count := int(ends[-1])) > len(answers):
+            of_row = pa.array(np.repeat(np.arange(len(answers)), sizes))
+            columns = {name: column.take(of_row) for name, column in columns.items()}
+        rows = np.arange(count) - np.repeat(ends - sizes, sizes)
+        columns |= {"row": pa.array(rows.astype(np.int32))} | self._predicted(outputs)
+        if self._inputs is not None:
+            columns |= self._sampled(signature, [answer.inputs for answer in answers], sizes)
+        return self._batch(columns, count)
+
+    def _refused(self, answers: Sequence[Answer]) -> pa.RecordBatch:
+        """Return one row for each refused request."""
+        count = len(answers)
+        columns = self._fixed(answers) | self._constant(count, "", _ANSWERED)
+        columns["status"] = pa.array([answer.found for answer in answers], pa.int16())
+        columns["row"] = pa.array(np.zeros(count, np.int32))
+        return self._batch(columns, count)
+
+    def _batch(self, columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
+        arrays = [
+            columns[field.name] if field.name in columns else pa.nulls(rows, field.type)
+            for field in self.schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _fixed(self, answers: Sequence[Answer]) -> dict[str, pa.Array]:
+        """Return what differs between requests, an entry a request."""
+        ids, arms, _, moments, seconds, _, _ = zip(*answers, strict=True)
+        micros = (np.array(moments) * 1e6).round().astype(np.int64)
+        return {
+            "time": pa.array(micros).cast(self.schema.field("time").type),
+            "request_id": pa.array([request_id.decode("latin-1") for request_id in ids]),
+            "arm": pa.array([arm.decode("latin-1") for arm in arms]),
+            "latency_seconds": pa.array(np.array(seconds, np.float32)),
+        }
+
+    def _constant(self, count: int, signature: str, status: int) -> dict[str, pa.Array]:
+        return {
+            "version": pa.array(np.full(count, self._version, np.int32)),
+            "signature": pa.repeat(signature, count),
+            "status": pa.array(np.full(count, status, np.int16)),
+        }
+
+    def _predicted(self, outputs: Sequence[Outputs]) -> dict[str, pa.Array]:
+        columns: dict[str, pa.Array] = {}
+        for head, name in self._outputs.items():
+            if name not in outputs[0]:
+                continue  # this signature does not answer for this head
+            values = np.concatenate([own[name] for own in outputs])
+            values = values.reshape(len(values), -1).astype(np.float64)
+            if self._heads[head].task == "regression":
+                columns[PREDICTED + head] = pa.array(values[:, 0])
+            else:
+                columns[PREDICTED + head] = pa.array(values.argmax(axis=1).astype(np.int32))
+                columns[CONFIDENCE + head] = pa.array(values.max(axis=1).astype(np.float32))
+                columns[SCORES + head] = _lists(values.astype(np.float32))
+        return columns
+
+    def _sampled(
+        self, signature: str, inputs: Sequence[Columns | None], sizes: Array
+    ) -> dict[str, pa.Array]:
+        """Return the inputs of sampled requests, null in the rows of the others."""
+        sampled = [own for own in inputs if own is not None]
+        if not sampled:
+            return {}
+        is_sampled = np.repeat([own is not None for own in inputs], sizes)
+        place = pa.array(is_sampled.cumsum() - 1, mask=~is_sampled)
+        if signature == EXAMPLES_SIGNATURE:
+            examples = [value for own in sampled for value in next(iter(own.values())).tolist()]
+            return {EXAMPLE: pa.array(examples, pa.binary()).take(place)}
+        if signature != DEFAULT_SIGNATURE:
+            return {}
+        return {
+            INPUT + name: _input(spec, [own[name] for own in sampled]).take(place)
+            for name, spec in (self._inputs or {}).items()
+        }
+
+
+def _input(spec: InputSpec, parts: Sequence[Array]) -> pa.Array:
+    """Return one input of all requests; each part is `[rows, ...]`, as wide as it needs."""
+    if not spec.is_variable_length:
+        return _lists(np.concatenate(parts), _leaf(spec))
+    lengths, values = [], []
+    for part in parts:
+        is_value = _is_value(part, spec)
+        lengths.append(is_value.sum(axis=1))
+        values.append(part[is_value])
+    offsets = np.concatenate([[0], np.concatenate(lengths).cumsum()]).astype(np.int32)
+    flat = pa.array(np.concatenate(values), _leaf(spec))
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
+def _is_value(padded: Array, spec: InputSpec) -> Array:
+    """Tell values from padding, which the signature drops, too."""
+    return ~np.isnan(padded) if spec.dtype == "float32" else padded != spec.filler
+
+
+def _leaf(spec: InputSpec) -> pa.DataType:
+    types: Mapping[str, pa.DataType] = {"float32": pa.float32(), "int64": pa.int64()}
+    return types.get(spec.dtype, pa.binary())
+
+
+def _lists(values: Array, leaf: pa.DataType | None = None) -> pa.Array:
+    """Return `[rows, ...]` as lists in lists, one level for each axis after the first."""
+    found = pa.array(values.reshape(-1), leaf)
+    for axis in range(values.ndim - 1, 0, -1):
+        size, count = values.shape[axis], int(np.prod(values.shape[:axis]))
+        found = pa.ListArray.from_arrays(
+            pa.array(np.arange(count + 1, dtype=np.int32) * size), found
+        )
+    return found
