@@ -126,6 +126,11 @@ class RunLayout:
         return self.path / "ended-by.json"
 
     @property
+    def approval(self) -> Path:
+        """What a person answered to the question whether the version gets all traffic."""
+        return self.path / "approval.json"
+
+    @property
     def dead_letter(self) -> Path:
         """Bad rows of an ingestion that failed for them: its own folder is not published."""
         return self.path / "dead-letter.jsonl"

@@ -1,4 +1,4 @@
-"""The parent MLflow run of a DAG run, ended where no component can: its process was killed.
+"""The parent MLflow run of a DAG run, ended where no component can: killed, or a person said no.
 
 A component ends the parent itself, with the run's outcome; see
 `components/runs/run_overview.py`. This asks MLflow's REST API, because its library takes seconds to
@@ -25,9 +25,13 @@ _ANSWER_SECONDS = 10.0
 
 
 def end_tracked_run(
-    run: RunLayout, outcome: str, reason: str, environment: Mapping[str, str] = os.environ
+    run: RunLayout,
+    outcome: str,
+    reason: str,
+    environment: Mapping[str, str] = os.environ,
+    has_failed: bool = True,
 ) -> None:
-    """End the parent run as failed, with outcome and reason; nothing fails where MLflow is away."""
+    """End the parent run with outcome and reason; nothing fails where MLflow is not available."""
     url, run_id = environment.get("MLFLOW_TRACKING_URI", ""), parent_run_id(run)
     if not url.startswith("http") or not run_id:
         return
@@ -36,7 +40,8 @@ def end_tracked_run(
     from contract.clients.http import open_client
 
     tags = {OUTCOME_TAG: outcome, REASONS_TAG: reason[:MOST_TAG_CHARACTERS]}
-    ended = {"run_id": run_id, "status": "FAILED", "end_time": int(1000 * time.time())}
+    status = "FAILED" if has_failed else "FINISHED"
+    ended = {"run_id": run_id, "status": status, "end_time": int(1000 * time.time())}
     calls = [("set-tag", {"run_id": run_id, "key": k, "value": v}) for k, v in tags.items()]
     try:
         with open_client(url, _ANSWER_SECONDS) as http:

@@ -8,7 +8,7 @@ from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageRecord
 from contract.records.record import Failure, Result
-from contract.records.traffic import DeployRecord
+from contract.records.traffic import Approval, DeployRecord
 from contract.steps import STEPS
 from contract.storage import Attempt
 
@@ -34,7 +34,7 @@ def read_result(run: RunLayout, step: str) -> Result | None:
 
 
 def refusal_of(run: RunLayout) -> Ending | None:
-    """Return the ending of a run whose bless or canary refused the model, else None.
+    """Return the ending of a run whose bless, canary or person refused the model, else None.
 
     A refusal or a roll-back is a result, with exit code 0: nothing went wrong.
     """
@@ -46,6 +46,9 @@ def refusal_of(run: RunLayout) -> Ending | None:
         tried = result.detail_as(DeployRecord)
         if not tried.goes_on:
             return Ending(EXIT_DONE, tried.outcome, tried.reasons, tried.version)
+        answer = Approval.of(run.approval, tried.version)
+        if answer is not None and not answer.is_approved:
+            return Ending(EXIT_DONE, "not approved", (answer.in_words,), tried.version)
     return None
 
 

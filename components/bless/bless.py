@@ -11,6 +11,7 @@ from components.bless.comparison import Comparison, compare, compare_own
 from components.bless.verdict import (
     Asked,
     Finding,
+    absent_classes,
     against_champion,
     against_record,
     against_thresholds,
@@ -100,11 +101,13 @@ def bless(
 def warnings_of(answers: Mapping[str, Answers], config: PipelineConfig) -> list[str]:
     """Return what is odd about a candidate's answers, though no threshold says no."""
     tasks = {head: config.heads[head].task for head in answers}
-    return [
+    squashed = [
         in_words(head, tasks[head])
         for head, answer in answers.items()
         if are_squashed_twice(tasks[head], answer.scores)
     ]
+    absent = [absent_classes(head, a.labels, config.heads[head]) for head, a in answers.items()]
+    return squashed + [warning for warning in absent if warning]
 
 
 def _against(

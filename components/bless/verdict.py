@@ -10,10 +10,12 @@ import numpy as np
 from components.bless.comparison import Comparison
 from components.quality.metrics import Array, is_lower_better
 from contract.records.evaluation import Metric
+from contract.schema.data import HeadConfig
 from contract.schema.training import BlessConfig
 
 # Their figures rest on the rows of one class, however many the other has.
 _BY_CLASS = frozenset({"auc", "precision", "recall"})
+_SHOWN_CLASSES = 5
 
 
 class Asked(NamedTuple):
@@ -70,6 +72,22 @@ def too_few_of_a_class(
         f"{metric} cannot be compared: class '{classes[rarest]}' has {counts[rarest]} of "
         f"{len(labels)} test rows, at least {settings.min_examples_per_class} needed "
         "(bless.min_examples_per_class); use a larger test split, or another metric",
+    )
+
+
+def absent_classes(head: str, labels: Array, config: HeadConfig) -> str:
+    """Return a warning that names the classes without any test row; empty if all have some."""
+    if config.task == "regression":
+        return ""
+    counts = np.bincount(labels.astype(np.int64), minlength=len(config.classes))
+    absent = [name for name, count in zip(config.classes, counts, strict=True) if not count]
+    if not absent:
+        return ""
+    shown = ", ".join(f"'{name}'" for name in absent[:_SHOWN_CLASSES])
+    more = f" and {len(absent) - _SHOWN_CLASSES} more" if len(absent) > _SHOWN_CLASSES else ""
+    return (
+        f"warning: head '{head}': no test row is of class {shown}{more}: the figures say nothing "
+        "about it. Check the labels, or use a larger test split"
     )
 
 

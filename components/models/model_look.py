@@ -18,6 +18,8 @@ from components.models.answer_differences import largest_difference
 from components.models.model_graph import lookups
 from components.models.model_hooks import MODEL_FILE
 from components.models.placeholders import Placeholder, made_up_rows, placeholders
+from components.models.traced_operations import python_operation
+from components.models.user_code import user_code
 from components.models.user_model import build_on, head_outputs
 from contract.errors import UserCodeError
 from contract.schema.pipeline import PipelineConfig
@@ -49,18 +51,21 @@ def look_at_model(
             f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; create it by "
             "self.add_weight(...) of a Keras layer"
         )
+    _check_operations(first, config, features)
     rows = made_up_rows(features, _ids(first), _ROWS)
     try:
         answer = _answer(first, config, rows)
-    except Exception:  # noqa: BLE001  # made-up values may be none that the model takes
+    except Exception as error:  # noqa: BLE001  # made-up values may be none that the model takes
+        _check_batches(first, config, rows, error)
         return tuple(_warnings(first, features))
+    empty = _warnings_of_empty_lists(first, config, rows, features)
     _check_same_answers(answer, _answer(first, config, rows), _answer(second, config, rows))
     for name in (name for name, feature in features.items() if feature.is_padded):
         for row in range(_ROWS):
             alone = _alone(rows, features, row)
             padded = _answer(first, config, {**alone, name: _padded(alone[name])})
             _check_padding(name, features[name], _answer(first, config, alone), padded)
-    return tuple(_warnings(first, features))
+    return (*_warnings(first, features), *empty)
 
 
 def keras_inputs(features: Features) -> dict[str, tuple[tuple[int | None, ...], str]]:
@@ -86,6 +91,43 @@ def _differing(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> str:
         return f"{len(one)} and {len(other)} of them"
     a, b = next(pair for pair in zip(one, other, strict=True) if pair[0] != pair[1])
     return f"of shape {list(a)} and {list(b)}"
+
+
+def _check_operations(model: keras.Model, config: PipelineConfig, features: Features) -> None:
+    """Refuse layers that call Python: a SavedModel of them answers in this process only."""
+
+    @tf.function(autograph=False)
+    def answer(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return head_outputs(model, config, inputs, training=False)
+
+    specs = {
+        name: tf.TensorSpec((None, *feature.shape), feature.dtype)
+        for name, feature in features.items()
+    }
+    with user_code(_WHERE):
+        graph = answer.get_concrete_function(specs).graph
+    if name := python_operation(graph):
+        raise UserCodeError(
+            f"{_WHERE}: '{name}' calls Python (tf.py_function, tf.numpy_function), which a served "
+            "model cannot do; expected operations of TensorFlow or keras.ops only"
+        )
+
+
+def _check_batches(
+    model: keras.Model, config: PipelineConfig, rows: Rows, error: Exception
+) -> None:
+    """Refuse a model that fails on some rows and takes the same ones in batches of training."""
+    size = config.train.batch_size
+    batch = {name: np.resize(column, (size, *column.shape[1:])) for name, column in rows.items()}
+    try:
+        _answer(model, config, batch)
+    except Exception:  # noqa: BLE001  # it is the values that it does not take
+        return
+    raise UserCodeError(
+        f"{_WHERE}: the model takes batches of {size} rows (train.batch_size) and fails on "
+        f"{_ROWS}; expected any number of rows, as in service: do not write the batch size into a "
+        f"shape. {type(error).__name__}: {str(error).splitlines()[0]}"
+    ) from error
 
 
 def _check_same_answers(
@@ -144,6 +186,26 @@ def _warnings(model: keras.Model, features: Features) -> Iterator[str]:
                 f"{_WHERE}: feature '{name}' is {feature.least} for a value never seen, and layer "
                 f"'{layer.name}' has no such row: give the vocabulary num_oov_buckets=1"
             )
+
+
+def _warnings_of_empty_lists(
+    model: keras.Model, config: PipelineConfig, rows: Rows, features: Features
+) -> tuple[str, ...]:
+    """Say which heads have no finite answer to a row whose list is empty, beside a longer one."""
+    found = list[str]()
+    for name in (name for name, feature in features.items() if feature.is_padded):
+        alone = _alone(rows, features, 0)
+        empty = np.full_like(alone[name], _filler(alone[name]))
+        before = _answer(model, config, alone)
+        answer = _answer(model, config, {**alone, name: empty})
+        found += [
+            f"{_WHERE}: head '{head}' is not a finite number where the list '{name}' is empty: "
+            "such a row ends a training, and callers get 400 for it. Divide by a count of at "
+            "least 1, or add a value that every list has"
+            for head in answer
+            if np.isfinite(before[head]).all() and not np.isfinite(answer[head]).all()
+        ]
+    return tuple(found)
 
 
 def _ids(model: keras.Model) -> dict[str, int]:

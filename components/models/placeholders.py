@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.data.raw_examples import Array
+from components.models.user_code import library_refusals
 from contract.schema.data import FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
@@ -40,9 +41,10 @@ def placeholders(
     from tensorflow_transform import impl_helper
 
     specs = {name: _raw_spec(feature) for name, feature in config.features.items()}
-    _, _, outputs = impl_helper.trace_preprocessing_function(
-        preprocessing_fn, specs, use_tf_compat_v1=False
-    )
+    with library_refusals("preprocessing.py: preprocessing_fn", "tensorflow_transform"):
+        _, _, outputs = impl_helper.trace_preprocessing_function(
+            preprocessing_fn, specs, use_tf_compat_v1=False
+        )
     return {name: _placeholder(value) for name, value in sorted(outputs.items())}
 
 

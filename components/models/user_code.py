@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from contract.errors import UserCodeError, did_you_mean
+from contract.errors import SlipwayError, UserCodeError, did_you_mean
 
 # What Keras raises where a user's layer, shape, type or argument does not fit.
 _KERAS_REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
@@ -94,8 +94,27 @@ def user_code(where: str) -> Iterator[None]:
         yield
     except UserCodeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the step without a reason
         raise _blamed(where, error) from error
+
+
+@contextmanager
+def library_refusals(where: str, library: str) -> Iterator[None]:
+    """Turn what a library raises into a UserCodeError: it is given the user's objects here.
+
+    Args:
+        where: Whose objects they are, as `preprocessing.py: preprocessing_fn`.
+        library: The library's top package; what has no frame of it passes.
+    """
+    try:
+        yield
+    except (SlipwayError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(f"/{library}/" in frame.filename for frame in frames):
+            raise
+        raise _blamed(f"{where}: {library} refuses it", error) from error
 
 
 def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
@@ -110,13 +129,12 @@ def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
     return _blamed(where, error) if is_refusal or _theirs(frames) else None
 
 
-def _blamed(where: str, error: Exception) -> UserCodeError:
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = (_theirs(frames) or frames)[-1]
-    file, line, said = frame.filename, frame.lineno, str(error)
+def _blamed(where: str, error: BaseException) -> UserCodeError:
+    frames, kind, said = _theirs(traceback.extract_tb(error.__traceback__)), type(error), str(error)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:  # the code never ran, so it has no frame
-        file, line, said = error.filename, error.lineno, error.msg
-    return UserCodeError(f"{where}: {type(error).__name__} at {Path(file).name}:{line}: {said}")
+        place, said = f" at {Path(error.filename).name}:{error.lineno}", error.msg
+    return UserCodeError(f"{where}: {kind.__name__}{place}: {said}")
 
 
 def _theirs(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

@@ -19,7 +19,7 @@ from components.package.engine_calls import Answer, EngineCalls, EngineError
 from components.package.server_process import RunningServer, running_server
 from contract.errors import DataError, SlipwayError
 from contract.layout import PACKAGE_MANIFEST
-from contract.records.optimization import EngineFiles, ServedEngine
+from contract.records.optimization import EngineFiles, FallbackEngine, ServedEngine
 from contract.records.package import CallersReport, PackageManifest, UnansweredInput
 
 log = logging.getLogger("slipway")
@@ -76,8 +76,20 @@ def try_callers(
         return _report(reference, rows, wanted)
 
 
-def without_engine(folder: Path, manifest: PackageManifest, reason: str) -> PackageManifest:
-    """Take the engine out of a package; return its manifest, by which TensorFlow serves it."""
+def without_engine(
+    folder: Path,
+    manifest: PackageManifest,
+    reason: str,
+    fallback: tuple[FallbackEngine, Path] | None = None,
+) -> PackageManifest:
+    """Take the engine out of a package; return its manifest, by which the next best serves it.
+
+    Args:
+        folder: The package's.
+        manifest: Its manifest, with the engine.
+        reason: Why it is left out.
+        fallback: The next best engine and where its files are; None: TensorFlow serves.
+    """
     engine = manifest.engine
     shutil.rmtree(folder / engine.path)
     log.warning("package: %s is left out: %s", engine.name, reason)
@@ -95,6 +107,12 @@ def without_engine(folder: Path, manifest: PackageManifest, reason: str) -> Pack
         exports=engine.exports,
         exports_left_out=engine.exports_left_out,
     )
+    if fallback is not None:
+        following, files = fallback
+        shutil.copytree(files, folder / engine.path)
+        changes = following.model_dump(include={"name", "digest", "tolerance", "exempt_ratio"})
+        changes |= {"path": engine.path, "reason": f"{following.reason}; {served.reason}"}
+        served = served.model_copy(update=changes)
     return manifest.model_copy(update={"engine": served})
 
 

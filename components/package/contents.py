@@ -43,7 +43,7 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         inputs={name: InputSpec.of(feature) for name, feature in config.features.items()},
         heads=config.heads,
         serve=config.serve,
-        engine=optimized.engine,
+        engine=optimized.engine.model_copy(update={"fallbacks": ()}),  # they are not packaged
         metrics=_flat_metrics(blessed, config),
         compared_with_version=blessed.champion_version,
         provenance=provenance_of(run),
@@ -60,6 +60,7 @@ def of_run(run: RunLayout, config: PipelineConfig) -> Contents:
         row_tolerance=row_tolerance(config),
         features=config.features,
         skew=lambda: SkewCheck.of_run(run, config.package.skew_examples),
+        fallbacks=[(one, folder / one.path) for one in engine.fallbacks],
     )
 
 

@@ -4,9 +4,9 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from components.package.caller_rows import caller_rows
@@ -18,6 +18,7 @@ from components.package.versions import kept_before, next_version
 from components.quality.loadtest import Load, run_load
 from contract.errors import SlipwayError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout
+from contract.records.optimization import FallbackEngine
 from contract.records.package import LoadReport, PackageManifest, PackageRecord
 from contract.schema.data import FeatureConfig
 from contract.schema.serving import LoadtestConfig, PackageConfig
@@ -51,6 +52,7 @@ class Contents:
         features: Of the pipeline's config: the limits of their values.
         skew: Makes the skew check, or says in words why there can be none. Called while the server
             starts.
+        fallbacks: The engines to try next, and their folders, if the one of `engine` is left out.
     """
 
     model: Path
@@ -61,6 +63,7 @@ class Contents:
     row_tolerance: float
     features: Mapping[str, FeatureConfig]
     skew: Callable[[], SkewCheck | str]
+    fallbacks: Sequence[tuple[FallbackEngine, Path]] = ()
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,10 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     """Build a package, try it behind a real server, and only then keep it as `versions/<n>/`.
 
     The server is the one that will serve it, on a free loopback port. An engine that does otherwise
-    than TensorFlow with what callers may send is left out; TensorFlow serves then. The version
-    appears by one rename, so nobody sees a part of it, or one that failed; a number once given is
-    given to no other. A retry of the same run whose package is kept already tries it again under
-    its number.
+    than TensorFlow with what callers may send is left out; the next best one is tried, and at last
+    TensorFlow serves. The version appears by one rename, so nobody sees a part of it, or one that
+    failed; a number once given is given to no other. A retry of the same run whose package is kept
+    already tries it again under its number.
 
     Raises:
         DataError: If it answers otherwise than the trained model does offline.
@@ -95,13 +98,12 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
         lines = (json.dumps(row) + "\n" for row in contents.rows)
         (folder / _EXAMPLES).write_text("".join(lines), encoding="utf-8")
     manifest = _numbered(_described(contents, folder), layout, folder, 0)
-    try:
-        record = _try(folder, contents, settings)
-    except EngineDiffersError as difference:
-        left_out = {manifest.engine.name: str(difference)}
-        reduced = without_engine(folder, manifest, str(difference))
+    fallbacks, left_out = iter(contents.fallbacks), dict[str, str]()
+    contents = replace(contents, skew=cache(contents.skew))
+    while (record := _tried(folder, contents, settings, left_out)) is None:
+        why = left_out[manifest.engine.name]
+        reduced = without_engine(folder, manifest, why, next(fallbacks, None))
         manifest = _numbered(reduced, layout, folder, manifest.version)
-        record = _try(folder, contents, settings, left_out)
     kept = kept_before(layout, manifest)
     record.load.write(folder / LOAD_REPORT)
     workplace.attempt.check()
@@ -111,6 +113,17 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
     else:
         shutil.rmtree(folder)
     return record
+
+
+def _tried(
+    folder: Path, contents: Contents, settings: PackageConfig, left_out: dict[str, str]
+) -> PackageRecord | None:
+    """Try the package; None if its engine is to be left out, with the reason in `left_out`."""
+    try:
+        return _try(folder, contents, settings, left_out)
+    except EngineDiffersError as difference:
+        left_out[PackageManifest.read(folder / PACKAGE_MANIFEST).engine.name] = str(difference)
+        return None
 
 
 def _numbered(
@@ -137,7 +150,7 @@ def _try(
     folder: Path,
     contents: Contents,
     settings: PackageConfig,
-    left_out: Mapping[str, str] = MappingProxyType({}),
+    left_out: Mapping[str, str],
 ) -> PackageRecord:
     """Start the package's server; check it for skew, with what callers may send and under load."""
     manifest = PackageManifest.read(folder / PACKAGE_MANIFEST)

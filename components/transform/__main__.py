@@ -17,26 +17,30 @@ def work(step: Step) -> Outcome:
         transform,
     )
 
-    _look_at_model(step)
+    warnings = _look_at_model(step)
     ingested = step.upstream("ingest", IngestRecord)
     folder = step.run.step("ingest")
     shards = {split: [folder / name for name in names] for split, names in ingested.shards.items()}
     data = RawData(shards, ingested.examples)
     record = transform(step.config, step.run.frozen_pipeline, data, step.output)
     figures = {f"{split}_examples": float(count) for split, count in record.examples.items()}
-    return Outcome(record, {"transform_graph": GRAPH, "examples": EXAMPLES}, figures)
+    artifacts = {"transform_graph": GRAPH, "examples": EXAMPLES}
+    return Outcome(record, artifacts, figures, reasons=warnings)
 
 
-def _look_at_model(step: Step) -> None:
-    """Build the model on placeholders before the hours that its training may take."""
+def _look_at_model(step: Step) -> tuple[str, ...]:
+    """Build the model on placeholders before the hours that its training may take; warn."""
     from components.models.model_hooks import MODEL_FILE
     from components.models.model_look import look_at_model
     from components.transform.preprocessing import load_preprocessing
 
     code = step.run.frozen_pipeline
-    if (code / MODEL_FILE).exists():
-        for warning in look_at_model(step.config, code, load_preprocessing(code)):
-            log.warning("transform: %s", warning)
+    if not (code / MODEL_FILE).exists():
+        return ()
+    warnings = look_at_model(step.config, code, load_preprocessing(code))
+    for warning in warnings:
+        log.warning("transform: %s", warning)
+    return warnings
 
 
 if __name__ == "__main__":

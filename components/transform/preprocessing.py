@@ -7,7 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from components.data.raw_columns import ID, WEIGHT
+from components.models.traced_operations import python_operation, random_operation
 from components.models.user_code import function_of, load_module, user_code
+from components.transform.vocabularies import repeated_file
 from contract.errors import UserCodeError
 from contract.model_io import LABEL_PREFIX, SLICE_PREFIX
 
@@ -33,9 +35,33 @@ def load_preprocessing(folder: Path) -> Callable[[Tensors], dict[str, Any]]:
     def preprocessing_fn(inputs: Tensors) -> dict[str, Any]:
         with user_code(_WHERE):
             outputs = function(dict(inputs))
+        _check_operations()
         return _checked(outputs)
 
     return preprocessing_fn
+
+
+def _check_operations() -> None:
+    """Refuse what cannot be served, or gives a row other features each time or those of another."""
+    if tf.executing_eagerly():
+        return
+    graph = tf.compat.v1.get_default_graph()
+    if name := python_operation(graph):
+        raise UserCodeError(
+            f"{_WHERE}: '{name}' calls Python (tf.py_function, tf.numpy_function), which a served "
+            "model cannot do; expected operations of TensorFlow only"
+        )
+    if name := random_operation(graph):
+        raise UserCodeError(
+            f"{_WHERE}: '{name}' draws other numbers in each call, so the features of a row would "
+            "differ between training and serving; expected the same features each time, as with "
+            "tf.random.stateless_uniform"
+        )
+    if name := repeated_file(graph):
+        raise UserCodeError(
+            f"{_WHERE}: two vocabularies have the vocab_filename '{name}', so one would replace "
+            "the other; give each its own, or compute it once"
+        )
 
 
 def _checked(outputs: Any) -> dict[str, Any]:
@@ -58,6 +84,11 @@ def _checked_value(name: Any, value: Any) -> Any:
         raise UserCodeError(
             f"{where}: expected a Tensor, SparseTensor or RaggedTensor, found "
             f"{type(value).__name__}"
+        )
+    if isinstance(value, tf.Tensor) and not tf.executing_eagerly() and hasattr(value, "numpy"):
+        raise UserCodeError(
+            f"{where}: is a constant that was computed outside of the function, of shape "
+            f"{value.shape}; expected one value per row, computed from the inputs"
         )
     if value.shape.rank == 0:
         raise UserCodeError(

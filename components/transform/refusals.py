@@ -17,7 +17,12 @@ from contract.errors import SlipwayError
 from contract.records.record import Record
 
 _FILE = "refused.json"
-_NOISE = ("Graph exec", "<stack")  # lines with which TensorFlow surrounds what has happened
+_EXECUTION = "Graph execution error"
+_NOISE = (
+    _EXECUTION,
+    "<stack",
+    "You may be trying",
+)  # lines with which TensorFlow surrounds what has happened
 
 
 class Refusal(Record):
@@ -32,6 +37,14 @@ class NotingDoFn(impl._RunMetaGraphDoFn):  # type: ignore[misc]
     def __init__(self, folder: Path, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._folder = folder
+
+    def _make_graph_state(self, saved_model_dir: str) -> Any:
+        try:
+            return super()._make_graph_state(saved_model_dir)
+        except Exception as error:
+            if _EXECUTION in str(error):  # of what the graph does once, as reading a table's file
+                Refusal(reason=_in_one_line(error)).write(self._folder / _FILE)
+            raise
 
     def _handle_batch(self, batch: Any) -> Any:
         try:

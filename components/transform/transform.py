@@ -19,6 +19,7 @@ from components.data.canonical_files import rewrite_json, rewrite_saved_model
 from components.data.raw_columns import ID, WEIGHT
 from components.data.shards import broken_shard, check_shards
 from components.data.tfrecord_shards import name_shards
+from components.models.user_code import blamed_on_user, library_refusals
 from components.transform.preprocessing import load_preprocessing
 from components.transform.raw_tensors import SPLIT, feature_tensors
 from components.transform.refusals import Refusal, noting_refusals, take_refusal
@@ -32,6 +33,7 @@ GRAPH = "transform_graph"
 EXAMPLES = "examples"
 _SUMMARY = "written.json"
 
+_WHERE = "preprocessing.py: preprocessing_fn"
 _CHANGED_ROWS = "Cannot pass-through data"
 
 
@@ -88,7 +90,11 @@ def _run(
     summary = output / _SUMMARY
     try:
         beam_config = config.transform.beam
-        with running_pipeline(beam_config, "transform") as pipeline, noting_refusals(output):
+        with (
+            running_pipeline(beam_config, "transform") as pipeline,
+            noting_refusals(output),
+            library_refusals(_WHERE, "tensorflow_transform"),  # while it is built: no row is read
+        ):
             _build(pipeline, config, preprocessing_fn, data, output)
     except (SlipwayError, MemoryError):
         raise
@@ -170,9 +176,8 @@ def _explained(error: Exception, data: RawData, refusal: Refusal | None) -> Exce
     shards = [shard for shards in data.shards.values() for shard in shards]
     if problem := broken_shard(shards):
         return DataError(problem)
-    where = "preprocessing.py: preprocessing_fn"
     if _CHANGED_ROWS in str(error):
-        return UserCodeError(f"{where}: changed the number of rows; expected one output per row")
+        return UserCodeError(f"{_WHERE}: changed the number of rows; expected one output per row")
     if refusal is not None:
-        return UserCodeError(f"{where}: failed on the data: {refusal.reason}")
-    return error
+        return UserCodeError(f"{_WHERE}: failed on the data: {refusal.reason}")
+    return blamed_on_user(_WHERE, error) or error

@@ -142,6 +142,17 @@ class EngineMeasurement(Record):
     machine: Machine | None = Field(None, description="Where it was measured.")
 
 
+class FallbackEngine(Record):
+    """An engine that serves if `package` leaves out the better ones: what `ServedEngine` says."""
+
+    name: str = Field(description="Name of the engine, as among `measured`.")
+    path: str = Field(description="Folder with its `engine.json`, relative to the record.")
+    digest: str = Field(description="'sha256:' and the digest of that folder.")
+    tolerance: float = Field(description="As of `ServedEngine`.")
+    exempt_ratio: float = Field(description="As of `ServedEngine`.")
+    reason: str = Field(description="Why it was chosen among those left.")
+
+
 class ServedEngine(Record):
     """What runs a model, and the table by which it was chosen. `path` is empty for TensorFlow."""
 
@@ -163,6 +174,9 @@ class ServedEngine(Record):
     )
     measured: tuple[EngineMeasurement, ...] = Field((), description="Every engine that was tried.")
     reason: str = Field("", description="Why this one was chosen.")
+    fallbacks: tuple[FallbackEngine, ...] = Field(
+        (), description="The next best engines, the best first; after the last TensorFlow serves."
+    )
     exports: dict[str, str] = Field({}, description="Files for use outside Slipway, by name.")
     exports_left_out: dict[str, str] = Field({}, description="Why one was not made, by name.")
 
@@ -181,6 +195,7 @@ class ServedEngine(Record):
     def artifacts(self) -> dict[str, str]:
         """What `optimize` leaves beside the model, by name."""
         engine = {"engine": self.path} if self.path else {}
+        engine |= {f"fallback_{one.name}": one.path for one in self.fallbacks}
         return engine | {f"export_{name}": path for name, path in self.exports.items()}
 
 

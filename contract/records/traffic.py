@@ -1,10 +1,12 @@
 """Plans of traffic, what was seen of it, and what a deployment came to."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contract.errors import NotFoundError
 from contract.records.record import Record
 
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -204,6 +206,29 @@ class Observation(Record):
     def of(self, version: int) -> ArmObservation | None:
         """Return a version's counters, if it runs."""
         return next((seen for seen in self.versions if seen.version == version), None)
+
+
+class Approval(Record):
+    """What a person has answered to the question whether a version gets all traffic."""
+
+    version: int = Field(description="The version that the question was about.")
+    is_approved: bool = Field(description="Whether the answer was yes.")
+    who: str = Field("", description="The user in Airflow; empty where Airflow names nobody.")
+    answered_at: datetime = Field(description="When the answer was kept, in UTC.")
+
+    @classmethod
+    def of(cls, path: Path, version: int) -> Self | None:
+        """Return the answer about a version; None if there is none, or one about another."""
+        try:
+            found = cls.read(path)
+        except NotFoundError:
+            return None
+        return found if found.version == version else None
+
+    @property
+    def in_words(self) -> str:
+        """The answer as a clause."""
+        return f"{self.who or 'somebody'} {'approved' if self.is_approved else 'rejected'} it"
 
 
 class LadderStep(Record):

@@ -7,7 +7,7 @@ from contract.errors import NotFoundError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import PackageManifest
 from contract.records.record import Result
-from contract.records.traffic import DeployRecord, TrafficPlan
+from contract.records.traffic import Approval, DeployRecord, TrafficPlan
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ def _recorded(run: RunLayout, version: int) -> Trial:
         return Trial(False, "no record of a trial was found")
     if not canary.has_passed:
         return Trial(False, _ended("its canary", canary))
+    answer = Approval.of(run.approval, version)
+    if answer is not None and not answer.is_approved:
+        return Trial(False, f"its canary passed, but {answer.in_words}")
     promoted = _stage(run, "promote", version)
     if promoted is not None and promoted.outcome == "refused":
         return Trial(False, _ended("its promotion", promoted))

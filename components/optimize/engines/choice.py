@@ -1,7 +1,7 @@
 """Which engine is chosen, of those that were tried."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,26 @@ def choose(
         measured=tuple(table),
         reason=reason,
     )
+
+
+def next_best(
+    tried: Sequence[Tried],
+    expected: Answers,
+    settings: EnginesConfig,
+    skew_tolerance: float | None = None,
+    row_tolerance: float = TOLERANCE,
+) -> Iterator[ServedEngine]:
+    """Yield what would be chosen without the one before it, until TensorFlow would be.
+
+    The arguments are those of `choose`, which yields the first.
+    """
+    left = list(tried)
+    while True:
+        chosen = choose(left, expected, settings, skew_tolerance, row_tolerance)
+        if chosen.name == TENSORFLOW:
+            return
+        yield chosen
+        left = [one for one in left if one.name != chosen.name]
 
 
 def _require_same_tensorflow(one: Tried, expected: Answers, tolerance: float) -> None:

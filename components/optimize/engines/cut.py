@@ -8,6 +8,7 @@ the outputs, takes only dense numbers and can be given to an engine without stri
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import tensorflow as tf
@@ -178,14 +179,16 @@ def _ancestors(graph: Any, tensors: list[str], beyond: Collection[str] = ()) -> 
 def _crossing(graph: Any, nodes: set[str], signature: SignatureGraph) -> dict[str, str]:
     """Return the core's inputs: by tensor, the name under which the core takes it."""
     names = {tensor: name for name, (tensor, _) in signature.inputs.items()}
+    taken = {*signature.inputs, *signature.outputs, *nodes}  # a feature may be called cut_0
+    free = (name for name in map("cut_{}".format, count()) if name not in taken)
     found = dict[str, str]()
     for node in sorted(nodes):
         operation = graph.get_operation_by_name(node)
         if operation.outputs and operation.outputs[0].name in names:
             found[operation.outputs[0].name] = names[operation.outputs[0].name]
         for tensor in operation.inputs:
-            if tensor.op.name not in nodes:
-                found.setdefault(tensor.name, f"cut_{len(found)}")
+            if tensor.op.name not in nodes and tensor.name not in found:
+                found[tensor.name] = next(free)
     return found
 
 

@@ -8,20 +8,21 @@ from pathlib import Path
 from components.models.saved_models import load
 from components.optimize.chain import Data
 from components.optimize.engines.attempts import Attempts, Models
-from components.optimize.engines.choice import TENSORFLOW, choose
+from components.optimize.engines.choice import TENSORFLOW, choose, next_best
 from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, in_words, make
 from components.optimize.engines.xla_aot import make_xla_aot
 from components.optimize.judging.batches import Samples, is_ragged
 from components.optimize.judging.row_check import require_independent_rows
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.optimization import OptimizeRecord, ServedEngine
+from contract.records.optimization import FallbackEngine, OptimizeRecord, ServedEngine
 from contract.schema.optimize import EnginesConfig
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")
 
 ENGINE = "engine"
+FALLBACKS = "fallbacks"
 EXPORTS = "exports"
 
 
@@ -68,6 +69,8 @@ def choose_engine(
 ) -> ServedEngine:
     """Make and try every candidate; write the chosen one's files to `target`.
 
+    Those of the next best ones are written beside it, by name.
+
     TensorFlow is always tried, if only to see how far its quantised model is from the exact one.
     Where it is the one chosen nothing is written.
 
@@ -83,12 +86,32 @@ def choose_engine(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".engines-") as place:
         attempts = Attempts(models, settings.max_accuracy_loss_points, Path(place))
         tried = list(attempts.run(candidates))
-        chosen = choose(tried, models.answers(), settings, skew_tolerance, row_tolerance)
+        held_to = (models.answers(), settings, skew_tolerance, row_tolerance)
+        chosen, ranked = choose(tried, *held_to), list(next_best(tried, *held_to))
         log.info("optimize: engine %s: %s", chosen.name, chosen.reason)
         if chosen.name == TENSORFLOW:
             return chosen
         shutil.copytree(attempts.folders[chosen.name], target)
-    return chosen.model_copy(update={"path": target.name, "digest": digest_directory(target)})
+        fallbacks = tuple(
+            _fallback(one, attempts.folders[one.name], target.with_name(FALLBACKS))
+            for one in ranked[1:]
+        )
+    files = {"path": target.name, "digest": digest_directory(target), "fallbacks": fallbacks}
+    return chosen.model_copy(update=files)
+
+
+def _fallback(served: ServedEngine, files: Path, target: Path) -> FallbackEngine:
+    """Keep the files of an engine that is not the best one."""
+    folder = target / served.name
+    shutil.copytree(files, folder)
+    return FallbackEngine(
+        name=served.name,
+        path=f"{target.name}/{served.name}",
+        digest=digest_directory(folder),
+        tolerance=served.tolerance,
+        exempt_ratio=served.exempt_ratio,
+        reason=served.reason,
+    )
 
 
 def _export(

@@ -1,5 +1,6 @@
 """A core as LiteRT's flat file, for servers with XNNPACK and for phones and embedded boards."""
 
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
 from components.optimize.engines.core import Core, Feed, is_one_of
+from components.optimize.engines.litert_ranges import in_litert_range
+from components.optimize.graph.graphs import GraphModel
 from contract.errors import DataError
 from contract.model_io import DEFAULT_SIGNATURE
 
@@ -16,7 +19,11 @@ _CALIBRATION_ROWS = 300
 
 def make_litert(core: Core, folder: Path) -> str:
     """Write a float32 model and return its file name."""
-    (folder / FILE).write_bytes(_converter(core).convert())
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        saved = Path(place) / "core"
+        GraphModel({DEFAULT_SIGNATURE: in_litert_range(core.core)}, None, ()).save(saved)
+        content = _converter(saved).convert()
+    (folder / FILE).write_bytes(content)
     return FILE
 
 
@@ -34,7 +41,7 @@ def make_litert_int8(core: Core, folder: Path, float_layers: Collection[str] = (
         for feed in core.feeds[:_CALIBRATION_ROWS]:
             yield DEFAULT_SIGNATURE, dict(feed)
 
-    converter = _converter(core)
+    converter = _converter(core.saved)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
     if not float_layers:
@@ -60,7 +67,5 @@ def _outputs_of(model: bytes, layers: Collection[str]) -> list[str]:
     return [name for name in made if is_one_of(name, layers)]
 
 
-def _converter(core: Core) -> tf.lite.TFLiteConverter:
-    return tf.lite.TFLiteConverter.from_saved_model(
-        str(core.saved), signature_keys=[DEFAULT_SIGNATURE]
-    )
+def _converter(saved: Path) -> tf.lite.TFLiteConverter:
+    return tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=[DEFAULT_SIGNATURE])

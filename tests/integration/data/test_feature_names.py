@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 
 from components.data.raw_examples import encode_rows, read_raw, to_rows
-from components.models.saved_models import export, load, predict_columns, predict_examples
+from components.models.saved_models import (
+    export,
+    load,
+    predict_columns,
+    predict_examples,
+    wire_inputs,
+)
 from components.models.user_model import build_model
+from components.optimize.engines.core import Core
+from components.optimize.engines.kinds import KINDS, make
 from contract.records.data import TransformRecord
 from contract.records.package import InputSpec
 from contract.records.record import Result
@@ -21,7 +29,11 @@ from contract.schema.pipeline import PipelineConfig
 
 from .conftest import Workshop
 
-NUMBERS = ("sepal length (cm)", "a-b", "a/b", "Age", "age", "AGE", "2020", "class", "größe", "no")
+NUMBERS = (
+    *("sepal length (cm)", "a-b", "a/b", "Age", "age", "AGE", "2020", "class", "größe", "no"),
+    *("training", "self", "x.y", "x:0", "_x", "3rd", "温度", "🌡", 'it\'s "so"', "a\\b", "100 %"),
+    *("cut_0", "cut_1", "f_x_y", "inputs", "instances", "very " * 60 + "long"),
+)
 WORDS = "Wörter, viele"
 PREPROCESSING = """
 import tensorflow as tf
@@ -55,10 +67,12 @@ from serving.server.engines.opening import open_model
 
 given = json.load(sys.stdin)
 inputs = {name: InputSpec(**spec) for name, spec in given["inputs"].items()}
-model = open_model(Path(given["model"]), None, inputs, 1)
-assert set(model.signatures["serving_default"].inputs) == set(inputs)
 columns = InputReader(inputs).read_rows([given["row"]])
-print(json.dumps(model.call("serving_default", columns)["scores"][0].tolist()))
+for engine in given["engines"]:
+    folder = Path(given["model"]).with_name(engine) if engine else None
+    model = open_model(Path(given["model"]), folder, inputs, 1)
+    assert set(model.signatures["serving_default"].inputs) == set(inputs)
+    print(json.dumps(model.call("serving_default", columns)["scores"][0].tolist()))
 """
 
 
@@ -100,17 +114,27 @@ def test_a_column_of_any_name_works_up_to_the_server(odd: Workshop) -> None:
     np.testing.assert_allclose(predict_examples(saved, examples, config)["income"], answers)
     assert len(np.unique(answers)) > len(rows) / 2
 
-    served = answered_by_a_server(odd, config, rows[0])
-    np.testing.assert_allclose(served, answers[0], atol=1e-6)
+    (odd.root / "parts").mkdir()
+    core = Core.of(odd.root / "model", wire_inputs(columns.features, config), odd.root / "parts")
+    for engine in ("openvino", "litert"):
+        (odd.root / engine).mkdir()
+        make(core, KINDS[engine], odd.root / engine)
+    for served in answered_by_a_server(odd, config, rows[0]):
+        np.testing.assert_allclose(served, answers[0], atol=1e-6)
 
 
-def answered_by_a_server(odd: Workshop, config: PipelineConfig, row: dict[str, Any]) -> list[float]:
-    """Answer one row by the server's engine, in a process of its own as a server has."""
+def answered_by_a_server(
+    odd: Workshop, config: PipelineConfig, row: dict[str, Any]
+) -> list[list[float]]:
+    """Answer one row by each of the server's engines, in a process as a server has."""
     inputs = {name: InputSpec.of(f).model_dump() for name, f in config.features.items()}
-    given = json.dumps({"model": str(odd.root / "model"), "inputs": inputs, "row": row})
+    engines = ["", "openvino", "litert"]
+    model = str(odd.root / "model")
+    given = json.dumps({"model": model, "engines": engines, "inputs": inputs, "row": row})
     done = subprocess.run(
         [sys.executable, "-c", SERVE], input=given, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    answer: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(answers) == len(engines), done.stdout
+    return answers

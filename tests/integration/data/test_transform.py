@@ -26,6 +26,40 @@ def returning(expression: str) -> str:
     return f"{HEAD}\ndef preprocessing_fn(inputs):\n    return {expression}\n"
 
 
+TWO_VOCABULARIES = returning(
+    '{"a": tft.compute_and_apply_vocabulary(inputs["job"], vocab_filename="v"),'
+    ' "b": tft.compute_and_apply_vocabulary(inputs["words"], vocab_filename="v")}'
+)
+LOST_TABLE = f"""{HEAD}
+def preprocessing_fn(inputs):
+    file = tf.lookup.TextFileInitializer(
+        "/nowhere/v.txt", tf.string, tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return {{"x": tf.lookup.StaticHashTable(file, -1).lookup(inputs["job"])}}
+"""
+OWN_ANALYZER = f"""{HEAD}import apache_beam as beam
+
+class Sum(beam.CombineFn):
+    def create_accumulator(self):
+        return 0
+    def add_input(self, accumulator, batch):
+        raise ValueError("no sum today")
+    def merge_accumulators(self, accumulators):
+        return 0
+    def extract_output(self, accumulator):
+        return [0.0]
+
+@beam.ptransform_fn
+def total(rows):
+    return rows | beam.CombineGlobally(Sum())
+
+def preprocessing_fn(inputs):
+    found, = tft.experimental.ptransform_analyzer([inputs["age"]], total(), [tf.float32], [[]])
+    return {{"x": tf.cast(inputs["age"], tf.float32) - found}}
+"""
+
+
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineConfig, RawData]:
     """Raw shards of the small pipeline, made once: mistakes are found before or after reading."""
@@ -154,6 +188,37 @@ def test_the_graph_applies_to_raw_rows_as_the_pipeline_did(workshop: Workshop) -
             "preprocessing_fn: failed on the data: .*could not correctly convert string",
         ),
         (returning("{'x': inputs['age'][:3]}"), "changed the number of rows"),
+        (
+            f"{HEAD}\nC = tf.constant([1.0, 2.0])\n{returning('{chr(120): C}')[len(HEAD) :]}",
+            r"output 'x': is a constant that was computed outside of the function, of shape \(2,\)",
+        ),
+        (
+            returning(
+                "{'x': tf.ensure_shape(tf.py_function(abs, [inputs['age']], 'float32'), [None])}"
+            ),
+            "'EagerPyFunc' calls Python .* expected operations of TensorFlow only",
+        ),
+        (
+            returning(
+                "{'x': tf.map_fn(lambda v: tf.numpy_function(abs, [v], v.dtype), inputs['age'])}"
+            ),
+            "calls Python",
+        ),
+        (
+            returning("{'x': tf.random.uniform(tf.shape(inputs['age']), seed=1)}"),
+            "RandomUniform' draws other numbers in each call",
+        ),
+        (
+            returning("{'x': tf.map_fn(lambda v: v - tft.max(v), inputs['age'])}"),
+            "preprocessing_fn: tensorflow_transform refuses it: ValueError: .*placeholder",
+        ),
+        (TWO_VOCABULARIES, "two vocabularies have the vocab_filename 'v', so one would replace"),
+        (LOST_TABLE, r"failed on the data: .*InitializeTable.*v\.txt; No such file"),
+        (OWN_ANALYZER, "preprocessing_fn: ValueError at preprocessing.py:9: no sum today"),
+        (
+            f"import sys\n{HEAD}\ndef preprocessing_fn(inputs):\n    sys.exit(0)\n",
+            "SystemExit at preprocessing.py:6: 0",
+        ),
     ],
 )
 def test_mistakes_in_preprocessing_are_named(

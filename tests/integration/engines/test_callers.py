@@ -20,7 +20,12 @@ from components.package.server_process import RunningServer, running_server
 from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.optimization import EngineFiles, EngineMeasurement, ServedEngine
+from contract.records.optimization import (
+    EngineFiles,
+    EngineMeasurement,
+    FallbackEngine,
+    ServedEngine,
+)
 from contract.records.package import CallersReport, InputSpec, PackageManifest
 from contract.schema.data import HeadConfig
 from contract.schema.serving import LoadtestConfig, PackageConfig
@@ -271,6 +276,47 @@ def test_a_package_is_kept_without_an_engine_that_invents_answers(
     assert [row.is_eligible for row in kept.engine.measured] == [False]
     assert not (layout.version(1) / "engine").exists()
     assert {one.feature for one in record.callers.unanswered} >= {"town", "id", "x", "amount"}
+
+
+def test_the_next_best_engine_is_packaged_if_the_best_is_left_out(
+    traps: Any, packaged: Packaged, tmp_path: Path
+) -> None:
+    """LiteRT cannot tell the largest float32 from infinity (below); OpenVINO can."""
+    best, second = packaged(traps, "litert"), packaged(traps, "openvino")
+    fallback = FallbackEngine(
+        name="openvino",
+        path="fallbacks/openvino",
+        digest=digest_directory(second / "engine"),
+        tolerance=1e-4,
+        exempt_ratio=0.0,
+        reason="2.0 times as fast as tensorflow",
+    )
+    manifest = PackageManifest.read(best / "package.json").model_copy(update={"version": 0})
+    made: list[str] = []  # the rows of the skew check are looked up once, however many are tried
+    contents = Contents(
+        model=traps.path,
+        engine=best / "engine",
+        exact_model=None,
+        manifest=manifest,
+        rows=[GOOD],
+        features={},
+        row_tolerance=1e-4,
+        skew=lambda: made.append("rows") or "there is no run",
+        fallbacks=[(fallback, second / "engine")],
+    )
+    layout = PipelineLayout(tmp_path / "root", "tried")
+    work = tmp_path / "root" / "work"
+    work.mkdir(parents=True)
+    layout.versions.mkdir(parents=True)
+    settings = PackageConfig(loadtest=LoadtestConfig(seconds=0.5, concurrency=2))
+    record = package(contents, settings, Workplace(layout, work, Attempt.claim(work / "tokens")))
+    assert record.callers is not None and list(record.callers.left_out) == ["litert"]
+    kept = PackageManifest.read(layout.version(1) / "package.json").engine
+    assert (kept.name, kept.path, kept.digest) == ("openvino", "engine", fallback.digest)
+    assert kept.reason.startswith("2.0 times as fast as tensorflow; litert left out by package: ")
+    engine = EngineFiles.read(layout.version(1) / "engine" / "engine.json").engine
+    assert (engine, digest_directory(layout.version(1) / "engine")) == ("openvino", kept.digest)
+    assert made == ["rows"]
 
 
 def test_an_engine_that_cannot_tell_the_largest_number_from_infinity_is_found(

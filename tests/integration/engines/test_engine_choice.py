@@ -25,6 +25,7 @@ from contract.errors import DataError
 from contract.places import CODE_FOLDER
 from contract.records.optimization import EngineFiles, OptimizeRecord
 from contract.schema.optimize import EnginesConfig
+from contract.storage import digest_directory
 from serving.server.engines.cpu import this_machine
 
 SIGNATURE = "serving_default"
@@ -132,7 +133,13 @@ def test_the_chosen_engine_is_kept_with_the_table(digits: Any, tmp_path: Path) -
     assert int8.metric is not None and int8.metric >= 0.8  # a metric of its own, with an interval
     assert int8.metric_difference is not None and int8.cost_points is not None
     assert int8.machine == this_machine()
-    assert [p.name for p in tmp_path.iterdir()] == ["engine"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["engine", "fallbacks"]
+    fallbacks = {one.name: tmp_path / one.path for one in served.fallbacks}
+    assert served.name not in fallbacks and {served.name, *fallbacks} >= {"openvino", "litert"}
+    for one in served.fallbacks:
+        assert digest_directory(fallbacks[one.name]) == one.digest
+        engine = EngineFiles.read(fallbacks[one.name] / "engine.json").engine
+        assert engine == one.name.removesuffix("_int8")
 
 
 def test_what_an_engine_cannot_take_is_left_out_with_the_reason(tmp_path: Path) -> None:

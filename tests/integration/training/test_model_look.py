@@ -34,9 +34,10 @@ MULTI = {"y": {"task": "multiclass_classification", "classes": ["a", "b", "c"]}}
 VALUE = {"y": {"task": "regression"}}
 MASKED = """
     words = layers.Embedding(9, 4, mask_zero=True)(features["words"])
-    words = layers.GlobalAveragePooling1D()(words)
+    words = layers.GRU(4)(words)
     h = layers.Concatenate()([number(features), words])
 """
+MEAN = MASKED.replace("layers.GRU(4)", "layers.GlobalAveragePooling1D()")
 
 
 def look(
@@ -166,10 +167,21 @@ def test_answers_that_change_with_the_padding_are_refused(tmp_path: Path, body: 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_narrow_numbers_in_training_are_no_reason_to_refuse(tmp_path: Path, precision: str) -> None:
-    body = MASKED.replace(
+    body = MEAN.replace(
         "words = layers.GlobalAv", "words = layers.Dense(64)(words)\n    words = layers.GlobalAv"
     )
-    assert look(tmp_path, finished(body), train={"precision": precision}) == ()
+    (warning,) = look(tmp_path, finished(body), train={"precision": precision})
+    assert "is empty" in warning
+
+
+def test_an_empty_list_without_a_finite_answer_is_a_warning(tmp_path: Path) -> None:
+    """Keras divides by the number of unmasked values: 0 / 0."""
+    (warning,) = look(tmp_path, finished(MEAN))
+    assert warning == (
+        "model.py: build_model: head 'y' is not a finite number where the list 'words' is empty: "
+        "such a row ends a training, and callers get 400 for it. Divide by a count of at least 1, "
+        "or add a value that every list has"
+    )
 
 
 def test_ids_that_begin_at_0_beside_padding_are_a_warning(tmp_path: Path) -> None:
@@ -210,3 +222,49 @@ def test_a_sequential_for_several_features_is_refused(tmp_path: Path) -> None:
 def test_outputs_that_are_no_floating_point_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserCodeError, match=r"head 'y' has type int32; expected floating-point"):
         look(tmp_path, finished(MASKED, "ops.cast(layers.Dense(1)(h), 'int32')"))
+
+
+OWN_LAYER = """
+class Own(layers.Layer):
+    def call(self, x):
+        return BODY
+"""
+
+
+@pytest.mark.parametrize("function", ["py_function", "numpy_function"])
+def test_a_layer_that_calls_python_is_refused(tmp_path: Path, function: str) -> None:
+    call = f"tf.ensure_shape(tf.{function}(lambda v: 2 * v, [x], tf.float32), [None, 1])"
+    extra = OWN_LAYER.replace("BODY", call)
+    with pytest.raises(UserCodeError, match=r"build_model: '.*PyFunc' calls Python .*py_function"):
+        look(tmp_path, finished("h = Own()(number(features))"), extra=extra)
+
+
+def test_a_layer_that_calls_python_in_a_loop_is_refused(tmp_path: Path) -> None:
+    extra = OWN_LAYER.replace(
+        "BODY",
+        "tf.map_fn(lambda v: tf.ensure_shape(tf.numpy_function(abs, [v], tf.float32), [1]), x)",
+    )
+    with pytest.raises(UserCodeError, match="calls Python"):
+        look(tmp_path, finished("h = Own()(number(features))"), extra=extra)
+
+
+def test_a_model_for_batches_of_one_size_is_refused(tmp_path: Path) -> None:
+    extra = OWN_LAYER.replace("BODY", "tf.reshape(tf.reshape(x, [16, -1]), [tf.shape(x)[0], 1])")
+    body = finished("h = Own()(number(features))")
+    expected = (
+        r"takes batches of 32 rows \(train.batch_size\) and fails on 8; expected any number of "
+        r"rows.*InvalidArgumentError"
+    )
+    with pytest.raises(UserCodeError, match=expected):
+        look(tmp_path, body, extra=extra, train={"batch_size": 32})
+
+
+def test_values_that_a_model_does_not_take_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    """Made-up numbers are about 0; this model wants years."""
+    extra = OWN_LAYER.replace("BODY", "tf.ensure_shape(_years(x), [None, 1])")
+    extra += """
+def _years(x):
+    with tf.control_dependencies([tf.debugging.assert_greater(x, 1900.0)]):
+        return tf.identity(x)
+"""
+    assert look(tmp_path, finished("h = Own()(number(features))"), extra=extra) == ()

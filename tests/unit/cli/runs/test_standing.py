@@ -13,7 +13,7 @@ from cli.stack.stack_file import artifact_root
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.record import EndedBy, Failure
-from contract.records.traffic import Arm, BadVersion, DeployRecord, Shadow, TrafficPlan
+from contract.records.traffic import Approval, Arm, BadVersion, DeployRecord, Shadow, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import exclusive_lock
@@ -178,3 +178,15 @@ def test_a_run_that_passed_its_canary_waits_for_approval(begun: RunLayout) -> No
     leave_stage(begun, "canary", record)
     running = Airflow({"r1": "running"}, {"r1": "r1"})
     assert outcome(running) == ("waits for approval", "passed")
+
+
+def test_a_run_that_a_person_rejected_ends_with_that(begun: RunLayout) -> None:
+    record = DeployRecord(stage="canary", outcome="passed", version=2, reasons=("passed",))
+    leave_stage(begun, "canary", record)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    answer = Approval(version=2, is_approved=False, who="ada", answered_at=moment)
+    answer.write(begun.approval)
+    assert outcome(Airflow({"r1": "success"}, {"r1": "r1"})) == ("not approved", "ada rejected it")
+    answer.model_copy(update={"is_approved": True}).write(begun.approval)
+    running = Airflow({"r1": "running"}, {"r1": "r1"})
+    assert outcome(running)[0] == "waits for approval"

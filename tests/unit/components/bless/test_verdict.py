@@ -6,9 +6,10 @@ import numpy as np
 
 from components.bless.bless import warnings_of
 from components.bless.comparison import Comparison
-from components.bless.verdict import against_champion, against_thresholds
+from components.bless.verdict import absent_classes, against_champion, against_thresholds
 from components.quality.metrics import Answers
 from contract.records.evaluation import Metric
+from contract.schema.data import HeadConfig
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import BlessConfig
 
@@ -77,8 +78,21 @@ def test_what_could_not_have_been_seen_is_said() -> None:
 def test_answers_of_outputs_that_were_probabilities_are_a_warning() -> None:
     probability = np.linspace(0.0, 1.0, 50)  # a model's sigmoid, where a logit is expected
     score = 1 / (1 + np.exp(-probability))
-    answers = Answers(np.ones(50), np.stack([1 - score, score], axis=1), np.ones(50))
+    labels = np.arange(50) % 2
+    answers = Answers(labels, np.stack([1 - score, score], axis=1), np.ones(50))
     (warning,) = warnings_of({"y": answers}, config())
     assert warning.startswith("warning: head 'y': the model's outputs look like probabilities")
     logits = np.stack([1 - probability, probability], axis=1)[1:-1]
-    assert warnings_of({"y": Answers(np.ones(48), logits, np.ones(48))}, config()) == []
+    assert warnings_of({"y": Answers(labels[:48], logits, np.ones(48))}, config()) == []
+
+
+def test_a_class_without_any_test_row_is_a_warning() -> None:
+    scores = np.tile([0.25, 0.75], (5, 1))
+    (warning,) = warnings_of({"y": Answers(np.ones(5), scores, np.ones(5))}, config())
+    assert warning == (
+        "warning: head 'y': no test row is of class 'a': the figures say nothing about it. Check "
+        "the labels, or use a larger test split"
+    )
+    head = HeadConfig(task="multiclass_classification", classes=tuple("abcdefgh"))
+    assert "'a', 'c', 'd', 'e', 'f' and 2 more:" in absent_classes("k", np.ones(3), head)
+    assert absent_classes("v", np.array([1.5]), HeadConfig(task="regression")) == ""

@@ -1,5 +1,6 @@
 """Users' modules: found, checked, and blamed with file and line when they raise."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,24 @@ def test_a_function_that_raises_is_blamed_with_its_line(tmp_path: Path) -> None:
         user_code("loss"),
     ):
         module.loss()
+
+
+def test_a_module_that_ends_the_process_is_blamed_with_its_line(tmp_path: Path) -> None:
+    text = "import sys\n\ndef loss():\n    sys.exit(0)\n"
+    module = load_module(write(tmp_path, text), "model.py")
+    with (
+        pytest.raises(UserCodeError, match="loss: SystemExit at model.py:4: 0"),
+        user_code("loss"),
+    ):
+        module.loss()
+
+
+def test_what_a_library_refuses_has_no_line_of_the_user() -> None:
+    with (
+        pytest.raises(UserCodeError, match=r"^loss: JSONDecodeError: Expecting value"),
+        user_code("loss"),
+    ):
+        json.loads("")
 
 
 def raised_by(call: Callable[[], object]) -> Exception:

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from releases import leave_stage
 
@@ -7,7 +9,7 @@ from components.deploy.promote.manual import carry_out, promotion, rollback, tea
 from components.runs.agent_client import PlanConflictError
 from components.runs.retention import remove_version
 from contract.errors import NotFoundError, UserError
-from contract.records.traffic import Arm, DeployRecord, TrafficPlan
+from contract.records.traffic import Approval, Arm, DeployRecord, TrafficPlan
 
 CANARY = DeployRecord(stage="canary", outcome="passed", version=3, champion_version=2)
 
@@ -130,6 +132,22 @@ def test_a_version_whose_promotion_was_refused_did_not_pass(kept, promoted, layo
     leave_stage(layout.run("r3"), "promote", refusal)
     with pytest.raises(UserError, match="its promotion ended as 'refused': changed on storage"):
         promoted(3)
+
+
+@pytest.mark.parametrize(("version", "has_passed"), [(3, False), (4, True)])
+def test_a_version_that_a_person_rejected_did_not_pass(kept, layout, version, has_passed):
+    leave_trial(layout, 3, "passed")
+    answer = Approval(version=version, is_approved=False, who="bob", answered_at=datetime.now(UTC))
+    answer.write(layout.run("r3").approval)
+    if has_passed:  # the answer is about another version
+        assert promotion(kept.plan, layout, 3, False, "ada").warning == ""
+        return
+    words = "version 3 did not pass: its canary passed, but bob rejected it"
+    with pytest.raises(UserError, match=words):
+        promotion(kept.plan, layout, 3, False, "ada")
+    with pytest.raises(UserError, match="no newer version has passed .*but bob rejected it"):
+        promotion(kept.plan, layout, None, False, "ada")
+    assert promotion(kept.plan, layout, 3, True, "ada").warning == words
 
 
 def test_the_trial_of_another_package_of_the_run_does_not_count(kept, promoted, layout):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.optimize.engines.choice import Tried, choose
+from components.optimize.engines.choice import Tried, choose, next_best
 from components.optimize.engines.comparison import agreement_ratio, max_difference
 from components.optimize.judging.judgement import Judgement
 from components.optimize.report.engine_tables import as_figure, as_table
@@ -259,3 +259,18 @@ def test_table_and_picture_show_every_trial_and_the_choice() -> None:
     assert table["machine"] == ["", "Some CPU", ""]
     labels = [label.get_text() for label in as_figure(served).axes[0].get_yticklabels()]
     assert labels == ["tensorflow", "openvino"]  # what could not be tried has nothing to draw
+
+
+def test_the_next_best_follow_until_tensorflow_is_the_best() -> None:
+    """int8 comes before the float32 engines it beats; an engine slower than TensorFlow never."""
+    others = [
+        tried("openvino", 0.5),
+        tried("litert", 0.25),
+        tried("openvino_int8", 0.1, judgement=costs(0.5)),
+        tried("openvino_bf16", 2.0),
+        tried("litert_int8", 0.05, judgement=costs(3.0)),
+    ]
+    ranked = list(next_best([TENSORFLOW, *others], EXPECTED, EnginesConfig()))
+    assert [one.name for one in ranked] == ["openvino_int8", "litert", "openvino"]
+    assert [one.exempt_ratio for one in ranked] == [0.01, 0.0, 0.0]
+    assert list(next_best([TENSORFLOW, others[3]], EXPECTED, EnginesConfig())) == []
