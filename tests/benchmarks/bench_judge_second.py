@@ -1,0 +1,404 @@
+"""The rollout's error rates, simulated a second time, by another program.
+
+Run as `python tests/benchmarks/bench_judge_second.py [--rollouts N] [--only TEXT]`. It was written
+from docs/rollout.md alone, before its author had read the judge, and imports nothing of it: stakes,
+bets, bounds and traffic are its own. All rollouts of a scenario advance side by side, one simulated
+second at a time, as numpy arrays. Where its rates and those of `bench_judge.py` are further apart
+than their intervals, one of the two programs, or the text between them, is wrong.
+
+It simplifies: seconds instead of quarters; answers come in the second of their request unless they
+hang; limits of latency are exact instead of a histogram's; bets are a fixed mixture of sizes.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+from support import emit
+
+Array = np.ndarray
+
+ALPHA, BETA = 0.01, 0.01
+STAKE_OF = {"errors": 0.58, "refused": 0.05, "p95": 0.18, "p99": 0.03, "rows": 0.06}
+WEIGHTS = np.array([0.0, 0.01, 0.05, 0.25, 0.5, 0.95])  # phase 0 is the shadow
+SHADOW_PART, FIRST_PART, LATER_PART = 0.1, 0.7, 0.05  # of a stake, paid at a phase's start
+BETS = np.array([0.9, 0.4, 0.15, 0.06, 0.02, 0.007])  # share of the stake that is risked
+BUDGET_SECONDS, RUNG_SECONDS, HANG_SECONDS = 3600, 60, 30
+ACCEPT = -4.866  # log likelihood ratio: 118 requests without an error, docs/rollout.md
+SHADOW, LAST, PROMOTED, ROLLED_BACK, INCONCLUSIVE = 0, 5, 10, 11, 12
+
+
+@dataclass(frozen=True)
+class World:
+    """What both versions do under traffic; ratios 0..1, rates in requests a second."""
+
+    name: str
+    goal: float  # limit of the wrong outcomes, or least share of the right ones
+    is_good: bool = False
+    stable_errors: float = 0.0
+    canary_errors: float = 0.0
+    errors_from: float = 0.0  # the canary's errors begin at this weight
+    burst: int = 1  # errors that come together on one arm
+    outage: float = 0.0  # share of the seconds in which both arms fail
+    refused: float = 0.0
+    slower: float = 1.0
+    hanging: float = 0.0
+    rates: tuple[float, float] = (4.0, 1000.0)
+    has_shadow: bool = True
+
+
+WORLDS = (
+    *(
+        World(f"both {p:.0%} errors", 0.01, True, p, p)  #
+        for p in (0.0, 0.01, 0.02, 0.05)
+    ),
+    World(
+        "both 5% errors, 50 requests a second and more", 0.01, True, 0.05, 0.05, rates=(50, 1000)
+    ),
+    World("both 1% errors in bursts of 20", 0.01, True, 0.01, 0.01, burst=20),
+    World("both down for 1% of the time", 0.01, True, outage=0.01),
+    World("1% to 5% errors, no shadow", 0.99, False, 0.01, 0.05, has_shadow=False),
+    World("0.1% to 1% errors", 0.95, False, 0.001, 0.01),
+    World("5% errors from the 50% rung on", 0.99, False, 0.01, 0.05, errors_from=0.5),
+    World("four times slower", 0.99, slower=4.0),
+    World("half hanging", 0.999, hanging=0.5),
+    World("every request refused", 0.999, refused=1.0),
+    World("no traffic", 0.0, rates=(0.0, 0.0)),
+)
+
+
+@dataclass
+class Rollouts:
+    """The state of all rollouts that are under way: every array begins with [rollouts]."""
+
+    number: Array  # of the rollout, for its outcome
+    phase: Array
+    age: Array  # seconds in this phase
+    rate: Array
+    sigma: Array  # of the logarithm of a latency
+    rows_limit: Array  # share of rows that may differ
+    rows_spread: Array  # variance of one request's share over that of one row
+    wealth: dict[str, Array]  # [rollouts, bets] of each test
+    counts: dict[str, Array]  # of this phase; those of the whole way are named `all_...`
+    hung: Array  # [rollouts, HANG_SECONDS] requests that hang, by the second they came in
+    seen: Array  # [rollouts, 2] stable's answers and errors before the first rung
+    had_rung: Array  # whether the part of the first rung was paid
+
+    def keep(self, mask: Array) -> None:
+        """Drop the rollouts that have ended."""
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                setattr(self, name, {k: v[mask] for k, v in value.items()})
+            else:
+                setattr(self, name, value[mask])
+
+
+TESTS = ("errors", "refused", "p95", "p95 of both", "p99", "p99 of both", "rows")
+COUNTS = ("canary", "stable", "canary_bad", "stable_bad", "refused", "stable_refused", "slow")
+KEPT = ("all_bad", "all_bad_seconds", "all_canary")
+
+
+def start(world: World, size: int, random: np.random.Generator) -> Rollouts:
+    low, high = world.rates
+    rate = np.exp(random.uniform(np.log(low), np.log(high), size)) if low else np.zeros(size)
+    rows, alike = np.exp(random.uniform(0, 5, size)), random.uniform(0, 1, size)
+    state = Rollouts(
+        number=np.arange(size),
+        phase=np.full(size, SHADOW if world.has_shadow else 1),
+        age=np.zeros(size),
+        rate=rate,
+        sigma=random.uniform(0.2, 0.7, size),
+        rows_limit=2 * (1 - random.uniform(0.8, 0.99, size)),
+        rows_spread=alike + (1 - alike) / rows,
+        wealth={test: np.zeros((size, len(BETS))) for test in TESTS},
+        counts={name: np.zeros(size) for name in (*COUNTS, *KEPT)},
+        hung=np.zeros((size, HANG_SECONDS)),
+        seen=np.zeros((size, 2)),
+        had_rung=np.zeros(size, bool),
+    )
+    if not world.has_shadow:  # ten seconds are watched before the first rung
+        state.seen[:, 0] = random.poisson(10 * rate)
+        state.seen[:, 1] = random.binomial(state.seen[:, 0].astype(int), world.stable_errors)
+        state.phase = first_rung(state, BUDGET_SECONDS - 10.0)
+    pay(state, np.full(size, True))
+    return state
+
+
+def pay(state: Rollouts, enters: Array) -> None:
+    """Pay the stakes of a phase; the first rung, whichever it is, gets the largest part."""
+    is_rung = state.phase > SHADOW
+    part = np.where(is_rung, np.where(state.had_rung, LATER_PART, FIRST_PART), SHADOW_PART)
+    for wealth in state.wealth.values():
+        wealth[enters] += (part[enters] / len(BETS))[:, None]
+    state.had_rung |= enters & is_rung
+
+
+def canary_requests(errors: Array) -> Array:
+    """Return how many requests of a canary with this share of errors pass a rung, in the mean."""
+    allowed = np.clip(errors, 0.01, 0.9)
+    refused = allowed + 0.04
+    errors = np.minimum(errors, 0.9)
+    drift = errors * np.log(refused / allowed) + (1 - errors) * np.log(
+        (1 - refused) / (1 - allowed)
+    )
+    return np.maximum(118, ACCEPT / drift)
+
+
+def first_rung(state: Rollouts, seconds_left: float | Array) -> Array:
+    """Return the lowest rung from which the way fits into half of the time left, one of 1..4."""
+    errors = state.seen[:, 1] / np.maximum(state.seen[:, 0], 1)
+    rate = np.maximum(state.rate, 1e-9)
+    way = np.zeros((len(rate), LAST + 1))
+    for rung in range(LAST, 0, -1):
+        stable = np.where(errors > 0.02, 500, 50)
+        needs = np.maximum(canary_requests(errors) / WEIGHTS[rung], stable / (1 - WEIGHTS[rung]))
+        later = way[:, rung + 1] if rung < LAST else 0.0
+        way[:, rung] = np.maximum(RUNG_SECONDS, needs / rate) + later
+    fits = way[:, 1:LAST] <= np.asarray(seconds_left)[..., None] / 2
+    return np.where(fits.any(axis=1), fits.argmax(axis=1) + 1, LAST - 1)
+
+
+@dataclass
+class Second:
+    """What one second brought, arrays [rollouts]."""
+
+    canary: Array  # answers, those that hung before and came now with them
+    stable: Array
+    canary_bad: Array
+    stable_bad: Array
+    refused: Array
+    timed: Array
+    slow: dict[str, Array] = field(default_factory=dict)  # above 3 times stable's percentile
+    stable_slow: dict[str, Array] = field(default_factory=dict)
+
+
+def bad_answers(
+    answers: Array, ratio: float | Array, burst: int, random: np.random.Generator
+) -> Array:
+    """Return the errors among these answers; in bursts, their number in the mean is the same."""
+    if burst == 1:
+        return random.binomial(answers, ratio)
+    return np.minimum(answers, burst * random.poisson(answers * ratio / burst))
+
+
+def second_of(world: World, state: Rollouts, random: np.random.Generator) -> Second:
+    weight, in_shadow = WEIGHTS[state.phase], state.phase == SHADOW
+    requests = random.poisson(state.rate)
+    sent = np.where(in_shadow, requests, random.binomial(requests, weight))
+    stable = np.where(in_shadow, requests, requests - sent)
+    if world.hanging:  # the shadow drops copies beyond 32 under way
+        room = np.maximum(0, 32 - state.hung.sum(axis=1)) / world.hanging
+        sent = np.where(in_shadow, np.minimum(sent, room), sent).astype(int)
+    hangs = random.binomial(sent, world.hanging)
+    timed_out = state.hung[:, 0].astype(int)
+    state.hung[:, :-1], state.hung[:, -1] = state.hung[:, 1:], hangs
+    answered = sent - hangs
+    refused = random.binomial(answered, world.refused)
+    ratio = np.where(weight >= world.errors_from, world.canary_errors, world.stable_errors)
+    canary_bad = bad_answers(answered, ratio, world.burst, random)
+    stable_bad = bad_answers(stable, world.stable_errors, world.burst, random)
+    if world.outage:
+        is_down = random.uniform(size=len(weight)) < world.outage
+        canary_bad = np.where(is_down, answered, canary_bad)
+        stable_bad = np.where(is_down, stable, stable_bad)
+    # what stable answers and the shadow refuses is the shadow's error, not a client's
+    canary_bad = canary_bad + np.where(in_shadow, refused, 0) + timed_out
+    refused = np.where(in_shadow, 0, refused)
+    warm = np.clip(state.counts["canary"] + answered - 20, 0, answered)
+    timed = warm.astype(int)
+    second = Second(
+        answered + timed_out, stable, canary_bad, stable_bad, refused, timed + timed_out
+    )
+    for name, quantile in (("p95", 0.95), ("p99", 0.99)):
+        above = stats.norm.ppf(quantile) + np.log([3.0, 3.0 / world.slower])[:, None] / state.sigma
+        same, slower = stats.norm.sf(above)
+        second.slow[name] = random.binomial(timed, slower) + timed_out
+        second.stable_slow[name] = random.binomial(stable, same)
+    return second
+
+
+def share_gain(state: Rollouts, bad: Array, stable_bad: Array, second: Second) -> Array:
+    """Return what a bet on `the canary's share of what is bad is larger` gains, from -1 upwards."""
+    total, answers = bad + stable_bad, second.canary + second.stable
+    share = second.canary / np.maximum(answers, 1)
+    by_share = np.where(
+        (total > 0) & (share > 0), bad / np.maximum(total, 1) / np.maximum(share, 1e-12) - 1, 0.0
+    )
+    both = (second.canary > 0) & (second.stable > 0)
+    by_ratio = np.where(
+        both, bad / np.maximum(second.canary, 1) - stable_bad / np.maximum(second.stable, 1), 0.0
+    )
+    return np.where(WEIGHTS[state.phase] > 0.5, by_ratio, by_share)
+
+
+def bet(world: World, state: Rollouts, second: Second, random: np.random.Generator) -> None:
+    """Let each test bet on this second."""
+    gains = {
+        "errors": share_gain(state, second.canary_bad, second.stable_bad, second),
+        "refused": share_gain(state, second.refused, np.zeros(len(second.refused)), second),
+    }
+    for name, share in (("p95", 0.05), ("p99", 0.01)):
+        slow = second.slow[name] / np.maximum(second.timed, 1)
+        gain = np.where(second.timed > 0, slow / share - 1, 0.0)
+        shares = share_gain(state, second.slow[name], second.stable_slow[name], second)
+        early = state.counts["all_canary"] < (3650 if name == "p99" else 20)
+        gains[name] = np.where(early, 0.0, gain)
+        gains[f"{name} of both"] = np.where(early, 0.0, shares)
+    requests = np.maximum(1, np.round(second.canary / state.rows_spread)).astype(int)
+    differs = 0.6 * state.rows_limit  # the versions are as alike as their accuracies say
+    rows = random.binomial(requests, differs) / requests
+    in_shadow = (state.phase == SHADOW) & (second.canary > 0)
+    gains["rows"] = np.where(in_shadow, rows / state.rows_limit - 1, 0.0)
+    for name, gain in gains.items():
+        state.wealth[name] *= 1 + np.maximum(gain, -1.0)[:, None] * BETS
+        np.minimum(state.wealth[name], 1e30, out=state.wealth[name])
+
+
+def count(state: Rollouts, second: Second) -> None:
+    counts = state.counts
+    counts["canary"] += second.canary
+    counts["stable"] += second.stable
+    counts["canary_bad"] += second.canary_bad
+    counts["stable_bad"] += second.stable_bad
+    counts["refused"] += second.refused
+    counts["slow"] += second.slow["p95"]
+    counts["all_canary"] += second.canary
+    bad = second.canary_bad + second.refused
+    counts["all_bad"] += bad + second.slow["p95"]
+    counts["all_bad_seconds"] += bad + second.slow["p95"] > 0
+    before = state.phase == SHADOW
+    state.seen += np.where(before[:, None], np.stack([second.stable, second.stable_bad], 1), 0)
+    state.age += 1
+
+
+def is_worse(state: Rollouts) -> Array:
+    """Return which canaries are shown to be worse."""
+    wealth = {name: of_bets.sum(axis=1) for name, of_bets in state.wealth.items()}
+    evidence = {
+        "errors": wealth["errors"],
+        "refused": wealth["refused"],
+        "p95": np.minimum(wealth["p95"], wealth["p95 of both"]),
+        "p99": np.minimum(wealth["p99"], wealth["p99 of both"]),
+        "rows": wealth["rows"],
+    }
+    shown = np.any([evidence[n] >= 1 / (ALPHA * STAKE_OF[n]) for n in evidence], axis=0)
+    enough = (state.counts["all_bad"] >= 6) & (state.counts["all_bad_seconds"] >= 3)
+    return shown & (enough | (evidence["rows"] >= 1 / (ALPHA * STAKE_OF["rows"])))
+
+
+def lower_end(bad: Array, answers: Array) -> Array:
+    """Return the lower end of a confidence sequence for a ratio (Robbins 1970, normal mixture)."""
+    ratio = bad / np.maximum(answers, 1)
+    variance, prior = answers * ratio * (1 - ratio) + 1, 10.0
+    mixed = variance + prior
+    radius = np.sqrt(mixed * (2 * np.log(2 / BETA) + np.log(mixed / prior)))
+    return np.maximum(0.0, ratio - radius / np.maximum(answers, 1))
+
+
+def accepts(bad: Array, answers: Array, allowed: Array, margin: float) -> Array:
+    """Return where Wald's test (1945) accepts `allowed` against `allowed + margin`."""
+    refused = np.minimum(allowed + margin, 0.999)
+    ratio = bad * np.log(refused / allowed)
+    ratio += (answers - bad) * np.log((1 - refused) / (1 - allowed))
+    return ratio <= ACCEPT
+
+
+def may_pass(state: Rollouts) -> Array:
+    """Return which canaries pass their phase."""
+    n, hung = state.counts, state.hung.sum(axis=1)
+    stable = lower_end(n["stable_bad"], n["stable"])
+    base, clients = np.full(len(stable), 0.01), np.full(len(stable), 0.01)
+    bad, all_sent = n["canary_bad"] + hung, n["canary"] + hung
+    passes = accepts(bad, all_sent, base, 0.04)
+    passes |= accepts(bad, all_sent, np.maximum(stable, 1e-6), 0.04) & (stable > 0)
+    passes &= accepts(n["refused"] + hung, all_sent, clients, 0.1)
+    timed = np.maximum(0, n["canary"] - 20)
+    passes &= accepts(n["slow"] + hung, timed + hung, np.full(len(stable), 0.05), 0.05)
+    passes &= (timed >= 50) & (n["stable"] >= 50) & (state.age >= RUNG_SECONDS) & (stable <= 0.05)
+    return passes & ((state.phase != SHADOW) | (n["canary"] >= 200))
+
+
+def advance(state: Rollouts, passes: Array, clock: int) -> None:
+    """Move those that pass to their next phase; the counts of a phase start from zero."""
+    after_shadow = first_rung(state, np.full(len(passes), float(BUDGET_SECONDS - clock)))
+    following = np.where(state.phase == SHADOW, after_shadow, state.phase + 1)
+    state.phase = np.where(passes, np.minimum(following, LAST), state.phase)
+    for name in COUNTS:
+        state.counts[name] = np.where(passes, 0, state.counts[name])
+    state.age = np.where(passes, 0, state.age)
+    pay(state, passes)
+
+
+@dataclass
+class Outcomes:
+    """How each rollout ended: arrays [rollouts]."""
+
+    outcome: Array
+    seconds: Array
+    canary: Array  # requests that the canary had answered by then
+
+    def note(self, state: Rollouts, ended: Array, outcome: int, clock: int) -> None:
+        numbers = state.number[ended]
+        self.outcome[numbers], self.seconds[numbers] = outcome, clock
+        self.canary[numbers] = state.counts["all_canary"][ended]
+
+
+def simulate(world: World, size: int, seed: int) -> Outcomes:
+    random = np.random.default_rng(seed)
+    state = start(world, size, random)
+    outcomes = Outcomes(np.full(size, INCONCLUSIVE), np.full(size, BUDGET_SECONDS), np.zeros(size))
+    for clock in range(0 if world.has_shadow else 10, BUDGET_SECONDS):
+        second = second_of(world, state, random)
+        count(state, second)
+        bet(world, state, second, random)
+        worse = is_worse(state)
+        passes = ~worse & may_pass(state)
+        promoted = passes & (state.phase == LAST)
+        outcomes.note(state, worse, ROLLED_BACK, clock + 1)
+        outcomes.note(state, promoted, PROMOTED, clock + 1)
+        advance(state, passes & ~promoted, clock)
+        if (worse | promoted).any():
+            state.keep(~(worse | promoted))
+        if not len(state.number):
+            break
+    return outcomes
+
+
+def interval(count: int, size: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a ratio (Clopper & Pearson 1934)."""
+    exact = stats.binomtest(count, size).proportion_ci(0.95, method="exact")
+    return float(exact.low), float(exact.high)
+
+
+def report(world: World, outcomes: Outcomes) -> None:
+    size = len(outcomes.outcome)
+    goals = {ROLLED_BACK: world.goal, PROMOTED: 0.95 if world.is_good else 1 - world.goal}
+    for outcome, word in ((ROLLED_BACK, "rolled back"), (PROMOTED, "promoted")):
+        ended = outcomes.outcome == outcome
+        low, high = interval(int(ended.sum()), size)
+        more = {"low": low, "high": high, "rollouts": size}
+        if ended.any():
+            for unit in ("seconds", "canary"):
+                values = getattr(outcomes, unit)[ended]
+                more |= {
+                    unit: float(np.median(values)),
+                    f"{unit}_p95": float(np.quantile(values, 0.95)),
+                }
+        name = f"second judge: {world.name}, {word}"
+        emit(name, float(ended.mean()), None, goals[outcome], "ratio", **more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rollouts", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--only", default="", help="worlds whose name holds this text")
+    arguments = parser.parse_args()
+    for world in WORLDS:
+        if arguments.only in world.name:
+            report(world, simulate(world, arguments.rollouts, arguments.seed))
+
+
+if __name__ == "__main__":
+    main()
