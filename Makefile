@@ -96,7 +96,7 @@ lint: setup ## ruff, mypy, import-linter, deptry, spelling, links of the docs
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry $(PACKAGES)
 	@$(BIN)/codespell
-	@$(BIN)/python tests/links.py README.md CONTRIBUTING.md CHANGELOG.md docs/*.md
+	@$(BIN)/python tests/links.py README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/how-to/*.md docs/decisions/*.md
 
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

@@ -106,7 +106,7 @@ def _range(field: dict[str, Any]) -> str:
 
 
 def _default(field: dict[str, Any]) -> str:
-    if isinstance(field.get("default"), dict):
+    if isinstance(field.get("default"), dict) and field["default"]:
         return "as below"
     return (
         f"`{_cell(json.dumps(field['default'], ensure_ascii=False))}`" if "default" in field else ""

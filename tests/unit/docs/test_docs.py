@@ -55,9 +55,30 @@ def test_where_is_it_answers_what_an_operator_asks_first() -> None:
     assert answers["Where does the judge decide to roll back?"] == [
         "components/deploy/judging/judge.py"
     ]
-    assert answers["What happens when a chief or a worker dies?"] == ["launching/restarts.py"]
+    assert answers["What happens when a chief or a worker dies?"][0] == "launching/restarts.py"
     assert len(answers) > 30
     assert [question for question, files in answers.items() if not files] == []
+
+
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_says_why_what_by_which_figures_and_at_what_cost(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# {page.name[:4]}: ")
+    assert re.findall(r"^## (.+)$", text, re.M) == [
+        *("Context", "Decision", "Figures", "Consequences"),
+    ]
+    assert re.search(r"^Accepted\.$|^Replaced by \[\d{4}\]", text, re.M)
+    missing = [name for name in NAMED.findall(text) if not (CODE_FOLDER / name).exists()]
+    assert missing == []
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    numbers = [int(page.name[:4]) for page in DECISIONS]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 7
 
 
 def test_every_page_is_in_the_navigation_once(reference: dict[str, str]) -> None:
