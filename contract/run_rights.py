@@ -107,7 +107,7 @@ def _schemes(path: str) -> list[str]:
 
 def _real_paths(pattern: str) -> Iterator[Path]:
     """Yield the files behind a path or glob, or its folder where it has none yet."""
-    found = glob.glob(pattern, recursive=True, include_hidden=True)
+    found = glob.glob(pattern, recursive=True, include_hidden=True)  # noqa: PTH207  # absolute
     fixed = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
     for path in found or [fixed]:
         yield Path(os.path.realpath(path))

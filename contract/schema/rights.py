@@ -16,8 +16,8 @@ class RunsConfig(Section):
     overrides: tuple[OverrideKey, ...] = Field(
         ("train", "evaluate"),
         description="Config keys that a run started in Airflow may override: a section such as "
-        "'train', or one key such as 'serve.fault_ratio'. 'evaluate' does not include queue_uri and "
-        "slices, which must be named in full. Whoever edits pipeline.yaml may change everything.",
+        "'train', or one key such as 'serve.fault_ratio'. 'evaluate' does not include queue_uri "
+        "and slices, which must be named in full. In pipeline.yaml everything may be changed.",
     )
 
 

@@ -20,7 +20,9 @@ from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.stack.stack_file import tracking_environment
 from contract.places import CODE_FOLDER
+from contract.records.stack import Stack
 from contract.steps import STEPS
 
 LOADING = """
@@ -68,6 +70,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def mlflow(machine: Machine) -> MlflowClient:
+    os.environ |= tracking_environment(Stack.model_validate(machine.stack))
     return MlflowClient(machine.stack["tracking_uri"])
 
 
@@ -146,7 +149,7 @@ def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path
     rows.write_text(f"[{','.join(lines)}]")
     answer = machine.slipway("predict", "wine", "--file", str(rows), "--json")
     served = [list(one["grower"]["scores"].values()) for one in answer["predictions"]]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": machine.stack["tracking_uri"]}
+    environment = os.environ | tracking_environment(Stack.model_validate(machine.stack))
     loaded = subprocess.run(
         [sys.executable, "-c", LOADING, str(rows)],
         **{"cwd": CODE_FOLDER, "env": environment, "text": True, "check": True},

@@ -91,7 +91,8 @@ def test_the_form_names_only_keys_that_a_run_may_override() -> None:
     allowed = ("train", "evaluate", "serve.fault_ratio")
     lines = form(a_config(), allowed)["overrides"].schema["description_md"].splitlines()
     keys = {section: names for section, _, names in (line.partition(": ") for line in lines)}
-    sections = {section.removeprefix("- `").partition(".")[0] for section in keys if section.startswith("- `")}
+    named = [section for section in keys if section.startswith("- `")]
+    sections = {section.removeprefix("- `").partition(".")[0] for section in named}
     assert sections == {"train", "evaluate", "serve"}
     assert keys["- `serve.`"] == "fault_ratio"
     assert "queue_uri" not in keys["- `evaluate.`"]
