@@ -68,9 +68,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine.slipway("down")
 
 
-@pytest.fixture(scope="module")
-def mlflow(machine: Machine) -> MlflowClient:
-    os.environ |= tracking_environment(Stack.model_validate(machine.stack))
+@pytest.fixture
+def mlflow(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    for name, value in tracking_environment(Stack.model_validate(machine.stack)).items():
+        monkeypatch.setenv(name, value)
     return MlflowClient(machine.stack["tracking_uri"])
 
 
