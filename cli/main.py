@@ -70,7 +70,7 @@ for panel, commands in (
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
     ("Any SavedModel", (optimizing.optimize,)),
     ("Steer its traffic", (traffic.promote, traffic.rollback, traffic.teardown)),
-    ("This machine", (machine.up, machine.down)),
+    ("This machine", (machine.up, machine.down, machine.logins)),
 ):
     for command in commands:
         app.command(rich_help_panel=panel, cls=PlainCommand)(command)

@@ -78,7 +78,7 @@ def pipeline_dag(config: PipelineConfig) -> DAG:
             train >> evaluate
     # Only now: each task would get a copy, and Airflow checks every copy (4 s for 50 pipelines).
     # And not by assignment, which would check again, for every DAG, what has passed above.
-    object.__setattr__(dag, "params", ParamsDict(form(config)))
+    object.__setattr__(dag, "params", ParamsDict(form(config, RUNTIME.runs.overrides)))
     return dag
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.places import CODE_FOLDER
+from contract.private_files import secret_file
 from contract.storage import create_exclusively
 
 _HOST = "127.0.0.1"
@@ -26,6 +27,7 @@ _PARSE_INTERVAL_SECONDS = 15
 # What a task's successor waits for, half of it on average: with Airflow's second a run of eight
 # levels took 9.7 s and not 5.8, for 0.02 CPU seconds a second less while nothing runs.
 _IDLE_SECONDS = 0.25
+JWT_CHARACTERS = 86  # 512 bits: Airflow signs with HS512, whose key is to be as long as its hash
 _API_TIMEOUT_SECONDS = 30  # Airflow's five are too few for a task that starts on a busy machine
 
 
@@ -80,6 +82,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
         "API__PORT": home.port,
         "API__BASE_URL": home.url,
         "API__WORKERS": 1,
+        "API_AUTH__JWT_SECRET": secret_file(home.path / "jwt.secret", JWT_CHARACTERS).read_text(),
         "DAG_PROCESSOR__REFRESH_INTERVAL": _PARSE_INTERVAL_SECONDS,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": _PARSE_INTERVAL_SECONDS,
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": _PARSE_INTERVAL_SECONDS,
@@ -93,7 +96,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
     environment = {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
     return environment | {
         "AIRFLOW_HOME": str(home.path),
-        "PYTHONPATH": _with_project_first(os.environ),
+        "PYTHONPATH": with_project_first(os.environ),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -118,6 +121,7 @@ def migrate_command(python: str = sys.executable) -> list[str]:
     return [python, "-m", "airflow", "db", "migrate"]
 
 
-def _with_project_first(environment: Mapping[str, str]) -> str:
+def with_project_first(environment: Mapping[str, str]) -> str:
+    """Return a PYTHONPATH that begins with the project."""
     others = [p for p in environment.get("PYTHONPATH", "").split(os.pathsep) if p]
     return os.pathsep.join([str(CODE_FOLDER), *(p for p in others if p != str(CODE_FOLDER))])

@@ -3,7 +3,7 @@
 Airflow itself checks the types of the form's fields, and takes unknown keys silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 from airflow.sdk import Param
 
 from contract.errors import ConfigError, did_you_mean
+from contract.run_rights import is_allowed
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.rights import RunsConfig
 
 # The fields of the form that stand for one config key each.
 _CONFIG_FIELDS = {"training_steps": "train.steps", "learning_rate": "train.learning_rate"}
-# Sections that say what a pipeline is, and not how one run goes.
-_FIXED = frozenset({"features", "heads", "schedule", "notify"})
 _KEYS = (*_CONFIG_FIELDS, "overrides", "redeploy_version", "force")
 
 
@@ -49,10 +49,13 @@ class RunRequest:
         )
 
 
-def form(config: PipelineConfig | None = None) -> dict[str, Param]:
+def form(
+    config: PipelineConfig | None = None, allowed: Sequence[str] = RunsConfig().overrides
+) -> dict[str, Param]:
     """Return the fields of the form; what they say and allow comes from the config's schema.
 
-    With a pipeline's config they also say what is configured now, and which keys there are.
+    With a pipeline's config they also say what is configured now, and which keys may be overridden:
+    those of `allowed`, which the runtime file has as `runs.overrides`.
     """
     fields = {name: _config_param(key, config) for name, key in _CONFIG_FIELDS.items()}
     fields["redeploy_version"] = Param(
@@ -67,30 +70,32 @@ def form(config: PipelineConfig | None = None) -> dict[str, Param]:
         {},
         type=["null", "object"],  # without null the form calls it required
         title="Overrides",
-        description_md=_about_overrides(config),
+        description_md=_about_overrides(config, allowed),
     )
     return fields
 
 
-def _about_overrides(config: PipelineConfig | None) -> str:
-    example = 'Any other config keys, as in `{"train.batch_size": 128}`; `{}` changes nothing.'
+def _about_overrides(config: PipelineConfig | None, allowed: Sequence[str]) -> str:
+    example = 'Other config keys, as in `{"train.batch_size": 128}`; `{}` changes nothing.'
     if config is None:
         return example
-    keys = "\n".join(f"- `{section}.`: {', '.join(names)}" for section, names in _keys_of(config))
-    return f"{example} The keys of this pipeline:\n\n{keys}"
+    keys = _keys_of(config, allowed)
+    lines = "\n".join(f"- `{section}.`: {', '.join(names)}" for section, names in keys)
+    return f"{example} The keys that a run may override:\n\n{lines}"
 
 
-def _keys_of(config: PipelineConfig) -> list[tuple[str, list[str]]]:
+def _keys_of(config: PipelineConfig, allowed: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Return the keys that may be overridden, by section; lists and free values are one key."""
     found: dict[str, list[str]] = {}
     for section, values in config.model_dump(mode="json", by_alias=True).items():
-        if section in _FIXED or not isinstance(values, dict):
-            continue
-        for name, value in values.items():
-            if isinstance(value, dict) and value:
-                found.setdefault(f"{section}.{name}", []).extend(value)
-            else:
-                found.setdefault(section, []).append(name)
+        for name, value in values.items() if isinstance(values, dict) else ():
+            place, names = (
+                (f"{section}.{name}", value)
+                if isinstance(value, dict) and value
+                else (section, (name,))
+            )
+            if may := [one for one in names if is_allowed(f"{place}.{one}", allowed)]:
+                found.setdefault(place, []).extend(may)
     return list(found.items())
 
 

@@ -1,16 +1,19 @@
 """The first task of a run: check what was asked, freeze it, and see whether there is news."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import BaseOperator, SkipMixin
 
 from contract.freshness import fingerprint, last_judged_run
 from contract.layout import RunLayout
-from contract.loader import freeze_pipeline, load_frozen, state_folder
+from contract.loader import freeze_pipeline, load_frozen, load_pipeline, state_folder
 from contract.pipelines import find_pipeline
+from contract.run_rights import check_overrides, check_sources
 from contract.steps import redeploying_steps
 from launching.cluster.pod_environment import packages_home
+from launching.environment import current_runtime
 from launching.housekeeping import remove_old, remove_unused_environments
 from operators.component import PipelineRef, airflow_errors
 from operators.run_note import write_note
@@ -43,7 +46,7 @@ class StartOperator(BaseOperator, SkipMixin):
             request = RunRequest.of(dag_run.conf)
             is_cleared = run.frozen_pipeline.exists()
             if not is_cleared:
-                freeze_pipeline(find_pipeline(run.pipeline), run, request.overrides)
+                self._freeze(run, request.overrides)
             if request.redeploy_version is not None:
                 run.of_pipeline.check_kept(request.redeploy_version)
                 self.log.info("Version %d is deployed again", request.redeploy_version)
@@ -57,6 +60,13 @@ class StartOperator(BaseOperator, SkipMixin):
             write_note(run, "nothing to do", ("nothing has changed since the last run",))
             shutil.rmtree(run.path)
             self.skip(context["ti"], following)
+
+    def _freeze(self, run: RunLayout, overrides: Mapping[str, Any]) -> None:
+        """Freeze config and code, if the run asks for nothing that it may not have."""
+        runtime, folder = current_runtime(), find_pipeline(run.pipeline)
+        check_overrides(overrides, runtime.runs.overrides)
+        check_sources(load_pipeline(folder, overrides), folder, runtime.sources)
+        freeze_pipeline(folder, run, overrides)
 
     def _make_room(self, run: RunLayout) -> None:
         log_days = load_frozen(run).retention.log_days

@@ -15,9 +15,11 @@ from cli.output import quietly
 from contract.errors import SlipwayError
 from contract.loader import load_pipeline
 from contract.pipelines import folder_problems
+from contract.run_rights import check_sources as check_allowed_sources
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import size_bytes
+from launching.environment import current_runtime
 
 # Raw examples, transformed examples and the checkpoints each cost about as much as the data.
 COPIES_OF_DATA = 4
@@ -39,6 +41,7 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         f"{', '.join(config.heads)}, {config.train.steps} steps of {config.train.batch_size}",
     )
     yield from check_runtime(config)
+    yield from check_places(config, folder)
     if (absent := extras.absence("components")) is not None:
         looked_at = "neither the code, nor the training, nor columns of files were looked at"
         yield Finding("code", "warning", f"{looked_at}: that needs {absent}")
@@ -48,6 +51,14 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
     yield from check_sources(config)
     yield check_disk(config, root)
     yield from check_services()
+
+
+def check_places(config: PipelineConfig, folder: Path) -> Iterator[Finding]:
+    """Look whether the runtime file allows the places that the sources name."""
+    try:
+        check_allowed_sources(config, folder, current_runtime().sources)
+    except SlipwayError as error:
+        yield from (Finding("sources", "error", line) for line in str(error).splitlines())
 
 
 def check_training(config: PipelineConfig, gpus: int | None) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Commands for the services of this machine: up, down."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ from rich.markup import escape
 
 from cli.extras import require
 from cli.options import JsonOption
-from cli.output import notes, print_json, say
+from cli.output import data, notes, print_json, say
 from contract.errors import ConfigError
 from contract.interrupts import terminated_like_interrupted
 
@@ -87,16 +88,53 @@ def down() -> None:
     say("Everything is stopped.")
 
 
+def logins(
+    is_export: Annotated[
+        bool, typer.Option("--export", help="Print shell commands that let MLflow's client in.")
+    ] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Show users and passwords of this machine's services.
+
+    They are made by the first 'slipway up', and kept in files of the state folder that only their
+    owner may read.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway logins[/]
+
+    [cyan]$ eval "$(slipway logins --export)"[/]
+    """
+    from cli.runs.airflow_api import airflow_password
+    from cli.stack.stack_file import require_stack, tracking_environment, tracking_login
+
+    stack = require_stack()
+    if is_export:
+        for name, value in tracking_environment(stack).items():
+            data.print(f"export {name}={shlex.quote(value)}")
+        return
+    found = {"mlflow": (stack.tracking_uri, *tracking_login(stack))}
+    if stack.airflow_url:
+        airflow = (stack.airflow_url, stack.airflow_user, airflow_password(stack))
+        found = {"airflow": airflow, **found}
+    if is_json:
+        keys = ("url", "user", "password")
+        print_json({name: dict(zip(keys, login, strict=True)) for name, login in found.items()})
+        return
+    for service, (url, user, password) in found.items():
+        say(f"{service:<8} {url}   {escape(user)}   {escape(password)}")
+
+
 def plan_stack(ports: list[str], has_airflow: bool, options: "DataPlaneOptions") -> "Plan":
     """Decide what will run, and on which ports; those of a running stack stay."""
     from cli.stack.ports import choose_ports, kept_ports, parse_ports
     from cli.stack.stack import Plan
     from cli.stack.stack_file import artifact_root
     from contract.loader import state_folder
+    from contract.private_files import private_folder
     from serving.supervisord.supervision import Supervisor
 
-    home = state_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    home = private_folder(state_folder())
     (home / "logs").mkdir(exist_ok=True)
     path = home / "ports.json"
     wanted = parse_ports(ports)
@@ -142,13 +180,10 @@ def _require_whole(options: "DataPlaneOptions") -> None:
 
 
 def show_stack(stack: "Stack") -> None:
-    """Print the addresses and the Airflow login."""
-    from cli.runs.airflow_api import airflow_password
-
+    """Print the addresses, and which command shows the passwords."""
     if stack.airflow_url:
-        login = f"{stack.airflow_user} / {airflow_password(stack)}"
-        say(f"Airflow     {stack.airflow_url}   (login: {escape(login)})")
-    say(f"MLflow      {stack.tracking_uri}")
+        say(f"Airflow     {stack.airflow_url}   (login: 'slipway logins')")
+    say(f"MLflow      {stack.tracking_uri}   (login: 'slipway logins')")
     say(f"Data plane  {stack.data_plane_url}/v1/models/NAME:predict")
     say(f"Agent       {stack.agent_url}   (token: {escape(stack.agent_token_file)})")
     say(f"Artifacts   {escape(stack.root)}")

@@ -1,6 +1,7 @@
 """Commands that change the traffic: promote, rollback, teardown."""
 
 import getpass
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -135,8 +136,10 @@ def _author() -> str:
 def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
     """Move MLflow's alias to the champion and show what is in force."""
     from cli.runs.standing import in_words
+    from cli.stack.stack_file import tracking_environment
 
     if plan.champion is not None and stack.tracking_uri:
+        os.environ |= tracking_environment(stack)
         _tell_mlflow(stack.tracking_uri, plan.pipeline, plan.champion)
     if is_json:
         print_json(plan.model_dump(mode="json"))

@@ -35,8 +35,10 @@ from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
 from contract.interrupts import terminated_like_interrupted
 from contract.layout import PipelineLayout
 from contract.loader import state_folder
+from contract.places import CODE_FOLDER
 
 EXIT_INTERRUPTED = 130
+RUNTIME_FILE = CODE_FOLDER / "cli" / "demo" / "runtime.yaml"
 
 
 def main() -> int:
@@ -45,6 +47,7 @@ def main() -> int:
     for name in [n for n in os.environ if n.startswith(("SLIPWAY_", "AIRFLOW_", "MLFLOW_"))]:
         del os.environ[name]
     os.environ["SLIPWAY_HOME"] = str(home)
+    os.environ["SLIPWAY_RUNTIME"] = str(RUNTIME_FILE)
     code = EXIT_UNEXPECTED
     with terminated_like_interrupted(is_once=True):
         try:

@@ -16,6 +16,7 @@ from cli.demo.acts import Played
 from cli.output import data, say
 from cli.requests import data_plane
 from cli.runs.outcome import read_result
+from cli.stack.stack_file import tracking_login
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord, Metric
 from contract.records.optimization import OptimizeRecord
@@ -77,7 +78,8 @@ def run_link(run: RunLayout, stack: Stack) -> str:
     if not (run_id := parent_run_id(run)):
         return "not tracked"
     with open_client(stack.tracking_uri) as http:
-        answer = http.get("/api/2.0/mlflow/runs/get", params={"run_id": run_id})
+        where = "/api/2.0/mlflow/runs/get"
+        answer = http.get(where, params={"run_id": run_id}, auth=tracking_login(stack))
     experiment = answer.raise_for_status().json()["run"]["info"]["experiment_id"]
     return f"{stack.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
 

@@ -70,6 +70,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     from cli.stack.stack_file import read_stack, stack_environment
     from contract.loader import load_pipeline, state_folder
     from contract.pipelines import find_pipeline
+    from contract.run_rights import check_sources
     from launching.environment import (
         component_environment,
         current_runtime,
@@ -82,8 +83,9 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
     runtime = current_runtime()
     packages = install_requirements(folder, home)
-    retention = load_pipeline(folder, command.overrides).retention
-    remove_old(home, command.pipeline, retention.log_days)
+    config = load_pipeline(folder, command.overrides)
+    check_sources(config, folder, runtime.sources)
+    remove_old(home, command.pipeline, config.retention.log_days)
     local = LocalRun(
         command,
         logs=local_logs(home, command.pipeline) / command.run_id,
@@ -113,7 +115,10 @@ def start_in_airflow(command: "StepCommand") -> str:
     from cli.runs.airflow_api import AirflowClient
     from cli.runs.follow import find_dag
     from cli.stack.stack_file import require_stack
+    from contract.run_rights import check_overrides
+    from launching.environment import current_runtime
 
+    check_overrides(command.overrides, current_runtime().runs.overrides)
     stack = require_stack()
     conf: dict[str, Any] = {"overrides": dict(command.overrides)}
     if command.redeploy_version is not None:

@@ -14,6 +14,7 @@ import httpx
 from cli.board import RUNNING, Board
 from cli.stack.logs import tail
 from cli.stack.stack import (
+    LOOPBACK,
     Plan,
     airflow_programs,
     background_programs,
@@ -21,7 +22,7 @@ from cli.stack.stack import (
     make_secrets,
     task_environment,
 )
-from cli.stack.stack_file import stack_path
+from cli.stack.stack_file import stack_path, tracking_login
 from contract.clients.http import Client, open_client
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
@@ -182,7 +183,9 @@ def _probes(plan: Plan) -> dict[str, Probe]:
         # its first use of the database takes seconds: let that be over before the first step
         "mlflow": lambda c: (
             c.post(
-                f"{stack.tracking_uri}/api/2.0/mlflow/experiments/search", json={"max_results": 1}
+                f"{stack.tracking_uri}/api/2.0/mlflow/experiments/search",
+                json={"max_results": 1},
+                auth=tracking_login(stack),
             ).is_success
         ),
         "agent": lambda c: c.get(f"{stack.agent_url}/healthz").is_success,

@@ -1,7 +1,6 @@
 """What `slipway up` runs: the programs of this machine, their ports and secrets."""
 
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +9,22 @@ from pathlib import Path
 from cli.stack.stack_file import NO_TELEMETRY, stack_environment
 from contract.loader import state_folder
 from contract.places import CODE_FOLDER, workspace
+from contract.private_files import secret_file
 from contract.records.stack import Stack
-from contract.storage import create_exclusively
 from launching.environment import component_environment, current_runtime, starts_warm
 from launching.processes.forked_program import command_of
 from launching.processes.warm_start import parent_command, socket_of
-from operators.airflow_settings import AirflowHome, airflow_environment, airflow_processes
+from operators.airflow_settings import (
+    AirflowHome,
+    airflow_environment,
+    airflow_processes,
+    with_project_first,
+)
 from serving.agent.backends.registry import backend_kind
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Program, socket_path
+from serving.tracking.password import PASSWORD_FILE
 
 AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start
 LOOPBACK = "127.0.0.1"
@@ -105,6 +110,7 @@ class Plan:
             airflow_user=airflow.user if airflow else "",
             airflow_password_file=str(airflow.password_file) if airflow else "",
             tracking_uri=f"http://{LOOPBACK}:{self.ports['mlflow']}",
+            tracking_password_file=str(self.home / "mlflow.password"),
             agent_url=f"http://{LOOPBACK}:{self.agent.port}",
             agent_token_file=str(self.agent.token_file),
             data_plane_url=options.url(self.ports["data_plane"]),
@@ -115,10 +121,9 @@ class Plan:
 
 
 def make_secrets(plan: Plan) -> None:
-    """Make the agent's token and Airflow's password, once, readable by their owner only."""
-    token_file = Path(plan.stack.agent_token_file)
-    if create_exclusively(token_file, secrets.token_urlsafe(32)):
-        token_file.chmod(0o600)
+    """Make tokens and passwords, once, readable by their owner only."""
+    for path in (plan.stack.agent_token_file, plan.stack.tracking_password_file):
+        secret_file(Path(path))
     if plan.has_airflow:
         plan.airflow.path.mkdir(parents=True, exist_ok=True)
         plan.airflow.password()
@@ -172,11 +177,13 @@ def background_programs(plan: Plan) -> list[Program]:
 def _mlflow(plan: Plan) -> Program:
     folder = plan.home / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command = [sys.executable, "-m", "serving.tracking", "--workers", "1"]
     command += ["--host", LOOPBACK, "--port", str(plan.ports["mlflow"])]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {
+        "PYTHONPATH": with_project_first(os.environ),
+        PASSWORD_FILE: plan.stack.tracking_password_file,
         **NO_TELEMETRY,
         # its job queue is for evaluating language models: four more processes that we never use
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

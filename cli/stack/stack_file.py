@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from components.runs.agent_client import AgentClient
 
 ANSWER_SECONDS = 5.0
+TRACKING_USER = "slipway"
 AGENT_PATIENCE_SECONDS = 10.0
 
 # MLflow tells its makers what its users do, unless one of these is set when it is imported.
@@ -67,12 +68,28 @@ def stack_environment(stack: Stack | None) -> dict[str, str]:
         **NO_TELEMETRY,
     }
     if stack is not None:
-        environment["MLFLOW_TRACKING_URI"] = stack.tracking_uri
+        environment |= tracking_environment(stack)
         environment["SLIPWAY_AGENT_URL"] = stack.agent_url
         environment["SLIPWAY_AGENT_TOKEN_FILE"] = stack.agent_token_file
         environment[DATA_PLANE_URL] = stack.data_plane_url
         environment["SLIPWAY_AIRFLOW_URL"] = stack.airflow_url
     return environment
+
+
+def tracking_environment(stack: Stack) -> dict[str, str]:
+    """Return the variables by which MLflow's client finds the server, and is let in."""
+    user, password = tracking_login(stack)
+    return {
+        "MLFLOW_TRACKING_URI": stack.tracking_uri,
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": password,
+    }
+
+
+def tracking_login(stack: Stack) -> tuple[str, str]:
+    """Return user and password of MLflow."""
+    path = stack.tracking_password_file
+    return TRACKING_USER, read_token(Path(path)) if path else ""
 
 
 def service_problems(stack: Stack) -> list[str]:

@@ -14,6 +14,7 @@ class Stack(Record):
     airflow_user: str = Field("", description="User that the command line signs in as.")
     airflow_password_file: str = Field("", description="File with that user's password.")
     tracking_uri: str = Field("", description="Address of MLflow; empty: it is not running.")
+    tracking_password_file: str = Field("", description="File with MLflow's password.")
     agent_url: str = Field("", description="Address of the serving agent's control API.")
     agent_token_file: str = Field("", description="File with the token that the agent wants.")
     data_plane_url: str = Field("", description="Where callers ask for predictions.")

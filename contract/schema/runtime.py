@@ -9,6 +9,7 @@ from pydantic import (
 )
 
 from contract.schema.cluster import KubernetesConfig, ProcessJobConfig
+from contract.schema.rights import RunsConfig, SourcesConfig
 from contract.schema.section import Count, Section
 
 
@@ -54,6 +55,12 @@ class RuntimeConfig(Section):
     )
     traffic: TrafficConfig = Field(
         TrafficConfig(), description="The data plane of the services that 'slipway up' starts."
+    )
+    runs: RunsConfig = Field(
+        RunsConfig(), description="What somebody who may start a run in Airflow may change by it."
+    )
+    sources: SourcesConfig = Field(
+        SourcesConfig(), description="Where pipelines may read their data."
     )
     kubernetes: KubernetesConfig | None = Field(
         None, description="Clusters, volumes and pods; required with kind 'kubernetes', only there."

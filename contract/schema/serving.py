@@ -65,6 +65,11 @@ class ServeConfig(Section):
         description="Largest body of a request in megabytes, above 0, also after a gzip body is "
         "inflated.",
     )
+    max_cells: Count = Field(
+        1 << 20,
+        description="Most values of one variable-length input in one request or one call of the "
+        "model, at least 1: its rows times the longest list, since shorter ones are padded.",
+    )
     drain_seconds: Seconds = Field(
         20.0, description="Seconds that a server has to finish its requests on SIGTERM, above 0."
     )
@@ -92,6 +97,11 @@ class ServeConfig(Section):
         0.0,
         description="Share of requests that fail on purpose, from 0 to 1, to rehearse a roll-back.",
     )
+
+    @property
+    def max_request_rows(self) -> int:
+        """Most rows of one request: what may wait at all."""
+        return self.max_batch_size * self.max_enqueued_batches
 
 
 class DeployConfig(Section):

@@ -18,7 +18,7 @@ from contract.tokens import read_token
 from serving.server.core.batching import Batcher
 from serving.server.core.control_rows import control_for
 from serving.server.core.metrics import ServerMetrics
-from serving.server.core.model import fillers, input_specs, load_model, read_package, readers
+from serving.server.core.model import fillers, load_model, read_package, readers
 from serving.server.core.prediction_log import PredictionLog
 from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import ServedModel
@@ -122,7 +122,7 @@ class ModelServer:
         self._metrics.observe_load(time.monotonic() - started)
         self._api.loaded = Loaded(
             batcher,
-            readers(input_specs(self._manifest, model)),
+            readers(self._manifest, model),
             model.signatures,
             _open_log(self._options.predictions, self._manifest, self._metrics),
         )

@@ -25,6 +25,7 @@ import psutil
 from supervisor.xmlrpc import Faults
 
 from contract.errors import ServiceUnavailableError
+from contract.private_files import private_folder
 from contract.storage import write_atomically
 from serving.supervisord.syntax import environment_value, escape
 from serving.supervisord.unix_rpc import call
@@ -106,13 +107,24 @@ class ProgramState:
 
 
 def socket_path(home: Path) -> Path:
-    """Return where supervisord listens: in its home, or, if that is too long for a socket, in the
-    user's runtime folder or one for temporary files, under a digest of the home."""
-    digest = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]
-    name = f"slipway-{os.getuid()}-{digest}.sock"
+    """Return where supervisord listens: in its home, or, if that is too long for a socket, in a
+    folder of this user below the one for runtime or for temporary files, under a digest of the
+    home.
+
+    Raises:
+        ConfigError: If somebody else has made that folder: its owner could listen there instead.
+    """
+    in_home = home.absolute() / "supervisor.sock"
+    if _fits(in_home):
+        return in_home
+    name = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16] + ".sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    places = (home.absolute() / "supervisor.sock", Path(runtime) / name, _SHORT_FOLDER / name)
-    return next(p for p in places if len(os.fsencode(p)) <= _MAX_SOCKET_PATH_BYTES)
+    folders = [Path(place) / f"slipway-{os.geteuid()}" for place in (runtime, _SHORT_FOLDER)]
+    return private_folder(next(one for one in folders if _fits(one / name))) / name
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES
 
 
 def write_configuration(home: Path, programs: Iterable[Program]) -> Path:

@@ -44,6 +44,7 @@ def airflow_on(
     path = folder / "runtime.yaml"
     shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
     shipped["root"] = str(root)
+    shipped["runs"] = {"overrides": ["train", "evaluate", "deploy"]}
     shipped["kubernetes"] |= _kubernetes(clusters, image, root, shipped["kubernetes"]) | changes
     path.write_text(yaml.safe_dump(shipped))
     try:

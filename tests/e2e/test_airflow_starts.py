@@ -65,6 +65,12 @@ def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: AirflowSta
     wishes = {
         "bad-override": ({"overrides": {"train.stepz": 5}}, "train.stepz: unknown key; did you"),
         "bad-value": ({"overrides": {"train.steps": 0}}, "train.steps: Input should be greater"),
+        "shell": (
+            {"overrides": {"ingest.beam": {"options": ["--environment_type=PROCESS"]}}},
+            "overrides: ingest.beam.options: a run started in Airflow may not change it",
+        ),
+        "other-data": ({"overrides": {"ingest.source.files": ["/etc/shadow"]}}, "ingest.source."),
+        "lower-bar": ({"overrides": {"bless.margin": 1.0}}, "bless.margin: a run started in"),
         "bad-key": ({"overides": {}}, "overides: unknown key; did you mean 'overrides'?"),
         "bad-version": ({"redeploy_version": 9}, "version 9 is not kept (kept: none)"),
     }
@@ -81,9 +87,8 @@ def test_wrong_wishes_are_refused_before_anything_runs(airflow_stack: AirflowSta
 
 def test_a_users_mistake_is_not_retried(airflow_stack: AirflowStack) -> None:
     stack = airflow_stack
-    stack.add("mistaken")
-    lost = {"kind": "csv", "files": ["/nowhere/rows.csv"]}
-    stack.trigger("mistaken", "lost", {"overrides": {"ingest.source": lost}}).raise_for_status()
+    stack.add("mistaken", ingest={"source": {"kind": "csv", "files": ["/nowhere/rows.csv"]}})
+    stack.trigger("mistaken", "lost", {}).raise_for_status()
     assert stack.await_end("mistaken", "lost") == "failed"
     ingest = stack.task("mistaken", "lost", "ingest")
     assert (ingest["state"], ingest["try_number"], ingest["max_tries"]) == ("failed", 1, 2)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from contract.schema.serving import ServeConfig
+from serving.server.core.padding import PaddedShape
 from serving.server.core.unanswerable import Control, ModelCall, OutputShapeError, Search
 from serving.server.engines.engine import (
     Columns,
@@ -81,7 +82,8 @@ class Batcher:
         self._fillers = fillers
         self._observer = observer
         self._max_rows = config.max_batch_size
-        self._max_waiting_rows = config.max_batch_size * config.max_enqueued_batches
+        self._max_waiting_rows = config.max_request_rows
+        self._max_cells = config.max_cells
         self._timeout_seconds = config.batch_timeout_micros / 1e6
         self._idle_threads = config.num_batch_threads
         self._executor = ThreadPoolExecutor(config.num_batch_threads, "model")
@@ -139,16 +141,27 @@ class Batcher:
             self._schedule()
 
     def _take(self) -> list[Job]:
-        """Take jobs of one signature from the front, as many as fit."""
+        """Take jobs of one signature from the front, as many as fit.
+
+        A long row does not share a call with short ones, which would be padded to its length.
+        """
         batch = [self._jobs.popleft()]
-        rows = batch[0].rows
+        rows, shape = batch[0].rows, self._shape(batch[0])
         while self._jobs and self._jobs[0].signature == batch[0].signature:
             if rows + self._jobs[0].rows > self._max_rows:
                 break
+            if shape is not None and (other := self._shape(self._jobs[0])) is not None:
+                shape = shape.beside(other)
+                if not shape.is_worth_it(self._max_cells):
+                    break
             rows += self._jobs[0].rows
             batch.append(self._jobs.popleft())
         self.waiting_rows -= rows
         return batch
+
+    def _shape(self, job: Job) -> PaddedShape | None:
+        """Return what padding costs a job; None where nothing is padded."""
+        return PaddedShape.of(job.columns, job.rows, self._fillers) if self._fillers else None
 
     # --- in a thread of the executor ------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from contract.storage import digest_directory
 from serving.server.engines.cpu import differs_from, this_machine
 from serving.server.engines.engine import RefusedInputError, ServedModel, Signature
 from serving.server.engines.opening import open_model
-from serving.server.requests.instances import InputReader
+from serving.server.requests.instances import InputReader, Limits
 
 log = logging.getLogger("slipway")
 
@@ -73,9 +72,20 @@ def input_specs(manifest: PackageManifest, model: ServedModel) -> dict[str, dict
     return specs
 
 
-def readers(specs: Mapping[str, Mapping[str, InputSpec]]) -> dict[str, InputReader]:
-    """Return a reader of requests for each signature."""
-    return {signature: InputReader(inputs) for signature, inputs in specs.items()}
+def readers(manifest: PackageManifest, model: ServedModel) -> dict[str, InputReader]:
+    """Return a reader of requests for each signature that can be called over the wire."""
+    serve, is_padded = manifest.serve, bool(fillers(manifest))
+    return {
+        signature: InputReader(
+            inputs,
+            Limits(
+                serve.max_request_rows,
+                serve.max_cells,
+                pads_examples=is_padded and signature == EXAMPLES_SIGNATURE,
+            ),
+        )
+        for signature, inputs in input_specs(manifest, model).items()
+    }
 
 
 def fillers(manifest: PackageManifest) -> dict[str, object]:

@@ -6,7 +6,8 @@ finds a fault are the values walked one by one, to say which it was.
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,7 @@ from contract.errors import did_you_mean
 from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
 from serving.server.requests.base64_text import bytes_of_base64
-from serving.server.requests.errors import InvalidInputError
+from serving.server.requests.errors import InvalidInputError, TooLargeError
 
 _LEAVES: dict[str, frozenset[type]] = {
     "float32": frozenset((int, float)),
@@ -36,11 +37,28 @@ _INT64 = np.iinfo(np.int64)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for; checked before anything is made of it.
+
+    Attributes:
+        rows: Most rows.
+        cells: Most values of one variable-length input, rows times the longest list.
+        pads_examples: Whether the model makes variable-length inputs of text, as of tf.Examples:
+            then rows times the longest text are limited, too, in bytes, of which a value has one.
+    """
+
+    rows: int = 1 << 62
+    cells: int = 1 << 62
+    pads_examples: bool = False
+
+
 class InputReader:
     """Reads the rows or columns of a request for one set of inputs."""
 
-    def __init__(self, inputs: Mapping[str, InputSpec]) -> None:
-        self._columns = {name: _Column(name, spec) for name, spec in inputs.items()}
+    def __init__(self, inputs: Mapping[str, InputSpec], limits: Limits = Limits()) -> None:
+        self._columns = {name: _Column(name, spec, limits) for name, spec in inputs.items()}
+        self._max_rows = limits.rows
         self._names = frozenset(inputs)
         self._only = next(iter(inputs)) if len(inputs) == 1 else None
 
@@ -55,6 +73,7 @@ class InputReader:
         """
         if type(instances) is not list or not instances:
             raise _bad(key, instances, "a list of at least one row")
+        self._check_rows(key, len(instances))
         if self._are_bare(instances):
             return {str(self._only): self._columns[str(self._only)].read(instances, key, False)}
         for index, row in enumerate(instances):
@@ -88,10 +107,18 @@ class InputReader:
         rows = next(iter(sizes.values()), 0)
         if rows == 0:
             raise _bad(key, inputs, f"an object with {self._expected()}")
+        self._check_rows(key, rows)
         return {
             name: column.read(inputs.get(name) or [None] * rows, f"{key}.{name}", False)
             for name, column in self._columns.items()
         }
+
+    def _check_rows(self, key: str, rows: int) -> None:
+        if rows > self._max_rows:
+            raise TooLargeError(
+                f"{key}: found {rows:,} rows, at most {self._max_rows:,} are accepted in a request "
+                "(serve.max_batch_size x serve.max_enqueued_batches); send several"
+            )
 
     def _are_bare(self, instances: list[Any]) -> bool:
         first = instances[0]
@@ -109,8 +136,9 @@ class InputReader:
 class _Column:
     """One input: its checks, and its array."""
 
-    def __init__(self, name: str, spec: InputSpec) -> None:
+    def __init__(self, name: str, spec: InputSpec, limits: Limits) -> None:
         self._name = name
+        self._limits = limits
         self._spec = spec
         self._leaves = _LEAVES[spec.dtype]
         self._dtype = NUMPY_DTYPES[spec.dtype]
@@ -120,9 +148,23 @@ class _Column:
         if None in values:
             values = self._filled(values, key, is_row)
         read = self._variable if self._spec.is_variable_length else self._fixed
+        if self._spec.is_variable_length and set(map(type, values)) == {list}:
+            self._check_cells(values, key, "list")
         if (found := read(values)) is None:
             raise self._explain(values, key, is_row)
+        if self._limits.pads_examples:
+            self._check_cells(found, key, "text")
         return found
+
+    def _check_cells(self, values: Sequence[Sized] | np.ndarray, key: str, what: str) -> None:
+        """Refuse rows that would be padded to more than the model may be given at once."""
+        widest = max(map(len, values))
+        if len(values) * widest > self._limits.cells:
+            raise TooLargeError(
+                f"{key}: '{self._name}' would be padded to {len(values):,} rows x {widest:,} "
+                f"(its longest {what}), at most {self._limits.cells:,} values are accepted "
+                f"(serve.max_cells); send shorter ones, or fewer rows"
+            )
 
     def _filled(self, values: list[Any], key: str, is_row: bool) -> list[Any]:
         spec = self._spec

@@ -19,7 +19,7 @@ def bootstrap(listeners: Document, clusters: Document, admin_port: int) -> Docum
     """Return the bootstrap: two config sources, and the admin port on loopback."""
     return {
         "node": {"id": "slipway", "cluster": "slipway"},
-        "admin": {"address": address(Endpoint("127.0.0.1", admin_port))},
+        "admin": _admin(Endpoint("127.0.0.1", admin_port)),
         "dynamic_resources": {"lds_config": listeners, "cds_config": clusters},
         "stats_flush_interval": _STATS_FLUSH,
         "stats_config": {
@@ -34,20 +34,25 @@ def fleet_bootstrap(own: Endpoint, agent: Endpoint, token: str) -> Document:
     """Return the bootstrap of one Envoy of many, which asks the agent.
 
     Args:
-        own: Where it shows its counters, and by which the agent knows it. Nothing else of its
-            admin interface is shown.
+        own: Where it shows its counters, and by which the agent knows it.
         agent: Where the agent answers.
         token: What the agent wants to hear.
     """
     source = discovery_source()
     document = bootstrap(source, source, own.port)
     document["node"]["id"] = f"{own.host}:{own.port}"
-    document["admin"] = {
-        "address": address(Endpoint("0.0.0.0", own.port)),
-        "allow_paths": [{"prefix": "/stats"}, {"exact": "/ready"}],
-    }
+    document["admin"] = _admin(Endpoint("0.0.0.0", own.port))
     document["static_resources"] = {"clusters": [_agent_cluster(agent) | _sending(token)]}
     return document
+
+
+def _admin(endpoint: Endpoint) -> Document:
+    """Return an admin interface that shows counters only.
+
+    Everybody who reaches the port could otherwise read tokens in the configuration, and end Envoy.
+    """
+    shown = [{"prefix": "/stats"}, {"exact": "/ready"}]
+    return {"address": address(endpoint), "allow_paths": shown}
 
 
 def _agent_cluster(agent: Endpoint) -> Document:

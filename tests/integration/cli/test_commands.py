@@ -20,7 +20,9 @@ from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.stack.stack_file import tracking_environment
 from contract.places import CODE_FOLDER
+from contract.records.stack import Stack
 from contract.steps import STEPS
 
 LOADING = """
@@ -66,8 +68,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine.slipway("down")
 
 
-@pytest.fixture(scope="module")
-def mlflow(machine: Machine) -> MlflowClient:
+@pytest.fixture
+def mlflow(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    for name, value in tracking_environment(Stack.model_validate(machine.stack)).items():
+        monkeypatch.setenv(name, value)
     return MlflowClient(machine.stack["tracking_uri"])
 
 
@@ -146,7 +150,7 @@ def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path
     rows.write_text(f"[{','.join(lines)}]")
     answer = machine.slipway("predict", "wine", "--file", str(rows), "--json")
     served = [list(one["grower"]["scores"].values()) for one in answer["predictions"]]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": machine.stack["tracking_uri"]}
+    environment = os.environ | tracking_environment(Stack.model_validate(machine.stack))
     loaded = subprocess.run(
         [sys.executable, "-c", LOADING, str(rows)],
         **{"cwd": CODE_FOLDER, "env": environment, "text": True, "check": True},

@@ -52,8 +52,8 @@ def test_all_of_airflows_processes_run_and_the_database_first(services: dict[str
 def test_mlflow_and_the_agent_take_their_options(
     services: dict[str, Any], settings: MachineSettings
 ) -> None:
-    program, command, *options = services["mlflow"]["command"]
-    assert (program, command) == ("mlflow", "server")
+    program, options = services["mlflow"]["command"][:3], services["mlflow"]["command"][3:]
+    assert program == ["python", "-m", "serving.tracking"]
     tried = (ROOT / "docker" / "kubernetes" / "tracking" / "mlflow.yaml").read_text()
     known = re.findall(r"--[a-z-]+", tried)
     assert {option.split("=")[0] for option in options} <= set(known)
@@ -62,10 +62,13 @@ def test_mlflow_and_the_agent_take_their_options(
 
 
 def test_components_find_everything_that_slipway_up_would_tell_them(
-    services: dict[str, Any], settings: MachineSettings
+    services: dict[str, Any], settings: MachineSettings, tmp_path: Path
 ) -> None:
     environment = services["airflow-scheduler"]["environment"]  # its workers start the components
-    everything = Stack(**dict.fromkeys(Stack.model_fields.keys() - {"record_version"}, "x"))
+    password = tmp_path / "password"
+    password.write_text("secret", encoding="utf-8")
+    texts = dict.fromkeys(Stack.model_fields.keys() - {"record_version"}, "x")
+    everything = Stack(**{**texts, "tracking_password_file": str(password)})
     assert stack_environment(everything).keys() - {"DO_NOT_TRACK"} <= environment.keys()
     assert environment["SLIPWAY_AGENT_URL"] == f"http://serving:{settings.port}"
     assert environment["SLIPWAY_AGENT_TOKEN_FILE"] == str(settings.token_file)

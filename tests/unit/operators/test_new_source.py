@@ -101,7 +101,7 @@ print(json.dumps({
 def test_a_source_of_two_new_files_is_checked_and_read_and_its_new_data_start_a_run(
     tmp_path: Path,
 ) -> None:
-    for package in ("cli", "components", "contract", "launching", "operators"):
+    for package in ("cli", "components", "configs", "contract", "launching", "operators"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CODE_FOLDER / package, tmp_path / package, ignore=ignored)
     schema = tmp_path / "contract" / "schema" / "data.py"

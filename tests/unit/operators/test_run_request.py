@@ -5,6 +5,7 @@ import pytest
 from contract.errors import ConfigError
 from contract.loader import load_pipeline
 from contract.pipelines import find_pipeline
+from contract.run_rights import check_overrides
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
 from operators.run_request import RunRequest, form
@@ -86,6 +87,17 @@ def test_a_pipelines_form_says_what_is_configured_and_which_keys_there_are() -> 
     assert not [line for line in keys if line.startswith(("- `features", "- `heads"))]
 
 
+def test_the_form_names_only_keys_that_a_run_may_override() -> None:
+    allowed = ("train", "evaluate", "serve.fault_ratio")
+    lines = form(a_config(), allowed)["overrides"].schema["description_md"].splitlines()
+    keys = {section: names for section, _, names in (line.partition(": ") for line in lines)}
+    named = [section for section in keys if section.startswith("- `")]
+    sections = {section.removeprefix("- `").partition(".")[0] for section in named}
+    assert sections == {"train", "evaluate", "serve"}
+    assert keys["- `serve.`"] == "fault_ratio"
+    assert "queue_uri" not in keys["- `evaluate.`"]
+
+
 def test_no_field_of_the_form_is_required() -> None:
     """Airflow marks a field as required if its type has no null."""
     for fields in (form(), form(a_config())):
@@ -94,10 +106,11 @@ def test_no_field_of_the_form_is_required() -> None:
 
 def test_every_key_that_the_form_names_is_taken_as_an_override() -> None:
     """All at once, each with the value that it has."""
+    allowed = tuple(PipelineConfig.model_json_schema()["properties"])
     folder = find_pipeline("digits")
     config = load_pipeline(folder)
     overrides = {}
-    for line in form(config)["overrides"].schema["description_md"].splitlines():
+    for line in form(config, allowed)["overrides"].schema["description_md"].splitlines():
         if line.startswith("- `"):
             section, names = line.removeprefix("- `").split(".`: ")
             values: Any = config.model_dump(mode="json", by_alias=True)
@@ -105,4 +118,5 @@ def test_every_key_that_the_form_names_is_taken_as_an_override() -> None:
                 values = values[part]
             overrides |= {f"{section}.{name}": values[name] for name in names.split(", ")}
     assert len(overrides) > 80
+    check_overrides(overrides, allowed)
     assert load_pipeline(folder, overrides) == config

@@ -20,7 +20,7 @@ from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from serving.server.core.batching import Batcher
 from serving.server.core.metrics import ServerMetrics
-from serving.server.core.model import fillers, input_specs, readers
+from serving.server.core.model import fillers, readers
 from serving.server.core.prediction_log import PredictionLog
 from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import Columns, Outputs, RefusedInputError, Signature, TensorInfo
@@ -128,8 +128,7 @@ def run_server(
             metrics.watch_queue(lambda: batcher.waiting_rows)
             if predictions is not None:
                 log = PredictionLog(predictions, manifest, metrics.observe_dropped)
-            specs = readers(input_specs(manifest, engine))
-            api.loaded = Loaded(batcher, specs, engine.signatures, log)
+            api.loaded = Loaded(batcher, readers(manifest, engine), engine.signatures, log)
         port = listener.sockets[0].getsockname()[1]
         found.append(Running(port, api, connections, loop))
         ready.set()

@@ -1,7 +1,9 @@
 """What supervisord is told, read back by supervisord's own parser."""
 
+import os
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,11 +67,19 @@ def test_programs_are_for_their_owner_alone(tmp_path) -> None:
     assert (tmp_path / "conf.d" / "one.conf").stat().st_mode & 0o077 == 0
 
 
-def test_a_long_home_gets_a_short_socket_of_its_own(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
+@pytest.fixture
+def runtime_folder(monkeypatch) -> Iterator[Path]:
+    """A folder for sockets whose path is short."""
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        yield Path(name)
+
+
+def test_a_long_home_gets_a_short_socket_of_its_own(runtime_folder: Path) -> None:
     assert socket_path(Path("/short")) == Path("/short/supervisor.sock")
     long, other = (Path("/") / (letter * 120) for letter in "ab")
-    assert socket_path(long).parent == Path("/run/user/1")
+    assert socket_path(long).parent == runtime_folder / f"slipway-{os.geteuid()}"
+    assert socket_path(long).parent.stat().st_mode & 0o777 == 0o700
     assert len(str(socket_path(long))) < 100
     assert socket_path(long) != socket_path(other)
 
@@ -83,8 +93,25 @@ def test_where_folders_for_sockets_are_long_as_well_they_are_in_tmp(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", None)  # forget what TMPDIR was
     monkeypatch.setenv(name, str(folder))
-    assert socket_path(folder).parent == Path("/tmp")
+    assert socket_path(folder).parent == Path(f"/tmp/slipway-{os.geteuid()}")
     assert socket_path(folder) != socket_path(tmp_path / ("d" * 90))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_a_folder_for_sockets_that_is_somebody_elses_is_refused(
+    runtime_folder: Path, kind: str
+) -> None:
+    planted = runtime_folder / f"slipway-{os.geteuid()}"
+    if kind == "folder":
+        planted.mkdir(mode=0o777)
+        os.chown(planted, 65534, 65534)
+    elif kind == "link":
+        planted.symlink_to(runtime_folder)
+    else:
+        planted.write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"expected a folder of user {os.geteuid()}, found"):
+        socket_path(Path("/") / ("a" * 120))
 
 
 def test_a_supervisord_that_does_not_run_is_said_so(tmp_path) -> None:

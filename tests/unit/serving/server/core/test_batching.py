@@ -107,6 +107,28 @@ def test_what_waits_while_the_model_is_busy_goes_together():
     assert sizes == [1, 10]
 
 
+def test_a_long_row_does_not_pad_its_neighbours():
+    shapes: list[tuple[int, ...]] = []
+
+    def slow(signature: str, columns: Any) -> dict[str, np.ndarray]:
+        shapes.append(columns["x"].shape)
+        time.sleep(0.05)
+        return {"y": columns["x"][:, 0]}
+
+    async def scenario() -> None:
+        batcher = Batcher(slow, ServeConfig(), {"x": 0.0}, BatchObserver())
+        outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        batcher.submit(Job("s", {"x": np.zeros((1, 1))}, 1, outcomes.put_nowait))
+        await asyncio.sleep(0.02)
+        for width in (10, 20, 50_000, 10):
+            batcher.submit(Job("s", {"x": np.zeros((1, width))}, 1, outcomes.put_nowait))
+        for _ in range(5):
+            await asyncio.wait_for(outcomes.get(), 5)
+
+    asyncio.run(scenario())
+    assert shapes == [(1, 1), (2, 20), (1, 50_000), (1, 10)]
+
+
 def test_the_timeout_waits_for_company_and_a_full_batch_does_not_wait():
     sizes: list[int] = []
 

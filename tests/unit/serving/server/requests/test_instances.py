@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.records.package import InputSpec
-from serving.server.requests.errors import InvalidInputError
-from serving.server.requests.instances import InputReader
+from serving.server.requests.errors import InvalidInputError, TooLargeError
+from serving.server.requests.instances import InputReader, Limits
 
 
 def reader(**inputs: InputSpec) -> InputReader:
@@ -119,3 +119,56 @@ def test_any_json_is_read_or_refused(value, spec):
 def test_what_is_not_padding_is_what_was_sent(rows):
     array = reader(ids=IDS).read_rows(rows)["ids"]
     assert [[item for item in row if item != IDS.padding] for row in array.tolist()] == rows
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+FEW = Limits(rows=4, cells=20)
+
+
+def read_within(limits: Limits, key: str, body, **inputs: InputSpec):
+    limited = InputReader(inputs, limits)
+    return limited.read_rows(body) if key == "instances" else limited.read_columns(body)
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("instances", [{}] * 5),
+        ("instances", [{"words": 7}] * 5),  # rows are counted before they are looked at
+        ("inputs", {"words": [["a"]] * 5}),
+    ],
+)
+def test_rows_are_limited_before_anything_is_made_of_them(key, body):
+    with pytest.raises(TooLargeError, match=f"{key}: found 5 rows, at most 4 are accepted"):
+        read_within(FEW, key, body, words=WORDS)
+
+
+@pytest.mark.parametrize("spec", [WORDS, IDS, InputSpec(dtype="float32", is_variable_length=True)])
+def test_padding_is_limited_by_rows_times_the_longest_list(spec):
+    item = "a" if spec.dtype == "string" else 1
+    longest = [{"x": [item] * 6}, *[{"x": [item]}] * 3]
+    match = r"instances: 'x' would be padded to 4 rows x 6 \(its longest list\), at most 20 values"
+    with pytest.raises(TooLargeError, match=match):
+        read_within(FEW, "instances", longest, x=spec)
+    assert read_within(FEW, "instances", [{"x": [item] * 5}, *longest[1:]], x=spec)["x"].shape == (
+        4,
+        5,
+    )
+    assert read_within(FEW, "instances", [{"x": [item] * 20}], x=spec)["x"].shape == (1, 20)
+
+
+def test_a_small_body_cannot_ask_for_gigabytes():
+    """82 KB: 4,000 empty lists and one of 40,000 numbers."""
+    body = [{"ids": []}] * 4000 + [{"ids": [1] * 40_000}]
+    with pytest.raises(TooLargeError, match="4,001 rows x 40,000"):
+        read_within(Limits(rows=4096, cells=1 << 20), "instances", body, ids=IDS)
+
+
+def test_examples_are_limited_where_the_model_pads_what_they_hold():
+    body = [{"examples": "x" * 6}, *[{"examples": "y"}] * 3]
+    examples = InputSpec(dtype="string")
+    assert len(read_within(FEW, "instances", body, examples=examples)["examples"]) == 4
+    padding = Limits(rows=4, cells=20, pads_examples=True)
+    with pytest.raises(TooLargeError, match=r"4 rows x 6 \(its longest text\)"):
+        read_within(padding, "instances", body, examples=examples)
