@@ -11,6 +11,7 @@ from cli.commands import (
     loading,
     operating,
     optimizing,
+    rollouts,
     running,
     summaries,
     traffic,
@@ -69,7 +70,7 @@ for panel, commands in (
     ("Run it", (running.run, running.status, running.cancel, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
     ("Any SavedModel", (optimizing.optimize,)),
-    ("Steer its traffic", (traffic.promote, traffic.rollback, traffic.teardown)),
+    ("Steer its traffic", (rollouts.rollout, traffic.promote, traffic.rollback, traffic.teardown)),
     ("This machine", (machine.up, machine.down, machine.logins)),
 ):
     for command in commands:

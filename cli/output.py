@@ -37,6 +37,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
+def print_json_line(value: Any) -> None:
+    """Print a value as one line of JSON on stdout, at once."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
 def complain(error: SlipwayError) -> None:
     """Print an error without a traceback, one problem per line."""
     first, *others = str(error).splitlines() or [type(error).__name__]

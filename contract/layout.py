@@ -7,6 +7,7 @@
     versions/<n>/                        packages, numbered from 1
     labels/deltas/<n>-<digest>.csv       newly labelled rows
     serving/plan.json                    the desired TrafficPlan
+    serving/rollout.json                 the trial in progress, or the last one
     serving/predictions/<version>/       prediction logs
     schema.json                          the data schema in force
 """
@@ -56,6 +57,11 @@ class PipelineLayout:
     @property
     def traffic_plan(self) -> Path:
         return self.serving / "plan.json"
+
+    @property
+    def rollout(self) -> Path:
+        """What the controller of the last trial knows of it, written at each look."""
+        return self.serving / "rollout.json"
 
     @property
     def data_schema(self) -> Path:

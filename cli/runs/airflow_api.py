@@ -93,6 +93,14 @@ class AirflowClient:
         answer = self._get(path, limit=MOST_ROWS, order_by="-start_date")
         return list(answer["task_instances"])
 
+    def answer(self, task_instance: Mapping[str, Any], choice: str) -> None:
+        """Answer a task that waits for a person with one of its options."""
+        path = (
+            f"/dags/{task_instance['dag_id']}/dagRuns/{quote(task_instance['dag_run_id'], safe='')}"
+            f"/taskInstances/{task_instance['task_id']}/{task_instance['map_index']}/hitlDetails"
+        )
+        self._call("PATCH", path, json={"chosen_options": [choice]})
+
     def log(self, task_instance: Mapping[str, Any]) -> list[str]:
         """Return the log of a task's latest try, one message an entry."""
         path = (

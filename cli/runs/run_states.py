@@ -73,7 +73,11 @@ def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
     is_ours = plan.author == f"run {run.run_id}"
     if step == "canary" or (trial is not None and is_ours):
         where = f"{plan.canary.weight_percent} %" if plan.canary else "shadow"
-        reasons = (f"version {trial.version} at {where}",) if trial is not None and is_ours else ()
+        reasons: tuple[str, ...] = ()
+        if trial is not None and is_ours:
+            reasons = (f"version {trial.version} at {where}",)
+        if reasons and plan.hold is not None:
+            reasons += (f"paused by {plan.hold.author or 'somebody'}",)
         return Ending(EXIT_UNEXPECTED, "in canary", reasons)
     if step is None and (canary := read_result(run, "canary")) is not None:
         record = canary.detail_as(DeployRecord)

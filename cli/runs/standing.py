@@ -203,7 +203,10 @@ def in_words(plan: "TrafficPlan") -> str:
     shadow = plan.shadow
     copies = f"; {shadow.percent} % is copied to shadow version {shadow.version}" if shadow else ""
     reason = f" by {plan.author}: {plan.reason}" if plan.author else ""
+    paused = f"; paused by {plan.hold.author or 'somebody'}" if plan.hold else ""
+    if plan.hold and plan.hold.reason:
+        paused += f" ({plan.hold.reason})"
     return (
         f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'}{copies} "
-        f"(plan {plan.generation}{escape(reason)})"
+        f"(plan {plan.generation}{escape(reason)}{escape(paused)})"
     )

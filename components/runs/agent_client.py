@@ -19,6 +19,7 @@ from contract.errors import (
     UserError,
 )
 from contract.records.record import Record
+from contract.records.rollout import Rollout
 from contract.records.traffic import Observation, TrafficPlan
 from contract.tokens import read_token
 
@@ -105,6 +106,32 @@ class AgentClient:
             current,
         )
 
+    def rollout(self, pipeline: str) -> Rollout:
+        """Return what is known of the trial in progress, or of the last one.
+
+        Raises:
+            NotFoundError: If there was none.
+        """
+        return self._get(f"/v1/pipelines/{pipeline}/rollout", Rollout)
+
+    def pause(self, pipeline: str, author: str, reason: str) -> TrafficPlan:
+        """Hold the trial in progress on its rung, and return the plan that says so.
+
+        Raises:
+            UserError: If there is none.
+        """
+        path, order = f"/v1/pipelines/{pipeline}/hold", {"author": author, "reason": reason}
+        return self._record(self._answer(lambda: self._http.put(path, json=order)), TrafficPlan)
+
+    def resume(self, pipeline: str) -> TrafficPlan:
+        """Let the trial on hold continue, and return the plan that says so.
+
+        Raises:
+            UserError: If none is on hold.
+        """
+        path = f"/v1/pipelines/{pipeline}/hold"
+        return self._record(self._answer(lambda: self._http.delete(path)), TrafficPlan)
+
     def _get(self, path: str, record: type[RecordT]) -> RecordT:
         return self._record(self._answer(lambda: self._http.get(path)), record)
 
@@ -137,7 +164,7 @@ class AgentClient:
 
 def _is_same_decision(proposed: TrafficPlan, current: TrafficPlan) -> bool:
     """Tell whether a conflict is with our own proposal: stored, but its answer was lost."""
-    changed_by_agent = {"generation", "written_at", "record_version", "champions", "bad"}
+    changed_by_agent = {"generation", "written_at", "record_version", "champions", "bad", "hold"}
     return current.generation == proposed.generation + 1 and current.model_dump(
         exclude=changed_by_agent
     ) == proposed.model_dump(exclude=changed_by_agent)
@@ -162,5 +189,5 @@ def _refusal(answer: httpx.Response) -> SlipwayError:
         )
     reason = reason_of(answer)
     if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
-        return UserError(f"{where}: the agent refused the plan: {reason}")
+        return UserError(f"{where}: the agent refused this: {reason}")
     return error_of(answer, f"{where}: status {answer.status_code}: {reason}")

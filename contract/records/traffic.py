@@ -58,11 +58,22 @@ class BadVersion(Record):
     marked_at: datetime | None = Field(None, description="When the plan was stored.")
 
 
+class Hold(Record):
+    """A person has paused a trial: it keeps its share of the traffic and no rung is passed."""
+
+    version: int = Field(description="Version on trial.")
+    weight_percent: Percent = Field(description="Share that it keeps, in percent; 0 is the shadow.")
+    author: str = Field("", description="Who paused it.")
+    reason: str = Field("", description="Why it was paused.")
+    since: datetime | None = Field(None, description="When it was paused.")
+
+
 class TrafficPlan(Record):
     """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet.
 
-    `champions` and `bad` are kept by the store of plans: a proposal adds marks to `bad` and
-    cannot take any away, and what it says of `champions` does not count.
+    `champions`, `bad` and `hold` are kept by the store of plans: a proposal adds marks to `bad` and
+    cannot take any away, and what it says of `champions` and `hold` does not count. A hold ends
+    when a person resumes the trial, or with the trial.
     """
 
     pipeline: str = Field(description="Name of the pipeline.")
@@ -74,6 +85,7 @@ class TrafficPlan(Record):
     standby: tuple[int, ...] = Field((), description="Kept running without traffic.")
     champions: tuple[ChampionChange, ...] = Field((), description="Oldest first.")
     bad: tuple[BadVersion, ...] = Field((), description="Rolled back from, by version.")
+    hold: Hold | None = Field(None, description="What keeps the trial on its rung; null: nothing.")
     author: str = Field("", description="Run or user that proposed it.")
     reason: str = Field("", description="Why it was proposed.")
     written_at: datetime | None = Field(
@@ -100,6 +112,13 @@ class TrafficPlan(Record):
     def canary(self) -> Arm | None:
         """The arm on trial, if any."""
         return next((arm for arm in self.arms if arm.name == "canary"), None)
+
+    @property
+    def trial(self) -> tuple[int, int] | None:
+        """The version on trial and its share of the traffic, 0 in shadow; None without a trial."""
+        if self.canary is not None:
+            return self.canary.version, self.canary.weight_percent
+        return (self.shadow.version, 0) if self.shadow is not None else None
 
     @property
     def versions(self) -> frozenset[int]:
@@ -135,8 +154,10 @@ class TrafficPlan(Record):
         """Return this proposal as it is stored in place of the current plan.
 
         The generation rises, the history grows if the champion changes, marks are kept and a
-        promotion lifts the champion's. The last 50 entries of both are kept.
+        promotion lifts the champion's. The last 50 entries of both are kept. A hold stays while its
+        version runs and is not the champion.
         """
+        held = current.hold.version if current.hold else None
         fresh = [m.model_copy(update={"marked_at": written_at}) for m in self.bad]
         marks = {m.version: m for m in (*fresh, *current.bad) if m.version != self.champion}
         return self.model_copy(
@@ -145,6 +166,7 @@ class TrafficPlan(Record):
                 "written_at": written_at,
                 "champions": self._history_after(current, written_at)[-MOST_ENTRIES:],
                 "bad": tuple(marks[number] for number in sorted(marks))[-MOST_ENTRIES:],
+                "hold": current.hold if held in self.versions - {self.champion} else None,
             }
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from contract.errors import (
     ConflictError,
@@ -15,6 +15,7 @@ from contract.errors import (
     SlipwayError,
     UserError,
 )
+from contract.records.rollout import Rollout
 from contract.records.traffic import Observation, TrafficPlan
 from serving.agent.plans import PlanStore
 
@@ -28,6 +29,13 @@ _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
     (ServiceUnavailableError, 503),
     (SlipwayError, 500),
 )
+
+
+class Order(BaseModel):
+    """Who pauses a trial, and why."""
+
+    author: str
+    reason: str = ""
 
 
 def control_api(
@@ -62,6 +70,18 @@ def control_api(
     async def propose_plan(pipeline: str, request: Request) -> Response:
         body = await request.body()
         return await run_in_threadpool(_propose, plans, pipeline, body, wake)
+
+    @app.put("/v1/pipelines/{pipeline}/hold")
+    def pause(pipeline: str, order: Order) -> TrafficPlan:
+        return _woken(plans.pause(pipeline, order.author, order.reason), wake)
+
+    @app.delete("/v1/pipelines/{pipeline}/hold")
+    def resume(pipeline: str) -> TrafficPlan:
+        return _woken(plans.resume(pipeline), wake)
+
+    @app.get("/v1/pipelines/{pipeline}/rollout")
+    def rollout(pipeline: str) -> Rollout:
+        return Rollout.read(plans.layout(pipeline).rollout)
 
     @app.get("/v1/pipelines/{pipeline}/observation")
     def observation(pipeline: str) -> Observation:
@@ -101,6 +121,11 @@ def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], No
         return _error(422, str(error))
     wake()
     return JSONResponse(stored.model_dump(mode="json"))
+
+
+def _woken(plan: TrafficPlan, wake: Callable[[], None]) -> TrafficPlan:
+    wake()
+    return plan
 
 
 def _error(status: int, text: str) -> Response:

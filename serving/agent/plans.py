@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract.errors import ConfigError, ConflictError, NotFoundError
+from contract.errors import ConfigError, ConflictError, NotFoundError, UserError
 from contract.layout import PipelineLayout
-from contract.records.traffic import TrafficPlan
+from contract.records.traffic import Hold, TrafficPlan
 from contract.schema.section import NAME
 from contract.storage import exclusive_lock
 from serving.traffic.backend import Capabilities
@@ -44,9 +45,9 @@ class PlanStore:
             ConflictError: If another plan was stored since that generation was read.
             ConfigError, NotFoundError: If no data plane could follow it.
         """
-        layout = self.layout(plan.pipeline)
+        layout = self._existing(plan.pipeline)
         self._check(plan, layout)
-        with exclusive_lock(layout.traffic_plan.with_suffix(".lock")):
+        with self._locked(layout):
             current = self.current(plan.pipeline)
             if plan.generation != current.generation:
                 raise ConflictError(
@@ -58,9 +59,61 @@ class PlanStore:
             stored.write(layout.traffic_plan)
         return stored
 
-    def _check(self, plan: TrafficPlan, layout: PipelineLayout) -> None:
+    def pause(self, pipeline: str, author: str, reason: str) -> TrafficPlan:
+        """Hold the trial in the plan where it is; return the plan as stored.
+
+        The generation rises, so that a proposal made before the pause is refused. Who pauses a
+        trial that is on hold already changes nothing.
+
+        Raises:
+            UserError: If there is no trial.
+        """
+        with self._locked(self._existing(pipeline)):
+            plan = self.current(pipeline)
+            if plan.trial is None:
+                raise UserError(f"pipeline '{pipeline}': no trial is in progress, nothing to pause")
+            if plan.hold is not None:
+                return plan
+            version, percent = plan.trial
+            now = datetime.now(UTC)
+            hold = Hold(
+                version=version, weight_percent=percent, author=author, reason=reason, since=now
+            )
+            return self._with_hold(plan, hold)
+
+    def resume(self, pipeline: str) -> TrafficPlan:
+        """Let a trial on hold continue; return the plan as stored.
+
+        Raises:
+            UserError: If none is on hold.
+        """
+        with self._locked(self._existing(pipeline)):
+            plan = self.current(pipeline)
+            if plan.hold is None:
+                raise UserError(f"pipeline '{pipeline}': no trial is paused, nothing to resume")
+            return self._with_hold(plan, None)
+
+    def _with_hold(self, plan: TrafficPlan, hold: Hold | None) -> TrafficPlan:
+        changes = {
+            "hold": hold,
+            "generation": plan.generation + 1,
+            "written_at": datetime.now(UTC),
+        }
+        stored = plan.model_copy(update=changes)
+        stored.write(self.layout(plan.pipeline).traffic_plan)
+        return stored
+
+    def _existing(self, pipeline: str) -> PipelineLayout:
+        layout = self.layout(pipeline)
         if not layout.path.is_dir():
-            raise NotFoundError(f"pipeline '{plan.pipeline}': not found at {layout.path}")
+            raise NotFoundError(f"pipeline '{pipeline}': not found at {layout.path}")
+        return layout
+
+    @staticmethod
+    def _locked(layout: PipelineLayout) -> AbstractContextManager[None]:
+        return exclusive_lock(layout.traffic_plan.with_suffix(".lock"))
+
+    def _check(self, plan: TrafficPlan, layout: PipelineLayout) -> None:
         if unknown := sorted(plan.versions - set(layout.kept_versions())):
             raise NotFoundError(
                 f"pipeline '{plan.pipeline}': no version {', '.join(map(str, unknown))} "

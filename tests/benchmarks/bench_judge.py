@@ -25,6 +25,7 @@ from scipy import stats
 from support import emit
 
 from components.deploy.canary.state import CanaryState
+from components.deploy.canary.teller import Teller
 from components.deploy.canary.walk import Canary
 from components.deploy.deployment import Clock, Deployment
 from components.runs.tracking import Tracker
@@ -411,6 +412,8 @@ def _quietly() -> None:
     logging.getLogger("slipway").setLevel(logging.ERROR)
     # Nobody is killed here, so nobody reads the state again.
     CanaryState.write = lambda *_: None  # type: ignore[method-assign]
+    for told in ("tell", "tell_end", "tell_stop", "tell_interrupted"):
+        setattr(Teller, told, lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from components.deploy.canary.state import CanaryState
 from components.deploy.judging.accounts import ALPHA_SHARES, Phase, bound
-from components.deploy.judging.judge import Judgement, Terms
+from components.deploy.judging.judge import Judgement, Terms, consents_of
 from contract.records.traffic import LadderStep
 
 _DECISION = {"pass": "pass", "fail": "rollback", "continue": "inconclusive"}
@@ -32,11 +32,36 @@ def ladder_step(
     )
 
 
-def time_to_go(judgement: Judgement, counted: Phase, terms: Terms) -> str:
-    """Return how long an open phase will take at its rate so far, in words."""
-    canary = counted.canary
-    events = canary.requests if terms.disagreement_limit is None else canary.compared
-    if judgement.missing and not events:
-        return "no traffic yet"
-    left = judgement.missing * counted.seconds / events if events else 0.0
-    return f"about {max(left, judgement.missing_seconds):.0f} s to go"
+def in_words(seconds: float | None) -> str:
+    """Return how long an open phase will take, in words."""
+    return "time to go unknown" if seconds is None else f"about {seconds:.0f} s to go"
+
+
+def seconds_to_go(judgement: Judgement, counted: Phase, terms: Terms) -> float | None:
+    """Return how long an open phase will take at its rates so far, if no further request is bad.
+
+    None where nobody can say: without traffic, and while stable itself fails.
+    """
+    consents = consents_of(counted, terms)
+    if any(one.missing and not one.bound and one.test == "errors" for one in consents):
+        return None
+    events = counted.canary.requests
+    if terms.disagreement_limit is not None:
+        events = counted.canary.compared
+    of_canary = max(one.missing for one in consents)
+    timed_of_stable = counted.timed()[1].timed
+    of_stable = max(0, terms.config.min_requests_per_step - timed_of_stable)
+    waits = [
+        _seconds(of_canary, events, counted.seconds),
+        _seconds(of_stable, counted.stable.requests, counted.seconds),
+    ]
+    known = [wait for wait in waits if wait is not None]
+    if len(known) < len(waits):
+        return None
+    return round(max(*known, judgement.missing_seconds), 1)
+
+
+def _seconds(missing: int, events: int, seconds: float) -> float | None:
+    if not missing:
+        return 0.0
+    return missing * seconds / events if events else None

@@ -6,6 +6,7 @@ from typing import Literal
 from components.deploy.judging.accounts import Accounts, Phase
 from components.deploy.judging.evidence import Counts
 from contract.records.record import Record
+from contract.records.rollout import RolloutEvent
 from contract.records.traffic import ArmObservation, LadderStep, TrafficPlan
 
 STATE_FILE = "state.json"
@@ -20,7 +21,8 @@ class CanaryState(Record):
     one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
     on requests count. `ending` is written before the plan that it calls for, so that a canary
     killed in between ends as it was judged. `stakes_paid` is of how many phases the bets have their
-    stakes; `outlook` says what was to be expected when the first rung was chosen.
+    stakes; `outlook` says what was to be expected when the first rung was chosen. `events` are
+    what people are shown of the way so far.
     """
 
     version: int
@@ -39,6 +41,7 @@ class CanaryState(Record):
     ending: Ending = ""
     reason: str = ""
     decided_at: datetime | None = None
+    events: tuple[RolloutEvent, ...] = ()
 
     @property
     def canary(self) -> Counts:

@@ -2,18 +2,22 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from components.deploy.canary.phases import ladder_step, time_to_go
+from components.deploy.canary.first_rung import survey, traffic_in_shadow
+from components.deploy.canary.phases import in_words, ladder_step, seconds_to_go
+from components.deploy.canary.report import Moment, is_held, with_event
 from components.deploy.canary.state import STATE_FILE, CanaryState, Ending
 from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
+from components.deploy.canary.teller import Teller
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
 from components.deploy.judging.accounts import Phase, after, stakes, with_stake
-from components.deploy.judging.evidence import Counts, growth
+from components.deploy.judging.evidence import growth
 from components.deploy.judging.judge import Judgement, Terms, judge
-from components.deploy.judging.ladder import Traffic, outlook
+from components.deploy.judging.ladder import outlook
 from components.deploy.plans import (
     Note,
     is_same_traffic,
@@ -23,14 +27,14 @@ from components.deploy.plans import (
     without_trial,
 )
 from components.runs.agent_client import PlanConflictError
-from contract.records.traffic import ArmObservation, Observation, Shadow, TrafficPlan
+from contract.records.rollout import EventKind, RolloutEvent
+from contract.records.traffic import ArmObservation, Hold, Observation, Shadow, TrafficPlan
 
 log = logging.getLogger("slipway")
 
 # Between two looks: at 200 canary requests a second, 50 requests more than were needed.
 _LOOK_SECONDS = 0.25
 _PROGRESS_SECONDS = 5.0
-_SURVEY_SECONDS = 10.0
 # A server loads and warms its model in seconds; one that needs minutes is broken.
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
@@ -51,6 +55,9 @@ class Canary:
         self._path: Path = deployment.output / STATE_FILE
         self.state = state
         self.withdrawal_seconds: float | None = None
+        self._hold: Hold | None = None
+        self._weight_in_force: int | None = None
+        self._teller = Teller(deployment)
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
         has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
         self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
@@ -69,14 +76,19 @@ class Canary:
                 while not self.state.ending and self.state.phase < len(self._phases):
                     self._walk_phase()
         except StoppedError:
-            self._pause()
+            self._stop()
             raise
         if not self.state.ending:
             self._save(ending="passed")
         if self.state.ending != "passed":
             self._withdraw()
+            is_worse = self.state.ending == "rolled_back"
+            self._teller.tell_end("rolled back" if is_worse else "inconclusive", self.state, 0)
         elif self._config.requires_approval:
             self._hold_for_approval()
+            self._teller.tell_end("waiting for approval", self.state, 0)
+        else:
+            self._teller.tell_end("passed", self.state, self.percent)
         return self.state
 
     # --- one phase ------------------------------------------------------------------------------
@@ -93,12 +105,21 @@ class Canary:
                 )
             )
             return
-        self._end_phase(self._watch())
+        judgement = self._watch()
+        if judgement is None:
+            self._save(is_entered=False, counted=Phase())
+        else:
+            self._end_phase(judgement)
 
     def _enter(self) -> bool:
-        """Put the phase's plan in force; tell whether the data plane has taken it over in time."""
-        log.info("%s: version %d goes to %s", self._d.layout.pipeline, self._d.version, self._name)
+        """Put the phase's plan in force; tell whether the data plane has taken it over in time.
+
+        A trial on hold goes no further than where it is held.
+        """
         plan = self._propose(lambda current: self._plan_at(current, self.percent))
+        log.info("%s: version %d goes to %s", self._d.layout.pipeline, self._d.version, self._name)
+        getting_ready = Judgement("continue", f"version {self._d.version} gets ready")
+        self._teller.tell(self.state, getting_ready, self._moment())
         seconds = seconds_until_taken_over(
             self._d.client,
             plan,
@@ -109,6 +130,7 @@ class Canary:
         if seconds is None:
             return False
         seen = self._d.client.observation(self._d.layout.pipeline)
+        self._note("entered")
         self._save(is_entered=True, last_seen=self._both(seen), **self._stake_of_phase())
         return True
 
@@ -125,30 +147,16 @@ class Canary:
 
     def _choose_first_rung(self) -> None:
         """Leave out the rungs for which there is too little traffic; say what is to be expected."""
-        traffic = self._traffic_in_shadow() or self._survey()
+        traffic = traffic_in_shadow(self.state)
+        if traffic is None:
+            traffic, seconds = survey(self._d, self.state.champion)
+            self._save(spent_seconds=self.state.spent_seconds + seconds)
         left = self._config.timeout_seconds - self.state.spent_seconds
         found = outlook(self._config, traffic, left)
         level = logging.INFO if found.is_possible else logging.WARNING
         log.log(level, "%s: %s", self._d.layout.pipeline, found.words)
         phase = max(self.state.phase, self._phases.count(0) + found.skipped)
         self._save(phase=phase, skipped=phase - self.state.phase, outlook=found.words)
-
-    def _traffic_in_shadow(self) -> Traffic | None:
-        for step in self.state.ladder:
-            if step.seconds:
-                seen = Counts(step.stable_requests, step.stable_errors, step.stable_client_errors)
-                return Traffic.of(seen, step.seconds)
-        return None
-
-    def _survey(self) -> Traffic:
-        """Watch stable for a moment, before any caller meets the new version."""
-        seconds = min(_SURVEY_SECONDS, self._config.min_seconds_per_step)
-        before = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
-        self._d.clock.sleep(seconds)
-        now = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
-        seen = growth(before, now)
-        self._save(spent_seconds=self.state.spent_seconds + seconds)
-        return Traffic.of(seen, seconds)
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -161,24 +169,38 @@ class Canary:
         )
         return with_shadow(current, shadow, note)
 
-    def _watch(self) -> Judgement:
-        """Look and judge until there is a decision or no time left."""
+    def _watch(self) -> Judgement | None:
+        """Look and judge until there is a decision or no time left; None to enter another rung.
+
+        While a person holds the trial, nothing passes and no time is spent; what has failed is
+        rolled back all the same.
+        """
         last_look = last_words = self._d.clock.monotonic()
         while True:
             seen = self._look()
             now = self._d.clock.monotonic()
             self._count_time(now - last_look)
             last_look = now
-            judgement = judge(self.state.counted, self.state.accounts, self._terms)
+            judgement = self._judged()
             self._save()
+            self._teller.tell(self.state, judgement, self._moment(seen.problems))
             if judgement.decision != "continue":
                 return judgement
+            if self._weight_in_force != self.percent:
+                return None
             if self.state.spent_seconds >= self._config.timeout_seconds:
                 return judgement
             if now - last_words >= _PROGRESS_SECONDS:
                 last_words = now
                 self._say_progress(judgement, seen)
             self._d.clock.sleep(_LOOK_SECONDS)
+
+    def _judged(self) -> Judgement:
+        judgement = judge(self.state.counted, self.state.accounts, self._terms)
+        if self._hold is None or judgement.decision == "fail":
+            return judgement
+        words = f"paused by {self._hold.author or 'somebody'}; {judgement.reason}"
+        return replace(judgement, decision="continue", reason=words)
 
     def _look(self) -> Observation:
         self._d.check_attempt()
@@ -199,7 +221,7 @@ class Canary:
             *(seconds, self.state.counted, self.state.accounts, self._config),
             self._terms.disagreement_limit,
         )
-        spent = self.state.spent_seconds + seconds
+        spent = self.state.spent_seconds + (seconds if self._hold is None else 0.0)
         changes = {"counted": counted, "accounts": accounts, "spent_seconds": spent}
         self.state = self.state.model_copy(update=changes)
 
@@ -212,6 +234,8 @@ class Canary:
         step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
+        if judgement.decision == "pass":
+            self._note("passed", step.reason)
         self._save(
             ladder=(*self.state.ladder, step),
             phase=self.state.phase + 1,
@@ -246,13 +270,12 @@ class Canary:
         """Give stable its traffic back until a person agrees; the new version stays ready."""
         self._stand_by(f"version {self._d.version} passed and waits for approval")
 
-    def _pause(self) -> None:
+    def _stop(self) -> None:
         """Take the traffic off a trial that nobody watches for now; its counts stay."""
-        log.info(
-            "%s: asked to end: the trial pauses, a retry continues it", self._d.layout.pipeline
-        )
+        log.info("%s: asked to end: the trial stops, a retry continues it", self._d.layout.pipeline)
         self._save(is_entered=False)
         self._stand_by(f"the trial of version {self._d.version} pauses")
+        self._teller.tell_stop(self.state)
 
     def _stand_by(self, reason: str) -> None:
         note = Note(self._d.author, reason)
@@ -286,12 +309,34 @@ class Canary:
         """
         current = self._d.client.plan(self._d.layout.pipeline)
         if current.author == self._d.author or is_same_traffic(current, self.state.plan):
+            self._take_hold(current)
             return current
+        self._teller.tell_interrupted(self.state, current)
         raise InterruptedTrialError(
             f"{current.author or 'somebody'} changed the traffic plan (generation "
             f"{current.generation}: {current.reason or 'no reason given'}) while version "
             f"{self._d.version} was on trial; the trial stopped and did not change that plan"
         )
+
+    def _take_hold(self, plan: TrafficPlan) -> None:
+        """Note whether a person holds the trial, and where."""
+        self._hold = plan.hold if plan.hold and plan.hold.version == self._d.version else None
+        self._weight_in_force = plan.trial[1] if plan.trial else None
+        if self._hold is not None and not is_held(self.state.events):
+            reasons = filter(None, [f"by {self._hold.author or 'somebody'}", self._hold.reason])
+            self._note("paused", ": ".join(reasons))
+        elif self._hold is None and is_held(self.state.events):
+            self._note("resumed")
+
+    def _note(self, kind: EventKind, words: str = "") -> None:
+        event = RolloutEvent(
+            at=self._d.clock.now(),
+            kind=kind,
+            phase=self._name,
+            weight_percent=self.percent,
+            words=words,
+        )
+        self._save(events=with_event(self.state.events, event))
 
     def _save(self, **changes: object) -> None:
         self.state = self.state.model_copy(update=changes)
@@ -301,9 +346,16 @@ class Canary:
         arms = (seen.of(self._d.version), seen.of(self.state.champion))
         return tuple(arm for arm in arms if arm is not None)
 
+    def _moment(self, problems: tuple[str, ...] = ()) -> Moment:
+        skipped = range(self._phases.count(0), self._phases.count(0) + self.state.skipped)
+        way = tuple(p for number, p in enumerate(self._phases) if number not in skipped)
+        return Moment(self._name, self.percent, way, self._terms, self._hold, problems)
+
     @property
     def percent(self) -> int:
-        """The canary's share of the traffic in this phase; 0 is the shadow."""
+        """The canary's share of the traffic in this phase, or where it is held; 0 is the shadow."""
+        if self._hold is not None:
+            return self._hold.weight_percent
         return self._phases[min(self.state.phase, len(self._phases) - 1)]
 
     @property
@@ -311,7 +363,7 @@ class Canary:
         return f"{self.percent} %" if self.percent else "shadow"
 
     def _say_progress(self, judgement: Judgement, seen: Observation) -> None:
-        eta = time_to_go(judgement, self.state.counted, self._terms)
+        eta = in_words(seconds_to_go(judgement, self.state.counted, self._terms))
         problems = "".join(f"; {problem}" for problem in seen.problems)
         log.info(
             "%s: %s: %s; %s%s",

@@ -36,6 +36,7 @@ from contract.schema.serving import DeployConfig
 
 _SLOW = Limits(allowed=0.05, refused=0.10)
 _OF_STABLE = 0.1  # of beta, where a bound on stable's figure is taken
+_MOST_LOG_EVIDENCE = math.log(1e12)  # beyond any bound; what is shown stays readable
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,31 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Consent:
-    """What one test says to a pass: `missing` clean requests of the canary, 0 if it agrees."""
+    """What one test says to a pass: `missing` clean requests of the canary, 0 if it agrees.
+
+    `evidence` is how many times likelier what was counted is of a good canary than of a bad one;
+    from `bound` on the test agrees. Both are 0 where a test needs no evidence, or has none yet.
+    """
 
     test: str
     words: str
     missing: int = 0
+    evidence: float = 0.0
+    bound: float = 0.0
+
+
+class Acceptance(NamedTuple):
+    """How far a sample is from being accepted; see Consent."""
+
+    missing: int
+    evidence: float
+    bound: float
 
 
 class Sample(NamedTuple):
     """How many of a version's requests were bad."""
 
-    bad: int
+    bad: float
     total: int
 
 
@@ -143,8 +158,8 @@ def _errors(phase: Phase, config: DeployConfig) -> Consent:
     bad = min(canary.errors, canary.requests) + canary.active
     sample = Sample(bad, canary.requests + canary.active)
     beside = Sample(stable.errors, stable.requests)
-    missing = _missing(sample, beside, limits, _OF_ERRORS, config.beta)
-    return Consent("errors", words, missing)
+    found = _acceptance(sample, beside, limits, _OF_ERRORS, config.beta)
+    return Consent("errors", words, *found)
 
 
 def _client_errors(phase: Phase, config: DeployConfig) -> Consent:
@@ -157,24 +172,35 @@ def _client_errors(phase: Phase, config: DeployConfig) -> Consent:
     limits = Limits(config.allowed_error_ratio, most)
     sample = Sample(canary.client_errors, canary.requests)
     beside = Sample(stable.client_errors, stable.requests)
-    missing = _missing(sample, beside, limits, _OF_CLIENT_ERRORS, config.beta)
-    return Consent("client errors", words, missing)
+    found = _acceptance(sample, beside, limits, _OF_CLIENT_ERRORS, config.beta)
+    return Consent("client errors", words, *found)
 
 
-def _missing(sample: Sample, stable: Sample, limits: Limits, parts: Parts, beta: float) -> int:
-    """Return how many more clean requests are needed; 0 if the sample passes.
+def _acceptance(
+    sample: Sample, stable: Sample, limits: Limits, parts: Parts, beta: float
+) -> Acceptance:
+    """Return how many more clean requests are needed, 0 if the sample passes, and why.
 
     A canary is bad that is above the refused ratio and above stable's plus the gap of the limits;
     to exclude one of both will do.
     """
-    accept_at = math.log(parts.by_limits * beta)
-    against = log_likelihood_ratio(*sample, limits)
-    if against <= accept_at:
-        return 0
     margin = limits.refused - limits.allowed
-    if stable.bad and _is_below_stable(sample, stable, margin, parts, beta):
-        return 0
-    return math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, limits))
+    found = _against_limits(sample, limits, parts.by_limits * beta)
+    if found.missing and stable.bad and _is_below_stable(sample, stable, margin, parts, beta):
+        return Acceptance(0, found.bound, found.bound)
+    return found
+
+
+def _against_limits(sample: Sample, limits: Limits, error: float) -> Acceptance:
+    """Return how far Wald's test is from accepting a sample, wrong with chance `error`."""
+    accept_at = math.log(error)
+    against = log_likelihood_ratio(*sample, limits)
+    lacking = math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, limits))
+    return Acceptance(max(0, lacking), _exp(-against), 1.0 / error)
+
+
+def _exp(log: float) -> float:
+    return math.exp(min(log, _MOST_LOG_EVIDENCE))
 
 
 def _is_below_stable(
@@ -204,12 +230,9 @@ def _latency(phase: Phase, config: DeployConfig) -> Consent:
         f"p95 {canary.latency_ms(ratio):.1f} ms (stable {stable.latency_ms(ratio):.1f} ms), "
         f"{slow:,.0f} of {canary.timed:,} above {limit_ms:.1f} ms"
     )
-    accept_at = math.log((1 - _OF_STABLE) * config.beta)
-    against = log_likelihood_ratio(slow, canary.timed, _SLOW)
-    if against <= accept_at:
-        return Consent("latency", words)
-    missing = math.ceil((against - accept_at) / -log_likelihood_ratio(0, 1, _SLOW))
-    return Consent("latency", words, missing)
+    sample = Sample(slow, canary.timed)
+    found = _against_limits(sample, _SLOW, (1 - _OF_STABLE) * config.beta)
+    return Consent("latency", words, *found)
 
 
 def _sure_quantile(timed: int, error: float) -> float:

@@ -19,6 +19,8 @@ runner = CliRunner()
         ["promote", "digits"],
         ["rollback", "digits"],
         ["teardown", "digits"],
+        ["rollout", "digits"],
+        ["rollout", "digits", "--pause"],
     ],
 )
 def test_without_services_a_command_says_how_to_start_them(command: list[str]) -> None:
@@ -31,6 +33,21 @@ def test_force_without_a_version_is_refused() -> None:
     result = runner.invoke(app, ["promote", "digits", "--force"])
     assert result.exit_code == 2
     assert "--force: expected --version too" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pause", "--abort"], "--pause and --abort: expected at most one of them"),
+        (["--resume", "--follow"], "--resume and --follow: expected one of them"),
+        (["--resume", "--reason", "lunch"], "--reason: expected --pause with it"),
+        (["--reason", "lunch"], "--reason: expected --pause with it"),
+    ],
+)
+def test_rollout_does_one_thing_at_a_time(options: list[str], said: str) -> None:
+    result = runner.invoke(app, ["rollout", "digits", *options])
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_predict_without_services_says_how_to_start_them(tmp_path: Path) -> None:

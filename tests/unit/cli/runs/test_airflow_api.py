@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.rollouts.orders import approve
 from cli.runs.airflow_api import ENDED_NOTE, AirflowClient, airflow_password
 from contract.errors import ConflictError, NotFoundError, ServiceUnavailableError, UserError
 from contract.records.stack import Stack
@@ -23,6 +24,7 @@ class Airflow(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.token_uses = 100
+        self.waiting_run = "running"  # its state
         self.tokens: dict[str, int] = {}
         self.seen: list[tuple[str, str, Any]] = []
 
@@ -49,6 +51,15 @@ class Handler(BaseHTTPRequestHandler):
         if "/assets" in self.path:
             uris = ["slipway://census/labels2", "slipway://census/labels"]
             self._answer(200, {"assets": [{"id": 7 + n, "uri": u} for n, u in enumerate(uris)]})
+        elif self.path.startswith("/api/v2/dags/digits/dagRuns?"):
+            runs = {"over": "success", "manual__1+00:00": self.server.waiting_run}
+            listed = [{"dag_run_id": name, "state": state} for name, state in runs.items()]
+            self._answer(200, {"dag_runs": listed})
+        elif "/dagRuns/manual__1+00:00/taskInstances" in self.path:
+            names = {"dag_id": "digits", "dag_run_id": "manual__1+00:00", "map_index": -1}
+            states = {"canary": "success", "approve": "awaiting_input"}
+            tasks = [{**names, "task_id": task, "state": state} for task, state in states.items()]
+            self._answer(200, {"task_instances": tasks})
         elif self.path.startswith("/api/v2/dags/digits/dagRuns/"):
             self._answer(200, {"state": "success" if self.path.endswith("over") else "running"})
         elif self.path == "/api/v2/dags/locked":
@@ -200,3 +211,18 @@ def test_cancel_refuses_a_run_that_is_over_and_a_local_one(airflow: Airflow) -> 
     assert local.exit_code == 2
     assert "a local run ends with Ctrl-C" in local.stderr
     assert airflow.seen == []
+
+
+def test_approve_answers_the_run_that_waits_for_a_person(airflow: Airflow, stack: Stack) -> None:
+    order = approve(stack, "digits")
+    assert order.words.startswith("run manual__1+00:00 is approved: its version, which passed")
+    assert airflow.seen == []  # nothing is done before a person has agreed
+    order.carry_out()
+    path = "/api/v2/dags/digits/dagRuns/manual__1%2B00%3A00/taskInstances/approve/-1/hitlDetails"
+    assert airflow.seen == [("PATCH", path, {"chosen_options": ["Approve"]})]
+
+
+def test_approve_without_a_run_that_waits_is_refused(airflow: Airflow, stack: Stack) -> None:
+    airflow.waiting_run = "success"
+    with pytest.raises(NotFoundError, match="no run waits for approval in Airflow"):
+        approve(stack, "digits")

@@ -13,7 +13,15 @@ from cli.stack.stack_file import artifact_root
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.record import EndedBy, Failure
-from contract.records.traffic import Approval, Arm, BadVersion, DeployRecord, Shadow, TrafficPlan
+from contract.records.traffic import (
+    Approval,
+    Arm,
+    BadVersion,
+    DeployRecord,
+    Hold,
+    Shadow,
+    TrafficPlan,
+)
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import exclusive_lock
@@ -190,3 +198,15 @@ def test_a_run_that_a_person_rejected_ends_with_that(begun: RunLayout) -> None:
     answer.model_copy(update={"is_approved": True}).write(begun.approval)
     running = Airflow({"r1": "running"}, {"r1": "r1"})
     assert outcome(running)[0] == "waits for approval"
+
+
+def test_a_paused_trial_is_told(layout: PipelineLayout) -> None:
+    arms = (
+        Arm(name="stable", version=1, weight_percent=95),
+        Arm(name="canary", version=2, weight_percent=5),
+    )
+    hold = Hold(version=2, weight_percent=5, author="ada", reason="lunch")
+    plan = TrafficPlan(pipeline="digits", arms=arms, author="run r1", hold=hold)
+    assert "; paused by ada (lunch))" in in_words(plan)
+    ending = state_of(layout.run("r1"), plan, Airflow({"r1": "running"}))
+    assert ending.reasons == ("version 2 at 5 %", "paused by ada")

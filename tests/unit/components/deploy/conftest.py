@@ -17,7 +17,7 @@ from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import InputSpec, PackageManifest, Provenance
-from contract.records.traffic import ArmObservation, Observation, TrafficPlan
+from contract.records.traffic import ArmObservation, Hold, Observation, TrafficPlan
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import digest_directory
 
@@ -66,6 +66,7 @@ class World:
     plans: list[TrafficPlan] = field(default_factory=list)
     counters: dict[int, ArmObservation] = field(default_factory=dict)
     on_observation: Callable[["World"], None] = lambda _: None
+    before_proposal: Callable[["World"], None] = lambda _: None
     unavailable_answers: int = 0
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     observed_at: float = 0.0
@@ -77,6 +78,18 @@ class World:
         self.plan = plan.stored_after(self.plan, self.time.clock().now())
         self.plans.append(self.plan)
         return self.plan
+
+    def hold(self, percent: int, reason: str = "") -> None:
+        """Pause the trial in the plan, as the agent does."""
+        hold = Hold(version=2, weight_percent=percent, author="ada", reason=reason)
+        self._hold(hold)
+
+    def release(self) -> None:
+        self._hold(None)
+
+    def _hold(self, hold: Hold | None) -> None:
+        changes = {"hold": hold, "generation": self.plan.generation + 1}
+        self.plan = self.plan.model_copy(update=changes)
 
     def observe(self) -> Observation:
         self.on_observation(self)
@@ -154,6 +167,7 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 return
             body = self.rfile.read(int(self.headers["content-length"]))
             proposed = TrafficPlan.model_validate_json(body)
+            world.before_proposal(world)
             if 999 in proposed.versions:
                 self._answer(422, {"error": "version 999 is not kept"})
             elif proposed.generation != world.plan.generation:

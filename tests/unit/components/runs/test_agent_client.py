@@ -124,7 +124,7 @@ def test_a_wrong_token_is_a_users_error_and_not_shown(answering):
 
 
 def test_a_refused_plan_says_why(answering):
-    with pytest.raises(UserError, match="refused the plan: version 9 is not kept"):
+    with pytest.raises(UserError, match="refused this: version 9 is not kept"):
         answering([(422, {"error": "version 9 is not kept"})]).propose(PLAN)
 
 

@@ -2,9 +2,11 @@ from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
+from rollouts import a_rollout
 
 from contract.errors import ServiceUnavailableError
 from contract.layout import PipelineLayout
+from contract.records.rollout import Rollout
 from contract.records.traffic import Observation
 from serving.agent.api import control_api
 from serving.agent.plans import PlanStore
@@ -25,8 +27,9 @@ def woken() -> list[bool]:
 @pytest.fixture
 def api(tmp_path, woken) -> TestClient:
     layout = PipelineLayout(tmp_path, "digits")
-    layout.version(1).mkdir(parents=True)
-    (layout.version(1) / "package.json").write_text("{}")
+    for version in (1, 2):
+        layout.version(version).mkdir(parents=True)
+        (layout.version(version) / "package.json").write_text("{}")
 
     def observe(pipeline: str) -> Observation:
         if pipeline == "silent":
@@ -82,6 +85,45 @@ def test_observations_are_told_or_the_reason_why_not(api) -> None:
     silent = api.get("/v1/pipelines/silent/observation")
     assert (silent.status_code, silent.json()["error"]) == (503, "Envoy does not answer")
     assert api.get("/v1/pipelines/No-Name/observation").status_code == 404
+
+
+ON_TRIAL = {
+    "pipeline": "digits",
+    "arms": [
+        {"name": "stable", "version": 1, "weight_percent": 95},
+        {"name": "canary", "version": 2, "weight_percent": 5},
+    ],
+}
+HOLD = "/v1/pipelines/digits/hold"
+
+
+def test_a_trial_is_paused_and_resumed(api, woken) -> None:
+    api.put(URL, json=ON_TRIAL)
+    paused = api.put(HOLD, json={"author": "ada", "reason": "lunch"})
+    assert (paused.status_code, paused.json()["hold"]["weight_percent"]) == (200, 5)
+    assert api.get(URL).json() == paused.json()
+    resumed = api.delete(HOLD)
+    assert (resumed.status_code, resumed.json()["hold"]) == (200, None)
+    assert woken == [True, True, True]
+
+
+def test_an_order_that_nobody_can_follow_is_refused(api, woken) -> None:
+    api.put(URL, json=PLAN)
+    refused = api.put(HOLD, json={"author": "ada"})
+    assert (refused.status_code, refused.json()["error"]) == (
+        422,
+        "pipeline 'digits': no trial is in progress, nothing to pause",
+    )
+    assert api.delete(HOLD).status_code == 422
+    assert api.put(HOLD, json={"reason": "nobody said it"}).status_code == 422
+    assert woken == [True]
+
+
+def test_what_the_controller_wrote_of_a_trial_is_told(api, tmp_path) -> None:
+    assert api.get("/v1/pipelines/digits/rollout").status_code == 404
+    rollout = a_rollout()
+    rollout.write(PipelineLayout(tmp_path, "digits").rollout)
+    assert Rollout.model_validate(api.get("/v1/pipelines/digits/rollout").json()) == rollout
 
 
 def test_everything_but_health_wants_the_token(api) -> None:

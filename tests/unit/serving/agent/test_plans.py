@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contract.errors import ConfigError, ConflictError, NotFoundError
+from contract.errors import ConfigError, ConflictError, NotFoundError, UserError
 from contract.layout import PipelineLayout
 from contract.records.traffic import Arm, BadVersion, Shadow, TrafficPlan
 from serving.agent.plans import PlanStore
@@ -169,3 +169,60 @@ def test_plans_beyond_what_the_backend_can_are_refused(layout) -> None:
     assert "arm canary: weight 5 %, expected a multiple of 10" in str(refused.value)
     with pytest.raises(ConfigError, match="a shadow, which this data plane does not support"):
         store.propose(plan({1: 100}, shadow=Shadow(version=2, percent=100)))
+
+
+# --- pauses -------------------------------------------------------------------------------------
+
+
+def test_a_pause_holds_the_trial_where_it_is(store) -> None:
+    store.propose(plan({1: 95, 2: 5}, author="run r2"))
+    paused = store.pause("digits", "ada", "lunch")
+    assert (paused.hold.version, paused.hold.weight_percent) == (2, 5)
+    assert (paused.hold.author, paused.hold.reason) == ("ada", "lunch")
+    assert paused.hold.since <= paused.written_at
+    assert (paused.generation, paused.author) == (2, "run r2")
+    assert store.current("digits") == paused
+    assert store.pause("digits", "bob", "me too") == paused  # it is on hold already
+    assert store.resume("digits").hold is None
+    assert store.current("digits").generation == 3
+
+
+def test_a_shadow_is_held_at_no_share(store) -> None:
+    store.propose(plan({1: 100}, shadow=Shadow(version=2, percent=100)))
+    assert store.pause("digits", "ada", "").hold.weight_percent == 0
+
+
+def test_a_proposal_made_before_the_pause_is_refused(store) -> None:
+    store.propose(plan({1: 95, 2: 5}))
+    store.pause("digits", "ada", "")
+    with pytest.raises(ConflictError, match="generation 2"):
+        store.propose(plan({1: 50, 2: 50}, generation=1))
+
+
+def test_a_hold_stays_while_its_version_runs_whatever_a_proposal_says(store) -> None:
+    store.propose(plan({1: 95, 2: 5}))
+    hold = store.pause("digits", "ada", "").hold
+    waiting = store.propose(plan({1: 100}, standby=(2,), generation=2))
+    assert waiting.hold == hold
+    assert store.propose(plan({1: 95, 2: 5}, generation=3)).hold == hold
+    assert store.propose(plan({1: 100}, generation=4)).hold is None
+
+
+def test_a_hold_ends_when_its_version_is_champion(store) -> None:
+    store.propose(plan({1: 95, 2: 5}))
+    store.pause("digits", "ada", "")
+    assert store.propose(plan({2: 100}, standby=(1,), generation=2)).hold is None
+
+
+def test_without_a_trial_there_is_nothing_to_pause_or_to_resume(store) -> None:
+    store.propose(plan({1: 100}))
+    with pytest.raises(UserError, match="no trial is in progress, nothing to pause"):
+        store.pause("digits", "ada", "")
+    with pytest.raises(UserError, match="no trial is paused, nothing to resume"):
+        store.resume("digits")
+
+
+def test_a_pipeline_that_is_not_there_is_not_made_by_a_pause(store, layout) -> None:
+    with pytest.raises(NotFoundError, match="pipeline 'census': not found"):
+        store.pause("census", "ada", "")
+    assert [path.name for path in layout.root.iterdir()] == ["digits"]
