@@ -1,9 +1,10 @@
-"""Where models answer: the paths of TensorFlow Serving's REST API, below a data plane's address."""
+"""Where models answer, by TensorFlow Serving's REST API, and where the agent's pages are."""
 
 import ipaddress
 from urllib.parse import urlsplit
 
 DATA_PLANE_URL = "SLIPWAY_DATA_PLANE_URL"  # the variable that tells it to components and operators
+AGENT_URL = "SLIPWAY_AGENT_URL"  # the same for the serving agent
 
 
 def served_at(data_plane: str, pipeline: str, version: int | None = None) -> str:
@@ -26,3 +27,8 @@ def is_of_this_machine(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def rollout_page(agent: str, pipeline: str) -> str:
+    """Return the page of a pipeline's rollout, below the agent's address; empty without one."""
+    return f"{agent.rstrip('/')}/rollouts/{pipeline}" if agent else ""

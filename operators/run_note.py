@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from contract.addresses import DATA_PLANE_URL, served_at
+from contract.addresses import AGENT_URL, DATA_PLANE_URL, rollout_page, served_at
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.tokens import bearer
@@ -69,6 +69,8 @@ def note_text(
 ) -> str:
     """Return a note in Markdown: links first, for a long reason is cut."""
     links = {"MLflow": _mlflow_link(run, environment)}
+    if run.step("canary").exists():
+        links["rollout"] = rollout_page(environment.get(AGENT_URL, ""), run.pipeline)
     if outcome == "promoted" and version is not None:
         data_plane = environment.get(DATA_PLANE_URL, "")
         links[f"version {version} in service"] = served_at(data_plane, run.pipeline, version)

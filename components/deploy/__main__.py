@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.runs.step import Outcome, Step, main
+from contract.addresses import AGENT_URL, rollout_page
 from contract.errors import UserError
+from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Record
@@ -22,6 +24,7 @@ def work(step: Step) -> Outcome:
     package = step.upstream("package", PackageRecord)
     layout = step.run.of_pipeline
     url, token_file = _agent(os.environ)
+    step.tracker.set_tag("slipway.rollout", rollout_page(url, layout.pipeline))
     with AgentClient.with_token_file(url, token_file) as client:
         deployment = Deployment(
             client=client,
@@ -39,11 +42,12 @@ def work(step: Step) -> Outcome:
             return Outcome(record, reasons=_in_words(record))
         record, figures = deploy(deployment)
     _track(step, record.ladder)
+    _draw(step, layout, package.version)
     return Outcome(record, _artifacts(step.output), figures, _in_words(record))
 
 
 def _agent(environment: Mapping[str, str]) -> tuple[str, Path]:
-    names = ("SLIPWAY_AGENT_URL", "SLIPWAY_AGENT_TOKEN_FILE")
+    names = (AGENT_URL, "SLIPWAY_AGENT_TOKEN_FILE")
     if missing := [name for name in names if not environment.get(name)]:
         raise UserError(
             f"{' and '.join(missing)}: not set, expected the serving agent's address and the file "
@@ -64,6 +68,15 @@ def _track(step: Step, ladder: tuple[LadderStep, ...]) -> None:
     for rung in ladder:
         figures = {"rung_requests": rung.requests, "rung_errors": rung.errors}
         step.tracker.log_metrics(figures, step=rung.weight_percent)
+
+
+def _draw(step: Step, layout: PipelineLayout, version: int) -> None:
+    """Upload the picture of the weights over time, where anybody sees it."""
+    from components.deploy.canary.picture import draw
+    from components.deploy.canary.teller import last_rollout
+
+    if step.tracker.is_on and (rollout := last_rollout(layout, version)) is not None:
+        step.tracker.log_figure(draw(rollout), "rollout.png")
 
 
 def _in_words(record: DeployRecord) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from contract.addresses import DATA_PLANE_URL, served_at
+from contract.addresses import AGENT_URL, DATA_PLANE_URL, rollout_page, served_at
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
@@ -85,6 +85,8 @@ def note_of(run: RunLayout, told: Overview, tags: Mapping[str, str]) -> str:
     """Return the parent's description, in Markdown: outcome, reasons, and where to look further."""
     lines = [f"**{told.outcome}**", *(f"- {reason}" for reason in told.reasons)]
     links = {"Run in Airflow": airflow_link(run), "Served model": tags.get("slipway.served_at", "")}
+    if run.step("canary").exists():
+        links["Rollout"] = rollout_page(os.environ.get(AGENT_URL, ""), run.pipeline)
     lines += [f"[{name}]({link})" for name, link in links.items() if link]
     return "\n\n".join(lines)
 

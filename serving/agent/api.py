@@ -17,6 +17,7 @@ from contract.errors import (
 )
 from contract.records.rollout import Rollout
 from contract.records.traffic import Observation, TrafficPlan
+from serving.agent.pages import PAGES, pages
 from serving.agent.plans import PlanStore
 
 DISCOVERY = "/v3"  # Envoys ask below it, with a separate token
@@ -48,7 +49,9 @@ def control_api(
     # no interactive pages: they would load scripts from elsewhere
     app = FastAPI(title="Slipway serving agent", docs_url=None, redoc_url=None)
 
-    ask_for_token(app, token, "the agent's", open_to_all=("/healthz", f"{DISCOVERY}/"))
+    open_to_all = ("/healthz", f"{DISCOVERY}/", f"{PAGES}/")
+    ask_for_token(app, token, "the agent's", open_to_all)
+    app.include_router(pages(plans))
 
     @app.exception_handler(SlipwayError)
     async def refuse(_request: Request, error: SlipwayError) -> Response:

@@ -49,3 +49,10 @@ def last_rollout(layout: PipelineLayout, version: int) -> Rollout | None:
     except (DataError, NotFoundError):
         return None
     return rollout if rollout.version == version else None
+
+
+def tell_promotion(deployment: Deployment, reason: str) -> None:
+    """Write that the version of the last trial has all traffic; nothing if it was not tried."""
+    known, now = last_rollout(deployment.layout, deployment.version), deployment.clock.now()
+    if known is not None:
+        ended(known, "promoted", reason, 100, now).write(deployment.layout.rollout)

@@ -2,6 +2,7 @@
 
 import logging
 
+from components.deploy.canary.teller import tell_promotion
 from components.deploy.canary.walk import READY_TIMEOUT_SECONDS
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
@@ -9,10 +10,12 @@ from components.deploy.plans import Note, with_champion
 from components.runs import retention
 from components.runs.agent_client import PlanConflictError
 from contract.errors import ServiceUnavailableError
-from contract.records.traffic import DeployRecord, TrafficPlan
+from contract.records.traffic import DeployRecord, Hold, TrafficPlan
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")
+
+_HOLD_POLL_SECONDS = 5.0
 
 
 class ChangedMeanwhileError(Exception):
@@ -40,6 +43,7 @@ def promote(deployment: Deployment, verdict: DeployRecord) -> DeployRecord:
     replaced = verdict.champion_version
     words = f"in place of version {replaced}" if replaced else "the first version in service"
     reasons = (f"version {version} has all traffic, {words}", *removed.in_words())
+    tell_promotion(deployment, reasons[0])
     return _record(deployment, verdict, "promoted", *reasons)
 
 
@@ -52,6 +56,9 @@ def _put_in_force(deployment: Deployment, verdict: DeployRecord) -> TrafficPlan:
         plan = deployment.client.plan(deployment.layout.pipeline)
         if plan.champion == version and plan.canary is None:
             break
+        if plan.hold is not None:
+            _wait_for_its_end(deployment, plan.hold)
+            continue
         _check_unchanged(deployment, verdict, plan)
         try:
             plan = deployment.client.propose(with_champion(plan, version, note))
@@ -60,6 +67,15 @@ def _put_in_force(deployment: Deployment, verdict: DeployRecord) -> TrafficPlan:
             log.info("%s", conflict)
     _see_it_in_force(deployment, plan)
     return plan
+
+
+def _wait_for_its_end(deployment: Deployment, hold: Hold) -> None:
+    """Say, from time to time, who holds a version that has passed; a person resumes it."""
+    log.info(
+        "%s: version %d passed and is paused by %s: 'slipway rollout %s --resume' promotes it",
+        *(deployment.layout.pipeline, hold.version, hold.author, deployment.layout.pipeline),
+    )
+    deployment.clock.sleep(_HOLD_POLL_SECONDS)
 
 
 def _objection(deployment: Deployment, verdict: DeployRecord) -> str:

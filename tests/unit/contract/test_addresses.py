@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.addresses import is_of_this_machine, served_at
+from contract.addresses import is_of_this_machine, rollout_page, served_at
 
 
 @pytest.mark.parametrize("data_plane", ["http://here:1", "http://here:1/"])
@@ -29,3 +29,8 @@ def test_without_a_data_plane_there_is_no_address() -> None:
 )
 def test_the_loopback_is_of_this_machine(url: str, expected: bool) -> None:
     assert is_of_this_machine(url) is expected
+
+
+def test_the_page_of_a_rollout_is_below_the_agent() -> None:
+    assert rollout_page("http://here:1/", "wine") == "http://here:1/rollouts/wine"
+    assert rollout_page("", "wine") == ""

@@ -92,6 +92,17 @@ def test_the_note_has_the_outcome_its_reasons_and_links(
     )
 
 
+def test_the_note_of_a_run_that_came_to_its_trial_leads_to_the_page_of_the_rollout(
+    run: RunLayout,
+) -> None:
+    environment = {"SLIPWAY_AGENT_URL": "http://agent"}
+    assert "rollout" not in note_text(run, "not blessed", (), None, environment)
+    run.step("canary").mkdir(parents=True)
+    assert note_text(run, "rolled back", (), 3, environment) == (
+        "**rolled back**  ([rollout](http://agent/rollouts/digits))"
+    )
+
+
 def test_a_long_reason_is_cut_to_what_airflow_takes(run: RunLayout) -> None:
     text = note_text(run, "not blessed", ("x" * 2000,), None, {})
     assert len(text) == 1000

@@ -132,3 +132,17 @@ def test_everything_but_health_wants_the_token(api) -> None:
         assert api.get(URL, headers=headers).status_code == 401
         assert api.put(URL, json=PLAN, headers=headers).status_code == 401
         assert api.get("/healthz", headers=headers).status_code == 200
+
+
+def test_the_page_of_a_rollout_is_open_and_can_only_be_read(api, tmp_path) -> None:
+    stranger = {"headers": {"authorization": ""}}
+    assert "No version has been tried here yet" in api.get("/rollouts/digits", **stranger).text
+    a_rollout().write(PipelineLayout(tmp_path, "digits").rollout)
+    page = api.get("/rollouts/digits", **stranger)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "version 2 against version 1" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert api.get("/rollouts/", **stranger).status_code == 200
+    assert api.get("/rollouts/No-Name", **stranger).status_code == 404
+    for method in ("put", "post", "delete", "patch"):
+        assert getattr(api, method)("/rollouts/digits", **stranger).status_code == 405

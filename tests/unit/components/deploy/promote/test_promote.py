@@ -1,11 +1,13 @@
 import dataclasses
 
 import pytest
+from rollouts import a_rollout
 
 from components.deploy.canary.canary import deploy
 from components.deploy.plans import Note, on_standby, with_canary, with_champion, without_trial
 from components.deploy.promote.promote import promote
 from contract.errors import ServiceUnavailableError
+from contract.records.rollout import Rollout
 from contract.records.traffic import Arm, BadVersion, DeployRecord, TrafficPlan
 
 PERSON = Note("ada", "because I can")
@@ -123,3 +125,28 @@ def test_a_data_plane_that_does_not_follow_is_an_error_to_retry(passed, make_dep
     clock = dataclasses.replace(deployment.clock, sleep=lambda _: passed.time.sleep(50.0))
     with pytest.raises(ServiceUnavailableError, match="not taken over plan"):
         promote(dataclasses.replace(deployment, clock=clock), PASSED)
+
+
+def test_a_version_on_hold_is_promoted_when_a_person_resumes_it(passed, make_deployment):
+    passed.hold(100)
+    weights: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        passed.time.sleep(seconds)
+        weights.append(passed.plan.canary.weight_percent)
+        if len(weights) == 3:
+            passed.release()
+
+    deployment = make_deployment()
+    clock = dataclasses.replace(passed.time.clock(), sleep=sleep)
+    record = promote(dataclasses.replace(deployment, clock=clock), PASSED)
+    assert (weights[:3], record.outcome, passed.plan.champion) == ([100] * 3, "promoted", 2)
+
+
+def test_the_rollout_ends_as_promoted(passed, make_deployment):
+    deployment = make_deployment()
+    a_rollout(version=2, state="passed").write(deployment.layout.rollout)
+    promote(deployment, PASSED)
+    told = Rollout.read(deployment.layout.rollout)
+    assert (told.state, told.canary.weight_percent) == ("promoted", 100)
+    assert told.events[-1].words == "promoted: version 2 has all traffic, in place of version 1"

@@ -1,0 +1,1 @@
+"""Pages for a browser. Each is whole in itself and loads nothing from elsewhere."""
