@@ -81,6 +81,7 @@ def _changed(
         arms=arms,
         shadow=shadow,
         standby=tuple(dict.fromkeys(v for v in standby if v not in active)),
+        sticky_header=plan.sticky_header,
         author=note.author,
         reason=note.reason,
     )

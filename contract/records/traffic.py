@@ -85,6 +85,9 @@ class TrafficPlan(Record):
     standby: tuple[int, ...] = Field((), description="Kept running without traffic.")
     champions: tuple[ChampionChange, ...] = Field((), description="Oldest first.")
     bad: tuple[BadVersion, ...] = Field((), description="Rolled back from, by version.")
+    sticky_header: str = Field(
+        "", description="Requests with the same value of this header keep their arm; empty: none."
+    )
     hold: Hold | None = Field(None, description="What keeps the trial on its rung; null: nothing.")
     author: str = Field("", description="Run or user that proposed it.")
     reason: str = Field("", description="Why it was proposed.")

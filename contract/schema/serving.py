@@ -119,6 +119,11 @@ class DeployConfig(Section):
         description="Which rungs are used. 'auto': without lower rungs that would take more than "
         "half of the time left at the traffic seen, but always the last two; 'all': every rung.",
     )
+    sticky_header: Annotated[str, Field(pattern=r"^$|^[a-z0-9][a-z0-9-]{0,63}$")] = Field(
+        "",
+        description="Request header, in lower case, such as 'x-user-id', whose value keeps its arm "
+        "while the weights move; empty: every request is drawn by chance.",
+    )
     hold_back_percent: Annotated[int, Field(ge=1, le=50)] = Field(
         5,
         description="Traffic in percent, from 1 to 50, that stays on stable until the promotion, "
@@ -209,6 +214,8 @@ class DeployConfig(Section):
             raise ValueError("ladder_percent must end at 100")
         if self.allowed_error_ratio >= self.refused_error_ratio:
             raise ValueError("allowed_error_ratio must be below refused_error_ratio")
+        if self.sticky_header == "authorization":
+            raise ValueError("sticky_header: 'authorization' may be alike for all callers")
         return self
 
     @property

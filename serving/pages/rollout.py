@@ -6,7 +6,7 @@ The script asks for the page again every two seconds and exchanges the part that
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from html import escape
 
@@ -184,7 +184,7 @@ def _event(event: RolloutEvent) -> str:
     return f"{event.at:%H:%M:%S} {escape(event.phase)} {event.kind}{words}"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table; the cells are HTML."""
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)

@@ -53,6 +53,5 @@ def _mark(axes: "Axes", event: RolloutEvent, at: float) -> None:
     text = f"{event.kind}: {words}"
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[:_MOST_CHARACTERS]} …"
-    style = {"color": colour, "fontsize": 8, "rotation": 20, "parse_math": False}
-    place = (at, event.weight_percent + 3)
-    axes.annotate(text, place, ha="right" if event.kind == "ended" else "left", **style)
+    label = axes.text(at, event.weight_percent + 3, text, color=colour, fontsize=8, rotation=20)
+    label.set(parse_math=False, ha="right" if event.kind == "ended" else "left")

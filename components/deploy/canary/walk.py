@@ -161,7 +161,8 @@ class Canary:
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
         if percent:
-            return with_canary(current, self._d.version, percent, note)
+            plan = with_canary(current, self._d.version, percent, note)
+            return plan.model_copy(update={"sticky_header": self._config.sticky_header})
         shadow = Shadow(
             version=self._d.version,
             percent=self._config.shadow_percent,

@@ -147,15 +147,26 @@ def _weighted_routes(plan: TrafficPlan, prefix: str, action: Document) -> list[D
 
 
 def _weighted(plan: TrafficPlan, use: Use) -> Document:
+    """Return the arms with their weights, stable first.
+
+    With a hash policy Envoy takes the first cluster whose weight, added to those before it, exceeds
+    the header's hash modulo 100. So who is once on the last arm stays there while it grows. A
+    request without the header is drawn by chance.
+    """
     arms = [
         {
             "name": cluster_name(plan.pipeline, arm.version, use),
             "weight": arm.weight_percent,
             "request_headers_to_add": [_said_arm(arm.name)],
         }
-        for arm in plan.arms
+        for arm in sorted(plan.arms, key=lambda arm: arm.name != "stable")
     ]
-    return {"weighted_clusters": {"clusters": arms}}
+    if not plan.sticky_header:
+        return {"weighted_clusters": {"clusters": arms}}
+    return {
+        "weighted_clusters": {"clusters": arms, "use_hash_policy": True},
+        "hash_policy": [{"header": {"header_name": plan.sticky_header}}],
+    }
 
 
 def _mirror(plan: TrafficPlan) -> Document:

@@ -2,12 +2,13 @@
 
 import statistics
 import time
+from itertools import pairwise
 
 import httpx
 import pytest
 
 from contract.errors import UserError
-from contract.records.traffic import Shadow
+from contract.records.traffic import Arm, Shadow
 
 
 def test_first_plan_gets_all_traffic_and_the_agent_says_so(stack) -> None:
@@ -29,6 +30,44 @@ def test_weights_are_honoured(stack) -> None:
     assert answered["2"] == pytest.approx(200, abs=5 * (1000 * 0.2 * 0.8) ** 0.5)
     assert answered["1"] + answered["2"] == 1000
     assert stack.seen(2).requests == answered["2"]
+
+
+def test_a_user_stays_on_the_canary_while_it_grows(stack) -> None:
+    """400 users, of whom none flips back; a request that names no user is drawn by chance."""
+    stack.package(1)
+    stack.package(2)
+    stack.serve({1: 100}, standby=(2,))
+    stack.until(lambda: stack.seen(2).is_ready, "version 2 ready")
+    seen: list[set[str]] = []
+    for percent in (5, 10, 25, 50):
+        arms = (
+            Arm(name="stable", version=1, weight_percent=100 - percent),
+            Arm(name="canary", version=2, weight_percent=percent),
+        )
+        changes = {"arms": arms, "standby": (), "sticky_header": "x-user-id"}
+        plan = stack.client.plan("digits").model_copy(update=changes)
+        stack.wait_for(stack.client.propose(plan))
+        seen.append(users_of(stack, "2"))
+        assert users_of(stack, "2") == seen[-1]  # asked again, everybody meets the same version
+    assert all(before <= after for before, after in pairwise(seen))
+    for users, percent in zip(seen, (5, 10, 25, 50), strict=True):
+        # five standard deviations of a binomial(400, percent)
+        spread = 5 * (400 * percent / 100 * (1 - percent / 100)) ** 0.5
+        assert len(users) == pytest.approx(4 * percent, abs=spread)
+    answered = stack.predict(200)
+    assert answered["2"] == pytest.approx(100, abs=36)
+
+
+def users_of(stack, version: str) -> set[str]:
+    """Return which of 400 users a version answers."""
+    with httpx.Client(base_url=stack.url, trust_env=False) as http:
+        answers = {
+            user: http.post(
+                "/v1/models/digits:predict", json={}, headers={"X-User-Id": user}
+            ).headers["x-slipway-version"]
+            for user in (f"user-{number}" for number in range(400))
+        }
+    return {user for user, found in answers.items() if found == version}
 
 
 def test_errors_of_a_version_are_counted_as_its_own(stack) -> None:

@@ -54,6 +54,8 @@ def test_a_minimal_config_gets_every_default() -> None:
         ({"evaluate": {"slices": ["image"]}}, "evaluate.slices: 'image' is not a scalar"),
         ({"bless": {"head": "letter"}}, "bless.head: 'letter' is not a head"),
         ({"deploy": {"ladder_percent": [50, 5, 100]}}, "ladder_percent must rise"),
+        ({"deploy": {"sticky_header": "X-User-Id"}}, "sticky_header"),
+        ({"deploy": {"sticky_header": "authorization"}}, "may be alike for all callers"),
         ({"deploy": {"ladder_percent": [1, 50]}}, "ladder_percent must end at 100"),
         (
             {"deploy": {"allowed_error_ratio": 0.1, "refused_error_ratio": 0.05}},

@@ -36,6 +36,13 @@ def test_every_plan_keeps_the_generation_and_signs():
         assert (plan.generation, plan.author, plan.reason) == (7, "run r2", "because")
 
 
+def test_a_change_keeps_by_what_users_keep_their_arm():
+    sticky = SERVED.model_copy(update={"sticky_header": "x-user-id"})
+    on_trial = with_canary(sticky, 2, 5, NOTE)
+    assert on_trial.sticky_header == "x-user-id"
+    assert on_standby(on_trial, 9, NOTE).sticky_header == "x-user-id"
+
+
 def test_a_canary_takes_its_share_from_stable_which_stays_champion():
     assert weights(with_canary(SERVED, 2, 5, NOTE)) == {1: 95, 2: 5}
     all_of_it = with_canary(SERVED, 2, 100, NOTE)

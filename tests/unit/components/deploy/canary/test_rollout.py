@@ -143,6 +143,16 @@ def test_somebody_who_takes_the_traffic_over_is_named(served, make_deployment):
     assert told.reason == "ada changed the traffic: I know it is good"
 
 
+def test_the_trial_says_by_what_users_keep_their_arm(served, make_deployment):
+    deploy(make_deployment(sticky_header="x-user-id", **SLOWLY))
+    on_trial = [plan for plan in served.plans if plan.canary]
+    assert {plan.sticky_header for plan in on_trial} == {"x-user-id"}
+    # the next version does not want it
+    served.put(with_champion(served.plan, 1, Note("ada", "")))
+    deploy(make_deployment(version=3, **SLOWLY))
+    assert {plan.sticky_header for plan in served.plans if plan.author == "run r3"} == {""}
+
+
 # --- pauses -------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,23 @@ def test_a_server_is_told_as_which_arm_it_is_asked_whatever_a_caller_says() -> N
         assert first_match(found, path)["request_headers_to_remove"] == ["x-slipway-arm"]
 
 
+def test_sticky_arms_hash_the_header_and_stable_comes_first() -> None:
+    """Else a growing canary would take other users' places, and some would flip back."""
+    turned = PLAN.model_copy(update={"arms": PLAN.arms[::-1], "sticky_header": "x-user-id"})
+    found = of([PipelineTraffic(turned, ENDPOINTS)])
+    for path, names in (
+        ("/v1/models/digits:predict", ["digits/1", "digits/2"]),
+        ("/v1/models/digits/metadata", ["digits/1/direct", "digits/2/direct"]),
+    ):
+        route = first_match(found, path)["route"]
+        assert route["hash_policy"] == [{"header": {"header_name": "x-user-id"}}]
+        assert route["weighted_clusters"]["use_hash_policy"] is True
+        assert [one["name"] for one in route["weighted_clusters"]["clusters"]] == names
+    plain = first_match(of([PipelineTraffic(PLAN, ENDPOINTS)]), "/v1/models/digits:predict")
+    assert "hash_policy" not in plain["route"]
+    assert "use_hash_policy" not in plain["route"]["weighted_clusters"]
+
+
 def test_paths_go_where_they_should() -> None:
     found = of([PipelineTraffic(PLAN, ENDPOINTS)])
     for path, cluster in {
