@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.commands import (
+    advising,
     authoring,
     labelling,
     loading,
@@ -76,6 +77,7 @@ for panel, commands in (
     for command in commands:
         app.command(rich_help_panel=panel, cls=PlainCommand)(command)
 app.add_typer(labelling.app, name="labels", rich_help_panel="Use it")
+app.add_typer(advising.app, name="judge", rich_help_panel="Steer its traffic")
 
 
 if __name__ == "__main__":

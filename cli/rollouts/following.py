@@ -38,12 +38,18 @@ def _until_over(client: AgentClient, name: str, show: Callable[[Rollout], None])
         except NotFoundError:
             rollout = None
         if rollout is not None:
-            has_begun = has_begun or not rollout.is_over or client.plan(name).trial is None
+            has_begun = has_begun or not rollout.is_over or not _is_before(rollout, client)
             if has_begun:
                 show(rollout)
                 if rollout.is_over:
                     return rollout
         time.sleep(_POLL_SECONDS)
+
+
+def _is_before(rollout: Rollout, client: AgentClient) -> bool:
+    """Tell whether the last trial is over and another version's has begun, with no record yet."""
+    trial = client.plan(rollout.pipeline).trial
+    return trial is not None and trial[0] != rollout.version
 
 
 class _JsonLines:

@@ -1,0 +1,1 @@
+"""The judge for rollouts that others steer: counts in, advice out, a state for each rollout."""
