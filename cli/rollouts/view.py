@@ -47,10 +47,10 @@ def _parts(rollout: Rollout, now: datetime) -> Iterator[RenderableType]:
 def headline(rollout: Rollout) -> str:
     """Return who is on trial, how far, and in which state, as one line of markup."""
     style = _STYLES.get(rollout.state, "bold")
-    where = f"{escape(rollout.phase)} of {rollout.way}"
+    where = f"at {escape(rollout.phase)} (way: {rollout.way})"
     return (
         f"[bold]{rollout.pipeline}[/]: version {rollout.version} against version "
-        f"{rollout.champion}, {where}: [{style}]{rollout.state}[/]  "
+        f"{rollout.champion} {where}: [{style}]{rollout.state}[/]  "
         f"[dim]({escape(rollout.author)})[/]"
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
 
 from contract.errors import (
     ConflictError,
@@ -15,10 +16,11 @@ from contract.errors import (
     SlipwayError,
     UserError,
 )
-from contract.records.rollout import Rollout
 from contract.records.traffic import Observation, TrafficPlan
+from serving.agent.metrics import exposition
 from serving.agent.pages import PAGES, pages
 from serving.agent.plans import PlanStore
+from serving.agent.trials import trials
 
 DISCOVERY = "/v3"  # Envoys ask below it, with a separate token
 _MAX_PLAN_BYTES = 64 * 1024
@@ -32,13 +34,6 @@ _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
 )
 
 
-class Order(BaseModel):
-    """Who pauses a trial, and why."""
-
-    author: str
-    reason: str = ""
-
-
 def control_api(
     plans: PlanStore,
     token: str,
@@ -49,9 +44,10 @@ def control_api(
     # no interactive pages: they would load scripts from elsewhere
     app = FastAPI(title="Slipway serving agent", docs_url=None, redoc_url=None)
 
-    open_to_all = ("/healthz", f"{DISCOVERY}/", f"{PAGES}/")
+    open_to_all = ("/healthz", "/metrics", f"{DISCOVERY}/", f"{PAGES}/")
     ask_for_token(app, token, "the agent's", open_to_all)
     app.include_router(pages(plans))
+    app.include_router(trials(plans, wake))
 
     @app.exception_handler(SlipwayError)
     async def refuse(_request: Request, error: SlipwayError) -> Response:
@@ -60,6 +56,10 @@ def control_api(
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(exposition(plans), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/pipelines")
     def pipelines() -> dict[str, list[str]]:
@@ -73,18 +73,6 @@ def control_api(
     async def propose_plan(pipeline: str, request: Request) -> Response:
         body = await request.body()
         return await run_in_threadpool(_propose, plans, pipeline, body, wake)
-
-    @app.put("/v1/pipelines/{pipeline}/hold")
-    def pause(pipeline: str, order: Order) -> TrafficPlan:
-        return _woken(plans.pause(pipeline, order.author, order.reason), wake)
-
-    @app.delete("/v1/pipelines/{pipeline}/hold")
-    def resume(pipeline: str) -> TrafficPlan:
-        return _woken(plans.resume(pipeline), wake)
-
-    @app.get("/v1/pipelines/{pipeline}/rollout")
-    def rollout(pipeline: str) -> Rollout:
-        return Rollout.read(plans.layout(pipeline).rollout)
 
     @app.get("/v1/pipelines/{pipeline}/observation")
     def observation(pipeline: str) -> Observation:
@@ -124,11 +112,6 @@ def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], No
         return _error(422, str(error))
     wake()
     return JSONResponse(stored.model_dump(mode="json"))
-
-
-def _woken(plan: TrafficPlan, wake: Callable[[], None]) -> TrafficPlan:
-    wake()
-    return plan
 
 
 def _error(status: int, text: str) -> Response:

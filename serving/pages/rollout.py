@@ -93,7 +93,7 @@ def _parts(rollout: Rollout, now: datetime) -> Iterator[str]:
     yield (
         f"<h1>{escape(rollout.pipeline)}: version {rollout.version} against version "
         f'{rollout.champion}</h1><p><span class="state {kind}">{escape(rollout.state)}</span> '
-        f'{escape(rollout.phase)} <span class="dim">of {escape(rollout.way)} · '
+        f'{escape(rollout.phase)} <span class="dim">way: {escape(rollout.way)} · '
         f"{escape(rollout.author)}</span></p>"
     )
     yield from (f'<p class="hold">{escape(text)}</p>' for text in _warnings(rollout, now))

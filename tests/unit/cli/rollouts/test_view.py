@@ -30,7 +30,8 @@ def row(text: str, name: str) -> list[str]:
 
 def test_weights_counts_and_every_test_with_its_bounds_are_shown() -> None:
     text = shown(a_rollout())
-    assert "digits: version 2 against version 1, 5 % of shadow, 1 %, 5 %, 25 %, 50 %, 95 %" in text
+    way = "shadow, 1 %, 5 %, 25 %, 50 %, 95 %"
+    assert f"digits: version 2 against version 1 at 5 % (way: {way}): running" in text
     assert row(text, "canary") == ["canary", "2", "5", "%", "83", "2", "0", "0", "8.1", "ms"]
     assert row(text, "stable") == ["stable", "1", "95", "%", "1,577", "0", "0", "0", "7.6", "ms"]
     errors = ["errors", "83", "1,577", "21.5", "172.4", "1.24", "125", "112", "requests"]

@@ -146,3 +146,34 @@ def test_the_page_of_a_rollout_is_open_and_can_only_be_read(api, tmp_path) -> No
     assert api.get("/rollouts/No-Name", **stranger).status_code == 404
     for method in ("put", "post", "delete", "patch"):
         assert getattr(api, method)("/rollouts/digits", **stranger).status_code == 405
+
+
+def test_prometheus_reads_plans_and_rollouts_without_a_token(api, tmp_path) -> None:
+    api.put(URL, json=ON_TRIAL)
+    a_rollout().write(PipelineLayout(tmp_path, "digits").rollout)
+    answer = api.get("/metrics", headers={"authorization": ""})
+    assert answer.status_code == 200
+    for line in (
+        'slipway_plan_generation{pipeline="digits"} 1.0',
+        'slipway_arm_weight_percent{arm="canary",pipeline="digits",version="2"} 5.0',
+        'slipway_rollout_state{pipeline="digits",state="running",version="2"} 1.0',
+        'slipway_rollout_evidence{pipeline="digits",side="against",test="errors",version="2"} 21.5',
+        'slipway_rollout_bound{pipeline="digits",side="against",test="errors",version="2"} 172.4',
+        'slipway_rollout_evidence{pipeline="digits",side="for",test="errors",version="2"} 1.24',
+        'slipway_rollout_seconds_to_decision{pipeline="digits",version="2"} 56.0',
+        'slipway_rollout_seconds_left{pipeline="digits",version="2"} 3420.0',
+    ):
+        assert line in answer.text
+    assert 'side="for",test="p99"' not in answer.text  # it has no such side
+
+
+def test_of_a_rollout_that_is_over_only_the_end_is_told(api, tmp_path) -> None:
+    api.put(URL, json=PLAN)
+    a_rollout(state="rolled back").write(PipelineLayout(tmp_path, "digits").rollout)
+    text = api.get("/metrics").text
+    assert 'slipway_rollout_state{pipeline="digits",state="rolled back",version="2"} 1.0' in text
+    assert "slipway_rollout_evidence{" not in text
+    (tmp_path / "digits" / "serving" / "rollout.json").write_text("{")
+    text = api.get("/metrics").text
+    assert 'slipway_plan_generation{pipeline="digits"} 1.0' in text
+    assert "slipway_rollout_state{" not in text

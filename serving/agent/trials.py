@@ -1,0 +1,40 @@
+"""The control API of trials: what is known of one, and a person's pause of it."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from contract.records.rollout import Rollout
+from contract.records.traffic import TrafficPlan
+from serving.agent.plans import PlanStore
+
+
+class Order(BaseModel):
+    """Who pauses a trial, and why."""
+
+    author: str
+    reason: str = ""
+
+
+def trials(plans: PlanStore, wake: Callable[[], None]) -> APIRouter:
+    """Return the routes; `wake` is called after a plan was stored."""
+    router = APIRouter(prefix="/v1/pipelines/{pipeline}")
+
+    @router.get("/rollout")
+    def rollout(pipeline: str) -> Rollout:
+        return Rollout.read(plans.layout(pipeline).rollout)
+
+    @router.put("/hold")
+    def pause(pipeline: str, order: Order) -> TrafficPlan:
+        stored = plans.pause(pipeline, order.author, order.reason)
+        wake()
+        return stored
+
+    @router.delete("/hold")
+    def resume(pipeline: str) -> TrafficPlan:
+        stored = plans.resume(pipeline)
+        wake()
+        return stored
+
+    return router
