@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 
+from contract.clients.http import open_client, said
 from contract.errors import ServiceUnavailableError, UserError
 
 _ANSWER_SECONDS = 5.0
@@ -15,7 +16,7 @@ class Prometheus:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(timeout=_ANSWER_SECONDS, trust_env=False)
+        self._http = open_client(self._url, _ANSWER_SECONDS)
 
     def total(self, query: str) -> int:
         """Return the sum of an instant vector, or a scalar; 0 for what nobody has counted yet."""
@@ -48,10 +49,10 @@ class Prometheus:
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            answer = self._http.get(f"{self._url}/api/v1/query", params={"query": query})
+            answer = self._http.get("/api/v1/query", params={"query": query})
             found: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise ServiceUnavailableError(
-                f"Prometheus at {self._url}: no answer: {error or type(error).__name__}"
+                f"Prometheus at {self._url}: no answer: {said(error)}"
             ) from error
         return found
