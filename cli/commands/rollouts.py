@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, YesOption
 from cli.output import data, notes, print_json, say
-from contract.errors import EXIT_UNEXPECTED, UserError
+from contract.errors import EXIT_UNEXPECTED, NotFoundError, UserError
 
 if TYPE_CHECKING:
     from cli.rollouts.orders import Order
@@ -128,7 +128,13 @@ def _follow(client: "AgentClient", name: str, is_json: bool) -> None:
 def _show(client: "AgentClient", name: str, is_json: bool) -> None:
     from cli.rollouts.view import view
 
-    found = client.rollout(name)
+    try:
+        found = client.rollout(name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{name}: no version has been tried here yet; 'slipway run {name}' tries one, and "
+            f"'slipway rollout {name} --follow' waits for it"
+        ) from error
     if is_json:
         print_json(found.model_dump(mode="json"))
     else:

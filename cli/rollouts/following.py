@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.live import Live
 
-from cli.output import data, print_json_line
+from cli.output import data, print_json_line, say
 from cli.rollouts.view import headline, view
 from components.runs.agent_client import AgentClient
 from contract.errors import NotFoundError
@@ -31,19 +31,27 @@ def follow(client: AgentClient, name: str, is_json: bool) -> Rollout:
 
 
 def _until_over(client: AgentClient, name: str, show: Callable[[Rollout], None]) -> Rollout:
-    has_begun = False
+    has_begun = has_said = False
     while True:
-        try:
-            rollout = client.rollout(name)
-        except NotFoundError:
-            rollout = None
+        rollout = _present(client, name)
         if rollout is not None:
-            has_begun = has_begun or not rollout.is_over or not _is_before(rollout, client)
-            if has_begun:
-                show(rollout)
-                if rollout.is_over:
-                    return rollout
+            has_begun = True
+            show(rollout)
+            if rollout.is_over:
+                return rollout
+        elif not has_begun and not has_said:
+            has_said = True
+            say(f"{name}: waits for a trial to begin; Ctrl-C ends this")
         time.sleep(_POLL_SECONDS)
+
+
+def _present(client: AgentClient, name: str) -> Rollout | None:
+    """Return the trial in progress, else the last one; None where the next has no record yet."""
+    try:
+        rollout = client.rollout(name)
+    except NotFoundError:
+        return None
+    return None if rollout.is_over and _is_before(rollout, client) else rollout
 
 
 def _is_before(rollout: Rollout, client: AgentClient) -> bool:
