@@ -3,7 +3,8 @@
 import logging
 
 from components.deploy.canary.state import STATE_FILE, CanaryState
-from components.deploy.canary.walk import READY_TIMEOUT_SECONDS, Canary, InterruptedTrialError
+from components.deploy.canary.trial import InterruptedTrialError
+from components.deploy.canary.walk import READY_TIMEOUT_SECONDS, Canary
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.plans import Note, on_standby, without_trial

@@ -25,7 +25,8 @@ def draw(rollout: Rollout) -> "Figure":
     axes.step(seconds, stable, where="post", linestyle=":", label=label)
     for event in rollout.events:
         _mark(axes, event, _seconds(rollout, event))
-    axes.set(xlabel="seconds", ylabel="share of the traffic, percent", ylim=(-4, 112))
+    axes.set(xlabel="seconds", ylabel="share of the traffic, percent", ylim=(-4, 125))
+    axes.margins(x=0.12)  # room for the words of the first and the last event
     axes.set_title(f"{rollout.pipeline}, version {rollout.version}: {rollout.state}")
     axes.legend(loc="center left")
     return figure
@@ -53,5 +54,7 @@ def _mark(axes: "Axes", event: RolloutEvent, at: float) -> None:
     text = f"{event.kind}: {words}"
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[:_MOST_CHARACTERS]} …"
-    label = axes.text(at, event.weight_percent + 3, text, color=colour, fontsize=8, rotation=20)
-    label.set(parse_math=False, ha="right" if event.kind == "ended" else "left")
+    label = axes.text(at, event.weight_percent + 3, text, color=colour, fontsize=8, rotation=12)
+    label.set_parse_math(False)
+    if event.kind == "ended":  # at the same moment as the last decision
+        label.set(ha="right", y=event.weight_percent + 8, rotation=0)

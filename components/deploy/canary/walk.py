@@ -1,16 +1,14 @@
 """The way of a new version through shadow and ladder, with the judge at every look."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from components.deploy.canary.first_rung import survey, traffic_in_shadow
 from components.deploy.canary.phases import in_words, ladder_step, seconds_to_go
-from components.deploy.canary.report import Moment, is_held, with_event
-from components.deploy.canary.state import STATE_FILE, CanaryState, Ending
+from components.deploy.canary.report import Moment
+from components.deploy.canary.state import CanaryState, Ending
 from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
-from components.deploy.canary.teller import Teller
+from components.deploy.canary.trial import Trial
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
@@ -20,15 +18,12 @@ from components.deploy.judging.judge import Judgement, Terms, judge
 from components.deploy.judging.ladder import outlook
 from components.deploy.plans import (
     Note,
-    is_same_traffic,
     on_standby,
     with_canary,
     with_shadow,
     without_trial,
 )
-from components.runs.agent_client import PlanConflictError
-from contract.records.rollout import EventKind, RolloutEvent
-from contract.records.traffic import ArmObservation, Hold, Observation, Shadow, TrafficPlan
+from contract.records.traffic import ArmObservation, Observation, Shadow, TrafficPlan
 
 log = logging.getLogger("slipway")
 
@@ -39,28 +34,14 @@ _PROGRESS_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
 
-MakePlan = Callable[[TrafficPlan], TrafficPlan]
 
-
-class InterruptedTrialError(Exception):
-    """Somebody else has taken over the traffic plan; ours no longer counts."""
-
-
-class Canary:
+class Canary(Trial):
     """Walks one version up the ladder. All that it knows is in its state file."""
 
     def __init__(self, deployment: Deployment, state: CanaryState) -> None:
-        self._d = deployment
-        self._config = deployment.config.deploy
-        self._path: Path = deployment.output / STATE_FILE
-        self.state = state
+        super().__init__(deployment, state)
         self.withdrawal_seconds: float | None = None
-        self._hold: Hold | None = None
-        self._weight_in_force: int | None = None
-        self._teller = Teller(deployment)
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
-        has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
-        self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
 
     def walk(self) -> CanaryState:
         """Continue from the state until the version has passed, failed or run out of time.
@@ -275,7 +256,7 @@ class Canary:
         """Take the traffic off a trial that nobody watches for now; its counts stay."""
         log.info("%s: asked to end: the trial stops, a retry continues it", self._d.layout.pipeline)
         self._save(is_entered=False)
-        self._stand_by(f"the trial of version {self._d.version} pauses")
+        self._stand_by(f"the trial of version {self._d.version} stops for now")
         self._teller.tell_stop(self.state)
 
     def _stand_by(self, reason: str) -> None:
@@ -284,64 +265,7 @@ class Canary:
             lambda current: on_standby(without_trial(current, None, note), self._d.version, note)
         )
 
-    # --- plan and state -------------------------------------------------------------------------
-
-    def _propose(self, make: MakePlan) -> TrafficPlan:
-        """Put a plan in force that is made from the current one, and note it."""
-        while True:
-            self._d.check_attempt()
-            current = self._own_plan()
-            wanted = make(current)
-            if is_same_traffic(current, wanted) and current.standby == wanted.standby:
-                return current
-            try:
-                stored = self._d.client.propose(wanted)
-            except PlanConflictError as conflict:
-                log.info("%s", conflict)
-                continue
-            self._save(plan=stored)
-            return stored
-
-    def _own_plan(self) -> TrafficPlan:
-        """Return the plan in force, if its traffic is still what this canary made it.
-
-        After a kill between proposing and noting it, the plan in force is signed by this run.
-        Others may change which further versions are on standby.
-        """
-        current = self._d.client.plan(self._d.layout.pipeline)
-        if current.author == self._d.author or is_same_traffic(current, self.state.plan):
-            self._take_hold(current)
-            return current
-        self._teller.tell_interrupted(self.state, current)
-        raise InterruptedTrialError(
-            f"{current.author or 'somebody'} changed the traffic plan (generation "
-            f"{current.generation}: {current.reason or 'no reason given'}) while version "
-            f"{self._d.version} was on trial; the trial stopped and did not change that plan"
-        )
-
-    def _take_hold(self, plan: TrafficPlan) -> None:
-        """Note whether a person holds the trial, and where."""
-        self._hold = plan.hold if plan.hold and plan.hold.version == self._d.version else None
-        self._weight_in_force = plan.trial[1] if plan.trial else None
-        if self._hold is not None and not is_held(self.state.events):
-            reasons = filter(None, [f"by {self._hold.author or 'somebody'}", self._hold.reason])
-            self._note("paused", ": ".join(reasons))
-        elif self._hold is None and is_held(self.state.events):
-            self._note("resumed")
-
-    def _note(self, kind: EventKind, words: str = "") -> None:
-        event = RolloutEvent(
-            at=self._d.clock.now(),
-            kind=kind,
-            phase=self._name,
-            weight_percent=self.percent,
-            words=words,
-        )
-        self._save(events=with_event(self.state.events, event))
-
-    def _save(self, **changes: object) -> None:
-        self.state = self.state.model_copy(update=changes)
-        self.state.write(self._path)
+    # --- words ---------------------------------------------------------------------------------
 
     def _both(self, seen: Observation) -> tuple[ArmObservation, ...]:
         arms = (seen.of(self._d.version), seen.of(self.state.champion))
@@ -351,17 +275,6 @@ class Canary:
         skipped = range(self._phases.count(0), self._phases.count(0) + self.state.skipped)
         way = tuple(p for number, p in enumerate(self._phases) if number not in skipped)
         return Moment(self._name, self.percent, way, self._terms, self._hold, problems)
-
-    @property
-    def percent(self) -> int:
-        """The canary's share of the traffic in this phase, or where it is held; 0 is the shadow."""
-        if self._hold is not None:
-            return self._hold.weight_percent
-        return self._phases[min(self.state.phase, len(self._phases) - 1)]
-
-    @property
-    def _name(self) -> str:
-        return f"{self.percent} %" if self.percent else "shadow"
 
     def _say_progress(self, judgement: Judgement, seen: Observation) -> None:
         eta = in_words(seconds_to_go(judgement, self.state.counted, self._terms))
