@@ -154,7 +154,7 @@ def _sample(consent: Consent, phase: Phase, terms: Terms) -> RolloutTest:
         unit="requests",
         canary_events=counted,
         in_favour=counted,
-        passes_at=counted + consent.missing if consent.missing else _least(terms),
+        passes_at=_least(terms),
         missing=consent.missing,
         has_agreed=not consent.missing,
         words=consent.words,

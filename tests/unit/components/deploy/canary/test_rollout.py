@@ -180,6 +180,23 @@ def test_a_paused_trial_keeps_its_rung_until_it_is_resumed(served, make_deployme
     assert kinds(watcher.told[-1]).count(("resumed", 5)) == 1
 
 
+def test_a_shadow_is_held_before_any_caller_meets_the_version(served, make_deployment):
+    def act(rollout: Rollout) -> None:
+        if not looks:
+            served.hold(0)
+        looks.append(rollout.phase)
+        if len(looks) == 30:
+            assert served.plan.trial == (2, 0)
+            served.release()
+
+    looks: list[str] = []
+    options = {"ladder_percent": (50, 100), "max_disagreement_ratio": 0.5}
+    record, _ = deploy(Watcher(served, act).attached(make_deployment(**options)))
+    assert set(looks[:30]) == {"shadow"}  # it takes eight looks where nobody pauses it
+    assert [step.name for step in record.ladder] == ["shadow", "50 %", "95 %"]
+    assert record.outcome == "passed"
+
+
 def test_failing_evidence_rolls_a_paused_trial_back(served, make_deployment):
     def act(rollout: Rollout) -> None:
         if rollout.phase == "5 %" and served.plan.hold is None:
