@@ -194,6 +194,15 @@ def test_examples_are_kept_as_they_were_sent(manifest, tmp_path):
     assert [one.inputs for one in records] == [None, None]
 
 
+def test_an_answer_weighs_what_its_outputs_numbers_and_text_hold():
+    inputs = {"image": np.array([[b"x" * 1000], [b""]], object), "age": np.zeros(2, np.float32)}
+    found = {"scores": np.zeros((2, 3), np.float32)}
+    assert answer(400).size_bytes() == 0
+    assert answer(found).size_bytes() == 2 * 3 * 4
+    # Numbers of four bytes, two pointers of eight, and the text.
+    assert answer(found, inputs=inputs).size_bytes() == 24 + 8 + (16 + 1000)
+
+
 def test_without_sampling_there_are_no_columns_for_inputs(manifest):
     names = PredictionColumns(manifest(inputs=SPECS, heads=HEADS)).schema.names
     assert names == [
