@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,15 +31,16 @@ LEAVES = {
     "int64": st.integers(-(2**63) + 1, 2**63 - 1),
     "string": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
 }
+FORMS: dict[str, dict[str, Any]] = {
+    "scalar": {},
+    "vector": {"shape": (2,)},
+    "matrix": {"shape": (2, 3)},
+    "ragged": {"is_variable_length": True},
+}
 SPECS = {
     f"{dtype}_{form}": InputSpec(dtype=dtype, **options)
     for dtype in ("float32", "int64", "string")
-    for form, options in {
-        "scalar": {},
-        "vector": {"shape": (2,)},
-        "matrix": {"shape": (2, 3)},
-        "ragged": {"is_variable_length": True},
-    }.items()
+    for form, options in FORMS.items()
 }
 
 
