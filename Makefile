@@ -67,9 +67,10 @@ test-e2e: setup ## whole pipelines in real Airflow
 
 COVERAGE := $(BIN)/coverage
 
+# A process that was killed in the middle of writing leaves a file that `combine` leaves out.
 coverage: setup ## lines that unit and integration tests run, also in their processes
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) tests/unit tests/integration
+	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) --thorough $(THOROUGH) tests/unit tests/integration
 	@$(COVERAGE) combine --quiet
 	@$(COVERAGE) report
 
