@@ -36,7 +36,12 @@ from launching.processes.fork_request import (
 from launching.processes.guard import look_after, outlive_sigterm
 from launching.processes.listening import listen, remove_own
 from launching.processes.must_equal import difference
-from launching.processes.python_command import is_forkable, prepare_titles, run_forked
+from launching.processes.python_command import (
+    is_forkable,
+    prepare_logging,
+    prepare_titles,
+    run_forked,
+)
 from launching.processes.readable import readable
 
 _WAIT_SECONDS = 1.0
@@ -254,6 +259,7 @@ def main() -> None:
     options = parser.parse_args()
     _log_to_stdout()
     prepare_titles()
+    prepare_logging()
     started = time.monotonic()
     with listen(options.socket) as listener:
         own = options.socket.stat().st_ino

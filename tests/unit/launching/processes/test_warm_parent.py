@@ -252,6 +252,25 @@ def test_what_an_import_set_in_the_environment_is_set_in_the_fork(tmp_path: Path
         assert run(start, socket) == (0, ["0"])
 
 
+def test_libraries_log_in_a_fork_as_in_a_component_that_imports_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "likes_logging.py").write_text(
+        "import logging\n"  # what TensorFlow does, and what tf.Transform does
+        "logger = logging.getLogger('likes_logging')\n"
+        "if not logging.getLogger().handlers: logger.addHandler(logging.StreamHandler())\n"
+        "logging.warning('is imported')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{tmp_path}")
+    script = (
+        "import logging, likes_logging\n"
+        "logging.basicConfig(format='once: %(message)s')\n"
+        "likes_logging.logger.warning('said')"
+    )
+    with parent_of(tmp_path, "likes_logging") as (socket, _):
+        assert run(start_of(script, tmp_path), socket) == (0, ["once: said"])
+
+
 def test_a_command_of_another_program_is_a_fresh_process(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, _):
         start = replace(start_of("", tmp_path), command=("/bin/echo", "hello"))
