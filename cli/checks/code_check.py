@@ -94,12 +94,14 @@ def _preprocessing(folder: Path, config: PipelineConfig) -> Finding:
     import tensorflow_transform as tft
     from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
+    from components.models.user_code import library_refusals
     from components.transform.preprocessing import load_preprocessing
     from components.transform.raw_tensors import feature_tensors
 
     specs = TensorAdapter(feature_tensors(config)).OriginalTypeSpecs()
     try:
-        tft.get_analyze_input_columns(load_preprocessing(folder), specs)
+        with library_refusals("preprocessing.py: preprocessing_fn", "tensorflow_transform"):
+            tft.get_analyze_input_columns(load_preprocessing(folder), specs)
     except SlipwayError as error:
         return Finding("code", "error", str(error))
     return Finding("code", "ok", f"preprocessing_fn takes the {len(specs)} features")
