@@ -25,7 +25,7 @@ from contract.schema.training import BlessConfig, EvaluateConfig, TrainConfig
 
 
 class RetentionConfig(Section):
-    """What is kept; the champion and what a canary uses are always kept."""
+    """What is kept; the champion, the best one before it and what a canary uses always are."""
 
     runs: Count = Field(10, description="Number of newest runs that are kept, at least 1.")
     versions: Count = Field(5, description="Number of newest versions that are kept, at least 1.")

@@ -10,10 +10,13 @@ import pytest
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison
 from components.bless.verdict import Asked, against_record, on_other_head, too_few_of_a_class
+from components.runs import retention
+from components.runs.champions import best_kept
 from contract.layout import PipelineLayout
 from contract.records.evaluation import Metric
 from contract.records.package import InputSpec, PackageManifest, Provenance
-from contract.schema.pipeline import PipelineConfig
+from contract.records.traffic import Arm, BadVersion, ChampionChange, TrafficPlan
+from contract.schema.pipeline import PipelineConfig, RetentionConfig
 from contract.schema.training import BlessConfig
 
 CONFIG = PipelineConfig.model_validate(
@@ -109,6 +112,47 @@ def test_15_the_chain_ends_where_a_version_is_no_longer_kept(layout: PipelineLay
     best = Champion.find(layout, 4, CONFIG).best
     assert best is not None
     assert best.version == 3
+
+
+def champions(*versions: int, bad: tuple[int, ...] = ()) -> TrafficPlan:
+    """Return the plan of what was champion, one after the other."""
+    return TrafficPlan(
+        pipeline="tiny",
+        arms=(Arm(name="stable", version=versions[-1], weight_percent=100),),
+        champions=tuple(ChampionChange(version=version) for version in versions),
+        bad=tuple(BadVersion(version=version) for version in bad),
+    )
+
+
+def test_15_the_best_is_kept_however_old_and_compared_with_over_a_gap(
+    layout: PipelineLayout,
+) -> None:
+    for version in range(1, 31):
+        keep(layout, version, 0.99 if version == 4 else 0.95 - 0.0015 * version)
+    plan = champions(*range(1, 31))
+    plan.write(layout.traffic_plan)
+    best = best_kept(layout, plan, CONFIG)
+    retention.apply(layout, RetentionConfig(versions=5), plan, datetime.now(UTC), best)
+    assert layout.kept_versions() == [4, 26, 27, 28, 29, 30]
+    champion = Champion.find(layout, 30, CONFIG)
+    assert champion.best is not None
+    assert champion.best.version == 4
+
+
+def test_15_a_version_that_was_rolled_back_is_not_the_best(layout: PipelineLayout) -> None:
+    for version, accuracy in ((1, 0.95), (2, 0.99), (3, 0.94)):
+        keep(layout, version, accuracy, compared_with_version=None)
+    champions(1, 2, 3, bad=(2,)).write(layout.traffic_plan)
+    best = Champion.find(layout, 3, CONFIG).best
+    assert best is not None
+    assert best.version == 1
+
+
+def test_15_of_nothing_in_service_nothing_is_the_best(layout: PipelineLayout) -> None:
+    assert best_kept(layout, TrafficPlan(pipeline="tiny"), CONFIG) == set()
+    assert best_kept(layout, champions(7), CONFIG) == set()  # its package is gone
+    keep(layout, 7, 0.9)
+    assert best_kept(layout, champions(7), CONFIG) == set()  # it is the best itself
 
 
 def test_15_a_champion_with_other_inputs_still_counts_by_its_figures(
