@@ -51,6 +51,7 @@ class Canary:
         self._path: Path = deployment.output / STATE_FILE
         self.state = state
         self.withdrawal_seconds: float | None = None
+        self._decided_at: float | None = None  # by the monotonic clock of this process
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
 
     def walk(self) -> CanaryState:
@@ -224,6 +225,7 @@ class Canary:
             self.state = self.state.model_copy(update={"accounts": accounts})
         step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
+        self._decided_at = self._d.clock.monotonic()
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
         self._save(
             ladder=(*self.state.ladder, step),
@@ -251,9 +253,11 @@ class Canary:
                 *(self._d.layout.pipeline, plan.generation, TAKE_OVER_TIMEOUT_SECONDS),
             )
             return
-        if self.state.decided_at is not None:
+        if self._decided_at is not None:
+            self.withdrawal_seconds = self._d.clock.monotonic() - self._decided_at
+        elif self.state.decided_at is not None:  # decided by a process that was killed
             waited = self._d.clock.now() - self.state.decided_at
-            self.withdrawal_seconds = waited.total_seconds()
+            self.withdrawal_seconds = max(0.0, waited.total_seconds())
 
     def _hold_for_approval(self) -> None:
         """Give stable its traffic back until a person agrees; the new version stays ready."""

@@ -1,6 +1,8 @@
 """The canary stage against the agent's HTTP API, with simulated traffic behind it."""
 
 import dataclasses
+import datetime
+import itertools
 import signal
 
 import pytest
@@ -498,6 +500,46 @@ def test_a_paused_phase_gets_its_stake_once(served, make_deployment):
     assert (before.stakes_paid, after.stakes_paid) == (4, 6)
     # nobody failed, so no bet on errors was won or lost: all stakes are there, and sum to 1
     assert sum(after.accounts.capital["errors"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wall_clock_that_jumps_changes_no_decision_and_no_time(served, make_deployment, hours):
+    served.of(2).error_ratio = 0.3
+    deployment = make_deployment(shadow_requests=0)
+    clock, looks = deployment.clock, itertools.count()
+
+    def now():
+        return clock.now() + datetime.timedelta(hours=hours * next(looks))
+
+    jumping = dataclasses.replace(clock, now=now)
+    record, figures = deploy(dataclasses.replace(deployment, clock=jumping))
+    assert record.outcome == "rolled_back"
+    assert [step.name for step in record.ladder] == ["1 %"]
+    assert 0.0 <= figures["rollback_seconds"] < 60.0
+    assert weights(served.plan) == {1: 100}
+
+
+@pytest.mark.parametrize("reset_at_percent", [1, 5, 25, 50])
+def test_counters_that_reset_on_any_rung_neither_pass_nor_fail_a_canary_early(
+    served, make_deployment, reset_at_percent
+):
+    """Envoy restarts once on each rung; what was counted before stays."""
+
+    def reset(world):
+        canary = world.plan.canary
+        if canary and canary.weight_percent == reset_at_percent and not done:
+            seen = world.counters.get(2)
+            if seen is not None and seen.requests > 20:
+                world.counters.clear()
+                done.append(seen.requests)
+
+    done: list[int] = []
+    served.on_observation = reset
+    record, _ = deploy(make_deployment(shadow_requests=0))
+    assert done
+    assert record.outcome == "passed"
+    assert all(step.errors == 0 and step.requests >= 118 for step in record.ladder)
+    assert all(step.errors <= step.requests for step in record.ladder)
 
 
 def seldom(world, deployment: Deployment) -> Deployment:
