@@ -184,6 +184,8 @@ class PipelineConfig(Section):
             yield f"bless.head: '{self.bless.head}' is not a head"
         for head in self.bless.head_margins.keys() - self.heads.keys():
             yield f"bless.head_margins: '{head}' is not a head"
+        for name in self.bless.slice_margins.keys() - set(self.evaluate.slices):
+            yield f"bless.slice_margins: '{name}' is not in evaluate.slices"
 
     def label_column(self, head: str) -> str:
         """Return the raw column that holds a head's label."""

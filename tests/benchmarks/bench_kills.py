@@ -43,6 +43,7 @@ from contract.records.traffic import TrafficPlan  # noqa: E402
 from contract.schema.pipeline import PipelineConfig  # noqa: E402
 
 RUNGS = (5, 50, 95)
+RECOVERY_SECONDS = 60.0
 CONFIG = {
     "name": "digits",
     "features": {"x": {"dtype": "float32"}},
@@ -172,6 +173,16 @@ def kill_one(trials: Trials, random: np.random.Generator) -> str:
     return "server" if name.startswith("server") or "-" in name else name
 
 
+def wait_for_answers(load: Callers, trials: Trials) -> None:
+    """Wait until callers are answered again, so that most kills hit what works."""
+    began = time.monotonic()
+    while not any(one.is_good and one.sent > began for one in load.answers[-20:]):
+        if time.monotonic() - began > RECOVERY_SECONDS:
+            trials.wrong.append(f"no answer for {RECOVERY_SECONDS:.0f} s after a kill")
+            return
+        time.sleep(0.05)
+
+
 def torment(folder: Path, kills: int, seed: int, minutes: float) -> None:
     """Let trials run and kill until enough were killed or the time is over; print what was seen."""
     from conftest import Stack  # of tests/integration/agent
@@ -188,10 +199,11 @@ def torment(folder: Path, kills: int, seed: int, minutes: float) -> None:
         with Callers(("127.0.0.1", stack.settings.envoy_port), "digits", {}, 2, 0.005) as load:
             while killed.total() < kills and time.monotonic() - began < 60 * minutes:
                 trials.go_on()
-                time.sleep(float(random.exponential(1.5)))
+                time.sleep(float(random.exponential(2.0)))
                 trials.check()
                 killed[kill_one(trials, random)] += 1
                 trials.check()
+                wait_for_answers(load, trials)
         if trials.process is not None:
             trials.process.kill()
             trials.process.wait()
