@@ -20,7 +20,8 @@ class CanaryState(Record):
     one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
     on requests count. `ending` is written before the plan that it calls for, so that a canary
     killed in between ends as it was judged. `stakes_paid` is of how many phases the bets have their
-    stakes; `outlook` says what was to be expected when the first rung was chosen.
+    stakes; `outlook` says what was to be expected when the first rung was chosen, and
+    `last_percent` is the canary's share on the last rung that was chosen then, 0 before.
     """
 
     version: int
@@ -34,6 +35,7 @@ class CanaryState(Record):
     stakes_paid: int = 0
     skipped: int = 0
     outlook: str = ""
+    last_percent: int = 0
     last_seen: tuple[ArmObservation, ...] = ()
     ladder: tuple[LadderStep, ...] = ()
     ending: Ending = ""

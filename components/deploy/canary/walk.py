@@ -10,7 +10,7 @@ from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
-from components.deploy.judging.accounts import Phase, after, stakes, with_stake
+from components.deploy.judging.accounts import Phase, after, settled, stakes, with_stake
 from components.deploy.judging.evidence import Counts, growth
 from components.deploy.judging.judge import Judgement, Terms, judge
 from components.deploy.judging.ladder import Traffic, outlook
@@ -30,7 +30,7 @@ log = logging.getLogger("slipway")
 # Between two looks: at 200 canary requests a second, 50 requests more than were needed.
 _LOOK_SECONDS = 0.25
 _PROGRESS_SECONDS = 5.0
-_SURVEY_SECONDS = 10.0
+_SURVEY_SECONDS, _LONGEST_SURVEY_SECONDS, _SURVEY_REQUESTS = 10.0, 60.0, 200
 # A server loads and warms its model in seconds; one that needs minutes is broken.
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
@@ -51,9 +51,8 @@ class Canary:
         self._path: Path = deployment.output / STATE_FILE
         self.state = state
         self.withdrawal_seconds: float | None = None
+        self._decided_at: float | None = None  # by the monotonic clock of this process
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
-        has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
-        self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
 
     def walk(self) -> CanaryState:
         """Continue from the state until the version has passed, failed or run out of time.
@@ -130,25 +129,36 @@ class Canary:
         found = outlook(self._config, traffic, left)
         level = logging.INFO if found.is_possible else logging.WARNING
         log.log(level, "%s: %s", self._d.layout.pipeline, found.words)
-        phase = max(self.state.phase, self._phases.count(0) + found.skipped)
-        self._save(phase=phase, skipped=phase - self.state.phase, outlook=found.words)
+        first = self._phases.count(0)
+        is_first = self.state.phase <= first  # a trial of an older Slipway may be further up
+        phase = max(self.state.phase, first + found.skipped)
+        self._save(
+            phase=phase,
+            skipped=phase - self.state.phase,
+            outlook=found.words,
+            last_percent=found.last_percent if is_first else 0,
+        )
 
     def _traffic_in_shadow(self) -> Traffic | None:
         for step in self.state.ladder:
             if step.seconds:
                 seen = Counts(step.stable_requests, step.stable_errors, step.stable_client_errors)
-                return Traffic.of(seen, step.seconds)
+                return Traffic.of(seen, step.seconds, self._config.allowed_error_ratio)
         return None
 
     def _survey(self) -> Traffic:
         """Watch stable for a moment, before any caller meets the new version."""
-        seconds = min(_SURVEY_SECONDS, self._config.min_seconds_per_step)
         before = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
-        self._d.clock.sleep(seconds)
-        now = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
-        seen = growth(before, now)
+        longest = min(_LONGEST_SURVEY_SECONDS, self._config.min_seconds_per_step)
+        counted, seconds = Counts(), 0.0
+        while counted.requests < _SURVEY_REQUESTS and seconds < longest:
+            part = min(_SURVEY_SECONDS, longest - seconds)
+            self._d.clock.sleep(part)
+            seen = self._d.client.observation(self._d.layout.pipeline).of(self.state.champion)
+            counted += growth(before, seen)
+            before, seconds = seen, seconds + part
         self._save(spent_seconds=self.state.spent_seconds + seconds)
-        return Traffic.of(seen, seconds)
+        return Traffic.of(counted, seconds, self._config.allowed_error_ratio)
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -209,8 +219,13 @@ class Canary:
         return Terms(self._config, is_shadow, self._disagreement_limit if is_shadow else None)
 
     def _end_phase(self, judgement: Judgement) -> None:
+        if judgement.decision == "pass":
+            limit = self._terms.disagreement_limit
+            accounts = settled(self.state.accounts, self.state.counted, self._config, limit)
+            self.state = self.state.model_copy(update={"accounts": accounts})
         step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
+        self._decided_at = self._d.clock.monotonic()
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
         self._save(
             ladder=(*self.state.ladder, step),
@@ -238,9 +253,11 @@ class Canary:
                 *(self._d.layout.pipeline, plan.generation, TAKE_OVER_TIMEOUT_SECONDS),
             )
             return
-        if self.state.decided_at is not None:
+        if self._decided_at is not None:
+            self.withdrawal_seconds = self._d.clock.monotonic() - self._decided_at
+        elif self.state.decided_at is not None:  # decided by a process that was killed
             waited = self._d.clock.now() - self.state.decided_at
-            self.withdrawal_seconds = waited.total_seconds()
+            self.withdrawal_seconds = max(0.0, waited.total_seconds())
 
     def _hold_for_approval(self) -> None:
         """Give stable its traffic back until a person agrees; the new version stays ready."""
@@ -300,6 +317,13 @@ class Canary:
     def _both(self, seen: Observation) -> tuple[ArmObservation, ...]:
         arms = (seen.of(self._d.version), seen.of(self.state.champion))
         return tuple(arm for arm in arms if arm is not None)
+
+    @property
+    def _phases(self) -> tuple[int, ...]:
+        """The canary's share in each phase; 0 is the shadow."""
+        has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
+        *lower, last = self._config.rungs_percent
+        return (*((0,) if has_shadow else ()), *lower, self.state.last_percent or last)
 
     @property
     def percent(self) -> int:
