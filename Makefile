@@ -49,7 +49,7 @@ test: test-unit test-whole ## unit, integration and e2e tests
 # Whole pipelines in Airflow wait more than they compute: two cores keep three workers.
 test-whole: setup ## integration and e2e tests side by side
 	@$(BIN)/pytest --numprocesses 3 $(FILES) --thorough $(THOROUGH) \
-		--durations-file build/durations/whole.csv tests/e2e tests/integration
+		--durations-file build/durations/whole.csv tests/e2e tests/integration tests/security
 
 test-thorough: setup ## the slow, exhaustive tests that `make test` leaves out
 	@$(BIN)/pytest --numprocesses 2 -m thorough --durations-file build/durations/thorough.csv \

@@ -30,6 +30,7 @@ ALLOWED = {  # beside the base; `local` has all of them
 OF_NAMESPACE = {"google": "protobuf"}  # many distributions have a part of it
 OF_CALLERS = {  # MLflow's caller, a notebook's kernel, whoever writes or reads the prediction log
     ("serving", "pandas"),
+    ("serving", "mlflow"),  # its own server, which runs where components do
     ("slipway", "IPython"),
     ("contract", "pyarrow"),
 }

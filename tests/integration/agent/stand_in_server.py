@@ -86,7 +86,11 @@ async def predict(headers: dict[bytes, bytes], size: int) -> tuple[int, dict[str
     scores[0, predicted] = 1.0
     arm, outputs = headers.get(b"x-slipway-arm", b""), {"scores": scores}
     log.add(Answer(headers[b"x-request-id"], arm, "serving_default", time.time(), 0.0, outputs))
-    seen = {"id": request_id, "has_token": headers.get(b"authorization") != expected, "size_bytes": size}
+    seen = {
+        "id": request_id,
+        "has_token": headers.get(b"authorization") != expected,
+        "size_bytes": size,
+    }
     return 200, {"predictions": [predicted], **seen}
 
 
