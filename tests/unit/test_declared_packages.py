@@ -119,7 +119,7 @@ def test_a_package_is_in_the_wheel_typed_and_checked(package: str) -> None:
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert package in wheel["only-include"]
     assert (CODE_FOLDER / package / "py.typed").is_file()
-    assert package in PROJECT["tool"]["mypy"]["packages"]
+    assert package in PROJECT["tool"]["mypy"]["files"]
     makefile = (CODE_FOLDER / "Makefile").read_text(encoding="utf-8")
     assert package in re.search(r"^PACKAGES := (.*)$", makefile, re.MULTILINE)[1].split()  # type: ignore[index]
     if package != "slipway":
