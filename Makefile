@@ -49,7 +49,7 @@ test: test-unit test-whole ## unit, integration and e2e tests
 # Whole pipelines in Airflow wait more than they compute: two cores keep three workers.
 test-whole: setup ## integration and e2e tests side by side
 	@$(BIN)/pytest --numprocesses 3 $(FILES) --thorough $(THOROUGH) \
-		--durations-file build/durations/whole.csv tests/e2e tests/integration
+		--durations-file build/durations/whole.csv tests/e2e tests/integration tests/security
 
 test-thorough: setup ## the slow, exhaustive tests that `make test` leaves out
 	@$(BIN)/pytest --numprocesses 2 -m thorough --durations-file build/durations/thorough.csv \
@@ -67,9 +67,10 @@ test-e2e: setup ## whole pipelines in real Airflow
 
 COVERAGE := $(BIN)/coverage
 
+# A process that was killed in the middle of writing leaves a file that `combine` leaves out.
 coverage: setup ## lines that unit and integration tests run, also in their processes
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) tests/unit tests/integration
+	@$(COVERAGE) run -m pytest --numprocesses 2 $(FILES) --thorough $(THOROUGH) tests/unit tests/integration
 	@$(COVERAGE) combine --quiet
 	@$(COVERAGE) report
 

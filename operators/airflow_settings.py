@@ -67,6 +67,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
     They come on top of the caller's own environment. SQLite and LocalExecutor: one machine, no
     server to install; both are Airflow's own defaults.
     """
+    signing_key = secret_file(home.path / "jwt.secret", JWT_CHARACTERS)
     settings = {
         "CORE__DAGS_FOLDER": CODE_FOLDER / "dags",
         "CORE__EXECUTOR": "LocalExecutor",
@@ -82,7 +83,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
         "API__PORT": home.port,
         "API__BASE_URL": home.url,
         "API__WORKERS": 1,
-        "API_AUTH__JWT_SECRET": secret_file(home.path / "jwt.secret", JWT_CHARACTERS).read_text(),
+        "API_AUTH__JWT_SECRET": signing_key.read_text(encoding="utf-8"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": _PARSE_INTERVAL_SECONDS,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": _PARSE_INTERVAL_SECONDS,
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": _PARSE_INTERVAL_SECONDS,

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; their support is found so
-pytest_plugins = ["must_run", "durations", "side_by_side", "thorough"]
+pytest_plugins = ["must_run", "durations", "side_by_side", "thorough", "warm"]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -8,13 +8,13 @@ import contextlib
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cli.checks.findings import Finding
+from cli.checks.separate_process import run_apart
 from contract.errors import ConfigError, SlipwayError, UserCodeError
 from contract.loader import load_pipeline, state_folder
 from contract.places import CODE_FOLDER
@@ -44,16 +44,11 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
         return None
     if packages is not None:
         yield Finding("packages", "ok", f"requirements.txt is installed in {packages}")
-    done = subprocess.run(
+    done = run_apart(
         [sys.executable, "-m", __name__, str(folder)],
-        input=json.dumps(dict(overrides)),
-        env=component_environment(os.environ, packages),
-        cwd=CODE_FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
-        errors="replace",
+        json.dumps(dict(overrides)),
+        component_environment(os.environ, packages),
+        CODE_FOLDER,
     )
     counted = _GPUS.search(done.stdout)  # the first such line: users' code comes after it
     gpus = int(counted[1]) if counted else None
@@ -62,7 +57,7 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
         yield from (Finding(**found) for found in json.loads(findings))
         return gpus
     said = "\n".join(done.stderr.strip().splitlines()[-_SHOWN_LINES:])
-    message = f"the process that imports it ended with exit code {done.returncode}: {said}"
+    message = f"the process that imports it ended with exit code {done.code}: {said}"
     yield Finding("code", "error", message)
     return gpus
 
@@ -99,12 +94,14 @@ def _preprocessing(folder: Path, config: PipelineConfig) -> Finding:
     import tensorflow_transform as tft
     from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
+    from components.models.user_code import library_refusals
     from components.transform.preprocessing import load_preprocessing
     from components.transform.raw_tensors import feature_tensors
 
     specs = TensorAdapter(feature_tensors(config)).OriginalTypeSpecs()
     try:
-        tft.get_analyze_input_columns(load_preprocessing(folder), specs)
+        with library_refusals("preprocessing.py: preprocessing_fn", "tensorflow_transform"):
+            tft.get_analyze_input_columns(load_preprocessing(folder), specs)
     except SlipwayError as error:
         return Finding("code", "error", str(error))
     return Finding("code", "ok", f"preprocessing_fn takes the {len(specs)} features")

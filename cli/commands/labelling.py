@@ -4,7 +4,7 @@ import contextlib
 import getpass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,9 +13,11 @@ from cli.help_texts import PlainCommand, PlainGroup
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
 from contract.errors import SlipwayError
-from contract.layout import PipelineLayout
-from contract.records.labels import LabelsRecord
-from contract.schema.pipeline import PipelineConfig
+
+if TYPE_CHECKING:
+    from contract.layout import PipelineLayout
+    from contract.records.labels import LabelsRecord
+    from contract.schema.pipeline import PipelineConfig
 
 SHOWN_BAD_ROWS = 10
 _SHOWN_IN_JSON = {"added", "corrected", "duplicates", "bad", "author", "added_at"}
@@ -93,8 +95,9 @@ def list_added(name: NameArgument, is_json: JsonOption = False) -> None:
         say(f"no labelled rows; add some with 'slipway labels add {name} FILE'")
 
 
-def _pipeline(name: str) -> tuple[PipelineLayout, PipelineConfig]:
+def _pipeline(name: str) -> "tuple[PipelineLayout, PipelineConfig]":
     from cli.stack.stack_file import artifact_root
+    from contract.layout import PipelineLayout
     from contract.loader import load_pipeline
     from contract.pipelines import find_pipeline
 
@@ -107,7 +110,7 @@ def _user() -> str:
     return ""
 
 
-def _show(record: LabelsRecord, announcement: str) -> None:
+def _show(record: "LabelsRecord", announcement: str) -> None:
     say(
         f"{record.added:,} new rows, {record.corrected:,} corrected, {record.duplicates:,} known "
         f"already, {len(record.bad):,} refused; {announcement}"
@@ -116,7 +119,7 @@ def _show(record: LabelsRecord, announcement: str) -> None:
         say(f"  row {bad.row}: {escape(bad.reason)} {escape(bad.found)}")
 
 
-def _announce(record: LabelsRecord) -> str:
+def _announce(record: "LabelsRecord") -> str:
     """Post the asset event if Airflow runs, and say what that did."""
     from cli.runs.airflow_api import AirflowClient
     from cli.stack.stack_file import read_stack

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, NotFoundError
+from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR, NotFoundError
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageRecord
@@ -94,12 +94,13 @@ def packaged(run: RunLayout) -> Ending | None:
 def failure(step: str, code: int, log: Path | None = None) -> Ending:
     """Return the ending of a run whose step failed; `code` is what the process ended with.
 
-    A signal (negative) and a lost record (0) may be retried: exit code 1.
+    All but a user's error may be retried: a signal (negative or 128 + N), a lost record (0).
     """
     from cli.stack.logs import tail
 
     lines = tuple(tail(log)) if log is not None else ()
-    return Ending(code if code > 0 else EXIT_UNEXPECTED, "failed", failed_step=step, log=lines)
+    code = code if code == EXIT_USER_ERROR else EXIT_UNEXPECTED
+    return Ending(code, "failed", failed_step=step, log=lines)
 
 
 def figures(run: RunLayout) -> dict[str, dict[str, float]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.bless.answers import TestPart, ask
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison, compare, compare_own
+from components.bless.slices import on_slices, rows_by_slice
 from components.bless.verdict import (
     Asked,
     Finding,
@@ -73,7 +74,7 @@ def bless(
     findings = against_thresholds(metrics[head], config.bless)
     findings += [Finding(True, warning) for warning in warnings_of(ours, config)]
     champion_metrics: Metrics = {}
-    comparison = None
+    comparison, slices = None, rows_by_slice(test)
     for other in (champion.best, champion):
         if other is None:
             continue
@@ -87,6 +88,8 @@ def bless(
             champion_metrics = _measure(theirs, config, own)
         found, of_blessing_head = _against(other.version, ours, theirs, config, own)
         comparison = of_blessing_head if other is champion else comparison
+        if config.bless.metric not in own.get(head, {}):
+            findings += on_slices((ours[head], theirs[head]), slices, other.version, config)
         findings += found
     return Judgement(
         is_blessed=all(finding.has_passed for finding in findings),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from components.quality.metrics import is_lower_better
+from components.runs.champions import best_before, recorded_metrics
 from contract.errors import SlipwayError
 from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest
@@ -42,7 +42,7 @@ class Champion:
         except SlipwayError as error:
             return cls(version, None, f"version {version} serves, but cannot be read: {error}")
         found = cls._of(layout, manifest, config)
-        best = _best_before(layout, manifest, config)
+        best = best_before(layout, manifest, config)
         return replace(found, best=None if best is None else cls._of(layout, best, config))
 
     @classmethod
@@ -59,45 +59,6 @@ class Champion:
             obstacle = f"{why}its inputs differ ({', '.join(differing)})"
             return cls(version, None, obstacle, recorded_metrics(manifest, config))
         return cls(version, layout.version(version) / manifest.model)
-
-
-def recorded_metrics(manifest: PackageManifest, config: PipelineConfig) -> dict[str, float]:
-    """Return what was measured of a version's blessing head on the test split of its own run."""
-    prefix = "" if len(manifest.heads) == 1 else f"{config.blessing_head}/"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in manifest.metrics.items()
-        if name.startswith(prefix)
-    }
-
-
-def _best_before(
-    layout: PipelineLayout, champion: PackageManifest, config: PipelineConfig
-) -> PackageManifest | None:
-    """Return the kept champion with the best recorded figure, if it is better than this one's.
-
-    Each champion was compared with the one before it, so they are a chain. Small losses within the
-    margin add up along it; against the best of them they cannot.
-    """
-    metric = config.bless.metric
-    chain = [champion]
-    while (before := chain[-1].compared_with_version) is not None:
-        if before in [manifest.version for manifest in chain]:
-            break
-        try:
-            chain.append(PackageManifest.read(layout.package_manifest(before)))
-        except SlipwayError:
-            break
-    sign = -1.0 if is_lower_better(metric) else 1.0
-    figures = {
-        manifest.version: sign * recorded[metric]
-        for manifest in chain
-        if metric in (recorded := recorded_metrics(manifest, config))
-    }
-    best = max(figures, key=lambda version: figures[version], default=champion.version)
-    if best == champion.version or champion.version not in figures:
-        return None
-    return next(manifest for manifest in chain if manifest.version == best)
 
 
 def _differing(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:

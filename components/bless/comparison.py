@@ -134,6 +134,8 @@ def lower_bound(gains: int, losses: int, rows: int, confidence: float) -> float:
         distance = gains - losses - rows * difference
         return distance - wanted * math.sqrt(max(variance, 0.0))
 
+    # Not scipy's brentq: where no row is lost the upper end is a root too, at which it stops (with
+    # models that agree everywhere it says 0 for -z²/(rows + z²)); its import costs 0.19 s of CPU.
     low, high = -1.0, (gains - losses) / rows
     for _ in range(60):  # halves the interval each time: to the last digit
         middle = (low + high) / 2

@@ -127,6 +127,17 @@ def on_other_head(
     )
 
 
+def on_slice(name: str, comparison: Comparison, version: int, asked: Asked, rows: int) -> Finding:
+    """Refuse a candidate that the rows of a slice show to be worse."""
+    is_worse = comparison.is_inferior(asked.margin)
+    verdict = "a loss beyond the margin is shown" if is_worse else "no loss beyond the margin shown"
+    return Finding(
+        not is_worse,
+        f"slice {name}: {asked.metric} differs by {comparison.advantage:+.4g} from version "
+        f"{version}'s on {rows:,} test rows, margin {asked.margin:g}: {verdict}",
+    )
+
+
 def against_champion(
     comparison: Comparison, version: int, examples: int, settings: BlessConfig
 ) -> Finding:

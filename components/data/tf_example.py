@@ -1,7 +1,8 @@
 """The message `tf.Example`, without TensorFlow.
 
 The same wire format as tensorflow/core/example/{example,feature}.proto, in a pool of descriptors of
-its own: TensorFlow's have the same names.
+its own: TensorFlow's have the same names. Of the installed libraries only TensorFlow has the
+message; importing it costs 3 s of CPU, this 0.06.
 """
 
 from functools import cache

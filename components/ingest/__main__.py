@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from components.data.label_deltas import list_deltas
 from components.ingest.ingest import EXAMPLES, ingest
 from components.runs import retention
+from components.runs.champions import best_kept
 from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
 
@@ -12,7 +13,9 @@ from contract.records.data import IngestRecord
 def work(step: Step) -> Outcome:
     """Make room, then ingest the run's sources and all label deltas that are there now."""
     layout = step.run.of_pipeline
-    retention.apply(layout, step.config.retention, retention.stored_plan(layout), datetime.now(UTC))
+    plan = retention.stored_plan(layout)
+    best = best_kept(layout, plan, step.config)
+    retention.apply(layout, step.config.retention, plan, datetime.now(UTC), best)
     deltas = list_deltas(layout)
     record = ingest(step.config, deltas, step.output, step.run.dead_letter)
     if record.dead_letter:

@@ -18,8 +18,7 @@ from components.models.answer_differences import largest_difference
 from components.models.model_graph import lookups
 from components.models.model_hooks import MODEL_FILE
 from components.models.placeholders import Placeholder, made_up_rows, placeholders
-from components.models.traced_operations import python_operation
-from components.models.user_code import user_code
+from components.models.traced_model import check_traced
 from components.models.user_model import build_on, head_outputs
 from contract.errors import UserCodeError
 from contract.schema.pipeline import PipelineConfig
@@ -51,7 +50,7 @@ def look_at_model(
             f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; create it by "
             "self.add_weight(...) of a Keras layer"
         )
-    _check_operations(first, config, features)
+    check_traced(first, config, _specs(features))
     rows = made_up_rows(features, _ids(first), _ROWS)
     try:
         answer = _answer(first, config, rows)
@@ -60,6 +59,7 @@ def look_at_model(
         return tuple(_warnings(first, features))
     empty = _warnings_of_empty_lists(first, config, rows, features)
     _check_same_answers(answer, _answer(first, config, rows), _answer(second, config, rows))
+    _check_rows_beside(answer, first, config, rows)
     for name in (name for name, feature in features.items() if feature.is_padded):
         for row in range(_ROWS):
             alone = _alone(rows, features, row)
@@ -91,26 +91,6 @@ def _differing(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> str:
         return f"{len(one)} and {len(other)} of them"
     a, b = next(pair for pair in zip(one, other, strict=True) if pair[0] != pair[1])
     return f"of shape {list(a)} and {list(b)}"
-
-
-def _check_operations(model: keras.Model, config: PipelineConfig, features: Features) -> None:
-    """Refuse layers that call Python: a SavedModel of them answers in this process only."""
-
-    @tf.function(autograph=False)
-    def answer(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return head_outputs(model, config, inputs, training=False)
-
-    specs = {
-        name: tf.TensorSpec((None, *feature.shape), feature.dtype)
-        for name, feature in features.items()
-    }
-    with user_code(_WHERE):
-        graph = answer.get_concrete_function(specs).graph
-    if name := python_operation(graph):
-        raise UserCodeError(
-            f"{_WHERE}: '{name}' calls Python (tf.py_function, tf.numpy_function), which a served "
-            "model cannot do; expected operations of TensorFlow or keras.ops only"
-        )
 
 
 def _check_batches(
@@ -145,6 +125,25 @@ def _check_same_answers(
                 f"{_WHERE}: built twice, with the same weights, head '{head}' answers the same "
                 f"rows differently (by {difference:.2g}): a constant is drawn at random in "
                 "build_model. It is in no checkpoint; seed it, or make it a weight"
+            )
+
+
+def _check_rows_beside(
+    answer: dict[str, Array], model: keras.Model, config: PipelineConfig, rows: Rows
+) -> None:
+    """Refuse answers that change with the order of the rows, or with the rows beside them."""
+    backwards = _answer(model, config, {name: column[::-1] for name, column in rows.items()})
+    first = _answer(model, config, {name: column[:1] for name, column in rows.items()})
+    for head in answer:
+        difference = max(
+            largest_difference(answer[head], backwards[head][::-1]),
+            largest_difference(answer[head][:1], first[head]),
+        )
+        if difference > _TOLERANCE:
+            raise UserCodeError(
+                f"{_WHERE}: head '{head}' answers a row differently (by {difference:.2g}) with "
+                "other rows beside it, or in another order: something is computed over the batch, "
+                "axis 0. Compute it over the other axes, or in preprocessing_fn"
             )
 
 
@@ -206,6 +205,13 @@ def _warnings_of_empty_lists(
             if np.isfinite(before[head]).all() and not np.isfinite(answer[head]).all()
         ]
     return tuple(found)
+
+
+def _specs(features: Features) -> dict[str, tf.TensorSpec]:
+    return {
+        name: tf.TensorSpec((None, *feature.shape), feature.dtype)
+        for name, feature in features.items()
+    }
 
 
 def _ids(model: keras.Model) -> dict[str, int]:

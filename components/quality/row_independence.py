@@ -143,13 +143,16 @@ class _Trial:
             return worst
 
     def _in_turn(self) -> Iterator[int]:
-        """Yield the rows to be asked for alone: the shortest and longest first, while time lasts.
+        """Yield the rows to be asked for alone, while time lasts: one of each length first.
 
-        Among equally long rows the order is that in which they came.
+        The shortest and the longest lead. Alone they may have nothing to be padded, so the others
+        follow before a second row of any length.
         """
         ends = self._limits.clock() + self._limits.seconds
         by_length = sorted(range(len(self._rows)), key=lambda row: self._length(self._rows[row]))
-        order = dict.fromkeys(i for p in zip(by_length, by_length[::-1], strict=True) for i in p)
+        first = {self._length(self._rows[index]): index for index in reversed(by_length)}
+        one_each = sorted(first.values(), key=by_length.index)
+        order = dict.fromkeys([*_from_both_ends(one_each), *_from_both_ends(by_length)])
         for number, index in enumerate(order):
             if number >= _FEWEST_ALONE and self._limits.clock() > ends:
                 return
@@ -294,6 +297,11 @@ class _Trial:
 def _largest(found: Sequence[Dependence | None]) -> Dependence | None:
     there = [one for one in found if one is not None]
     return max(there, key=lambda one: one.difference) if there else None
+
+
+def _from_both_ends(items: Sequence[int]) -> list[int]:
+    """Return the first, the last, the second, the last but one, ...; each of them twice."""
+    return [item for pair in zip(items, items[::-1], strict=True) for item in pair]
 
 
 def _shortest(lengths: list[int]) -> int:

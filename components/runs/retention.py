@@ -1,8 +1,8 @@
 """Removing what is too old: runs, versions and prediction logs, by config.
 
 Kept whatever the config says: every version that the traffic plan names, the runs that those came
-from (they are the record of what serves), and every run that may continue. Label deltas are data
-and never removed.
+from (they are the record of what serves), the best champion so far (`champions`), and every run
+that may continue. Label deltas are data and never removed.
 """
 
 import logging
@@ -50,17 +50,21 @@ class Removed:
 
 
 def apply(
-    layout: PipelineLayout, config: RetentionConfig, plan: TrafficPlan, now: datetime
+    layout: PipelineLayout,
+    config: RetentionConfig,
+    plan: TrafficPlan,
+    now: datetime,
+    protected: Iterable[int] = (),
 ) -> Removed:
     """Remove what is beyond the config's limits, oldest first, and return what that was.
 
     It is called when a run begins and when one has been promoted: refused ones leave as much.
     Several may call this at once: one does it, the others wait. A folder is renamed out of sight
-    before it is removed, so that nobody reads half of one.
+    before it is removed, so that nobody reads half of one. `protected` versions stay.
     """
     with exclusive_lock(layout.path / ".retention.lock"):
         used = plan.versions | stored_plan(layout).versions
-        versions = _surplus_versions(layout, config, used)
+        versions = _surplus_versions(layout, config, used | set(protected))
         for version in versions:
             remove_version(layout, version)
         runs = _surplus_runs(layout, config, used, now)

@@ -15,8 +15,8 @@ from components.models import checkpoints
 from components.models.checkpoints import Snapshot
 from components.quality.verdicts import EarlyStop, Verdicts, best_step
 from components.train.learning.callbacks import Callbacks
-from components.train.learning.engines import Engine
 from components.train.learning.loss_scale import is_forgiven
+from components.train.learning.steppers import Stepper
 from components.train.peers.collectives import Alone, Collective
 from components.train.peers.failures import explain, is_of_another_process
 from components.train.peers.team import Team
@@ -57,16 +57,16 @@ class Place:
 class Loop:
     """One attempt at a run's training; `step` is how many steps are done, over all attempts."""
 
-    def __init__(self, engine: Engine, place: Place, monitor: Monitor) -> None:
+    def __init__(self, stepper: Stepper, place: Place, monitor: Monitor) -> None:
         self.step = 0
-        self._engine = engine
+        self._stepper = stepper
         self._place = place
         self._monitor = monitor
-        self._config = engine.learner.config.train
-        self._callbacks = Callbacks(engine.learner)
+        self._config = stepper.learner.config.train
+        self._callbacks = Callbacks(stepper.learner)
         self._writer = checkpoints.Writer(self._write)
         self._verdicts = Verdicts(place.run)
-        self._early_stop = EarlyStop(engine.learner.config, place.run)
+        self._early_stop = EarlyStop(stepper.learner.config, place.run)
         self._refusal = RefusalWatch(place.run)
         self._published_step = 0
         self._unread: list[Mapping[str, Any]] = []  # still on the device, in order of their steps
@@ -76,7 +76,7 @@ class Loop:
         manifest = checkpoints.newest_whole(self._place.run)
         if manifest is not None:
             self.step = self._published_step = manifest.step
-        self._engine.resume(self._place.run, self.step)
+        self._stepper.resume(self._place.run, self.step)
         if self.step:
             log.info("train: resumed from checkpoint %d", self.step)
         return self.step
@@ -113,7 +113,7 @@ class Loop:
         deadline = self._place.clock() + self._config.timeout_seconds
         self._place.stop.is_read = True
         self._monitor.start(self.step)
-        self._engine.open()
+        self._stepper.open()
         self._callbacks.begin()
         while self.step < self._config.steps and not self._has_stopped:
             self._one_step()
@@ -123,7 +123,7 @@ class Loop:
                 raise self._interrupted()
         self._publish()
         self._writer.wait()
-        self._engine.finish()
+        self._stepper.finish()
         self._callbacks.end()
 
     @property
@@ -131,16 +131,16 @@ class Loop:
         return self._callbacks.have_stopped or bool(self._early_stop.reason)
 
     def _one_step(self) -> None:
-        self._callbacks.before(self.step, self._engine.position.epoch)
+        self._callbacks.before(self.step, self._stepper.position.epoch)
         with self._monitor.timeline(self.step + 1):
-            figures = self._engine.learn(self.step)
-        self._callbacks.after(self.step, figures["loss"], self._engine.position.epoch)
+            figures = self._stepper.learn(self.step)
+        self._callbacks.after(self.step, figures["loss"], self._stepper.position.epoch)
         self.step += 1
         self._unread.append(figures)
         self._monitor.stepped(self.step)
         if self.step % self._config.log_every_steps == 0 or self.step == self._config.steps:
             self._read_figures()
-            rate = float(keras.ops.convert_to_numpy(self._engine.learner.optimizer.learning_rate))
+            rate = float(keras.ops.convert_to_numpy(self._stepper.learner.optimizer.learning_rate))
             self._monitor.report(self.step, rate)
         if self.step % self._config.checkpoint_every_steps == 0:
             self._publish()
@@ -163,11 +163,11 @@ class Loop:
         if self.step == self._published_step:
             return
         started = time.monotonic()
-        for figures in self._engine.settle():
+        for figures in self._stepper.settle():
             self.step += 1
             self._unread.append(figures)
         self._read_figures()
-        self._writer.submit(self.step, self._engine.snapshot())
+        self._writer.submit(self.step, self._stepper.snapshot())
         self._published_step = self.step
         self._monitor.stalled(time.monotonic() - started)
 
@@ -180,7 +180,7 @@ class Loop:
                 raise self._diverged(f"'{path}' is not finite after step {step}", step)
         run = self._place.run
         checkpoints.publish(run, self._place.attempt, step, snapshot)
-        best = best_step(self._engine.learner.config, self._verdicts.read())
+        best = best_step(self._stepper.learner.config, self._verdicts.read())
         checkpoints.remove_old(run, self._config.keep_checkpoints, best)
         log.info("train: checkpoint %d in %.2f s", step, time.monotonic() - started)
 

@@ -3,8 +3,8 @@
 import logging
 
 from components.data.examples import ExampleSource, example_source
-from components.train.learning.engines import InStep
 from components.train.learning.learner import Learner
+from components.train.learning.steppers import InStep
 from components.train.parameter_servers.server import serve
 from components.train.parameter_servers.worker import Worker
 from components.train.peers.failures import explain, is_of_another_process
@@ -52,19 +52,19 @@ def _work(learner: Learner, run: RunLayout, source: ExampleSource, session: Sess
     if learner.config.train.strategy == "parameter_server":
         Worker(learner, source, session).work()
         return
-    engine = InStep(learner, source, session.collective)
-    _follow(engine, learner.config, session, engine.resume(run, 0))
+    stepper = InStep(learner, source, session.collective)
+    _follow(stepper, learner.config, session, stepper.resume(run, 0))
 
 
-def _follow(engine: InStep, config: PipelineConfig, session: Session, step: int) -> None:
+def _follow(stepper: InStep, config: PipelineConfig, session: Session, step: int) -> None:
     """Make steps in time with the chief, and measure them."""
     team = session.team
     assert isinstance(team, MemberTeam)
-    meter = Meter(engine.waited_seconds)
+    meter = Meter(stepper.waited_seconds)
     meter.start(step)
-    engine.open()
+    stepper.open()
     share = config.train.batch_size / session.collective.size
-    while (figures := engine.follow()) is not None:
+    while (figures := stepper.follow()) is not None:
         step += 1
         meter.note({"input_seconds": float(figures["input_seconds"])})
         team.figures["step"] = step

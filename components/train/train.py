@@ -16,8 +16,8 @@ from components.models import checkpoints
 from components.models.model_hooks import custom_metrics
 from components.quality.metrics import check_metrics
 from components.runs.tracking import Tracker
-from components.train.learning.engines import Engine, InStep
 from components.train.learning.learner import Learner, make_learner
+from components.train.learning.steppers import InStep, Stepper
 from components.train.learning.strategies import open_strategy
 from components.train.loop import Loop, Place, Stop
 from components.train.parameter_servers.chief import ParameterServers
@@ -72,13 +72,13 @@ def train(job: TrainingJob) -> TrainRecord:
             chief_session(job.config.train, job.role, job.run) as session,
             _divergence_explained(job),
         ):
-            engine = open_engine(job.config, job.run, job.transformed, session)
+            stepper = open_stepper(job.config, job.run, job.transformed, session)
             # Makes metrics; TensorFlow wants its strategy made before anything.
             check_metrics(job.config, custom_metrics(job.run.frozen_pipeline, job.config))
-            loop = Loop(engine, _place(job, session, stop), _monitor(job, engine, session))
+            loop = Loop(stepper, _place(job, session, stop), _monitor(job, stepper, session))
             resumed_from_step = loop.resume()
             reason = loop.run(source)
-            parameters = engine.learner.model.count_params()
+            parameters = stepper.learner.model.count_params()
     _end(job, has_succeeded=True, step=loop.step, reason=reason)
     return TrainRecord(
         last_step=loop.step,
@@ -88,9 +88,9 @@ def train(job: TrainingJob) -> TrainRecord:
     )
 
 
-def open_engine(
+def open_stepper(
     config: PipelineConfig, run: RunLayout, transformed: TransformRecord, session: Session
-) -> Engine:
+) -> Stepper:
     """Return what makes the chief's steps."""
     source = example_source(run, config, transformed, "train")
     learner = open_learner(config, run, transformed, session)
@@ -125,14 +125,14 @@ def _place(job: TrainingJob, session: Session, stop: Stop) -> Place:
     return Place(job.run, job.attempt, team, stop, collective=session.collective)
 
 
-def _monitor(job: TrainingJob, engine: Engine, session: Session) -> Monitor:
+def _monitor(job: TrainingJob, stepper: Stepper, session: Session) -> Monitor:
     return Monitor(
         Watched(
             config=job.config.train,
             run=job.run,
             tracker=job.tracker,
-            model=engine.learner.model,
-            waited_seconds=engine.waited_seconds,
+            model=stepper.learner.model,
+            waited_seconds=stepper.waited_seconds,
             team=session.chief_team,
         )
     )

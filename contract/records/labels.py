@@ -14,24 +14,24 @@ def labels_asset(pipeline: str) -> str:
 
 
 class BadLabel(Record):
-    """A row that was refused. `row` counts from 1: lines of a CSV file, rows elsewhere."""
+    """A row that was refused. `row` counts from 1, as lines do."""
 
-    row: int
-    reason: str
-    found: str
+    row: int = Field(description="Number of the row.")
+    reason: str = Field(description="Why it was refused, with the column.")
+    found: str = Field(description="The value that was found; empty if it is not about one.")
 
 
 class LabelsRecord(Record):
     """A file of labelled rows that was added; the record lies beside the delta."""
 
-    pipeline: str
+    pipeline: str = Field(description="Name of the pipeline.")
     delta: str = Field("", description="File name of the delta; empty: no row was new.")
     added: int = Field(description="Rows whose features no delta had.")
     corrected: int = Field(description="Rows that a delta had with another label or weight.")
     duplicates: int = Field(description="Rows that say the same as is known.")
-    bad: tuple[BadLabel, ...] = ()
+    bad: tuple[BadLabel, ...] = Field((), description="Rows that were refused.")
     author: str = Field("", description="Who added them; empty: unknown.")
-    added_at: datetime
+    added_at: datetime = Field(description="When they were added, in UTC.")
 
     @property
     def event(self) -> dict[str, Any]:

@@ -19,7 +19,9 @@ class Prediction(Record):
     request_id: str = Field(description="The header x-request-id; a shadow's copy has the same.")
     row: int = Field(description="The row's place in its request, from 0.")
     version: int = Field(description="The version that answered.")
-    arm: str = Field(description="stable, canary or shadow; empty: the version was asked directly.")
+    arm: str = Field(
+        description="As what it was asked: stable, canary or shadow; empty: by its number."
+    )
     signature: str = Field(description="The signature that was called; empty if it was refused.")
     status: int = Field(description="HTTP status: 200, or 4xx of a refused request.")
     latency_seconds: float = Field(description="From the request's last byte in to the answer out.")

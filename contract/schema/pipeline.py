@@ -25,7 +25,7 @@ from contract.schema.training import BlessConfig, EvaluateConfig, TrainConfig
 
 
 class RetentionConfig(Section):
-    """What is kept; the champion and what a canary uses are always kept."""
+    """What is kept; the champion, the best one before it and what a canary uses always are."""
 
     runs: Count = Field(10, description="Number of newest runs that are kept, at least 1.")
     versions: Count = Field(5, description="Number of newest versions that are kept, at least 1.")
@@ -184,6 +184,8 @@ class PipelineConfig(Section):
             yield f"bless.head: '{self.bless.head}' is not a head"
         for head in self.bless.head_margins.keys() - self.heads.keys():
             yield f"bless.head_margins: '{head}' is not a head"
+        for name in self.bless.slice_margins.keys() - set(self.evaluate.slices):
+            yield f"bless.slice_margins: '{name}' is not in evaluate.slices"
 
     def label_column(self, head: str) -> str:
         """Return the raw column that holds a head's label."""

@@ -117,7 +117,8 @@ class DeployConfig(Section):
     ladder: Literal["auto", "all"] = Field(
         "auto",
         description="Which rungs are used. 'auto': without lower rungs that would take more than "
-        "half of the time left at the traffic seen, but always the last two; 'all': every rung.",
+        "half of the time left at the traffic seen, but always the last two, with more for stable "
+        "on the last one where that is needed to compare in time; 'all': every rung.",
     )
     sticky_header: Annotated[str, Field(pattern=r"^$|^[a-z0-9][a-z0-9-]{0,63}$")] = Field(
         "",
@@ -127,7 +128,7 @@ class DeployConfig(Section):
     hold_back_percent: Annotated[int, Field(ge=1, le=50)] = Field(
         5,
         description="Traffic in percent, from 1 to 50, that stays on stable until the promotion, "
-        "as a comparison.",
+        "as a comparison; with 'ladder: auto' up to 30 where traffic is scarce.",
     )
     shadow_percent: Annotated[int, Field(ge=0, le=100)] = Field(
         100, description="Traffic in percent, from 0 to 100, that the shadow gets a copy of."

@@ -294,10 +294,16 @@ class BlessConfig(Section):
         "or, for regression, of R²: a candidate is refused if it is shown to be worse than the "
         "champion by more; heads that are not listed have `margin`.",
     )
+    slice_margins: dict[str, Annotated[float, Field(ge=0.0)]] = Field(
+        default_factory=dict,
+        description="Margin by feature in evaluate.slices, at least 0, in the metric's own unit: a "
+        "candidate is refused if it is shown to be worse than the champion by more on the rows of "
+        "one of its values; features that are not listed have `margin`.",
+    )
     min_examples_per_class: Count = Field(
         30,
         description="Fewest test rows of each class, at least 1, with which auc, precision and "
-        "recall are compared.",
+        "recall are compared, and of a slice with which it is.",
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,

@@ -33,7 +33,8 @@ def listen(path: Path) -> socket.socket:
 
 
 def remove_own(path: Path, inode: int) -> None:
-    """Remove the socket, unless a later parent listens there by now."""
+    """Remove the socket, unless a later parent listens there by now, and its folder if empty."""
     with contextlib.suppress(OSError):
         if path.stat().st_ino == inode:
             path.unlink()
+            path.parent.rmdir()  # its owner, who has made it, may have been killed

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import gc
+import logging
 import os
 import runpy
 import signal
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 _IS_FORKED = False
+_WHILE_IMPORTING = logging.StreamHandler()
 
 
 def is_forked() -> bool:
@@ -40,6 +42,15 @@ def prepare_titles() -> None:
     os.environ.pop("SPT_NOENV", None)
 
 
+def prepare_logging() -> None:
+    """Let libraries meet a root logger that is set up, as they do in a component; call it first.
+
+    Without a handler there TensorFlow's logger gets its own, and each of its lines comes twice in
+    a fork that then sets up the root logger.
+    """
+    logging.getLogger().addHandler(_WHILE_IMPORTING)
+
+
 def run_forked(command: Sequence[str]) -> NoReturn:
     """Run a forkable command in this process, which was just forked, and end the process.
 
@@ -50,6 +61,7 @@ def run_forked(command: Sequence[str]) -> NoReturn:
     code, _IS_FORKED = 1, True
     try:
         gc.enable()  # off while a warm parent imports
+        logging.getLogger().removeHandler(_WHILE_IMPORTING)
         _reset_signals()
         _seed_numpy()
         _set_title(command)

@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,7 +36,12 @@ from launching.processes.fork_request import (
 from launching.processes.guard import look_after, outlive_sigterm
 from launching.processes.listening import listen, remove_own
 from launching.processes.must_equal import difference
-from launching.processes.python_command import is_forkable, prepare_titles, run_forked
+from launching.processes.python_command import (
+    is_forkable,
+    prepare_logging,
+    prepare_titles,
+    run_forked,
+)
 from launching.processes.readable import readable
 
 _WAIT_SECONDS = 1.0
@@ -72,10 +77,11 @@ class WarmParent:
         """
         gc.disable()
         for module in modules:
+            importlib.import_module(module)
+            self._await(0.0)
+            self._serve_pending()
             if self.is_ending:
                 return
-            importlib.import_module(module)
-            self._serve_pending()
         gc.freeze()  # a collection in a child would copy every page that holds an object
         gc.enable()
         self._first_bytes = _resident_bytes()
@@ -161,6 +167,7 @@ class WarmParent:
             _inherit(request, self._environment_of(request), out)
             os.set_inheritable(lock, True)  # held as long as the command or its child lives
             outlive_sigterm()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command sets its own
         except Exception as error:  # noqa: BLE001  # the forking process's code must not run here
             answer(connection, refused=f"{type(error).__name__}: {error}")
             os._exit(1)
@@ -252,17 +259,28 @@ def main() -> None:
     options = parser.parse_args()
     _log_to_stdout()
     prepare_titles()
+    prepare_logging()
     started = time.monotonic()
     with listen(options.socket) as listener:
         own = options.socket.stat().st_ino
         parent = WarmParent(listener, _LIFELINE if options.tied else None)
-        signal.signal(signal.SIGTERM, parent.end)
-        signal.signal(signal.SIGINT, parent.end)
+        _at_end(lambda *_: _leave(options.socket, own))  # an import may take many seconds
         parent.preload(options.preload)
+        _at_end(parent.end)
         log.info("warm after %.1f s", time.monotonic() - started)
         parent.serve()
         remove_own(options.socket, own)
     log.info("ended after %d forks", parent.forks)
+
+
+def _at_end(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _BLOCKED:
+        signal.signal(number, handler)
+
+
+def _leave(path: Path, inode: int) -> NoReturn:
+    remove_own(path, inode)
+    os._exit(0)
 
 
 def _log_to_stdout() -> None:

@@ -107,6 +107,11 @@ def fork(parent: Path, start: ProcessStart, lock: int, output: int | None = None
 def _forked(
     connection: socket.socket, parent: Path, request: ForkRequest, descriptors: tuple[int, int]
 ) -> int:
+    message = request.encoded()
+    if len(message) > MESSAGE_BYTES:
+        raise NotWarmError(
+            f"its command and variables take {len(message):,} bytes, more than {MESSAGE_BYTES:,}"
+        )
     connection.settimeout(_ANSWER_SECONDS)
     folder, where = address(parent)
     try:
@@ -114,7 +119,7 @@ def _forked(
     finally:
         os.close(folder)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
-    socket.send_fds(connection, [request.encoded()], descriptors)
+    socket.send_fds(connection, [message], descriptors)
     said = received(connection)
     if "pid" not in said:
         raise NotWarmError(str(said.get("refused", "the warm parent ended before it forked")))

@@ -4,12 +4,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from contract.errors import ConfigError
 from contract.loader import load_runtime
+from contract.private_files import secret_file
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import local_path
 from contract.tokens import read_token
@@ -76,6 +77,16 @@ class MachineSettings(AgentSettings):
     server_ports: str = "20000-29999"
     server_command: tuple[str, ...] = (sys.executable, "-m", "serving.server")
     traffic_backend: str = "envoy"
+
+    @property
+    def server_token_file(self) -> Path:
+        """The token of this machine's servers, which only the data plane knows; made here."""
+        return secret_file(self.home / "server.token")
+
+    def listener_options(self) -> ListenerOptions:
+        """See AgentSettings."""
+        token = read_token(self.server_token_file)
+        return replace(super().listener_options(), server_token=token)
 
     @property
     def envoy_folder(self) -> Path:

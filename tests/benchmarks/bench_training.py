@@ -41,8 +41,8 @@ from components.data.examples import ExampleSource, example_source, parser  # no
 from components.models import checkpoints  # noqa: E402
 from components.runs.tracking import Tracker, open_tracker  # noqa: E402
 from components.train.input.feeding import Order, open_feed  # noqa: E402
-from components.train.learning.engines import InStep  # noqa: E402
 from components.train.learning.learner import make_learner  # noqa: E402
+from components.train.learning.steppers import InStep  # noqa: E402
 from components.train.learning.strategies import open_strategy  # noqa: E402
 from components.train.loop import Loop, Place  # noqa: E402
 from components.train.peers.collectives import Alone  # noqa: E402

@@ -72,7 +72,7 @@ def test_a_killed_worker_leaves_no_process_that_could_double_its_step(
     assert worker is not None
     assert "airflow worker" in " ".join(worker.cmdline())
     worker.kill()
-    stack.wait(lambda: not is_there(group), 15)
+    stack.wait(lambda: not is_there(group), 60)
     assert_whole(stack, run, {"train": 2})
 
 

@@ -124,7 +124,7 @@ def test_new_labels_start_a_run_that_reads_them(
     assert (added["added"], added["corrected"], added["bad"]) == (2, 0, [])
     assert added["announcement"].startswith("announced to Airflow")
 
-    stack.wait(lambda: stack.runs("labelled"), 60)
+    stack.wait(lambda: stack.runs("labelled"), 300)
     (run,) = stack.runs("labelled")
     assert run["run_type"] == "asset_triggered"
     assert stack.await_end("labelled", run["dag_run_id"]) == "success"

@@ -81,14 +81,17 @@ def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
 
 
 def interrupt(demo: "subprocess.Popen[str]", number: signal.Signals, temporary: Path) -> None:
-    """Interrupt a demo and see that it leaves nothing."""
-    demo.send_signal(number)
+    """Interrupt a demo, more than once, as impatient people do; see that it leaves nothing."""
+    for sent in (number, signal.SIGINT, signal.SIGTERM):
+        demo.send_signal(sent)
+        time.sleep(0.05)
     said, _ = demo.communicate()
     assert demo.returncode == 130, said[-5000:]
     assert left_running(temporary) == []
     assert list(temporary.glob("slipway-demo-*")) == []
 
 
+@pytest.mark.thorough  # the same clean-up as below, of more processes
 @pytest.mark.timeout(DEMO_SECONDS)
 def test_a_demo_that_is_terminated_in_mid_run_leaves_nothing(tmp_path: Path) -> None:
     demo = start(tmp_path)

@@ -30,12 +30,16 @@ def test_ends_the_service():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_has_wall_and_cpu_seconds_of_each_test(tmp_path: Path, workers: int) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", tmp_path, tmp_path]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null"]
+    command += ["--rootdir", str(tmp_path), str(tmp_path)]
     command += ["-p", "durations", "-p", "xdist", "-n", str(workers), "-p", "no:cacheprovider"]
     own = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     place = tmp_path / "new" / "durations.csv"
     subprocess.run(
-        [*command, "--durations-file", place], env={**os.environ, **own}, check=True, cwd=tmp_path
+        [*command, "--durations-file", str(place)],
+        env={**os.environ, **own},
+        check=True,
+        cwd=tmp_path,
     )
     with place.open() as file:
         rows = {row["test"].rpartition("::")[2]: row for row in csv.DictReader(file)}

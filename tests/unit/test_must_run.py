@@ -34,7 +34,8 @@ def test_data(data): ...
 def run(folder: Path, must_run: str) -> tuple[int, str]:
     for name, text in SUITE.items():
         (folder / name).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder, folder]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null"]
+    command += ["--rootdir", str(folder), str(folder)]
     command += ["-p", "must_run", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     own = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment = {**os.environ, **own, "SLIPWAY_MUST_RUN": must_run}

@@ -94,7 +94,7 @@ def test_the_strategies_reach_training_and_launching_but_no_airflow() -> None:
 
 
 def git(root: Path, *words: str) -> None:
-    command = ["git", "-C", root, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    command = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b", *words]
     subprocess.run(command, check=True)
 
 

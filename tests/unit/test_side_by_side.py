@@ -37,7 +37,8 @@ def workers(folder: Path, *more: str) -> dict[str, int]:
         write = f"pathlib.Path({str(place)!r}).write_text(str(os.getpid()))"
         code = f"import os, pathlib\ndef test(): {write}"
         (tests / f"test_{name}.py").write_text(code)
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder, tests]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null"]
+    command += ["--rootdir", str(folder), str(tests)]
     command += ["-p", "side_by_side", "-p", "xdist", "-n", "2", "-p", "no:cacheprovider", *more]
     own = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     subprocess.run(command, env={**os.environ, **own}, check=True, cwd=folder)

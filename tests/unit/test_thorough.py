@@ -20,7 +20,8 @@ def test_quick(): ...
 
 def run(folder: Path, *words: str) -> str:
     """Run the suite as a project of its own; return what pytest said."""
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder, folder]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null"]
+    command += ["--rootdir", str(folder), str(folder)]
     command += ["-p", "thorough", "-p", "no:cacheprovider", *words]
     own = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment = {**os.environ, **own}
@@ -30,7 +31,7 @@ def run(folder: Path, *words: str) -> str:
 
 
 def git(folder: Path, *words: str) -> None:
-    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
     subprocess.run(command, check=True)
 
 

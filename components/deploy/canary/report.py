@@ -195,7 +195,7 @@ def _arm(version: int, percent: int, counts: Counts, timed: Counts) -> ArmCounts
 def _seconds_to_end(to_decision: float | None, counted: Phase, moment: Moment) -> float | None:
     """Return the expected time until the last rung has passed; None while that is unknown."""
     both = counted.stable + (counted.canary if moment.percent else Counts())
-    traffic = Traffic.of(both, counted.seconds)
+    traffic = Traffic.of(both, counted.seconds, moment.terms.config.allowed_error_ratio)
     if to_decision is None or not counted.seconds or not traffic.requests_per_second:
         return None
     further = [w for w in moment.weights_percent if w > moment.percent]

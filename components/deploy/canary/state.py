@@ -21,8 +21,9 @@ class CanaryState(Record):
     one) or a rung. `is_entered` turns true when the data plane follows the phase's plan; from then
     on requests count. `ending` is written before the plan that it calls for, so that a canary
     killed in between ends as it was judged. `stakes_paid` is of how many phases the bets have their
-    stakes; `outlook` says what was to be expected when the first rung was chosen. `events` are
-    what people are shown of the way so far.
+    stakes; `outlook` says what was to be expected when the first rung was chosen, and
+    `last_percent` is the canary's share on the last rung that was chosen then, 0 before. `events`
+    are what people are shown of the way so far.
     """
 
     version: int
@@ -36,6 +37,7 @@ class CanaryState(Record):
     stakes_paid: int = 0
     skipped: int = 0
     outlook: str = ""
+    last_percent: int = 0
     last_seen: tuple[ArmObservation, ...] = ()
     ladder: tuple[LadderStep, ...] = ()
     ending: Ending = ""

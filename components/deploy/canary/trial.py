@@ -32,8 +32,13 @@ class Trial:
         self._hold: Hold | None = None
         self._weight_in_force: int | None = None
         self._teller = Teller(deployment)
+
+    @property
+    def _phases(self) -> tuple[int, ...]:
+        """The canary's share in each phase; 0 is the shadow."""
         has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
-        self._phases = ((0,) if has_shadow else ()) + self._config.rungs_percent
+        *lower, last = self._config.rungs_percent
+        return (*((0,) if has_shadow else ()), *lower, self.state.last_percent or last)
 
     @property
     def percent(self) -> int:

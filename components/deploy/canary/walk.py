@@ -12,7 +12,7 @@ from components.deploy.canary.trial import Trial
 from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
-from components.deploy.judging.accounts import Phase, after, stakes, with_stake
+from components.deploy.judging.accounts import Phase, after, settled, stakes, with_stake
 from components.deploy.judging.evidence import growth
 from components.deploy.judging.judge import Judgement, Terms, judge
 from components.deploy.judging.ladder import outlook
@@ -41,6 +41,7 @@ class Canary(Trial):
     def __init__(self, deployment: Deployment, state: CanaryState) -> None:
         super().__init__(deployment, state)
         self.withdrawal_seconds: float | None = None
+        self._decided_at: float | None = None  # by the monotonic clock of this process
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
 
     def walk(self) -> CanaryState:
@@ -128,7 +129,7 @@ class Canary(Trial):
 
     def _choose_first_rung(self) -> None:
         """Leave out the rungs for which there is too little traffic; say what is to be expected."""
-        traffic = traffic_in_shadow(self.state)
+        traffic = traffic_in_shadow(self.state, self._config.allowed_error_ratio)
         if traffic is None:
             traffic, seconds = survey(self._d, self.state.champion)
             self._save(spent_seconds=self.state.spent_seconds + seconds)
@@ -136,8 +137,15 @@ class Canary(Trial):
         found = outlook(self._config, traffic, left)
         level = logging.INFO if found.is_possible else logging.WARNING
         log.log(level, "%s: %s", self._d.layout.pipeline, found.words)
-        phase = max(self.state.phase, self._phases.count(0) + found.skipped)
-        self._save(phase=phase, skipped=phase - self.state.phase, outlook=found.words)
+        first = self._phases.count(0)
+        is_first = self.state.phase <= first  # a trial of an older Slipway may be further up
+        phase = max(self.state.phase, first + found.skipped)
+        self._save(
+            phase=phase,
+            skipped=phase - self.state.phase,
+            outlook=found.words,
+            last_percent=found.last_percent if is_first else 0,
+        )
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
@@ -213,8 +221,13 @@ class Canary(Trial):
         return Terms(self._config, is_shadow, self._disagreement_limit if is_shadow else None)
 
     def _end_phase(self, judgement: Judgement) -> None:
+        if judgement.decision == "pass":
+            limit = self._terms.disagreement_limit
+            accounts = settled(self.state.accounts, self.state.counted, self._config, limit)
+            self.state = self.state.model_copy(update={"accounts": accounts})
         step = ladder_step(self._name, self.percent, self.state, judgement, self._config.alpha)
         log.info("%s: %s: %s: %s", self._d.layout.pipeline, step.name, step.decision, step.reason)
+        self._decided_at = self._d.clock.monotonic()
         endings: dict[str, Ending] = {"pass": "", "fail": "rolled_back", "continue": "inconclusive"}
         if judgement.decision == "pass":
             self._note("passed", step.reason)
@@ -244,9 +257,11 @@ class Canary(Trial):
                 *(self._d.layout.pipeline, plan.generation, TAKE_OVER_TIMEOUT_SECONDS),
             )
             return
-        if self.state.decided_at is not None:
+        if self._decided_at is not None:
+            self.withdrawal_seconds = self._d.clock.monotonic() - self._decided_at
+        elif self.state.decided_at is not None:  # decided by a process that was killed
             waited = self._d.clock.now() - self.state.decided_at
-            self.withdrawal_seconds = waited.total_seconds()
+            self.withdrawal_seconds = max(0.0, waited.total_seconds())
 
     def _hold_for_approval(self) -> None:
         """Give stable its traffic back until a person agrees; the new version stays ready."""

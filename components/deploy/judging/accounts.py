@@ -1,10 +1,11 @@
 """What the bets against a canary have come to: the evidence on which it is rolled back.
 
-Each test is a bet, settled once a second, that the canary is worse than the concurrent stable
-version (`sequential.after_bet`); what it has gained is the evidence. One `alpha` pays for the whole
-way: ALPHA_SHARES divides it over the tests, and each test's stake of 1 is divided over the phases,
-most of it on the first rung, where callers first meet the version. What a phase has gained or lost
-continues into the next; the fresh stake there means that a long clean record hides nothing.
+Each test is a bet that the canary is worse than the concurrent stable version, settled once a
+second, or once in the time of three canary answers (`sequential.after_bet`); what it has gained is
+the evidence. One `alpha` pays for the whole way: ALPHA_SHARES divides it over the tests, and each
+test's stake of 1 is divided over the phases, most of it on the first rung, where callers first meet
+the version. What a phase has gained or lost continues into the next; the fresh stake there means
+that a long clean record hides nothing.
 """
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from components.deploy.judging.sequential import (
     Capital,
     after_arms,
     after_bet,
+    after_margin,
     paid_in,
 )
 from contract.records.record import Record
@@ -37,13 +39,23 @@ _LEAST_TIMED_FOR_P99 = 3650
 _SHADOW_STAKE, _FIRST_RUNG_STAKE = 0.1, 0.7
 # Fewer bad answers than these, or in fewer seconds, may be one incident.
 _LEAST_BAD, _LEAST_BAD_SECONDS = 6, 3
-SETTLE_SECONDS = 1.0
+# A bet lasts as long as so many answers of the canary take, by its rate so far, within these
+# bounds: a second without an answer of the canary proves nothing, whatever stable's errors say.
+_ANSWERS_PER_BET = 3.0
+_SHORTEST_BET_SECONDS, _LONGEST_BET_SECONDS = 1.0, 60.0
+
+
+def bet_seconds(canary_requests_per_second: float) -> float:
+    """Return how long a bet lasts where the canary answers so many requests a second."""
+    wanted = _ANSWERS_PER_BET / canary_requests_per_second
+    return min(max(wanted, _SHORTEST_BET_SECONDS), _LONGEST_BET_SECONDS)
 
 
 class Phase(Record):
     """What was counted of both arms in one phase, and up to where the bets are settled.
 
     `settled_*` are the counts at the last settlement, `warm_*` those when the warm-up was over.
+    `trust` is the capital of the bets that the canary has fewer errors than a margin above stable.
     """
 
     seconds: float = 0.0
@@ -54,6 +66,7 @@ class Phase(Record):
     settled_stable: Counts = Counts()
     warm_canary: Counts | None = None
     warm_stable: Counts = Counts()
+    trust: Capital = EVENLY
 
     def grown(self, canary: Counts, stable: Counts, warm_up_requests: int) -> "Phase":
         """Return the phase with what was counted at one more look."""
@@ -61,6 +74,15 @@ class Phase(Record):
         if self.warm_canary is None and changes["canary"].timed >= warm_up_requests:
             changes |= {"warm_canary": changes["canary"], "warm_stable": changes["stable"]}
         return self.model_copy(update=changes)
+
+    def bet_seconds(self) -> float:
+        """Return how long the present bet lasts: known at its start, whatever happens meanwhile.
+
+        A bet that ended with an answer would be biased where errors come together.
+        """
+        if not self.settled_seconds:
+            return _SHORTEST_BET_SECONDS
+        return bet_seconds((self.settled_canary.requests + 1) / self.settled_seconds)
 
     def timed(self) -> tuple[Counts, Counts]:
         """Return what was timed of (canary, stable) since the warm-up; nothing during it."""
@@ -132,18 +154,27 @@ def after(
     config: DeployConfig,
     disagreement_limit: float | None,
 ) -> tuple[Phase, Accounts]:
-    """Return phase and accounts some time later; bets are settled where a second is over."""
+    """Return phase and accounts some time later; bets are settled where their time is over."""
     now = phase.seconds + seconds
-    if now - phase.settled_seconds < SETTLE_SECONDS:
+    if now - phase.settled_seconds < phase.bet_seconds():
         return phase.model_copy(update={"seconds": now}), accounts
+    found = settled(accounts, phase, config, disagreement_limit)
     changes = {
         "seconds": now,
         "settled_seconds": now,
         "settled_canary": phase.canary,
         "settled_stable": phase.stable,
+        "trust": _trust(phase, config),
     }
-    found = settled(accounts, phase, config, disagreement_limit)
     return phase.model_copy(update=changes), found
+
+
+def _trust(phase: Phase, config: DeployConfig) -> Capital:
+    canary = phase.canary.since(phase.settled_canary)
+    stable = phase.stable.since(phase.settled_stable)
+    bad, answered = (canary.errors, stable.errors), (canary.requests, stable.requests)
+    margin = config.refused_error_ratio - config.allowed_error_ratio
+    return after_margin(phase.trust, bad, answered, margin)
 
 
 def settled(

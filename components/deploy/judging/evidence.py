@@ -1,8 +1,8 @@
 """What was counted of a version since some moment, whatever happened to the counters meanwhile."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, repeat
+from itertools import accumulate
+from operator import add, lt, sub
 
 from contract.records.traffic import ArmObservation
 
@@ -56,7 +56,7 @@ class Counts:
             client_errors=self.client_errors - before.client_errors,
             active=self.active,
             latency_bounds_ms=self.latency_bounds_ms,
-            latency_counts=_rising(_difference(self.latency_counts, start.latency_counts)),
+            latency_counts=_difference(self.latency_counts, start.latency_counts),
             latency_total=self.latency_total - start.latency_total,
             compared=self.compared - before.compared,
             disagreements=self.disagreements - before.disagreements,
@@ -117,9 +117,8 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
     """
     if now is None:
         return Counts()
-    nothing = ArmObservation(version=now.version, is_ready=False)
-    traffic = nothing if before is None or _traffic_was_reset(before, now) else before
-    pairs = nothing if before is None or _pairs_were_reset(before, now) else before
+    traffic = _NOTHING if before is None or _traffic_was_reset(before, now) else before
+    pairs = _NOTHING if before is None or _pairs_were_reset(before, now) else before
     refused_alone = now.refused_alone - pairs.refused_alone
     return Counts(
         requests=now.requests - traffic.requests,
@@ -127,7 +126,7 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
         client_errors=now.client_errors - traffic.client_errors,
         active=now.active,
         latency_bounds_ms=now.latency_bounds_ms,
-        latency_counts=_rising(_difference(now.latency_counts, traffic.latency_counts)),
+        latency_counts=_difference(now.latency_counts, traffic.latency_counts),
         latency_total=now.latency_total - traffic.latency_total,
         compared=now.compared - pairs.compared,
         disagreements=now.disagreements - pairs.disagreements,
@@ -135,38 +134,35 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
     )
 
 
+_NOTHING = ArmObservation(version=0, is_ready=False)  # of any version
+
+
 def _pairs_were_reset(before: ArmObservation, now: ArmObservation) -> bool:
-    pairs = [
-        (before.compared, now.compared),
-        (before.disagreements, now.disagreements),
-        (before.refused_alone, now.refused_alone),
-    ]
-    return any(new < old for old, new in pairs)
+    return (
+        now.compared < before.compared
+        or now.disagreements < before.disagreements
+        or now.refused_alone < before.refused_alone
+    )
 
 
 def _traffic_was_reset(before: ArmObservation, now: ArmObservation) -> bool:
     if before.latency_bounds_ms and before.latency_bounds_ms != now.latency_bounds_ms:
         return True
-    pairs = [
-        (before.requests, now.requests),
-        (before.errors, now.errors),
-        (before.client_errors, now.client_errors),
-        (before.latency_total, now.latency_total),
-        *zip(before.latency_counts, now.latency_counts, strict=False),
-    ]
-    return any(new < old for old, new in pairs)
+    return (
+        now.requests < before.requests
+        or now.errors < before.errors
+        or now.client_errors < before.client_errors
+        or now.latency_total < before.latency_total
+        or any(map(lt, now.latency_counts, before.latency_counts))
+    )
 
 
-def _difference(now: Sequence[int], before: Sequence[int]) -> list[int]:
-    return [new - old for new, old in zip(now, before or repeat(0), strict=False)]
-
-
-def _rising(counts: Sequence[int]) -> tuple[int, ...]:
+def _difference(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
     """Return cumulative counts that never fall (buckets may be read a moment apart)."""
-    return tuple(accumulate(counts, max))
+    return tuple(accumulate(map(sub, now, before) if before else now, max))
 
 
-def _sum(mine: Sequence[int], theirs: Sequence[int], length: int) -> tuple[int, ...]:
+def _sum(mine: tuple[int, ...], theirs: tuple[int, ...], length: int) -> tuple[int, ...]:
     if not mine or not theirs:
-        return tuple(mine or theirs) or (0,) * length
-    return tuple(a + b for a, b in zip(mine, theirs, strict=True))
+        return mine or theirs or (0,) * length
+    return tuple(map(add, mine, theirs))

@@ -23,13 +23,16 @@ BETS = (2.0, 5.0, 25.0)
 EVENLY = (1 / 3, 1 / 3, 1 / 3)
 # What the default limits on errors call bad is five times what they allow.
 MOSTLY_FIVEFOLD = (0.1, 0.8, 0.1)
+# What the bets that a canary is good risk of their capital. More is best where a bet holds many
+# answers; then other tests are quicker.
+CONFIDENCE = (0.25, 0.5, 1.0)
 _MOST_CAPITAL = 1e12  # beyond any bound; keeps a product finite
 # Wald's ratio needs hypotheses strictly inside (0, 1). "No error is allowed" becomes one in a
 # million, at which a single error against a refused ratio of 5 % weighs 10.8: it decides alone.
 _NEAREST_TO_CERTAIN = 1e-6
 _BISECTIONS = 16  # of what was counted: to 2e-5 of it
 
-Capital = tuple[float, ...]  # one amount for each of BETS
+Capital = tuple[float, ...]  # one amount for each of BETS, or of CONFIDENCE
 
 
 def paid_in(capital: Capital, amount: float, parts: Sequence[float] = EVENLY) -> Capital:
@@ -84,6 +87,32 @@ def after_arms(capital: Capital, bad: Sequence[float], answered: Sequence[int]) 
     if share <= 0.5:
         return after_bet(capital, bad[0] / total, share, total)
     return _grown(capital, bad[0] / answered[0] - bad[1] / answered[1], 0.5, total)
+
+
+def after_margin(
+    capital: Capital, bad: Sequence[float], answered: Sequence[int], margin: float
+) -> Capital:
+    """Return the capital after a bet that the canary's ratio of bad events is near stable's.
+
+    If in the mean the canary's ratio is at least a margin above stable's, the capital's mean does
+    not grow, whatever both suffer together.
+
+    Args:
+        capital: What each of CONFIDENCE has.
+        bad: Bad events of (canary, stable) in the time of the bet.
+        answered: Requests answered by (canary, stable) in it; there is no bet unless both answered.
+        margin: In 0..1.
+
+    Source:
+        1 + stake (margin - x), as Waudby-Smith & Ramdas (2024), section 4.
+    """
+    if not all(answered):
+        return capital
+    gain = margin - bad[0] / answered[0] + bad[1] / answered[1]
+    return tuple(
+        min(old * (1.0 + stake * gain), _MOST_CAPITAL)
+        for old, stake in zip(capital, CONFIDENCE, strict=True)
+    )
 
 
 def _grown(capital: Capital, gain: float, expected: float, events: float) -> Capital:

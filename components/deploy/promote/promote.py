@@ -9,6 +9,7 @@ from components.deploy.deployment import Deployment
 from components.deploy.plans import Note, with_champion
 from components.runs import retention
 from components.runs.agent_client import PlanConflictError
+from components.runs.champions import best_kept
 from contract.errors import ServiceUnavailableError
 from contract.records.traffic import DeployRecord, Hold, TrafficPlan
 from contract.storage import digest_directory
@@ -39,7 +40,10 @@ def promote(deployment: Deployment, verdict: DeployRecord) -> DeployRecord:
     version, layout = deployment.version, deployment.layout
     deployment.tracker.register_model(layout.pipeline, layout.version(version), version, "champion")
     deployment.tracker.remove_alias(layout.pipeline, "challenger")
-    removed = retention.apply(layout, deployment.config.retention, plan, deployment.clock.now())
+    best = best_kept(layout, plan, deployment.config)
+    removed = retention.apply(
+        layout, deployment.config.retention, plan, deployment.clock.now(), best
+    )
     replaced = verdict.champion_version
     words = f"in place of version {replaced}" if replaced else "the first version in service"
     reasons = (f"version {version} has all traffic, {words}", *removed.in_words())

@@ -51,7 +51,7 @@ class _Update:
 
 
 class ParameterServers:
-    """The engine of strategy `parameter_server`."""
+    """The stepper of strategy `parameter_server`."""
 
     def __init__(self, learner: Learner, source: ExampleSource, session: Session) -> None:
         assert isinstance(session.team, ChiefTeam)
@@ -92,7 +92,7 @@ class ParameterServers:
             )
         session.team.wake_on_failure(self._wake)
 
-    # --- the engine's interface -----------------------------------------------------------------
+    # --- the stepper's interface -----------------------------------------------------------------
 
     @property
     def position(self) -> Position:

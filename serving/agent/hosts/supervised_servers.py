@@ -86,6 +86,7 @@ class SupervisedServers:
             "--host": _HOST,
             "--port": port,
             "--predictions": spec.predictions,
+            "--token-file": self._settings.server_token_file,
         }
         command = tuple(str(part) for pair in arguments.items() for part in pair)
         self._supervisor.add(server_program(self._settings, name, command, spec.drain_seconds))

@@ -35,14 +35,13 @@ class Answer(NamedTuple):
     inputs: Columns | None = None
 
     def size_bytes(self) -> int:
-        """Return about what it holds in memory; text counts as the pointers to it."""
+        """Return about what it holds in memory; the text of outputs counts as pointers."""
         size = 0
         if type(self.found) is dict:
             for array in self.found.values():
                 size += array.nbytes
         if self.inputs is not None:
-            for array in self.inputs.values():
-                size += array.nbytes
+            size += sum(map(_input_bytes, self.inputs.values()))
         return size
 
 
@@ -148,6 +147,12 @@ class PredictionColumns:
             INPUT + name: _input(spec, [own[name] for own in sampled]).take(place)
             for name, spec in (self._inputs or {}).items()
         }
+
+
+def _input_bytes(column: Array) -> int:
+    """Return what an input holds; text may be a picture of megabytes."""
+    texts = sum(map(len, column.ravel().tolist())) if column.dtype.kind == "O" else 0
+    return column.nbytes + texts
 
 
 def _input(spec: InputSpec, parts: Sequence[Array]) -> pa.Array:

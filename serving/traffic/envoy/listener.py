@@ -18,12 +18,18 @@ from serving.traffic.envoy.documents import (
 
 @dataclass(frozen=True)
 class ListenerOptions:
-    """How callers reach the data plane."""
+    """How callers reach the data plane, and with what it reaches the servers.
+
+    Attributes:
+        token: What callers must send; empty: nothing.
+        server_token: What servers want to hear, so that nobody calls them past the data plane.
+    """
 
     host: str
     port: int
     timeout_seconds: float
     token: str = ""
+    server_token: str = ""
     certificate: Path | None = None
     private_key: Path | None = None
 

@@ -40,8 +40,7 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
             {
                 "name": ROUTES,
                 "domains": ["*"],
-                # it is ours, and no business of the servers
-                "request_headers_to_remove": ["authorization"] if options.token else [],
+                **_authorization(options),
                 "routes": [
                     *_refusal_without(options.token),
                     *of_pipelines,
@@ -52,9 +51,18 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
     }
 
 
+def _authorization(options: ListenerOptions) -> Document:
+    """Return what becomes of the callers' header: their token is no business of the servers."""
+    if options.server_token:
+        header = {"key": "authorization", "value": f"Bearer {options.server_token}"}
+        ours = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        return {"request_headers_to_add": [ours]}
+    return {"request_headers_to_remove": ["authorization"]} if options.token else {}
+
+
 def _refusal_without(token: str) -> list[Document]:
     # A route and not the filter `api_key_auth`, which Envoy 1.40 calls work in progress, outside
-    # its threat model. Envoy's admin port, on loopback, shows the token to everyone who may use it.
+    # its threat model.
     if not token:
         return []
     header = {

@@ -25,13 +25,14 @@ from serving.server.core.prediction_columns import Answer
 from serving.server.core.prediction_log import PredictionLog
 
 parser = argparse.ArgumentParser()
-for flag in ("--package", "--host", "--port", "--predictions"):
+for flag in ("--package", "--host", "--port", "--predictions", "--token-file"):
     parser.add_argument(flag, required=True)
 options = parser.parse_args()
 package = Path(options.package)
 behaviour = json.loads((package / "behaviour.json").read_text())
 manifest = PackageManifest.read(package / "package.json")
 version = manifest.version
+expected = b"Bearer " + Path(options.token_file).read_bytes()
 numbers = itertools.count(1)
 under_way = 0
 most_under_way = 0
@@ -59,6 +60,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     elif not is_loaded:
         status, answer = 503, {"error": "loading"}
         headers.append((b"x-slipway-loading", b"1"))
+    elif scope["path"] != "/healthz" and dict(scope["headers"]).get(b"authorization") != expected:
+        status, answer = 401, {"error": "another token was expected"}
     elif scope["path"] != "/healthz":
         status, answer = await predict(dict(scope["headers"]), size)
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -83,7 +86,11 @@ async def predict(headers: dict[bytes, bytes], size: int) -> tuple[int, dict[str
     scores[0, predicted] = 1.0
     arm, outputs = headers.get(b"x-slipway-arm", b""), {"scores": scores}
     log.add(Answer(headers[b"x-request-id"], arm, "serving_default", time.time(), 0.0, outputs))
-    seen = {"id": request_id, "has_token": b"authorization" in headers, "size_bytes": size}
+    seen = {
+        "id": request_id,
+        "has_token": headers.get(b"authorization") != expected,
+        "size_bytes": size,
+    }
     return 200, {"predictions": [predicted], **seen}
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -19,10 +21,16 @@ from contract.records.training import TrainRecord
 runner = CliRunner()
 
 
+def home() -> Path:
+    """Return the state folder of this test."""
+    return Path(os.environ["SLIPWAY_HOME"])
+
+
 @pytest.fixture
-def wine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def wine(tmp_path: Path, warm_parent: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parent = tmp_path / "pipelines"
     monkeypatch.setenv("SLIPWAY_PIPELINES", str(parent))
+    warm.lend(warm_parent, home())
     assert runner.invoke(app, ["new", "wine", "--into", str(parent)]).exit_code == 0
     return parent / "wine"
 
@@ -40,13 +48,11 @@ def state() -> tuple[str, list[str]]:
 
 
 def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error(
-    wine: Path, monkeypatch: pytest.MonkeyPatch
+    wine: Path,
 ) -> None:
-    home = wine.parent / "home"
-    monkeypatch.setenv("SLIPWAY_HOME", str(home))
     settings = [
         "train.steps=6000",
-        "train.checkpoint_every_steps=100",
+        "train.checkpoint_every_steps=200",
         "bless.thresholds={accuracy: 1.1}",
     ]
     words = ["run", "wine", "--local", *(word for one in settings for word in ("--set", one))]
@@ -58,7 +64,7 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
         # what a shell starts in the background ignores it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    runs = home / "artifacts/wine/runs"
+    runs = home() / "artifacts/wine/runs"
     deadline = time.monotonic() + 120
     while not list(runs.glob("local-*/train/checkpoints/*/manifest.json")):
         assert time.monotonic() < deadline and started.poll() is None
@@ -79,7 +85,7 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
     assert "optimize: skipped" in str(ended["said"])
     assert (interrupted / "ingest/result.json").read_bytes() == ingested
     trained = Result.read(interrupted / "train/result.json").detail_as(TrainRecord)
-    assert trained.resumed_from_step >= 100
+    assert trained.resumed_from_step >= 200
     assert trained.last_step == 6000
 
 
@@ -99,6 +105,7 @@ def test_a_failing_model_keeps_its_exit_code_and_shows_its_log(wine: Path) -> No
     assert (ended["left_with"], ended["outcome"]) == (2, "failed")
     assert ended["failed_step"] == "transform"  # it looks at the model before any training
     assert "build_model" in str(ended["log"])
+    assert "--resume" not in str(ended["said"])  # the same code would fail again
 
 
 def test_check_names_a_function_that_is_missing(wine: Path) -> None:

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from contract.layout import RunLayout
 from contract.records.record import Result
 
-from .conftest import WORKS, Workshop
+from .conftest import WORKS, Workshop, as_csv, people, small_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,43 +47,55 @@ for pipeline in ("digits", "people"):
 """
 
 
-def run_in_process(root: Path, seed: int) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two folders, each with what its own process has published of the same data."""
+    folder = tmp_path_factory.mktemp("digests")
+    shop = Workshop(folder / "pipelines" / "people", folder / "unused", small_config())
+    shop.files["people.csv"] = as_csv(people(300))
+    shop.preprocessing = PREPROCESSING
+    shop.write()
+    roots = (folder / "one", folder / "another" / "place")
+    processes = [run_in_process(root, shop, seed) for seed, root in enumerate(roots, start=1)]
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-2000:]
+    return roots
+
+
+def run_in_process(root: Path, shop: Workshop, seed: int) -> "subprocess.Popen[str]":
+    ours = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(root)]
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, **ours, "SLIPWAY_PIPELINES": str(shop.folder.parent)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
 
 
-def digests(root: Path, pipeline: str) -> dict[str, str]:
-    folder = root / pipeline / "runs" / "r1"
-    results = [Result.read(folder / step / "result.json") for step in WORKS]
+def layout(root: Path, pipeline: str) -> RunLayout:
+    return RunLayout(root, pipeline, "r1")
+
+
+def digests(run: RunLayout) -> dict[str, str]:
+    results = [Result.read(run.result(step)) for step in WORKS]
     return {f"{r.step}/{name}": a.digest for r in results for name, a in r.artifacts.items()}
 
 
-def test_two_processes_publish_the_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
-    workshop.preprocessing = PREPROCESSING
-    workshop.write()
-    roots = [tmp_path / "one", tmp_path / "another" / "place"]
-    processes = [run_in_process(root, seed) for seed, root in enumerate(roots, start=1)]
-    for process in processes:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output[-2000:]
-    for pipeline in ("digits", "people"):
-        one, other = (digests(root, pipeline) for root in roots)
-        assert one == other
-        assert sorted(one) == [
-            "ingest/examples",
-            "transform/examples",
-            "transform/transform_graph",
-            "validate/schema",
-            "validate/statistics",
-        ]
+@pytest.mark.parametrize("pipeline", ["digits", "people"])
+def test_two_processes_publish_the_same_bytes(roots: tuple[Path, Path], pipeline: str) -> None:
+    one, other = (digests(layout(root, pipeline)) for root in roots)
+    assert one == other
+    assert sorted(one) == [
+        "ingest/examples",
+        "transform/examples",
+        "transform/transform_graph",
+        "validate/schema",
+        "validate/statistics",
+    ]
 
 
 def test_the_next_run_of_the_same_data_has_the_same_digests(workshop: Workshop) -> None:
@@ -89,13 +104,11 @@ def test_the_next_run_of_the_same_data_has_the_same_digests(workshop: Workshop) 
         assert second.digest == first.digest
 
 
-def test_a_rewritten_graph_loads_and_answers(workshop: Workshop) -> None:
+def test_a_rewritten_graph_loads_and_answers(roots: tuple[Path, Path]) -> None:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    workshop.preprocessing = PREPROCESSING
-    workshop.run("ingest", "validate", "transform")
-    folder = workshop.layout().step("transform") / "transform_graph"
+    folder = layout(roots[0], "people").step("transform") / "transform_graph"
     output = tft.TFTransformOutput(str(folder))
     inputs = {
         "age": tf.constant([30, 71], tf.int64),

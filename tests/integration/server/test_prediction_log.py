@@ -13,7 +13,7 @@ import pytest
 from contract.prediction_log.files import complete_files
 from contract.prediction_log.reading import predictions_of, read_tables
 from contract.prediction_log.removing import tidy_log
-from contract.records.optimization import ServedRuntime
+from contract.records.optimization import ServedEngine
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 
@@ -30,15 +30,15 @@ def litert_package(digits_model, packed, tmp_path_factory) -> Path:
     from components.optimize.engines.kinds import KINDS, make
 
     folder = tmp_path_factory.mktemp("litert")
-    for name in ("parts", "runtime"):
+    for name in ("parts", "engine"):
         (folder / name).mkdir()
     rows = {"image": np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)}
-    make(Core.of(digits_model, rows, folder / "parts"), KINDS["litert"], folder / "runtime")
-    digest = digest_directory(folder / "runtime")
-    runtime = ServedRuntime(name="litert", path="runtime", digest=digest, tolerance=1e-4)
+    make(Core.of(digits_model, rows, folder / "parts"), KINDS["litert"], folder / "engine")
+    digest = digest_directory(folder / "engine")
+    engine = ServedEngine(name="litert", path="engine", digest=digest, tolerance=1e-4)
     serve = ServeConfig(prediction_log_inputs_ratio=1.0)
-    package = packed(digits_model, folder / "3", runtime=runtime, serve=serve)
-    (package / "runtime").symlink_to(folder / "runtime")
+    package = packed(digits_model, folder / "3", engine=engine, serve=serve)
+    (package / "engine").symlink_to(folder / "engine")
     return package
 
 

@@ -1,5 +1,6 @@
 """Runs of the Python API that do not end well, by real components, without services."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,18 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import warm
 from sklearn.datasets import load_diabetes
 
 import slipway
 from contract.errors import UserError
 from contract.places import CODE_FOLDER
 
-ONE_CHECKPOINT_EACH = {"train.steps": 6000, "train.checkpoint_every_steps": 100}
+ONE_CHECKPOINT_EACH = {"train.steps": 6000, "train.checkpoint_every_steps": 200}
 
 
 @pytest.fixture
-def diabetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slipway.Pipeline:
+def diabetes(
+    tmp_path: Path, warm_parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> slipway.Pipeline:
     """A regression on real data: 442 patients, ten measurements."""
+    warm.lend(warm_parent, Path(os.environ["SLIPWAY_HOME"]))
     monkeypatch.setenv("SLIPWAY_PIPELINES", str(tmp_path / "pipelines"))
     frame: pd.DataFrame = load_diabetes(as_frame=True, scaled=False).frame
     return slipway.connect().new("diabetes", frame, label="target")

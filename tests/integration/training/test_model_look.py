@@ -268,3 +268,72 @@ def _years(x):
         return tf.identity(x)
 """
     assert look(tmp_path, finished("h = Own()(number(features))"), extra=extra) == ()
+
+
+@pytest.mark.parametrize(
+    ("extra", "factor"),
+    [
+        ("", "self.kept[0]"),
+        ("", "self.named['a']"),
+        ("", "self.module.variable"),
+        ("GLOBAL = tf.Variable(3.0)\n", "GLOBAL"),
+    ],
+)
+def test_state_is_named_wherever_a_layer_keeps_it(tmp_path: Path, extra: str, factor: str) -> None:
+    extra += f"""
+class Module(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.variable = tf.Variable(3.0)
+
+class Own(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.kept, self.named = [tf.Variable(3.0)], {{"a": tf.Variable(3.0)}}
+        self.module = Module()
+
+    def call(self, x):
+        return x * {factor}
+"""
+    with pytest.raises(UserCodeError, match=r"variable 'Variable.*' is in no layer's weights"):
+        look(tmp_path, finished("h = Own()(number(features))"), extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("heads", "output", "kind"),
+    [
+        (BINARY, "layers.Lambda(lambda x: tf.sigmoid(x))(layers.Dense(1)(h))", "sigmoid"),
+        (MULTI, "layers.Lambda(lambda x: tf.nn.softmax(x)[:, :])(layers.Dense(3)(h))", "softmax"),
+    ],
+)
+def test_probabilities_made_inside_a_layer_are_refused(
+    tmp_path: Path, heads: dict[str, Any], output: str, kind: str
+) -> None:
+    body = finished("h = layers.Dense(4)(number(features))", output)
+    with pytest.raises(UserCodeError, match=rf"head 'y' ends in a {kind} \(operation '.*lambda"):
+        look(tmp_path, body, heads)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "x - ops.mean(x)",
+        "ops.cumsum(x, axis=0)",
+        "ops.sort(x, axis=0)",
+        "x - x[0]",
+        "x / ops.max(ops.abs(x))",
+    ],
+)
+def test_what_is_computed_over_the_batch_is_refused(tmp_path: Path, expression: str) -> None:
+    body = finished(f"x = number(features)\nh = {expression}")
+    with pytest.raises(UserCodeError, match="with other rows beside it, or in another order"):
+        look(tmp_path, body)
+
+
+def test_random_layers_that_are_quiet_outside_training_pass(tmp_path: Path) -> None:
+    """Their seeds are variables that a checkpoint has."""
+    body = """
+    h = layers.Dropout(0.5)(layers.Dense(4)(number(features)))
+    h = layers.BatchNormalization()(layers.GaussianNoise(0.1)(h))
+    """
+    assert look(tmp_path, finished(body)) == ()

@@ -123,6 +123,7 @@ def test_with_roots_only_files_below_them_are_read(tmp_path: Path) -> None:
         (folder / "rows.csv").write_text("x\n", encoding="utf-8")
     (data / "link.csv").symlink_to(other / "rows.csv")
     allowed = SourcesConfig(roots=(str(data),))
+    path: Path | str
     for path in (data / "rows.csv", data / "*", own / "rows.csv", data / "later-*.csv"):
         if path != data / "*":
             check_sources(reading(str(path)), own, allowed)

@@ -30,10 +30,12 @@ def test_the_same_content_again_counts_as_created(store: Store) -> None:
 
 def test_of_eight_threads_one_creates(store: Store) -> None:
     won: list[int] = []
-    threads = [
-        threading.Thread(target=lambda n=n: store.create("a/1", str(n)) and won.append(n))
-        for n in range(8)
-    ]
+
+    def create(number: int) -> None:
+        if store.create("a/1", str(number)):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

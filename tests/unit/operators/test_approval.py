@@ -24,7 +24,7 @@ def operator(tmp_path: Path) -> ApproveOperator:
     following = ComponentOperator(task_id="promote", pipeline=pipeline)
     made = ApproveOperator(task_id="approve", pipeline=pipeline)
     made.downstream_task_ids = {"promote"}
-    made.get_direct_relatives = lambda **_: [following]
+    made.get_direct_relatives = lambda **_: [following]  # type: ignore[method-assign]
     passed = DeployRecord(stage="canary", outcome="passed", version=3)
     leave_stage(pipeline.run("run-1"), "canary", passed)
     return made

@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,8 @@ class Script(StepCommand):
 
     lines: tuple[str, ...] = ()
 
-    def arguments(self, python: str = sys.executable) -> list[str]:
+    def arguments(self, python: str = sys.executable, program: Sequence[str] = ()) -> list[str]:
+        assert not program
         return [python, "-c", "\n".join(self.lines)]
 
 

@@ -109,7 +109,7 @@ def test_every_key_that_the_form_names_is_taken_as_an_override() -> None:
     allowed = tuple(PipelineConfig.model_json_schema()["properties"])
     folder = find_pipeline("digits")
     config = load_pipeline(folder)
-    overrides = {}
+    overrides: dict[str, Any] = {}
     for line in form(config, allowed)["overrides"].schema["description_md"].splitlines():
         if line.startswith("- `"):
             section, names = line.removeprefix("- `").split(".`: ")

@@ -18,6 +18,8 @@ from components.data.raw_rows import RowParser
 from contract.errors import DataError, UserError
 from contract.loader import load_pipeline
 from contract.records.package import InputSpec
+from contract.schema.data import CsvSource
+from contract.schema.pipeline import PipelineConfig
 from slipway.frames import answers_frame, columns_of, plain_frame
 
 ROWS = 30
@@ -31,6 +33,12 @@ def sw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slipway.Slipway:
 
 def frame(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**columns, "y": ["no", "yes"] * (ROWS // 2)})
+
+
+def csv_source(config: PipelineConfig) -> CsvSource:
+    source = config.ingest.source
+    assert isinstance(source, CsvSource)
+    return source
 
 
 def numbers(dtype: Any, count: int = 7) -> np.ndarray:
@@ -93,7 +101,7 @@ def test_training_sees_what_predict_sends(column: Any, sw: slipway.Slipway) -> N
     made = frame(x=column)
     pipeline = sw.new("made", made, label="y")
     config = load_pipeline(pipeline.folder)
-    (batch,) = read_csv(pipeline.folder / "data" / "made.csv", config.ingest.source)
+    (batch,) = read_csv(pipeline.folder / "data" / "made.csv", csv_source(config))
     parsed = RowParser(config).parse(batch)
     assert parsed.bad == ()
     seen = to_rows(to_columns(parsed.examples, config))
@@ -108,8 +116,8 @@ def test_the_frame_is_stored_without_its_index_and_text_as_it_is(sw: slipway.Sli
     config = load_pipeline(pipeline.folder)
     assert list(config.features) == ["x", "text"]
     path = pipeline.folder / "data" / "made.csv"
-    assert config.ingest.source.files == (str(path),)
-    assert config.ingest.source.is_stripped is False
+    assert csv_source(config).files == (str(path),)
+    assert csv_source(config).is_stripped is False
     stored = pd.read_csv(path)
     assert stored.columns.tolist() == ["x", "text", "y"]
     assert stored["text"].tolist() == texts
@@ -132,8 +140,8 @@ def test_a_csv_file_is_taken_as_the_command_line_takes_it(
     path = tmp_path / "table.csv"
     frame(x=numbers(int)).to_csv(path, index=False)
     config = load_pipeline(sw.new("made", path, label="y").folder)
-    assert config.ingest.source.files == (str(path),)
-    assert config.ingest.source.is_stripped is True
+    assert csv_source(config).files == (str(path),)
+    assert csv_source(config).is_stripped is True
 
 
 @pytest.mark.parametrize(
@@ -250,7 +258,7 @@ def test_a_missing_column_is_named_with_the_nearest() -> None:
 
 
 def test_answers_have_the_frames_index_and_a_column_per_class() -> None:
-    named = [
+    named: list[Any] = [
         {"left": {"class": "no", "scores": {"no": 0.9, "yes": 0.1}}, "price": {"value": 3.5}},
         {"left": {"class": "yes", "scores": {"no": 0.2, "yes": 0.8}}, "price": {"value": 4.5}},
     ]

@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -110,7 +111,8 @@ def test_the_report_says_how_it_ended_and_why(layout: RunLayout) -> None:
     assert "errors [10 %] decided" in text  # words in brackets, and not markup
     assert "│ 5 % │ 60 │ 6 │ rollback │ 14 │ errors decided │" in text
     assert "│ digit │ accuracy │ 0.9 │ 0.8 │ 0.95 │" in text
-    html = report._repr_mimebundle_([], [])["text/html"]
+    cell: Any = report
+    html = cell._repr_mimebundle_([], [])["text/html"]
     assert "errors decided" in html
 
 
@@ -166,7 +168,8 @@ def test_a_run_says_at_once_what_is_wrong() -> None:
         digits.run(local=True, set={"train.stepps": 200})
     with pytest.raises(UserError, match="deploy=True: expected local=True, too"):
         digits.run(deploy=True)
-    for settings in ({"local": True, "deploy": True}, {}):
+    none: dict[str, Any] = {}
+    for settings in ({"local": True, "deploy": True}, none):
         with pytest.raises(ServiceUnavailableError, match="no services are running"):
             digits.run(**settings)
 

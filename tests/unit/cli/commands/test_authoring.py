@@ -95,7 +95,10 @@ def test_the_commands_that_new_prints_work_as_printed(tmp_path: Path) -> None:
     place = tmp_path / "mine"
     made = subprocess.run(
         [str(called), "new", "wine", "--into", str(place)],
-        **{"cwd": tmp_path, "env": environment, "check": True, "text": True},
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        text=True,
         capture_output=True,
     )
     printed = [line.partition("  ")[2] for line in made.stderr.splitlines()[1:]]

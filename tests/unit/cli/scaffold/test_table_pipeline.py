@@ -14,6 +14,7 @@ from cli.scaffold.table_columns import read_table
 from contract.errors import DataError
 from contract.loader import load_pipeline
 from contract.places import CODE_FOLDER
+from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
 
 runner = CliRunner()
@@ -49,7 +50,7 @@ def refused(path: Path, label: str) -> str:
 
 
 def test_types_defaults_and_classes_follow_the_cells(tmp_path: Path, parent: Path) -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "whole": [1, 2, 3, 4],
         "holes": [1, "", 3, 8],
         "share": [0.5, "1e-3", "", 2],
@@ -101,7 +102,7 @@ def test_columns_without_information_are_left_out_with_the_reason(
     tmp_path: Path, parent: Path
 ) -> None:
     rows = 30
-    columns = {
+    columns: dict[str, list[Any]] = {
         "x": [i % 7 for i in range(rows)],
         "customer_id": list(range(rows)),
         "balance": [i * i for i in range(rows)],  # differs in each row, and is no identifier
@@ -120,7 +121,11 @@ def test_columns_without_information_are_left_out_with_the_reason(
 
 
 def test_words_for_no_value_are_missing_among_numbers_only(tmp_path: Path, parent: Path) -> None:
-    columns = {"x": [1, "NA", 3, 4], "z": ["NA", "EU", "NA", "EU"], "y": [0, 1, 0, 1]}
+    columns: dict[str, list[Any]] = {
+        "x": [1, "NA", 3, 4],
+        "z": ["NA", "EU", "NA", "EU"],
+        "y": [0, 1, 0, 1],
+    }
     read = read_table(table(tmp_path, columns), "y")
     assert read.source.missing == ("", "NA")
     assert (read.columns["x"].dtype, read.columns["x"].missing) == ("int64", 1)
@@ -132,12 +137,13 @@ def test_words_for_no_value_are_missing_among_numbers_only(tmp_path: Path, paren
 def test_the_delimiter_is_the_one_that_finds_the_label(tmp_path: Path, parent: Path) -> None:
     path = table(tmp_path, {"x": [1, 2], "y": ["a", "b"]}, delimiter=";")
     source = made(path, "y").ingest.source
-    assert (source.kind, source.files) == ("csv", (str(path),))
+    assert isinstance(source, CsvSource)
+    assert source.files == (str(path),)
     assert source.delimiter == ";"
 
 
 def test_odd_names_paths_and_texts_survive_yaml(tmp_path: Path, parent: Path) -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "no": [1, 2],
         'size in "cm": # wide': [1.5, 2.5],
         "größe": [1, 2],
@@ -160,7 +166,12 @@ def test_what_cannot_be_learned_is_refused_and_leaves_no_folder(
         "holes": "label 'holes': 1 of 3 rows have no label; remove those rows",
         "one": "label 'one': all rows have the same value; expected at least two",
     }
-    columns = {"label": [1, 2, 1], "holes": [1, "", 2], "one": [1, 1, 1], "id": [1, 2, 3]}
+    columns: dict[str, list[Any]] = {
+        "label": [1, 2, 1],
+        "holes": [1, "", 2],
+        "one": [1, 1, 1],
+        "id": [1, 2, 3],
+    }
     for label, words in said.items():
         assert words in refused(table(tmp_path, columns), label)
     names = {"label": [str(i) + "x" for i in range(101)]}

@@ -1,5 +1,6 @@
 """Blessings that were once wrong: too few rows of a class, losses that add up, other inputs."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.bless.answers import TestPart
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison
+from components.bless.slices import on_slices, rows_by_slice
 from components.bless.verdict import Asked, against_record, on_other_head, too_few_of_a_class
+from components.data.raw_examples import RawColumns
+from components.quality.metrics import Answers
+from components.runs import retention
+from components.runs.champions import best_kept
 from contract.layout import PipelineLayout
 from contract.records.evaluation import Metric
 from contract.records.package import InputSpec, PackageManifest, Provenance
-from contract.schema.pipeline import PipelineConfig
+from contract.records.traffic import Arm, BadVersion, ChampionChange, TrafficPlan
+from contract.schema.pipeline import PipelineConfig, RetentionConfig
 from contract.schema.training import BlessConfig
 
 CONFIG = PipelineConfig.model_validate(
@@ -111,6 +119,47 @@ def test_15_the_chain_ends_where_a_version_is_no_longer_kept(layout: PipelineLay
     assert best.version == 3
 
 
+def champions(*versions: int, bad: tuple[int, ...] = ()) -> TrafficPlan:
+    """Return the plan of what was champion, one after the other."""
+    return TrafficPlan(
+        pipeline="tiny",
+        arms=(Arm(name="stable", version=versions[-1], weight_percent=100),),
+        champions=tuple(ChampionChange(version=version) for version in versions),
+        bad=tuple(BadVersion(version=version) for version in bad),
+    )
+
+
+def test_15_the_best_is_kept_however_old_and_compared_with_over_a_gap(
+    layout: PipelineLayout,
+) -> None:
+    for version in range(1, 31):
+        keep(layout, version, 0.99 if version == 4 else 0.95 - 0.0015 * version)
+    plan = champions(*range(1, 31))
+    plan.write(layout.traffic_plan)
+    best = best_kept(layout, plan, CONFIG)
+    retention.apply(layout, RetentionConfig(versions=5), plan, datetime.now(UTC), best)
+    assert layout.kept_versions() == [4, 26, 27, 28, 29, 30]
+    champion = Champion.find(layout, 30, CONFIG)
+    assert champion.best is not None
+    assert champion.best.version == 4
+
+
+def test_15_a_version_that_was_rolled_back_is_not_the_best(layout: PipelineLayout) -> None:
+    for version, accuracy in ((1, 0.95), (2, 0.99), (3, 0.94)):
+        keep(layout, version, accuracy, compared_with_version=None)
+    champions(1, 2, 3, bad=(2,)).write(layout.traffic_plan)
+    best = Champion.find(layout, 3, CONFIG).best
+    assert best is not None
+    assert best.version == 1
+
+
+def test_15_of_nothing_in_service_nothing_is_the_best(layout: PipelineLayout) -> None:
+    assert best_kept(layout, TrafficPlan(pipeline="tiny"), CONFIG) == set()
+    assert best_kept(layout, champions(7), CONFIG) == set()  # its package is gone
+    keep(layout, 7, 0.9)
+    assert best_kept(layout, champions(7), CONFIG) == set()  # it is the best itself
+
+
 def test_15_a_champion_with_other_inputs_still_counts_by_its_figures(
     layout: PipelineLayout,
 ) -> None:
@@ -142,6 +191,70 @@ def test_15_another_head_that_is_shown_to_be_worse_refuses() -> None:
     assert (worse.has_passed, unsure.has_passed) == (False, True)
     assert "head 'side': accuracy differs by -0.05 from version 3's" in worse.reason
     assert "a loss beyond the margin is shown" in worse.reason
+
+
+def answers(labels: Any, right: Any) -> Answers:
+    """Return answers that are right, with a probability of 0.9, where `right` says so."""
+    chosen = np.where(right, labels, 1 - labels)
+    scores = np.where(np.arange(2) == chosen[:, None], 0.9, 0.1)
+    return Answers(labels, scores, np.ones(len(labels)))
+
+
+def test_15_a_slice_on_which_a_candidate_is_shown_to_be_worse_refuses() -> None:
+    """Equal over all 1,000 rows: 40 of 100 lost in one town are 40 of 900 won in the other."""
+    labels, rows = np.arange(1000) % 2, np.arange(1000)
+    ours = answers(labels, rows >= 40)
+    theirs = answers(labels, rows < 960)
+    slices = {"town": {"a": rows[:100], "b": rows[100:980], "c": rows[980:]}}
+    findings = list(on_slices((ours, theirs), slices, 3, CONFIG))
+    assert [finding.has_passed for finding in findings] == [False, True]  # c has 20 rows
+    assert findings[0].reason == (
+        "slice town=a: accuracy differs by -0.4 from version 3's on 100 test rows, margin 0.01: a "
+        "loss beyond the margin is shown"
+    )
+    wide = CONFIG.bless.model_copy(update={"slice_margins": {"town": 0.6}})
+    config = CONFIG.model_copy(update={"bless": wide})
+    assert all(finding.has_passed for finding in on_slices((ours, theirs), slices, 3, config))
+    assert list(on_slices((ours, theirs), {}, 3, CONFIG)) == []
+
+
+def test_15_many_slices_share_one_chance_of_a_wrong_refusal() -> None:
+    """Eight lost of fifty: shown at 95 % confidence, not at 1 - 5 % / 20."""
+    labels = np.arange(1000) % 2
+    ours, theirs = answers(labels, np.arange(1000) >= 8), answers(labels, labels >= 0)
+    first = {"0": np.arange(50)}
+    rest = {str(n): np.arange(50 * n, 50 * n + 50) for n in range(1, 20)}
+    alone = [f.has_passed for f in on_slices((ours, theirs), {"x": first}, 3, CONFIG)]
+    among = [f.has_passed for f in on_slices((ours, theirs), {"x": first | rest}, 3, CONFIG)]
+    assert alone == [False]
+    assert among == [True] * 20
+
+
+def test_15_the_rows_of_a_slice_are_found_over_all_batches() -> None:
+    class Rows(TestPart):
+        def batches(self) -> Iterator[tuple[RawColumns, list[bytes]]]:
+            for towns, sizes in (((b"a", b"b"), (1, 2)), ((b"a", b"c"), (1, 1))):
+                columns = {"town": np.array(towns, object), "size": np.array(sizes)}
+                yield RawColumns(columns, {}, np.array([b"", b""], object), None), []
+
+    changes = {"slices": ("town", "size")}
+    config = CONFIG.model_copy(update={"evaluate": CONFIG.evaluate.model_copy(update=changes)})
+    found = rows_by_slice(Rows((), config))
+    assert {f"{f}={v}": rows.tolist() for f, by in found.items() for v, rows in by.items()} == {
+        "town=a": [0, 2],
+        "town=b": [1],
+        "town=c": [3],
+        "size=1": [0, 2, 3],
+        "size=2": [1],
+    }
+    assert rows_by_slice(Rows((), CONFIG)) == {}
+
+
+def test_15_slice_margins_are_of_declared_slices() -> None:
+    with pytest.raises(ValueError, match="bless.slice_margins: 'z' is not in evaluate.slices"):
+        PipelineConfig.model_validate(
+            {**CONFIG.model_dump(exclude={"bless"}), "bless": {"slice_margins": {"z": 0.1}}}
+        )
 
 
 def test_15_margins_are_of_heads_that_there_are() -> None:

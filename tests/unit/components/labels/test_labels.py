@@ -244,7 +244,7 @@ def test_the_command_of_a_dag_prints_the_record(
 PREDICTED = "request_id,row,income\n"
 
 
-def log_inputs(layout: PipelineLayout, version: int, *rows: tuple[str, int, object]) -> None:
+def log_inputs(layout: PipelineLayout, version: int, *rows: tuple[str, int, Any]) -> None:
     """Write a log: request id, row, and inputs or None where they were not sampled."""
     config = make_config()
     specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}

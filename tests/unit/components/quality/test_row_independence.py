@@ -306,3 +306,18 @@ def test_of_a_slow_model_four_rows_are_asked_for_alone_the_shortest_and_longest_
     rows = [{"x": 0.0, "words": [1] * length, "tags": []} for length in range(1, 11)]
     assert found(answer, rows, clock=lambda: now[0], seconds=1.0) is None
     assert [len(row["words"]) for row in alone] == [1, 10, 2, 9]
+
+
+def test_on_a_busy_machine_padding_is_found_though_many_rows_are_shortest_and_longest() -> None:
+    """Beside the longest row these are not padded, or have nothing that padding could change."""
+    now = [0.0]
+
+    def share_of_the_width(rows: Sequence[Row]) -> np.ndarray:
+        now[0] += 10.0
+        width = max(1, *(len(row["words"]) for row in rows))
+        return np.array([len(row["words"]) / width for row in rows])
+
+    rows = [{"x": 0.0, "words": [1] * (n % 5), "tags": []} for n in range(40)]
+    dependence = found(share_of_the_width, rows, clock=lambda: now[0], seconds=1.0)
+    assert dependence is not None
+    assert (dependence.cause, dependence.feature) == (Cause.PADDING, "words")

@@ -10,7 +10,7 @@ from launching.cluster.nodes import no_node_for
 
 
 def node(
-    labels: dict[str, str] | None = None, taints: tuple[str, ...] = (), **offers: str
+    labels: dict[str, str] | None = None, taints: tuple[str, ...] = (), **offers: Any
 ) -> dict[str, Any]:
     split = [text.split(":") for text in taints]
     return {
@@ -20,8 +20,9 @@ def node(
     }
 
 
+GPUS: Any = {"nvidia.com/gpu": "2"}
 SMALL = node(cpu="2", memory="4Gi")
-GPU = node({"pool": "gpu"}, cpu="8", memory="16Gi", **{"nvidia.com/gpu": "2"})
+GPU = node({"pool": "gpu"}, cpu="8", memory="16Gi", **GPUS)
 
 
 def problem(nodes: list[dict[str, Any]], **config: Any) -> str:
@@ -82,6 +83,6 @@ def test_a_taint_keeps_out_who_does_not_tolerate_it_unless_it_passes(
 
 
 def test_a_device_whose_driver_starts_again_is_still_there() -> None:
-    restarting = node(cpu="8", memory="16Gi", **{"nvidia.com/gpu": "2"})
+    restarting = node(cpu="8", memory="16Gi", **GPUS)
     restarting["status"]["allocatable"] = {"cpu": "8", "memory": "16Gi", "nvidia.com/gpu": "0"}
     assert not problem([restarting], gpus=2)

@@ -252,6 +252,25 @@ def test_what_an_import_set_in_the_environment_is_set_in_the_fork(tmp_path: Path
         assert run(start, socket) == (0, ["0"])
 
 
+def test_libraries_log_in_a_fork_as_in_a_component_that_imports_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "likes_logging.py").write_text(
+        "import logging\n"  # what TensorFlow does, and what tf.Transform does
+        "logger = logging.getLogger('likes_logging')\n"
+        "if not logging.getLogger().handlers: logger.addHandler(logging.StreamHandler())\n"
+        "logging.warning('is imported')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{tmp_path}")
+    script = (
+        "import logging, likes_logging\n"
+        "logging.basicConfig(format='once: %(message)s')\n"
+        "likes_logging.logger.warning('said')"
+    )
+    with parent_of(tmp_path, "likes_logging") as (socket, _):
+        assert run(start_of(script, tmp_path), socket) == (0, ["once: said"])
+
+
 def test_a_command_of_another_program_is_a_fresh_process(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, _):
         start = replace(start_of("", tmp_path), command=("/bin/echo", "hello"))
@@ -312,6 +331,47 @@ def test_a_fork_collects_garbage_although_its_parent_does_not_while_it_imports(
         assert run(start_of(asked, tmp_path), socket) == (0, ["True"])
 
 
+SLOW_IMPORT = """
+import pathlib, time
+pathlib.Path("{folder}/is_importing").touch()
+while not pathlib.Path("{folder}/go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("is_signalled", [True, False], ids=["SIGTERM", "owner gone"])
+def test_a_parent_that_imports_ends_without_the_imports_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_signalled: bool
+) -> None:
+    (tmp_path / "takes_long.py").write_text(SLOW_IMPORT.format(folder=tmp_path))
+    (tmp_path / "never.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", f"{PROJECT}{os.pathsep}{tmp_path}")
+    where = tmp_path / "warm" / "parent.sock"
+    command = parent_command(where, ("takes_long", "never"), is_tied=True)
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE) as process:
+        try:
+            wait_for((tmp_path / "is_importing").exists)
+            if is_signalled:
+                process.terminate()
+            else:
+                assert process.stdin is not None
+                process.stdin.close()
+                (tmp_path / "go").touch()
+            assert process.wait(20) == 0
+            assert not where.parent.exists()
+        finally:
+            process.kill()
+
+
+def test_a_request_that_is_too_large_says_so(tmp_path: Path) -> None:
+    with parent_of(tmp_path) as (socket, _):
+        many = {f"MINE_{number}": "x" * 100_000 for number in range(11)}
+        start = start_of("import os; print(len(os.environ['MINE_10']))", tmp_path)
+        code, lines = run(replace(start, environment={**start.environment, **many}), socket)
+    assert (code, lines[1:]) == (0, ["100000"])
+    assert "its command and variables take 1,1" in lines[0]
+
+
 def test_only_this_user_reaches_the_socket(tmp_path: Path) -> None:
     with parent_of(tmp_path) as (socket, _):
         assert socket.stat().st_mode & 0o777 == 0o600
@@ -335,18 +395,20 @@ def test_a_parent_of_ones_own_ends_with_its_owner(tmp_path: Path) -> None:
     script = (
         "import os, time; from pathlib import Path\n"
         "from launching.processes.warm_start import own_warm_parent\n"
-        "with own_warm_parent(dict(os.environ), Path(os.environ['LOG']), ['contract.errors']):\n"
-        "    print('listening', flush=True)\n"
+        "with own_warm_parent(dict(os.environ), Path(os.environ['LOG']), ['enum']) as p:\n"
+        "    print(p, flush=True)\n"
         "    time.sleep(600)\n"
     )
     environment = {**os.environ, "LOG": str(tmp_path / "log")}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
-        assert owner.stdout.readline() == b"listening\n"
+        socket = Path(owner.stdout.readline().decode().strip())
+        assert socket.exists()
         (parent,) = psutil.Process(owner.pid).children()
         owner.kill()
     parent.wait(20)
+    assert not socket.parent.exists()
 
 
 def test_sixteen_at_once_and_a_hundred_in_a_row_leave_nothing_open(tmp_path: Path) -> None:

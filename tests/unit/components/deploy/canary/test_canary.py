@@ -1,6 +1,8 @@
 """The canary stage against the agent's HTTP API, with simulated traffic behind it."""
 
 import dataclasses
+import datetime
+import itertools
 import signal
 
 import pytest
@@ -425,6 +427,56 @@ def test_too_little_traffic_for_the_time_is_said_at_the_start(served, make_deplo
     assert "deploy.timeout_seconds needs" in caplog.records[0].getMessage()
 
 
+def test_where_traffic_is_scarce_stable_keeps_more_on_the_last_rung(served, make_deployment):
+    served.requests_per_second = 0.25  # and every look at it takes twice the time it should
+    deployment = make_deployment(shadow_requests=0, min_seconds_per_step=60.0)
+    record, _ = deploy(seldom(served, deployment))
+    assert [step.name for step in record.ladder] == ["50 %", "80 %"]
+    assert record.outcome == "passed"
+    assert weights(served.plan) == {1: 20, 2: 80}
+    assert killed_state(deployment).last_percent == 80
+
+
+@pytest.mark.parametrize(("requests_per_second", "looked"), [(0.5, 60.0), (400.0, 10.0)])
+def test_with_little_traffic_it_looks_longer_before_it_chooses_the_first_rung(
+    served, make_deployment, requests_per_second, looked
+):
+    """A minute at most, or until 200 requests were seen."""
+    served.requests_per_second = requests_per_second
+    deployment = make_deployment(
+        shadow_requests=0, min_seconds_per_step=120.0, timeout_seconds=looked + 1.0
+    )
+    entered: list[float] = []
+
+    def note(world):
+        if world.plan.canary and not entered:
+            entered.append(world.time.seconds)
+
+    served.on_observation = note
+    deploy(deployment)
+    assert entered[0] == pytest.approx(looked, abs=1.0)
+
+
+def test_a_phase_that_passes_settles_what_was_bet_last(served, make_deployment):
+    """Only stable fails, in the last half second: that speaks for the canary, and is not lost."""
+    entered: list[float] = []
+
+    def fail_at_last(world):
+        if world.plan.canary and world.plan.canary.weight_percent == 50:
+            entered.append(world.time.seconds)
+            world.of(1).error_ratio = 0.04 if world.time.seconds > entered[0] + 2.0 else 0.0
+
+    served.on_observation = fail_at_last
+    deployment = make_deployment(
+        shadow_requests=0, ladder_percent=(50, 100), min_seconds_per_step=2.5
+    )
+    record, _ = deploy(deployment)
+    assert record.ladder[0].stable_errors > 0
+    assert record.ladder[0].seconds == 2.5
+    # bets are settled at 1 s and 2 s: the stake of the first rung would be whole
+    assert record.ladder[0].evidence["errors"] < 0.7
+
+
 def test_a_ladder_that_is_to_be_walked_whole_is(served, make_deployment):
     served.requests_per_second = 4.0
     record, _ = deploy(seldom(served, make_deployment(ladder="all", timeout_seconds=14_400.0)))
@@ -448,6 +500,46 @@ def test_a_paused_phase_gets_its_stake_once(served, make_deployment):
     assert (before.stakes_paid, after.stakes_paid) == (4, 6)
     # nobody failed, so no bet on errors was won or lost: all stakes are there, and sum to 1
     assert sum(after.accounts.capital["errors"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wall_clock_that_jumps_changes_no_decision_and_no_time(served, make_deployment, hours):
+    served.of(2).error_ratio = 0.3
+    deployment = make_deployment(shadow_requests=0)
+    clock, looks = deployment.clock, itertools.count()
+
+    def now():
+        return clock.now() + datetime.timedelta(hours=hours * next(looks))
+
+    jumping = dataclasses.replace(clock, now=now)
+    record, figures = deploy(dataclasses.replace(deployment, clock=jumping))
+    assert record.outcome == "rolled_back"
+    assert [step.name for step in record.ladder] == ["1 %"]
+    assert 0.0 <= figures["rollback_seconds"] < 60.0
+    assert weights(served.plan) == {1: 100}
+
+
+@pytest.mark.parametrize("reset_at_percent", [1, 5, 25, 50])
+def test_counters_that_reset_on_any_rung_neither_pass_nor_fail_a_canary_early(
+    served, make_deployment, reset_at_percent
+):
+    """Envoy restarts once on each rung; what was counted before stays."""
+
+    def reset(world):
+        canary = world.plan.canary
+        if canary and canary.weight_percent == reset_at_percent and not done:
+            seen = world.counters.get(2)
+            if seen is not None and seen.requests > 20:
+                world.counters.clear()
+                done.append(seen.requests)
+
+    done: list[int] = []
+    served.on_observation = reset
+    record, _ = deploy(make_deployment(shadow_requests=0))
+    assert done
+    assert record.outcome == "passed"
+    assert all(step.errors == 0 and step.requests >= 118 for step in record.ladder)
+    assert all(step.errors <= step.requests for step in record.ladder)
 
 
 def seldom(world, deployment: Deployment) -> Deployment:

@@ -5,6 +5,7 @@ from components.deploy.judging.accounts import (
     Accounts,
     Phase,
     after,
+    bet_seconds,
     bound,
     stakes,
     with_stake,
@@ -39,6 +40,48 @@ def test_bets_are_settled_once_a_second():
     assert now.bad["errors"] == 15
     assert now.bad_seconds["errors"] == 1
     assert phase.settled_canary == phase.canary
+
+
+@pytest.mark.parametrize(
+    ("canary_requests_per_second", "seconds"),
+    [(1000.0, 1.0), (3.0, 1.0), (0.2, 15.0), (0.01, 60.0)],
+)
+def test_a_bet_lasts_as_long_as_three_canary_answers_take(canary_requests_per_second, seconds):
+    assert bet_seconds(canary_requests_per_second) == pytest.approx(seconds)
+
+
+def test_how_long_a_bet_lasts_is_known_when_it_begins():
+    phase = Phase(seconds=10.0, settled_seconds=10.0, settled_canary=Counts(1))
+    # one answer in ten seconds, and one to be careful: 3 / 0.2
+    assert phase.bet_seconds() == pytest.approx(15.0)
+    assert phase.grown(Counts(500, 500), Counts(500), 0).bet_seconds() == pytest.approx(15.0)
+    assert Phase().bet_seconds() == 1.0
+
+
+def test_a_bet_counts_what_stable_failed_while_the_canary_had_no_answer():
+    began = Phase(seconds=5.0, settled_seconds=5.0, settled_canary=Counts(), canary=Counts())
+    phase, accounts = began, with_stake(Accounts(), 1.0)
+    for second in range(15):
+        canary = Counts(1, int(second == 0)) if second % 5 == 0 else Counts()
+        phase = phase.grown(canary, Counts(19, 1), 0)
+        phase, now = after(1.0, phase, accounts, CONFIG, None)
+        if second < 14:
+            assert now == accounts
+    # 1 of 16 errors at 3 of 288 answers: six times its share. In a bet on the first second alone it
+    # was 1 of 2 at 1 of 20: ten times
+    share = 3 / 288
+    expected = sum(
+        part * (1 + (1 - (1 + share * (odds - 1)) ** -16) * 5)
+        for part, odds in ((0.1, 2), (0.8, 5), (0.1, 25))
+    )
+    assert now.evidence()["errors"] == pytest.approx(expected)
+
+
+def test_the_bets_on_a_good_canary_begin_with_each_phase_and_grow_by_the_margin():
+    phase = Phase().grown(Counts(10, 0), Counts(10, 0), 0)
+    phase, _ = after(1.0, phase, with_stake(Accounts(), 1.0), CONFIG, None)
+    # margin 0.05 - 0.01, stakes of a quarter, a half and all
+    assert sum(phase.trust) == pytest.approx((1.01 + 1.02 + 1.04) / 3)
 
 
 def test_five_bad_answers_prove_nothing_and_six_in_two_seconds_neither():

@@ -225,6 +225,71 @@ def test_11_a_canary_that_shares_stables_five_percent_is_not_rolled_back():
     assert rolled_back(0.05, 0.05, trials=200) <= 4
 
 
+def on_a_slow_rung(stable_ratio: float, ratio: float, seed: int) -> tuple[str, int]:
+    """Walk a rung of half the traffic at 20 requests a second: (decision, canary requests)."""
+    random = np.random.default_rng(seed)
+    phase, accounts = Phase(), with_stake(Accounts(), FIRST_STAKE)
+    for _ in range(600):
+        answered = random.poisson(10, 2)
+        errors = random.binomial(answered, (ratio, stable_ratio))
+        canary, stable = (
+            counts(int(total), int(bad)) for total, bad in zip(answered, errors, strict=True)
+        )
+        phase = phase.grown(canary, stable, 20)
+        phase, accounts = after(1.0, phase, accounts, CONFIG, None)
+        judgement = judge(phase, accounts, RUNG)
+        if judgement.decision != "continue":
+            break
+    return judgement.decision, phase.canary.requests
+
+
+def test_where_both_fail_five_percent_at_20_requests_a_second_a_good_canary_passes():
+    walked = [on_a_slow_rung(0.05, 0.05, seed) for seed in range(20)]
+    assert [decision for decision, _ in walked].count("pass") >= 19
+    # by a confidence sequence of each arm alone it takes twice as many
+    assert np.median([requests for _, requests in walked]) < 2_500
+
+
+def test_where_stable_fails_five_percent_a_canary_that_fails_nine_does_not_pass():
+    assert "pass" not in [on_a_slow_rung(0.05, 0.09, seed)[0] for seed in range(20)]
+
+
+def test_bets_on_a_good_canary_do_not_excuse_what_is_under_way():
+    trusted = Phase(
+        seconds=60.0,
+        canary=counts(1_000, 50),
+        stable=counts(1_000, 50),
+        warm_canary=Counts(),
+        trust=(0.0, 0.0, 1_000.0),  # 1 / (0.1 x 0.01)
+    )
+    assert judge(trusted, Accounts(), RUNG).decision == "pass"
+    # 150 of 1,100 is more than 4 points above stable's 5 %
+    hanging = trusted.model_copy(update={"canary": counts(1_000, 50, active=100)})
+    assert judge(hanging, Accounts(), RUNG).decision == "continue"
+    unsure = trusted.model_copy(update={"trust": (0.0, 0.0, 999.0)})
+    assert judge(unsure, Accounts(), RUNG).decision == "continue"
+
+
+def test_at_4_requests_a_second_5_percent_errors_are_caught_as_soon_as_at_400():
+    """On 5 % of the traffic: the canary has an answer every five seconds."""
+
+    def requests_until_rolled_back(seed: int) -> int:
+        random = np.random.default_rng(seed)
+        phase, accounts = Phase(), with_stake(Accounts(), FIRST_STAKE)
+        for _ in range(20_000):
+            answered = random.poisson((0.2, 3.8))
+            errors = random.binomial(answered, (0.05, 0.01))
+            arms = zip(answered.tolist(), errors.tolist(), strict=True)
+            phase = phase.grown(*(Counts(total, bad) for total, bad in arms), 20)
+            phase, accounts = after(1.0, phase, accounts, CONFIG, None)
+            if accounts.proven(CONFIG.alpha):
+                break
+        return phase.canary.requests
+
+    # 156 by simulation; 214 with bets on each second alone
+    assert np.median([requests_until_rolled_back(seed) for seed in range(25)]) < 195
+
+
 def test_a_canary_that_fails_five_times_as_often_is_rolled_back():
     assert rolled_back(0.01, 0.05, trials=100) >= 99
 

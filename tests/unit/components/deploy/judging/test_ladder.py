@@ -1,5 +1,8 @@
+import math
+
 import pytest
 
+from components.deploy.judging.evidence import Counts
 from components.deploy.judging.ladder import Traffic, outlook, seconds_on_rung
 from contract.schema.serving import DeployConfig
 
@@ -35,18 +38,50 @@ def test_the_last_two_rungs_are_never_left_out():
 
 
 def test_what_cannot_end_in_time_says_how_much_time_it_needs():
-    found = outlook(CONFIG, Traffic(0.5), 3540.0)
-    assert not found.is_possible
-    assert found.skipped == 3  # it may do
-    assert "so expect 'inconclusive': deploy.timeout_seconds needs" in found.words
+    found = outlook(CONFIG, Traffic(0.3), 3540.0)
+    # 186.15 canary requests on 50 %, 50 timed ones of stable on 80 %: 1,241 + 833 s
+    assert (found.skipped, found.last_percent) == (3, 80)
+    assert not found.is_possible  # but it may do
+    assert "so expect 'inconclusive': deploy.timeout_seconds needs 4,149 s" in found.words
     assert outlook(CONFIG, Traffic(0.01), 3540.0).skipped == 0
     assert "more traffic" in outlook(CONFIG, Traffic(0.0), 3540.0).words
 
 
+def test_where_stables_sample_takes_too_long_it_keeps_more_on_the_last_rung():
+    found = outlook(CONFIG, Traffic(0.5), 3540.0)
+    # at 95 %: 50 / 0.025 = 2,000 s, and 745 on 50 %, of 1,770. At 80 %: 50 / 0.1 = 500 s
+    assert (found.skipped, found.last_percent, found.is_possible) == (3, 80, True)
+    assert "needs about 1,245 of 3,540 s" in found.words
+    assert "on the last rung stable keeps 20 %" in found.words
+    assert outlook(CONFIG, Traffic(100.0), 3540.0).last_percent == 95
+
+
+@pytest.mark.parametrize("ladder_percent", [(1, 80, 100), (1, 90, 100)])
+def test_the_last_rung_stays_the_highest(ladder_percent):
+    config = DeployConfig(ladder_percent=ladder_percent)
+    found = outlook(config, Traffic(0.1), 3540.0)
+    assert ladder_percent[-2] < found.last_percent <= config.rungs_percent[-1]
+
+
+def test_both_arms_of_a_troubled_stable_are_compared_by_bets_where_that_is_quicker():
+    # variance of the difference 0.0475 (1 / 2 + 1 / 2) a second; 1.5 (ln 1000 + 1) to be gained
+    expected = 1.5 * (math.log(1000) + 1) * 2 * 0.0475 / 0.04**2
+    assert seconds_on_rung(50, CONFIG, Traffic(4.0, 0.05)) == pytest.approx(expected)
+    # no bet gains more than the margin of 0.04 in its time of three canary answers, here 15 s
+    assert seconds_on_rung(5, CONFIG, Traffic(4.0, 0.05)) > 11.8 / 0.04 * 15
+
+
+def test_few_requests_without_an_error_or_with_one_say_little_of_stables_ratio():
+    one_of_forty = Traffic.of(Counts(40, 1, 0), 10.0, 0.01)
+    # as if 100 more had shown 1 %: 2 of 140
+    assert one_of_forty == Traffic(4.0, 2 / 140, 1 / 140)
+    assert Traffic.of(Counts(9_900, 990), 10.0, 0.01).error_ratio == pytest.approx(0.0991)
+
+
 def test_a_ladder_to_be_walked_whole_is_never_cut():
     config = DeployConfig(ladder="all")
-    assert outlook(config, Traffic(4.0), 3540.0).skipped == 0
-    assert not outlook(config, Traffic(4.0), 3540.0).is_possible
+    found = outlook(config, Traffic(4.0), 3540.0)
+    assert (found.skipped, found.last_percent, found.is_possible) == (0, 95, False)
 
 
 def test_a_ladder_of_one_rung_has_no_choice():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, stats
 
 from components.deploy.judging.sequential import (
     BETS,
@@ -13,6 +13,7 @@ from components.deploy.judging.sequential import (
     Limits,
     after_arms,
     after_bet,
+    after_margin,
     expected_events,
     log_evidence_above,
     log_evidence_below,
@@ -90,6 +91,33 @@ def test_without_answers_of_both_arms_there_is_no_bet():
     assert after_arms(before, (0, 3), (0, 10)) == before
     assert after_arms(before, (0, 0), (10, 10)) == before
     assert after_bet(before, 0.0, 0.05, 0) == before
+
+
+def test_a_bet_on_a_margin_gains_what_the_canary_is_below_it():
+    # margin 0.04, the canary 1 of 10, stable 2 of 10: 0.04 - 0.1 + 0.2
+    found = after_margin(EVENLY, (1, 2), (10, 10), 0.04)
+    assert found == pytest.approx([(1 + stake * 0.14) / 3 for stake in (0.25, 0.5, 1.0)])
+    assert after_margin(EVENLY, (10, 0), (10, 10), 0.04)[2] == pytest.approx(0.04 / 3)
+    assert after_margin(EVENLY, (0, 0), (10, 0), 0.04) == EVENLY
+    assert after_margin(EVENLY, (0, 0), (0, 10), 0.04) == EVENLY
+
+
+@given(st.floats(0.01, 0.9), st.integers(1, 20), st.integers(1, 20))
+def test_a_canary_worse_by_the_margin_gains_nothing_in_the_mean(ratio, canary, stable):
+    """The mean over all numbers of bad answers, from scipy's binomial distribution."""
+    margin = 0.05
+    weights = [
+        stats.binom.pmf(range(answered + 1), answered, p)
+        for answered, p in ((canary, ratio + margin), (stable, ratio))
+    ]
+    mean = sum(
+        weights[0][ours]
+        * weights[1][theirs]
+        * sum(after_margin(EVENLY, (ours, theirs), (canary, stable), margin))
+        for ours in range(canary + 1)
+        for theirs in range(stable + 1)
+    )
+    assert mean == pytest.approx(1.0)
 
 
 def test_stakes_are_divided_over_the_bets_and_add_up():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def toy(tmp_path: Path) -> BackendKind:
     return BackendKind(open=not_opened, programs=lambda _: [program])
 
 
-def settings(tmp_path: Path, **more: str) -> MachineSettings:
+def settings(tmp_path: Path, **more: Any) -> MachineSettings:
     return MachineSettings(
         root=tmp_path,
         home=tmp_path,

@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,15 +31,16 @@ LEAVES = {
     "int64": st.integers(-(2**63) + 1, 2**63 - 1),
     "string": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
 }
+FORMS: dict[str, dict[str, Any]] = {
+    "scalar": {},
+    "vector": {"shape": (2,)},
+    "matrix": {"shape": (2, 3)},
+    "ragged": {"is_variable_length": True},
+}
 SPECS = {
     f"{dtype}_{form}": InputSpec(dtype=dtype, **options)
     for dtype in ("float32", "int64", "string")
-    for form, options in {
-        "scalar": {},
-        "vector": {"shape": (2,)},
-        "matrix": {"shape": (2, 3)},
-        "ragged": {"is_variable_length": True},
-    }.items()
+    for form, options in FORMS.items()
 }
 
 
@@ -192,6 +194,15 @@ def test_examples_are_kept_as_they_were_sent(manifest, tmp_path):
     records = written(columns, [answer(found, b"r", sent, "serving_examples")], tmp_path)
     assert [one.example for one in records] == [b"\x00\xff one", b"two"]
     assert [one.inputs for one in records] == [None, None]
+
+
+def test_an_answer_weighs_what_its_outputs_numbers_and_text_hold():
+    inputs = {"image": np.array([[b"x" * 1000], [b""]], object), "age": np.zeros(2, np.float32)}
+    found = {"scores": np.zeros((2, 3), np.float32)}
+    assert answer(400).size_bytes() == 0
+    assert answer(found).size_bytes() == 2 * 3 * 4
+    # Numbers of four bytes, two pointers of eight, and the text.
+    assert answer(found, inputs=inputs).size_bytes() == 24 + 8 + (16 + 1000)
 
 
 def test_without_sampling_there_are_no_columns_for_inputs(manifest):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ HEADS = {"digit": HeadConfig(task="multiclass_classification", classes=("a", "b"
 NOW = datetime(2026, 11, 29, 15, 30, tzinfo=UTC)
 
 
-def answer(request_id: bytes, moment: datetime = NOW, rows: int = 1, **more: object) -> Answer:
+def answer(request_id: bytes, moment: datetime = NOW, rows: int = 1, **more: Any) -> Answer:
     found = {"scores": np.array([[0.25, 0.5, 0.25]] * rows, np.float32)}
     one = Answer(request_id, b"", "serving_default", moment.timestamp(), 0.01, found)
     return one._replace(**more)

@@ -40,7 +40,7 @@ def found(model: Model, rows: dict[str, np.ndarray], error: Exception) -> Except
 @pytest.mark.parametrize("is_nan", [False, True])
 def test_row_and_input_are_found(name: str, is_nan: bool) -> None:
     model = Model(lambda **given: given[name] == 7, is_nan)
-    rows = columns(**{name: [1, 2, 3, 7, 7, 1]})
+    rows = columns(**{name: [1.0, 2.0, 3.0, 7.0, 7.0, 1.0]})
     error = NotFiniteError("value", 3) if is_nan else RuntimeError("row 3 is bad")
     explained = found(model, rows, error)
     assert isinstance(explained, RefusedInputError)

@@ -1,5 +1,7 @@
 """JSON to arrays: shapes, dtypes, padding, and where a refusal points."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,7 +162,7 @@ def test_padding_is_limited_by_rows_times_the_longest_list(spec):
 
 def test_a_small_body_cannot_ask_for_gigabytes():
     """82 KB: 4,000 empty lists and one of 40,000 numbers."""
-    body = [{"ids": []}] * 4000 + [{"ids": [1] * 40_000}]
+    body: list[Any] = [{"ids": []}] * 4000 + [{"ids": [1] * 40_000}]
     with pytest.raises(TooLargeError, match="4,001 rows x 40,000"):
         read_within(Limits(rows=4096, cells=1 << 20), "instances", body, ids=IDS)
 

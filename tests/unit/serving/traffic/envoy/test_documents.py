@@ -163,10 +163,25 @@ def test_the_token_is_asked_before_anything_else() -> None:
     assert all("direct_response" not in route for route in of([])[:-1])
 
 
+def test_servers_hear_their_own_token_in_place_of_the_callers() -> None:
+    options = ListenerOptions("127.0.0.1", 1, 30.0, "open sesame", "theirs")
+    (host,) = routes([PipelineTraffic(PLAN, ENDPOINTS)], options)["virtual_hosts"]
+    assert host["request_headers_to_add"] == [
+        {
+            "header": {"key": "authorization", "value": "Bearer theirs"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    ]
+    (without,) = routes([], ListenerOptions("127.0.0.1", 1, 30.0, "open sesame"))["virtual_hosts"]
+    assert without["request_headers_to_remove"] == ["authorization"]
+
+
 def test_tls_is_spoken_only_where_it_is_asked_for() -> None:
     plain = listener({}, OPTIONS)["filter_chains"][0]
     assert "transport_socket" not in plain
-    secure = ListenerOptions("0.0.0.0", 1, 30.0, "", Path("/c.pem"), Path("/k.pem"))
+    secure = ListenerOptions(
+        "0.0.0.0", 1, 30.0, certificate=Path("/c.pem"), private_key=Path("/k.pem")
+    )
     socket = listener({}, secure)["filter_chains"][0]["transport_socket"]
     assert "/k.pem" in json.dumps(socket)
 

@@ -1,4 +1,4 @@
-"""What makes a step: all processes in step with each other, or parameter servers (see `ps_*`)."""
+"""What makes a step: all processes in step with each other; `parameter_servers/` has the other."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from components.train.peers.collectives import Collective
 from contract.layout import RunLayout
 
 
-class Engine(Protocol):
+class Stepper(Protocol):
     """Learns a step at a time; the loop does everything else."""
 
     learner: Learner

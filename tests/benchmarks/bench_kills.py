@@ -1,0 +1,241 @@
+"""Trials under load, with the controller, the agent, Envoy or a server killed at any moment.
+
+Run as `python tests/benchmarks/bench_kills.py [--kills N] [--seed N] [--minutes N]`. Supervisord,
+Envoy and the agent are real, the servers are the integration tests' stand-ins, the controller is
+`Canary.walk()` in a process of its own. What is killed and when follows from the seed. After each
+kill three things are checked:
+
+* the plan in force is one that somebody decided: by its author, its weights are a rung of the
+  ladder, a shadow or all on stable, and generations only rise;
+* counts are not lost: what the controller has counted in a phase never falls;
+* nothing is promoted: the champion stays what it was, and a trial only passes with its last rung.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "integration" / "agent"), str(ROOT / "tests")]
+
+from callers import Callers  # noqa: E402  # beside the tests
+from support import emit  # noqa: E402
+
+from components.deploy.canary.state import STATE_FILE, CanaryState  # noqa: E402
+from components.deploy.canary.walk import Canary, InterruptedTrialError  # noqa: E402
+from components.deploy.deployment import Deployment  # noqa: E402
+from components.runs.agent_client import AgentClient, PlanConflictError  # noqa: E402
+from components.runs.tracking import Tracker  # noqa: E402
+from contract.errors import SlipwayError  # noqa: E402
+from contract.layout import PipelineLayout  # noqa: E402
+from contract.records.package import PackageManifest  # noqa: E402
+from contract.records.traffic import TrafficPlan  # noqa: E402
+from contract.schema.pipeline import PipelineConfig  # noqa: E402
+
+RUNGS = (5, 50, 95)
+RECOVERY_SECONDS = 60.0
+CONFIG = {
+    "name": "digits",
+    "features": {"x": {"dtype": "float32"}},
+    "heads": {"digit": {"task": "multiclass_classification", "classes": ("0", "1")}},
+    "ingest": {"source": {"kind": "csv", "files": ("x.csv",)}},
+    "deploy": {
+        "ladder_percent": (5, 50, 100),
+        "ladder": "all",
+        "shadow_requests": 50,
+        "min_seconds_per_step": 2.0,
+        "timeout_seconds": 120.0,
+    },
+}
+
+
+def control(root: Path, output: Path, url: str, author: str) -> None:
+    """Walk version 2 as a controller does, from wherever the one before was killed."""
+    layout = PipelineLayout(root, "digits")
+    with AgentClient(url, "secret") as client:
+        deployment = Deployment(
+            client=client,
+            layout=layout,
+            config=PipelineConfig.model_validate(CONFIG),
+            manifest=PackageManifest.read(layout.package_manifest(2)),
+            bless=None,
+            author=author,
+            output=output,
+            tracker=Tracker(),
+            check_attempt=lambda: None,
+        )
+        try:
+            state = CanaryState.read(output / STATE_FILE)
+        except SlipwayError:
+            state = CanaryState(version=2, champion=1, plan=client.plan("digits"))
+        Canary(deployment, state).walk()
+
+
+@dataclass
+class Trials:
+    """Trials of version 2, one after another, and what was wrong with them."""
+
+    stack: Any
+    folder: Path
+    number: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    endings: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    generation: int = 0
+    counted: tuple[int, int, int] = (0, -1, 0)  # trial, phase, canary requests
+
+    @property
+    def author(self) -> str:
+        return f"run t{self.number}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / f"trial-{self.number}"
+
+    def go_on(self) -> None:
+        """See that a controller runs: the killed trial's, or that of a new one."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        state = self.state()
+        if state is not None and state.ending and self.process is not None:
+            if self.process.returncode == 0:
+                self._end(state)
+        elif self.process is not None and self.process.returncode not in (0, -signal.SIGKILL):
+            self.wrong.append(f"trial {self.number}: its controller ended by itself")
+            self.number += 1
+        self.output.mkdir(exist_ok=True)
+        arguments = ["--control", str(self.stack.layout.root), str(self.output)]
+        arguments += [self.stack.client_url, self.author]
+        log = (self.folder / "controller.log").open("ab")
+        self.process = subprocess.Popen([sys.executable, __file__, *arguments], stderr=log)
+
+    def _end(self, state: CanaryState) -> None:
+        self.endings[state.ending] += 1
+        if state.ending == "passed" and state.ladder[-1].name != f"{RUNGS[-1]} %":
+            self.wrong.append(f"trial {self.number} passed without its last rung")
+        self.number += 1
+        while True:
+            try:
+                self.stack.propose({1: 100}, standby=(2,))
+            except PlanConflictError:
+                continue
+            return
+
+    def state(self) -> CanaryState | None:
+        try:
+            return CanaryState.read(self.output / STATE_FILE)
+        except SlipwayError:
+            return None
+
+    def check(self) -> None:
+        """Note whatever should never be so."""
+        plan = TrafficPlan.read(self.stack.layout.traffic_plan)
+        weights = tuple(arm.weight_percent for arm in plan.arms)
+        allowed = {(100,), *((100 - percent, percent) for percent in RUNGS)}
+        if weights not in allowed or plan.champion != 1:
+            self.wrong.append(f"plan {plan.generation}: weights {weights} are no rung")
+        if not (plan.author == "test" or plan.author.startswith("run t")):
+            self.wrong.append(f"plan {plan.generation}: by '{plan.author}'")
+        if plan.generation < self.generation:
+            self.wrong.append(f"plan {plan.generation} follows {self.generation}")
+        self.generation = plan.generation
+        if (state := self.state()) is None:
+            return
+        now = (self.number, state.phase, state.canary.requests)
+        if now[:2] == self.counted[:2] and now[2] < self.counted[2]:
+            self.wrong.append(f"trial {self.number}: {self.counted[2]} requests became {now[2]}")
+        self.counted = now
+
+
+def kill_one(trials: Trials, random: np.random.Generator) -> str:
+    """Kill something that runs; return what it was."""
+    stack = trials.stack
+    running = {name: s.pid for name, s in stack.supervisor.states().items() if s.pid}
+    if trials.process is not None and trials.process.poll() is None:
+        running["controller"] = trials.process.pid
+    name = str(random.choice(sorted(running)))
+    try:
+        os.kill(running[name], signal.SIGKILL)
+    except ProcessLookupError:
+        return "nothing"
+    if name == "controller" and trials.process is not None:
+        trials.process.wait()
+    return "server" if name.startswith("server") or "-" in name else name
+
+
+def wait_for_answers(load: Callers, trials: Trials) -> None:
+    """Wait until callers are answered again, so that most kills hit what works."""
+    began = time.monotonic()
+    while not any(one.is_good and one.sent > began for one in load.answers[-20:]):
+        if time.monotonic() - began > RECOVERY_SECONDS:
+            trials.wrong.append(f"no answer for {RECOVERY_SECONDS:.0f} s after a kill")
+            return
+        time.sleep(0.05)
+
+
+def torment(folder: Path, kills: int, seed: int, minutes: float) -> None:
+    """Let trials run and kill until enough were killed or the time is over; print what was seen."""
+    from conftest import Stack  # of tests/integration/agent
+
+    random, killed, began = np.random.default_rng(seed), Counter[str](), time.monotonic()
+    stack: Any = Stack(folder)
+    stack.client_url = f"http://127.0.0.1:{stack.settings.port}"
+    stack.up()
+    try:
+        for version in (1, 2):
+            stack.package(version)
+        stack.serve({1: 100})
+        trials = Trials(stack, folder)
+        with Callers(("127.0.0.1", stack.settings.envoy_port), "digits", {}, 2, 0.005) as load:
+            while killed.total() < kills and time.monotonic() - began < 60 * minutes:
+                trials.go_on()
+                time.sleep(float(random.exponential(2.0)))
+                trials.check()
+                killed[kill_one(trials, random)] += 1
+                trials.check()
+                wait_for_answers(load, trials)
+        if trials.process is not None:
+            trials.process.kill()
+            trials.process.wait()
+        stack.until(
+            lambda: stack.observation().generation == trials.generation, "the plan in force"
+        )
+    finally:
+        stack.down()
+    bad = sum(load.failures().values())
+    more = {"killed": dict(killed), "trials": dict(trials.endings), "wrong": trials.wrong[:5]}
+    more |= {"requests": len(load.answers), "failed": bad, "seed": seed}
+    emit("kills: wrong plans, lost counts, promotions", len(trials.wrong), None, 0.0, "", **more)
+
+
+def main() -> None:
+    """Control where asked, else torment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--control", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.control:
+        root, output, url, author = options.control
+        try:
+            control(Path(root), Path(output), url, author)
+        except InterruptedTrialError as interrupted:
+            sys.exit(f"{author}: {interrupted}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torment(Path(folder), options.kills, options.seed, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
