@@ -10,15 +10,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm
 
 from contract.command import StepCommand
 from contract.layout import RunLayout
@@ -142,23 +144,14 @@ class ComponentRunner:
     """Runs steps as the processes that they are, without tracking and without an agent."""
 
     pipelines: Path
+    warm_parent: Path
 
-    def start(
-        self, run: RunLayout, step: str, redeploy: int | None = None, **overrides: Any
-    ) -> "subprocess.Popen[str]":
-        """Start a step; `__` in an override's name stands for a dot."""
-        settings = {name.replace("__", "."): value for name, value in overrides.items()}
-        command = StepCommand(step, run.pipeline, run.run_id, str(run.root), settings, redeploy)
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("SLIPWAY_", "MLFLOW_"))
-        }
-        environment |= {"SLIPWAY_PIPELINES": str(self.pipelines), "CUDA_VISIBLE_DEVICES": "-1"}
+    def start(self, run: RunLayout, step: str) -> "subprocess.Popen[str]":
+        """Start a step as a fresh process."""
         return subprocess.Popen(
-            command.arguments(sys.executable),
+            self._command(run, step).arguments(sys.executable),
             cwd=CODE_FOLDER,
-            env=environment,
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -167,16 +160,32 @@ class ComponentRunner:
     def __call__(
         self, run: RunLayout, step: str, redeploy: int | None = None, **overrides: Any
     ) -> tuple[int, str]:
-        """Run a step to its end; return its exit code and what it said."""
-        process = self.start(run, step, redeploy, **overrides)
-        said, _ = process.communicate(timeout=300)
-        return process.returncode, said
+        """Run a step to its end as a fork; return its exit code and what it said.
+
+        `__` in an override's name stands for a dot.
+        """
+        settings = {name.replace("__", "."): value for name, value in overrides.items()}
+        command = self._command(run, step, settings, redeploy).arguments(sys.executable)
+        return warm.run(self.warm_parent, command, run.process_lock(step), self._environment)
+
+    def _command(
+        self,
+        run: RunLayout,
+        step: str,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        redeploy: int | None = None,
+    ) -> StepCommand:
+        return StepCommand(step, run.pipeline, run.run_id, str(run.root), settings, redeploy)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return warm.environment_of(SLIPWAY_PIPELINES=str(self.pipelines))
 
 
 @pytest.fixture(scope="session")
-def component(pipelines: Path) -> ComponentRunner:
+def component(pipelines: Path, warm_parent: Path) -> ComponentRunner:
     """Runs steps of pipeline `parcels`."""
-    return ComponentRunner(pipelines)
+    return ComponentRunner(pipelines, warm_parent)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+import warm
 
 from components.data.raw_examples import read_raw
 from components.models.checkpoints import load_weights
@@ -50,6 +51,14 @@ def servers_of(run: RunLayout) -> list[psutil.Process]:
         if "serving.server" in words and any(str(run.root) in word for word in words):
             found.append(process)
     return found
+
+
+def test_the_steps_of_these_tests_are_forks(component: Any, tmp_path: Path) -> None:
+    """Else each of them would import TensorFlow again, and nobody would notice."""
+    code = "from launching.processes.python_command import is_forked; print(is_forked())"
+    command = [sys.executable, "-c", code]
+    lock, variables = tmp_path / "lock", warm.environment_of()
+    assert warm.run(component.warm_parent, command, lock, variables) == (0, "True")
 
 
 def test_a_package_is_kept_after_skew_check_and_load_test(

@@ -1,12 +1,12 @@
 """The shipped pipelines reach the same accuracy under every strategy, in real processes."""
 
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 from components.evaluate.evaluate import Evaluation, evaluate
 from components.runs.tracking import Tracker
@@ -14,7 +14,6 @@ from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import freeze_pipeline, load_frozen
 from contract.pipelines import find_pipeline
-from contract.places import CODE_FOLDER
 from contract.records.data import TransformRecord
 from contract.records.evaluation import EvaluateRecord, Metric, Verdict
 from contract.records.record import Result
@@ -29,6 +28,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "parameter_server": {"train.workers": 2, "train.parameter_servers": 1},
 }
 LATE_GRADIENTS = 0.02
+LEAST_ACCURACY = 0.9
 DIGITS = {"train.steps": 600, "train.checkpoint_every_steps": 300}
 MNIST = {
     "train.steps": 160,
@@ -40,15 +40,16 @@ MNIST = {
 pytestmark = pytest.mark.long
 
 
-def call(command: StepCommand) -> None:
+def call(warm_parent: Path, command: StepCommand) -> None:
     run = RunLayout(Path(command.root), command.pipeline, command.run_id)
-    done = subprocess.run(
-        command_line(command, run), cwd=CODE_FOLDER, capture_output=True, text=True, timeout=540
-    )
-    assert done.returncode == 0, f"{command.step}: {done.stdout[-3000:]}{done.stderr[-2000:]}"
+    words, lock = command_line(command, run), run.process_lock(command.step)
+    code, said = warm.run(warm_parent, words, lock, warm.environment_of())
+    assert code == 0, f"{command.step}: {said[-5000:]}"
 
 
-def accuracy(prepared: StepCommand, strategy: str, overrides: dict[str, Any]) -> Metric:
+def accuracy(
+    warm_parent: Path, prepared: StepCommand, strategy: str, overrides: dict[str, Any]
+) -> Metric:
     """Train a copy of a prepared run under a strategy; return what its last checkpoint reached."""
     source = RunLayout(Path(prepared.root), prepared.pipeline, prepared.run_id)
     run = replace(source, run_id=strategy)
@@ -56,7 +57,7 @@ def accuracy(prepared: StepCommand, strategy: str, overrides: dict[str, Any]) ->
     shutil.rmtree(run.frozen_pipeline)
     settings = overrides | STRATEGIES[strategy] | {"train.strategy": strategy}
     freeze_pipeline(find_pipeline(run.pipeline), run, settings)
-    call(StepCommand("train", run.pipeline, run.run_id, prepared.root))
+    call(warm_parent, StepCommand("train", run.pipeline, run.run_id, prepared.root))
     assert len(judge(run).steps) == 2
     (head,) = Verdict.read(run.verdict(overrides["train.steps"])).metrics.values()
     return head["accuracy"]
@@ -69,16 +70,16 @@ def judge(run: RunLayout) -> EvaluateRecord:
     return evaluate(Evaluation(load_frozen(run), run, transformed, Tracker(), attempt))[0]
 
 
-def check(pipeline: str, root: Path, overrides: dict[str, Any], at_least: float) -> None:
+def check(warm_parent: Path, pipeline: str, root: Path, overrides: dict[str, Any]) -> None:
     if shutil.which("mpirun") is None:
         pytest.skip("no mpirun (Debian: apt install openmpi-bin)")
     prepared = StepCommand("ingest", pipeline, "prepared", str(root), overrides)
     for step in ("ingest", "validate", "transform"):
-        call(replace(prepared, step=step))
-    found = {name: accuracy(prepared, name, overrides) for name in STRATEGIES}
+        call(warm_parent, replace(prepared, step=step))
+    found = {name: accuracy(warm_parent, prepared, name, overrides) for name in STRATEGIES}
     expected = found["single"]
     for name, one in found.items():
-        assert one.value >= at_least, (name, found)
+        assert one.value >= LEAST_ACCURACY, (name, found)
         # Noise: the 95 % intervals overlap. Gradients that come late cost so short a training more.
         slack = LATE_GRADIENTS if name == "parameter_server" else 0.0
         assert one.low <= expected.high, (name, found)
@@ -86,16 +87,16 @@ def check(pipeline: str, root: Path, overrides: dict[str, Any], at_least: float)
 
 
 @pytest.mark.timeout(900)
-def test_digits(tmp_path: Path) -> None:
-    check("digits", tmp_path, DIGITS, 0.9)
+def test_digits(warm_parent: Path, tmp_path: Path) -> None:
+    check(warm_parent, "digits", tmp_path, DIGITS)
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1500)
-def test_mnist(tmp_path: Path, shared_data: Path) -> None:
+def test_mnist(warm_parent: Path, tmp_path: Path, shared_data: Path) -> None:
     """On ten thousand of them: preparing all seventy would take longer than the five trainings."""
     files = {
         f"ingest.source.{kind}s": str(shared_data / "mnist" / f"t10k-{kind}s-{form}-ubyte.gz")
         for kind, form in (("image", "idx3"), ("label", "idx1"))
     }
-    check("mnist", tmp_path, MNIST | files, 0.9)
+    check(warm_parent, "mnist", tmp_path, MNIST | files)
