@@ -18,6 +18,13 @@ from contract.storage import exclusive_lock, local_path, publish_directory
 
 _UV_CANNOT_RESOLVE = 1  # uv's exit code for "no"; 2 and above are uv's own troubles (network, disk)
 _SHOWN_LINES = 12
+_OF_INSTALLING = frozenset(
+    {"PATH", "HOME", "LANG", "TMPDIR", "USER", "NETRC", "REQUESTS_CA_BUNDLE"}
+)
+_GROUPS_OF_INSTALLING = (
+    *("UV_", "PIP_", "LC_", "SSL_CERT_", "XDG_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+)
 
 
 def current_runtime(environment: Mapping[str, str] = os.environ) -> RuntimeConfig:
@@ -118,12 +125,23 @@ def installed_versions() -> set[str]:
     return {f"{name}=={version}\n" for name, version in found.items() if name != "slipway"}
 
 
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that an installation needs, and no others."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _OF_INSTALLING or name.upper().startswith(_GROUPS_OF_INSTALLING)
+    }
+
+
 def _install(requirements: Path, constraints: Path, target: Path, label: str) -> None:
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode"]
     command += ["--python", sys.executable, "--target", str(target), "-r", str(requirements)]
-    command += ["-c", str(constraints)]
+    # A source distribution is a program, which would run here, where Airflow's secrets are. Names
+    # that a requirements file excepts (--no-binary NAME) are built all the same.
+    command += ["-c", str(constraints), "--only-binary", ":all:"]
     # uv then trusts the machine's own certificate authorities too, as pip and Python do
-    environment = {"UV_SYSTEM_CERTS": "1", **os.environ}
+    environment = {"UV_SYSTEM_CERTS": "1", **_without_secrets(os.environ)}
     done = subprocess.run(
         command,
         capture_output=True,

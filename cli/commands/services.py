@@ -43,6 +43,12 @@ def up(
     private_key: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Serve TLS with this PEM key.")
     ] = None,
+    is_insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Let --listen open other addresses without a token and TLS."
+        ),
+    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Start Airflow, MLflow and the serving agent with Envoy, and keep them running.
@@ -64,7 +70,7 @@ def up(
     options = DataPlaneOptions(
         listen, *(p and p.resolve() for p in (data_plane_token_file, certificate, private_key))
     )
-    _require_whole(options)
+    options.check(is_insecure)
     plan = plan_stack(port or [], not is_without_airflow, options)
     start_stack(plan)
     if is_json:
@@ -172,11 +178,6 @@ def start_stack(plan: "Plan") -> None:
             if not was_running:
                 stop(plan.supervisor_home)
             raise
-
-
-def _require_whole(options: "DataPlaneOptions") -> None:
-    if (options.certificate is None) != (options.private_key is None):
-        raise ConfigError(["TLS needs both --certificate and --private-key; found only one"])
 
 
 def show_stack(stack: "Stack") -> None:

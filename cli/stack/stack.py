@@ -1,5 +1,6 @@
 """What `slipway up` runs: the programs of this machine, their ports and secrets."""
 
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.stack.stack_file import NO_TELEMETRY, stack_environment
+from contract.errors import ConfigError
 from contract.loader import state_folder
 from contract.places import CODE_FOLDER, workspace
 from contract.private_files import secret_file
@@ -38,6 +40,38 @@ class DataPlaneOptions:
     token_file: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
+
+    def check(self, is_insecure: bool) -> None:
+        """Refuse half of TLS, and a data plane that strangers reach without a token or TLS.
+
+        Args:
+            is_insecure: Whether the second is wanted.
+
+        Raises:
+            ConfigError: With what is missing.
+        """
+        if (self.certificate is None) != (self.private_key is None):
+            raise ConfigError(["TLS needs both --certificate and --private-key; found only one"])
+        wanted = {
+            "--data-plane-token-file": self.token_file,
+            "--certificate and --private-key": self.certificate,
+        }
+        missing = [option for option, value in wanted.items() if value is None]
+        if missing and not is_insecure and not self.is_of_this_machine:
+            raise ConfigError(
+                [
+                    f"--listen {self.listen}: others than this machine's users reach it; expected "
+                    f"{' and '.join(missing)}, or --insecure"
+                ]
+            )
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether only processes of this machine can reach it; a name may be any address."""
+        try:
+            return ipaddress.ip_address(self.listen).is_loopback
+        except ValueError:
+            return self.listen == "localhost"
 
     def url(self, port: int) -> str:
         """Where a caller on this machine reaches the data plane."""

@@ -1,6 +1,9 @@
+import io
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -19,6 +22,7 @@ from launching.environment import (
     may_fork,
 )
 
+PKG_INFO = "Metadata-Version: 2.1\nName: boots\nVersion: 1.0\n"
 MakeWheel = Callable[[Path, str], None]
 
 
@@ -98,6 +102,50 @@ def test_without_a_lock_file_what_is_installed_constrains_a_pipelines_packages(
         install_requirements(pipeline, tmp_path / "home")
     require(pipeline, "shoelace")
     assert install_requirements(pipeline, tmp_path / "home") is not None
+
+
+SETUP = """
+import json, os, pathlib
+pathlib.Path(os.environ["HOME"], "seen.json").write_text(json.dumps(dict(os.environ)))
+from setuptools import setup
+setup(name="boots", version="1.0", py_modules=["boots"])
+"""
+
+
+@pytest.fixture
+def sources(pipeline: Path) -> Path:
+    """A folder with the source of a package whose build tells what it sees."""
+    folder = pipeline.parent / "wheels"
+    with tarfile.open(folder / "boots-1.0.tar.gz", "w:gz") as archive:
+        for name, text in {"setup.py": SETUP, "boots.py": "", "PKG-INFO": PKG_INFO}.items():
+            member = tarfile.TarInfo(f"boots-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return folder
+
+
+def test_a_source_distribution_is_not_built(sources: Path, pipeline: Path, tmp_path: Path) -> None:
+    require(pipeline, "boots")
+    with pytest.raises(ConfigError, match=r"shoes/requirements\.txt: cannot be installed"):
+        install_requirements(pipeline, tmp_path / "home")
+
+
+def test_an_installation_sees_no_secrets(
+    sources: Path, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = (
+        *("AIRFLOW__API_AUTH__JWT_SECRET", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY"),
+        *("SLIPWAY_AGENT_TOKEN_FILE", "KUBECONFIG", "_AIRFLOW__AS_LIBRARY"),
+    )
+    for name in secrets:
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("UV_NO_BUILD_ISOLATION", "1")  # setuptools is here; there is no index
+    require(pipeline, "boots", "--no-binary boots")
+    assert install_requirements(pipeline, tmp_path / "home") is not None
+    seen = json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
+    assert not seen.keys() & set(secrets)
+    assert "s3cret" not in seen.values()
 
 
 def test_the_project_comes_before_other_paths_and_once() -> None:
