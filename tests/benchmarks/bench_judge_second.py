@@ -2,9 +2,11 @@
 
 Run as `python tests/benchmarks/bench_judge_second.py [--rollouts N] [--only TEXT]`. It was written
 from docs/rollout.md alone, before its author had read the judge, and imports nothing of it: stakes,
-bets, bounds and traffic are its own. All rollouts of a scenario advance side by side, one simulated
-second at a time, as numpy arrays. Where its rates and those of `bench_judge.py` are further apart
-than their intervals, one of the two programs, or the text between them, is wrong.
+bets, bounds and traffic are its own. (Bets that last longer where traffic is scarce, and those on
+both ratios, were added later; stable never keeps more than 5 % here.) All rollouts of a scenario
+advance side by side, one simulated second at a time, as numpy arrays. Where its rates and those of
+`bench_judge.py` are further apart than their intervals, one of the two programs, or the text
+between them, is wrong.
 
 It simplifies: seconds instead of quarters; answers come in the second of their request unless they
 hang; limits of latency are exact instead of a histogram's; bets are a fixed mixture of sizes.
@@ -84,6 +86,9 @@ class Rollouts:
     hung: Array  # [rollouts, HANG_SECONDS] requests that hang, by the second they came in
     seen: Array  # [rollouts, 2] stable's answers and errors before the first rung
     had_rung: Array  # whether the part of the first rung was paid
+    pending: dict[str, Array]  # what came since the last bet
+    lasts: Array  # seconds of the present bet, known at its start
+    trust: Array  # [rollouts, 3] capital of the bets that the canary is near stable
 
     def keep(self, mask: Array) -> None:
         """Drop the rollouts that have ended."""
@@ -96,7 +101,9 @@ class Rollouts:
 
 TESTS = ("errors", "refused", "p95", "p95 of both", "p99", "p99 of both", "rows")
 COUNTS = ("canary", "stable", "canary_bad", "stable_bad", "refused", "stable_refused", "slow")
-KEPT = ("all_bad", "all_bad_seconds", "all_canary")
+SLOW = ("slow p95", "slow p99", "stable_slow p95", "stable_slow p99")
+PENDING = ("seconds", "canary", "stable", "canary_bad", "stable_bad", "refused", "timed", *SLOW)
+KEPT = ("all_bad", "all_bad_bets", "all_canary")
 
 
 def start(world: World, size: int, random: np.random.Generator) -> Rollouts:
@@ -116,6 +123,9 @@ def start(world: World, size: int, random: np.random.Generator) -> Rollouts:
         hung=np.zeros((size, HANG_SECONDS)),
         seen=np.zeros((size, 2)),
         had_rung=np.zeros(size, bool),
+        pending={name: np.zeros(size) for name in PENDING},
+        lasts=np.ones(size),
+        trust=np.full((size, 3), 1 / 3),
     )
     if not world.has_shadow:  # ten seconds are watched before the first rung
         state.seen[:, 0] = random.poisson(10 * rate)
@@ -232,27 +242,69 @@ def share_gain(state: Rollouts, bad: Array, stable_bad: Array, second: Second) -
     return np.where(WEIGHTS[state.phase] > 0.5, by_ratio, by_share)
 
 
-def bet(world: World, state: Rollouts, second: Second, random: np.random.Generator) -> None:
-    """Let each test bet on this second."""
+def of_bet(state: Rollouts, second: Second) -> Second:
+    """Add a second to the present bets; return those that are over, zeros for the others."""
+    pending = state.pending
+    pending["seconds"] = pending["seconds"] + 1
+    for name in ("canary", "stable", "canary_bad", "stable_bad", "refused", "timed"):
+        pending[name] = pending[name] + getattr(second, name)
+    for name in second.slow:
+        pending[f"slow {name}"] = pending[f"slow {name}"] + second.slow[name]
+        pending[f"stable_slow {name}"] = pending[f"stable_slow {name}"] + second.stable_slow[name]
+    return taken(state, pending["seconds"] >= state.lasts)
+
+
+def taken(state: Rollouts, is_over: Array) -> Second:
+    """Take what is pending where a bet is over, and begin the next there."""
+    found = {name: np.where(is_over, values, 0) for name, values in state.pending.items()}
+    state.pending = {n: np.where(is_over, 0, values) for n, values in state.pending.items()}
+    rate = (state.counts["canary"] + 1) / np.maximum(state.age, 1)
+    state.lasts = np.where(is_over, np.clip(3 / rate, 1, 60), state.lasts)
+    plain = ("canary", "stable", "canary_bad", "stable_bad", "refused", "timed")
+    over = Second(*(found[name] for name in plain))
+    for name in ("p95", "p99"):
+        over.slow[name] = found[f"slow {name}"]
+        over.stable_slow[name] = found[f"stable_slow {name}"]
+    return over
+
+
+def bet(state: Rollouts, over: Second) -> None:
+    """Let each test bet on what came in the time of a bet."""
     gains = {
-        "errors": share_gain(state, second.canary_bad, second.stable_bad, second),
-        "refused": share_gain(state, second.refused, np.zeros(len(second.refused)), second),
+        "errors": share_gain(state, over.canary_bad, over.stable_bad, over),
+        "refused": share_gain(state, over.refused, np.zeros(len(over.refused)), over),
     }
     for name, share in (("p95", 0.05), ("p99", 0.01)):
-        slow = second.slow[name] / np.maximum(second.timed, 1)
-        gain = np.where(second.timed > 0, slow / share - 1, 0.0)
-        shares = share_gain(state, second.slow[name], second.stable_slow[name], second)
+        slow = over.slow[name] / np.maximum(over.timed, 1)
+        gain = np.where(over.timed > 0, slow / share - 1, 0.0)
+        shares = share_gain(state, over.slow[name], over.stable_slow[name], over)
         early = state.counts["all_canary"] < (3650 if name == "p99" else 20)
         gains[name] = np.where(early, 0.0, gain)
         gains[f"{name} of both"] = np.where(early, 0.0, shares)
-    requests = np.maximum(1, np.round(second.canary / state.rows_spread)).astype(int)
-    differs = 0.6 * state.rows_limit  # the versions are as alike as their accuracies say
-    rows = random.binomial(requests, differs) / requests
-    in_shadow = (state.phase == SHADOW) & (second.canary > 0)
-    gains["rows"] = np.where(in_shadow, rows / state.rows_limit - 1, 0.0)
     for name, gain in gains.items():
-        state.wealth[name] *= 1 + np.maximum(gain, -1.0)[:, None] * BETS
-        np.minimum(state.wealth[name], 1e30, out=state.wealth[name])
+        grow(state, name, gain)
+    bad = over.canary_bad + over.refused + over.slow["p95"]
+    state.counts["all_bad"] += bad
+    state.counts["all_bad_bets"] += bad > 0
+    both = (over.canary > 0) & (over.stable > 0)
+    difference = over.canary_bad / np.maximum(over.canary, 1)
+    difference = difference - over.stable_bad / np.maximum(over.stable, 1)
+    near = np.where(both, 0.04 - difference, 0.0)[:, None]
+    state.trust = np.minimum(state.trust * (1 + near * np.array([0.25, 0.5, 1.0])), 1e30)
+
+
+def bet_on_rows(state: Rollouts, second: Second, random: np.random.Generator) -> None:
+    """Let the test of disagreement bet; the versions are as alike as their accuracies say."""
+    requests = np.maximum(1, np.round(second.canary / state.rows_spread)).astype(int)
+    rows = random.binomial(requests, 0.6 * state.rows_limit) / requests
+    in_shadow = (state.phase == SHADOW) & (second.canary > 0)
+    grow(state, "rows", np.where(in_shadow, rows / state.rows_limit - 1, 0.0))
+
+
+def grow(state: Rollouts, name: str, gain: Array) -> None:
+    """Pay a bet out, by what it gains for each part that is risked."""
+    state.wealth[name] *= 1 + np.maximum(gain, -1.0)[:, None] * BETS
+    np.minimum(state.wealth[name], 1e30, out=state.wealth[name])
 
 
 def count(state: Rollouts, second: Second) -> None:
@@ -264,9 +316,6 @@ def count(state: Rollouts, second: Second) -> None:
     counts["refused"] += second.refused
     counts["slow"] += second.slow["p95"]
     counts["all_canary"] += second.canary
-    bad = second.canary_bad + second.refused
-    counts["all_bad"] += bad + second.slow["p95"]
-    counts["all_bad_seconds"] += bad + second.slow["p95"] > 0
     before = state.phase == SHADOW
     state.seen += np.where(before[:, None], np.stack([second.stable, second.stable_bad], 1), 0)
     state.age += 1
@@ -283,7 +332,7 @@ def is_worse(state: Rollouts) -> Array:
         "rows": wealth["rows"],
     }
     shown = np.any([evidence[n] >= 1 / (ALPHA * STAKE_OF[n]) for n in evidence], axis=0)
-    enough = (state.counts["all_bad"] >= 6) & (state.counts["all_bad_seconds"] >= 3)
+    enough = (state.counts["all_bad"] >= 6) & (state.counts["all_bad_bets"] >= 3)
     return shown & (enough | (evidence["rows"] >= 1 / (ALPHA * STAKE_OF["rows"])))
 
 
@@ -304,6 +353,12 @@ def accepts(bad: Array, answers: Array, allowed: Array, margin: float) -> Array:
     return ratio <= ACCEPT
 
 
+def stable_ratio(counts: dict[str, Array]) -> Array:
+    """Return stable's share of errors in this phase."""
+    ratio: Array = counts["stable_bad"] / np.maximum(counts["stable"], 1)
+    return ratio
+
+
 def may_pass(state: Rollouts) -> Array:
     """Return which canaries pass their phase."""
     n, hung = state.counts, state.hung.sum(axis=1)
@@ -312,6 +367,8 @@ def may_pass(state: Rollouts) -> Array:
     bad, all_sent = n["canary_bad"] + hung, n["canary"] + hung
     passes = accepts(bad, all_sent, base, 0.04)
     passes |= accepts(bad, all_sent, np.maximum(stable, 1e-6), 0.04) & (stable > 0)
+    near = stable_ratio(n) + 0.04 > bad / np.maximum(all_sent, 1)
+    passes |= (state.trust.sum(axis=1) >= 1 / (0.1 * BETA)) & near
     passes &= accepts(n["refused"] + hung, all_sent, clients, 0.1)
     timed = np.maximum(0, n["canary"] - 20)
     passes &= accepts(n["slow"] + hung, timed + hung, np.full(len(stable), 0.05), 0.05)
@@ -327,6 +384,8 @@ def advance(state: Rollouts, passes: Array, clock: int) -> None:
     for name in COUNTS:
         state.counts[name] = np.where(passes, 0, state.counts[name])
     state.age = np.where(passes, 0, state.age)
+    state.lasts = np.where(passes, 1, state.lasts)
+    state.trust = np.where(passes[:, None], 1 / 3, state.trust)
     pay(state, passes)
 
 
@@ -351,9 +410,11 @@ def simulate(world: World, size: int, seed: int) -> Outcomes:
     for clock in range(0 if world.has_shadow else 10, BUDGET_SECONDS):
         second = second_of(world, state, random)
         count(state, second)
-        bet(world, state, second, random)
+        bet(state, of_bet(state, second))
+        bet_on_rows(state, second, random)
         worse = is_worse(state)
         passes = ~worse & may_pass(state)
+        bet(state, taken(state, passes))
         promoted = passes & (state.phase == LAST)
         outcomes.note(state, worse, ROLLED_BACK, clock + 1)
         outcomes.note(state, promoted, PROMOTED, clock + 1)

@@ -107,6 +107,14 @@ def test_a_shadow_that_refuses_what_stable_answers_fails_as_if_it_had_errors():
     assert "refused what stable answered" in judgement.reason
 
 
+def test_a_shadow_is_judged_by_its_latency_too():
+    slow = counts(500, compared=500, shape=(0, 810, 891, 900, 900, 900, 900, 1000))
+    judgement = judged(slow, counts(500), terms=SHADOW, stake=0.1)
+    assert (judgement.decision, judgement.decided_by) == ("fail", "p95")
+    untimed = counts(500, compared=500, shape=(0,) * 8, latency_total=0)
+    assert judged(untimed, counts(500), terms=SHADOW, stake=0.1).decision == "continue"
+
+
 def test_a_shadow_that_refuses_what_stable_refuses_passes():
     canary = counts(500, client_errors=20, compared=480)
     judgement = judged(canary, counts(500, client_errors=20), terms=SHADOW, stake=0.1)
