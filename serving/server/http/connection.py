@@ -9,6 +9,7 @@ a close that does not lose the answer.
 import asyncio
 import itertools
 import os
+import resource
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,12 +23,17 @@ from contract.records.prediction import ARM_HEADER
 from serving.server.http.messages import Request, RequestError
 
 _MAX_HEAD_BYTES = 64 * 1024
+_MAX_TRAILER_BYTES = 16 * 1024  # also of chunk extensions that come alone
 _MAX_PIPELINED = 16
+_MAX_CONNECTIONS = 8192  # Envoy opens at most 4096 to a version
+_SPARE_DESCRIPTORS = 64  # for the model, the log and the listener
+_MAX_RECEIVED_BODIES = 8  # of the largest size, received at the same time: the rest is sent away
 _RECEIVE_SECONDS = 60.0  # from the first byte of a request to its last
 # Longer than Envoy keeps its idle upstream connections (one hour): the side that sends requests
 # should be the one to close, or a request crosses the close and is lost.
 _IDLE_SECONDS = 4000.0
 _LINGER_SECONDS = 2.0
+_SENT_AWAY = b"retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _MAX_REQUEST_ID_BYTES = 128
 _READ_HEADERS = frozenset(
     (
@@ -52,6 +58,10 @@ class Connections:
         """Hand complete requests to `handle`; `headers` (whole lines) go into every answer."""
         self.handle = handle
         self.max_body_bytes = max_body_bytes
+        self.max_received_bytes = _MAX_RECEIVED_BODIES * max_body_bytes
+        self.received_bytes = 0
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.max_connections = min(_MAX_CONNECTIONS, descriptors - _SPARE_DESCRIPTORS)
         self.is_draining = False
         self.open: set[Connection] = set()
         self.last_request_at = time.monotonic()
@@ -110,10 +120,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        if len(self._shared.open) >= self._shared.max_connections:
+            self._is_closing = True
+            self._transport.write(self._shared.head(503) + _SENT_AWAY)
+            self._transport.close()
+            return
         self._shared.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         self._shared.open.discard(self)
+        self._release()
         self._current = self._receiving = None
         self._waiting.clear()
         self._is_closing = True
@@ -121,7 +137,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        was_in_head = self._is_in_head
+        was_in_head, size_before = self._is_in_head, self._size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -132,11 +148,13 @@ class Connection(asyncio.Protocol):
             self._refuse(RequestError(400, f"not an HTTP/1.1 request: {error}"))
         if was_in_head and self._is_in_head:
             self._check_head(len(data))
+        elif not was_in_head and self._receiving is not None and self._size == size_before:
+            self._check_trailer(len(data))
 
     def eof_received(self) -> bool:
-        # A caller may half-close after its last request and still wants the answer.
+        # A caller may half-close after its last request and still wants the answers.
         self._is_closing = True
-        return self._current is not None
+        return self._current is not None or bool(self._waiting)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()
@@ -159,6 +177,8 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:
+            return  # a trailer: it must not replace what was said in the head (RFC 9110 6.5.1)
         if (key := name.lower()) in _READ_HEADERS:
             if key == b"content-encoding" and key in self._headers:
                 value = b"%b, %b" % (self._headers[key], value)  # one list on several lines
@@ -182,8 +202,11 @@ class Connection(asyncio.Protocol):
         if self._receiving is None:
             return
         self._size += len(body)
+        self._shared.received_bytes += len(body)
         if self._size > self._max_body_bytes:
             self._refuse(self._too_large(self._size))
+        elif self._shared.received_bytes > self._shared.max_received_bytes:
+            self._refuse(RequestError(503, "too many large requests at once", {"retry-after": "1"}))
         else:
             self._body.append(body)
 
@@ -191,6 +214,7 @@ class Connection(asyncio.Protocol):
         if (request := self._receiving) is None:
             return
         self._receiving = None
+        self._release()
         body = self._body
         request.body = body[0] if len(body) == 1 else b"".join(body)
         self._enqueue(request)
@@ -238,12 +262,18 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
+    def _release(self) -> None:
+        """Count the body no longer: it is complete, refused, or its caller has gone."""
+        self._shared.received_bytes -= self._size
+        self._size: int = 0
+
     def _start_message(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
         self._head_size = 0
+        self._trailer_size = 0
 
     def _check_head(self, size: int) -> None:
         """Count the bytes of a head that comes in several pieces; one piece is bounded anyway."""
@@ -252,6 +282,13 @@ class Connection(asyncio.Protocol):
             self._refuse(
                 RequestError(431, f"headers above {_MAX_HEAD_BYTES} bytes; send fewer or shorter")
             )
+
+    def _check_trailer(self, size: int) -> None:
+        """Count what comes after the head and is no body."""
+        self._trailer_size += size
+        if self._trailer_size > _MAX_TRAILER_BYTES:
+            words = f"trailers above {_MAX_TRAILER_BYTES} bytes; send fewer or shorter"
+            self._refuse(RequestError(431, words))
 
     def _too_large(self, size: int) -> RequestError:
         limit = self._max_body_bytes
@@ -266,6 +303,8 @@ class Connection(asyncio.Protocol):
         request = self._receiving or Request(self, b"", b"", {})
         request.error, request.is_keep_alive = error, False
         self._receiving, self._is_in_head, self._is_closing = None, False, True
+        self._release()
+        self._body = []
         self._enqueue(request)
 
     def _enqueue(self, request: Request) -> None:

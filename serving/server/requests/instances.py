@@ -33,6 +33,7 @@ _JSON_NAMES = {
     str: "a string",
     type(None): "null",
 }
+_SHOWN_CHARACTERS = 200  # of a name: to compare a name of megabytes with ours takes seconds
 _INT64 = np.iinfo(np.int64)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -125,7 +126,7 @@ class InputReader:
         return self._only is not None and (type(first) is not dict or _is_base64(first))
 
     def _unknown(self, where: str, row: dict[str, Any]) -> InvalidInputError:
-        name = next(name for name in row if name not in self._names)
+        name = next(name for name in row if name not in self._names)[:_SHOWN_CHARACTERS]
         hint = did_you_mean(name, self._names) or f"; expected {self._expected()}"
         return InvalidInputError(f"{where}: unknown input '{name}'{hint}")
 

@@ -1,6 +1,7 @@
 """What the bodies of all prediction requests have in common."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -10,6 +11,9 @@ from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.http.content_encoding import decoded_body, is_gzip
 from serving.server.http.messages import Request, RequestError
 from serving.server.requests.instances import InputReader
+
+_COMPARED_KEYS = 20  # of a body that has neither key: to compare millions takes minutes
+_SHOWN_CHARACTERS = 200
 
 
 def parse_body(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -40,7 +44,8 @@ def rows_or_columns(body: dict[str, Any]) -> str:
     expected = "expected exactly one of 'instances' (rows) and 'inputs' (columns)"
     if found:
         raise RequestError(400, f"body: found both 'instances' and 'inputs'; {expected}")
-    near = next((hint for k in body if (hint := did_you_mean(k, ("instances", "inputs")))), "")
+    some = [key[:_SHOWN_CHARACTERS] for key in islice(body, _COMPARED_KEYS)]
+    near = next((hint for k in some if (hint := did_you_mean(k, ("instances", "inputs")))), "")
     raise RequestError(400, f"body: {expected}{near}")
 
 

@@ -5,10 +5,12 @@ saying 405 for a wrong method, 503 for a full queue, 404 for an unknown label, a
 is not JSON (NaN).
 """
 
+import asyncio
 import hmac
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,6 +53,9 @@ _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _ARM_HEADER = ARM_HEADER.encode()
 _ARMS = frozenset(arm.encode() for arm in ARMS)
 _PREDICTIONS = ("predict", "classify", "regress")
+
+_LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than a health check should wait
+_LONGEST_WORDS = 2000  # characters of an error: names and values of callers may be of any length
 
 Formatter = Callable[[Outputs], bytes]
 
@@ -102,6 +107,9 @@ class _Asked:
         return f"{self.key}[{row}].{feature}"
 
 
+_Decoded = tuple[_Asked, Formatter]
+
+
 class RestApi:
     """Routes requests; answers 503 for predictions until `loaded` is set."""
 
@@ -127,6 +135,7 @@ class RestApi:
         self._cross_origin = CrossOrigin(manifest.serve.cors_origins)
         self._labels = tuple(labels)
         self._faults = FaultInjector(manifest.serve.fault_ratio, metrics.observe_fault)
+        self._decoder = ThreadPoolExecutor(1, "decoder")
         self._routes = self._make_routes()
         self._unknown = _Route("other", {})
 
@@ -145,14 +154,18 @@ class RestApi:
             if handler is None:
                 raise self._not_handled(request, path, route)
             handler(request)
-        except RequestError as error:
-            self._refuse(route.name, request, error)
-        except ServingError as error:
-            self._refuse(route.name, request, as_http(error))
-        except Exception:
-            log.exception("request %s failed", request.request_id)
-            self._refuse(route.name, request, RequestError(500, "the server failed; see its log"))
+        except Exception as error:  # noqa: BLE001 (no request may stay without its answer)
+            self._fail(route.name, request, error)
         return None
+
+    def _fail(self, name: str, request: Request, error: BaseException) -> None:
+        """Answer with an error that handling the request has raised."""
+        if isinstance(error, ServingError):
+            error = as_http(error)
+        elif not isinstance(error, RequestError):
+            log.error("request %s failed", request.request_id, exc_info=error)
+            error = RequestError(500, "the server failed; see its log")
+        self._refuse(name, request, error)
 
     # --- routes ---------------------------------------------------------------------------------
 
@@ -215,15 +228,16 @@ class RestApi:
     # --- predictions ----------------------------------------------------------------------------
 
     def _predict(self, request: Request) -> None:
-        loaded = self._ready()
-        self._faults.maybe_fail()
+        self._decode("predict", request, partial(self._read_prediction, request, self._ready()))
+
+    def _read_prediction(self, request: Request, loaded: Loaded) -> _Decoded:
         body = parse_body(request, self._max_body_bytes)
         signature, reader = choose_reader(loaded.readers, body)
         if (key := rows_or_columns(body)) == "instances":
             columns, formatter = reader.read_rows(body[key]), predictions.predict_rows
         else:
             columns, formatter = reader.read_columns(body[key]), predictions.predict_columns
-        self._submit("predict", request, _Asked(signature, columns, key), formatter)
+        return _Asked(signature, columns, key), formatter
 
     def _classify(self, request: Request) -> None:
         tasks = ("binary_classification", "multiclass_classification")
@@ -233,8 +247,12 @@ class RestApi:
         self._predict_examples("regress", request, ("regression",))
 
     def _predict_examples(self, method: str, request: Request, tasks: tuple[str, ...]) -> None:
-        loaded = self._ready()
-        self._faults.maybe_fail()
+        read = partial(self._read_examples, method, request, tasks, self._ready())
+        self._decode(method, request, read)
+
+    def _read_examples(
+        self, method: str, request: Request, tasks: tuple[str, ...], loaded: Loaded
+    ) -> _Decoded:
         body = parse_body(request, self._max_body_bytes)
         head, config = self._choose_head(method, body.get("signature_name"), tasks)
         columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(read_examples(body), "examples")
@@ -245,7 +263,22 @@ class RestApi:
                 return predictions.regress(outputs[name])
             return predictions.classify(outputs[name], config)
 
-        self._submit(method, request, _Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted)
+        return _Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted
+
+    def _decode(self, method: str, request: Request, read: Callable[[], _Decoded]) -> None:
+        """Read a body and hand on what it asks for; a large one in a thread, while others go on."""
+        self._faults.maybe_fail()
+        if len(request.body) <= _LARGE_BODY_BYTES and not request.headers.get(b"content-encoding"):
+            self._submit(method, request, *read())
+            return
+        reading = asyncio.get_running_loop().run_in_executor(self._decoder, read)
+        reading.add_done_callback(partial(self._decoded, method, request))
+
+    def _decoded(self, method: str, request: Request, reading: "asyncio.Future[_Decoded]") -> None:
+        try:
+            self._submit(method, request, *reading.result())
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._fail(method, request, error)
 
     def _choose_head(
         self, method: str, wanted: Any, tasks: tuple[str, ...]
@@ -307,7 +340,7 @@ class RestApi:
 
     def _refuse(self, name: str, request: Request, error: RequestError) -> None:
         headers = "".join(f"{key}: {value}\r\n" for key, value in error.headers.items())
-        body = orjson.dumps({"error": str(error)})
+        body = orjson.dumps({"error": _cut(str(error))})
         self._finish(name, request, error.status, body, _JSON_HEADERS + headers.encode("latin-1"))
         is_callers = 400 <= error.status < 500
         if name in _PREDICTIONS and is_callers and (writer := self._log_for(request)) is not None:
@@ -337,3 +370,7 @@ def _answer(
 
 def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:
     return {b"GET": handler, b"HEAD": handler}
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."

@@ -1,9 +1,11 @@
 """HTTP/1.1 as bytes on a socket: framing, order, limits, closing."""
 
+import asyncio
 import json
 import re
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -151,3 +153,117 @@ def test_an_idle_connection_is_closed_after_a_long_time(server, monkeypatch):
         time.sleep(0.2)
         server.loop.call_soon_threadsafe(server.connections.sweep)
         assert caller.recv(1000) == b""
+
+
+def test_a_caller_that_half_closes_between_two_answers_gets_the_second():
+    """The next request starts in the loop's next turn; the end of the stream may come before."""
+
+    class Wire(asyncio.Transport):
+        def write(self, data):
+            written.append(bytes(data))
+
+        def is_closing(self):
+            return False
+
+    async def scenario():
+        shared = connection_module.Connections(handled.append, 1 << 20)
+        one = connection_module.Connection(shared)
+        one.connection_made(Wire())
+        one.data_received(post() + post())
+        handled[0].reply(200, b"one")
+        assert one.eof_received(), "the transport would close"
+        await asyncio.sleep(0)
+        assert len(handled) == 2
+
+    handled: list[Any] = []
+    written: list[bytes] = []
+    asyncio.run(scenario())
+
+
+# --- what callers may not use up ------------------------------------------------------------------
+
+
+def chunked(*trailers: bytes) -> bytes:
+    chunks = b"%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n" + b"".join(trailers) + b"\r\n"
+    return post(chunks, "transfer-encoding: chunked", "x-request-id: mine")
+
+
+def wait_until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come about within 5 s")
+
+
+def test_a_trailer_does_not_replace_a_header(server):
+    received = talk(server.port, chunked(b"x-request-id: theirs\r\n", b"authorization: theirs\r\n"))
+    assert statuses(received) == [200]
+    assert b"x-request-id: mine\r\n" in received
+
+
+def test_trailers_are_bounded(server):
+    whole = chunked(b"x-long: " + b"a" * 100_000 + b"\r\n")
+    pieces = [whole[i : i + 4096] for i in range(0, len(whole), 4096)]
+    received = talk(server.port, *pieces, pause=0.001)
+    assert statuses(received)[-1] == 431
+    assert b"trailers above 16384 bytes" in received
+
+
+def test_a_long_head_in_pieces_is_no_trailer(server):
+    head, _, body = post(BODY, *(f"x-{n}: {'a' * 1000}" for n in range(40))).partition(b"\r\n\r\n")
+    whole = head + b"\r\n\r\n"
+    pieces = [whole[i : i + 4096] for i in range(0, len(whole), 4096)]
+    assert statuses(talk(server.port, *pieces, body, pause=0.002)) == [200]
+
+
+def test_connections_are_bounded_and_the_rest_is_told_to_try_again(server):
+    shared = server.connections
+    shared.max_connections = 3
+    held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
+    try:
+        for caller in held:  # each is there, and answered
+            caller.sendall(post())
+            assert b" 200 " in caller.recv(65536)
+        assert statuses(talk(server.port)) == [503]
+    finally:
+        for caller in held:
+            caller.close()
+    wait_until(lambda: not shared.open)
+    assert statuses(talk(server.port, post())) == [200]
+
+
+def test_bodies_under_way_are_bounded_together(server):
+    shared = server.connections
+    shared.max_received_bytes = 100_000
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+        slow.sendall(post(b"{" + b" " * 60_000, "content-length: 90000"))
+        wait_until(lambda: shared.received_bytes > 50_000)
+        received = talk(server.port, post(b" " * 60_000 + BODY))
+        assert statuses(received) == [503]
+        assert b"retry-after: 1" in received
+        assert statuses(talk(server.port, post())) == [200]
+    wait_until(lambda: shared.received_bytes == 0)
+    assert statuses(talk(server.port, post(b" " * 60_000 + BODY))) == [200]
+
+
+def test_a_large_body_is_read_while_others_are_answered(server):
+    large = b'{"instances": [' + b"1," * 400_000 + b"1]}"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        caller.sendall(post(large, "connection: close"))
+        assert statuses(talk(server.port, post())) == [200]
+        received = b""
+        while block := caller.recv(65536):
+            received += block
+    assert statuses(received) == [413]
+    assert b"found 400,001 rows" in received
+
+
+def test_an_error_does_not_echo_megabytes(server):
+    name = b"n" * 3_000_000
+    for body in (b'{"instances": [{"%b": 1}]}' % name, b'{"%b": 1}' % name):
+        began = time.monotonic()
+        received = talk(server.port, post(body))
+        assert statuses(received) == [400]
+        assert len(received) < 4000
+        assert time.monotonic() - began < 5
