@@ -27,7 +27,7 @@ from contract.clients.http import Client, open_client
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
 from contract.places import CODE_FOLDER
-from operators.airflow_settings import migrate_command
+from operators.airflow_settings import airflow_processes, migrate_command
 from serving.supervisord.supervision import Program, ProgramState, Supervisor, write_configuration
 
 HEALTHY_SECONDS = 180.0
@@ -94,7 +94,7 @@ def services_of(plan: Plan) -> list[list[str]]:
     base = [program.name for program in base_programs(plan)]
     if not plan.has_airflow:
         return [base]
-    return [[*base, DATABASE], [program.name for program in airflow_programs(plan)]]
+    return [[*base, DATABASE], list(airflow_processes())]
 
 
 def _supervise(plan: Plan, supervisor: Supervisor, programs: Sequence[Program]) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cli.board import Board
-from cli.stack.launch import _Awaited
+from cli.stack.launch import _Awaited, services_of
 from cli.stack.ports import choose_ports
 from cli.stack.stack import DataPlaneOptions, Plan
 from serving.supervisord.supervision import Program, Supervisor
@@ -54,3 +54,11 @@ def test_the_program_of_any_traffic_backend_is_awaited_as_it_asks(
         assert not awaited.probes["toy"](client)
         Backend.status = 200
         assert awaited.probes["toy"](client)
+
+
+def test_the_board_is_drawn_before_there_are_secrets(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, choose_ports(tmp_path / "ports.json", {}), True, DataPlaneOptions())
+    base, airflow = services_of(plan)
+    assert base == ["mlflow", "envoy", "agent", "airflow-database"]
+    assert "airflow-scheduler" in airflow
+    assert not Path(plan.stack.tracking_password_file).exists()
