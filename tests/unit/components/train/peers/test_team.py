@@ -184,6 +184,8 @@ def test_training_goes_on_without_a_replaceable_member_and_takes_it_back(free_po
     while not gone and time.monotonic() < deadline:
         time.sleep(0.02)
     MemberTeam(everyone[1], settings(), everyone[0].address)
+    while not came and time.monotonic() < deadline:  # the chief welcomes it in a thread
+        time.sleep(0.02)
     assert (gone, came) == (["worker-0"], ["worker-0"])
     assert team.chief.failure is None
     team.close()
