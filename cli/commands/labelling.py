@@ -116,7 +116,7 @@ def _show(record: "LabelsRecord", announcement: str) -> None:
         f"already, {len(record.bad):,} refused; {announcement}"
     )
     for bad in record.bad[:SHOWN_BAD_ROWS]:
-        say(f"  row {bad.row}: {escape(bad.reason)} {escape(bad.found)}")
+        say(f"  line {bad.row}: {escape(f'{bad.reason} {bad.found}'.rstrip())}")
 
 
 def _announce(record: "LabelsRecord") -> str:

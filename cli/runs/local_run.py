@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from cli.board import RUNNING, Board
-from cli.runs.outcome import Ending, ending_of, failure, packaged, refusal_of
+from cli.runs.outcome import Ending, ending_of, failure, packaged, read_result, refusal_of
 from cli.runs.outcome import failed as failed_first
 from cli.runs.progress import summary_of
 from contract.command import StepCommand
@@ -41,6 +42,7 @@ class _RunningStep:
 
     def __init__(self, process: StepProcess, log: Path, news: threading.Event) -> None:
         self.process = process
+        self.started_at = datetime.now(UTC)
         self._news = news
         self.message = ""
         self.exit_code: int | None = None
@@ -146,7 +148,8 @@ class LocalRun:
 
     def _has_succeeded(self, step: str, running: "_RunningStep", board: Board) -> bool:
         if running.exit_code == 0 and self.layout.result(step).exists():
-            board.update(step, "done", note=summary_of(self.layout, step))
+            notes = (_done_before(self.layout, step, running), summary_of(self.layout, step))
+            board.update(step, "done", note="; ".join(filter(None, notes)))
             return True
         board.update(step, "failed", note=f"exit code {running.exit_code}")
         return False
@@ -158,6 +161,13 @@ class LocalRun:
 
     def _log(self, step: str) -> Path:
         return self.logs / f"{step}.log"
+
+
+def _done_before(run: RunLayout, step: str, running: _RunningStep) -> str:
+    """Say so where the result is older than the process, which then had nothing to do."""
+    result = read_result(run, step)
+    is_older = result is not None and result.started_at < running.started_at
+    return "done before, not again" if is_older else ""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -13,7 +13,7 @@ from serving.traffic.backend import Capabilities, PipelineTraffic, Version, Vers
 from serving.traffic.envoy import stats as envoy_stats
 from serving.traffic.envoy.admin import EnvoyAdmin
 from serving.traffic.envoy.clusters import clusters
-from serving.traffic.envoy.documents import LISTENER, ROUTES, Document, Kind
+from serving.traffic.envoy.documents import LISTENER, ROUTES, Document, Kind, cluster_name
 from serving.traffic.envoy.fleet import FleetCounters
 from serving.traffic.envoy.listener import ListenerOptions, listener
 from serving.traffic.envoy.routes import routes
@@ -67,6 +67,7 @@ class Envoy:
         """See TrafficBackend. Clusters come before the routes that use them and go after."""
         wanted = {name: one for part in traffic for name, one in clusters(part).items()}
         current = {one["name"]: one for one in self._channel.current("clusters")}
+        self._counters.begin(_versions_without(current, traffic))
         self._publish_clusters({**current, **wanted})
         version = self._channel.publish("routes", [routes(traffic, self._options)])
         door = listener(self._channel.source("routes"), self._options)
@@ -121,6 +122,15 @@ class Envoy:
             if not texts:
                 raise problem
         return texts
+
+
+def _versions_without(
+    published: Collection[str], traffic: Sequence[PipelineTraffic]
+) -> Iterator[Version]:
+    for part in traffic:
+        for version in part.endpoints:
+            if cluster_name(part.plan.pipeline, version) not in published:
+                yield part.plan.pipeline, version
 
 
 def _sum_of(parts: Iterable[Mapping[Version, int]]) -> Counter[Version]:

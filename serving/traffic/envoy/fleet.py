@@ -1,6 +1,6 @@
 """Counters of several Envoys as one: they only grow, whichever of them restarts or goes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from serving.traffic.backend import Version, VersionCounters
@@ -10,7 +10,7 @@ Counters = Mapping[Version, VersionCounters]
 
 @dataclass
 class _Seen:
-    """What one Envoy counted in its present life, and in its lives before."""
+    """What one Envoy counts of each version now, and what it counted before it began again."""
 
     uptime: int = 0
     now: dict[Version, VersionCounters] = field(default_factory=dict)
@@ -35,6 +35,17 @@ class FleetCounters:
         seen.uptime = uptime
         for version, now in counters.items():
             seen.now[version] = now.at_least(seen.now.get(version, VersionCounters()))
+
+    def begin(self, versions: Iterable[Version]) -> None:
+        """Count these versions from zero, on top of what was counted of them.
+
+        Envoy forgets a version's counters with its clusters, so one that comes back, as after a
+        roll-back, starts again.
+        """
+        for version in versions:
+            for seen in self._seen.values():
+                if (counters := seen.now.pop(version, None)) is not None:
+                    seen.before = _sum(seen.before, {version: counters})
 
     def total(self) -> dict[Version, VersionCounters]:
         """Return the sum over all Envoys that ever were."""

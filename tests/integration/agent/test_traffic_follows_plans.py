@@ -139,6 +139,20 @@ def test_servers_that_no_plan_names_end_and_standbys_stay(stack, load_on) -> Non
     assert stack.predict(5) == {"1": 5}
 
 
+def test_a_version_that_comes_back_is_counted_on(stack) -> None:
+    """Else the judge of the next canary sees a stable version without traffic."""
+    stack.package(1)
+    stack.package(2)
+    stack.serve({1: 100})
+    stack.predict(20)
+    assert stack.seen(1).requests == 20
+    stack.serve({2: 100})
+    stack.until(lambda: stack.server(1) not in stack.supervisor.states(), "server 1 gone")
+    stack.serve({1: 100})
+    stack.predict(5)
+    stack.until(lambda: stack.seen(1).requests == 25, "requests before and after")
+
+
 def test_a_version_can_be_asked_directly_while_it_runs(stack) -> None:
     stack.package(1)
     stack.package(2)

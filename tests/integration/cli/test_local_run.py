@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def test_an_interrupted_run_goes_on_and_a_refused_model_ends_it_without_an_error
     assert (ended["left_with"], ended["outcome"]) == (0, "not blessed")
     assert ended["run_id"] == interrupted.name
     assert ended["version"] is None
+    assert re.search(r"ingest: done in .* s: done before, not again; ", str(ended["said"]))
     assert "optimize: skipped" in str(ended["said"])
     assert (interrupted / "ingest/result.json").read_bytes() == ingested
     trained = Result.read(interrupted / "train/result.json").detail_as(TrainRecord)

@@ -40,6 +40,15 @@ def test_what_seems_to_fall_stays() -> None:
     assert fleet.total()[ONE] == VersionCounters(10, 2)
 
 
+def test_a_version_that_comes_back_is_counted_on() -> None:
+    fleet = FleetCounters()
+    fleet.update("a", 50, {**seen(10, 1, 4, 9), ("digits", 2): VersionCounters(7)})
+    fleet.begin([ONE])
+    fleet.update("a", 60, {**seen(3, 1, 1, 3), ("digits", 2): VersionCounters(8)})
+    assert fleet.total()[ONE] == VersionCounters(13, 2, (1.0, 2.0), (5, 12))
+    assert fleet.total()["digits", 2].requests == 8
+
+
 def test_client_errors_and_timed_answers_are_kept_over_a_restart() -> None:
     fleet = FleetCounters()
     before = VersionCounters(10, client_errors=4, latency_total=9)
