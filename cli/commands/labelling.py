@@ -88,8 +88,8 @@ def list_added(name: NameArgument, is_json: JsonOption = False) -> None:
     for record in records:
         by = f" by {escape(record.author)}" if record.author else ""
         say(
-            f"{record.delta}: {record.added_at:%Y-%m-%d %H:%M} UTC{by}: {record.added:,} new rows, "
-            f"{record.corrected:,} corrected"
+            f"{record.delta}: {record.added_at:%Y-%m-%d %H:%M} UTC{by}: "
+            f"{record.added:,} new, {record.corrected:,} corrected"
         )
     if not records:
         say(f"no labelled rows; add some with 'slipway labels add {name} FILE'")
@@ -112,7 +112,7 @@ def _user() -> str:
 
 def _show(record: "LabelsRecord", announcement: str) -> None:
     say(
-        f"{record.added:,} new rows, {record.corrected:,} corrected, {record.duplicates:,} known "
+        f"Rows: {record.added:,} new, {record.corrected:,} corrected, {record.duplicates:,} known "
         f"already, {len(record.bad):,} refused; {announcement}"
     )
     for bad in record.bad[:SHOWN_BAD_ROWS]:

@@ -121,4 +121,5 @@ def score(
         return
     say(f"{report.rows:,} rows answered by version {report.version}: {escape(str(target))}")
     if report.bad_rows_file is not None:
-        say(f"{report.bad_rows:,} rows could not be used: {escape(str(report.bad_rows_file))}")
+        bad_rows = escape(str(report.bad_rows_file))
+        say(f"Rows that could not be used: {report.bad_rows:,}, in {bad_rows}")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contract.errors import UserError
+from contract.errors import NotFoundError, UserError
 from contract.interrupts import Terminated
 from contract.layout import PipelineLayout, RunLayout
 from contract.storage import local_path
@@ -139,6 +139,7 @@ def end_in_airflow(name: str, run_id: str, how: str) -> str:
         how: What ended it, for its note: a command, or a call.
 
     Raises:
+        NotFoundError: If Airflow has no such run.
         UserError: If it is a local run, or has ended already.
     """
     from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
@@ -147,7 +148,12 @@ def end_in_airflow(name: str, run_id: str, how: str) -> str:
     if run_id.startswith("local-"):
         raise UserError(f"{run_id}: a local run ends with Ctrl-C in the terminal where it runs")
     with AirflowClient.of(require_stack()) as airflow:
-        state = str(airflow.run(name, run_id)["state"])
+        try:
+            state = str(airflow.run(name, run_id)["state"])
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"{name}: Airflow has no run '{run_id}'; 'slipway status {name}' lists its runs"
+            ) from error
         if state in ("success", "failed"):
             raise UserError(f"{name}: run {run_id} has ended already ({state})")
         airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, {how})")

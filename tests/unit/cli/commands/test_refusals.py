@@ -148,7 +148,7 @@ def test_labels_that_cannot_be_announced_are_stored_all_the_same(tmp_path: Path)
     result = runner.invoke(app, ["labels", "add", "digits", str(rows)])
 
     assert result.exit_code == 1
-    assert "1 new rows, 0 corrected" in result.stderr
+    assert "Rows: 1 new, 0 corrected" in result.stderr
     assert "stored, not announced: the next run reads them" in result.stderr
     assert "Airflow at http://127.0.0.1:9: no answer" in result.stderr
     assert len(list((tmp_path / "root" / "digits" / "labels" / "deltas").glob("*.csv"))) == 1

@@ -60,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
             states = {"canary": "success", "approve": "awaiting_input"}
             tasks = [{**names, "task_id": task, "state": state} for task, state in states.items()]
             self._answer(200, {"task_instances": tasks})
+        elif self.path == "/api/v2/dags/digits/dagRuns/absent":
+            self._answer(404, {"detail": "no such run"})
         elif self.path.startswith("/api/v2/dags/digits/dagRuns/"):
             self._answer(200, {"state": "success" if self.path.endswith("over") else "running"})
         elif self.path == "/api/v2/dags/locked":
@@ -207,6 +209,9 @@ def test_cancel_refuses_a_run_that_is_over_and_a_local_one(airflow: Airflow) -> 
     over = CliRunner().invoke(app, ["cancel", "digits", "over"])
     assert over.exit_code == 2
     assert "run over has ended already (success)" in over.stderr
+    absent = CliRunner().invoke(app, ["cancel", "digits", "absent"])
+    assert absent.exit_code == 2
+    assert "Airflow has no run 'absent'; 'slipway status digits' lists its runs" in absent.stderr
     local = CliRunner().invoke(app, ["cancel", "digits", "local-1"])
     assert local.exit_code == 2
     assert "a local run ends with Ctrl-C" in local.stderr
