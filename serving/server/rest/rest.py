@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import orjson
 
 from contract.model_io import DEFAULT_SIGNATURE, output_names
@@ -30,18 +29,16 @@ from serving.server.core.prediction_columns import Answer
 from serving.server.core.prediction_log import PredictionLog, is_logged
 from serving.server.engines.engine import (
     Columns,
-    NotFiniteError,
     Outputs,
     RefusedInputError,
     Signature,
-    largest_value,
-    shown,
 )
 from serving.server.http.cross_origin import CrossOrigin
 from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import DEFAULT_LABELS, model_paths, not_found_words, path_of
 from serving.server.requests.errors import ServingError
 from serving.server.requests.instances import InputReader
+from serving.server.rest.asked import Asked, Decoded, Formatter
 from serving.server.rest.bodies import choose_reader, parse_body, read_examples, rows_or_columns
 from serving.server.rest.metadata import metadata_body, status_body
 from serving.server.rest.statuses import as_http
@@ -56,8 +53,6 @@ _PREDICTIONS = ("predict", "classify", "regress")
 
 _LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than a health check should wait
 _LONGEST_WORDS = 2000  # characters of an error: names and values of callers may be of any length
-
-Formatter = Callable[[Outputs], bytes]
 
 
 @dataclass(frozen=True)
@@ -77,37 +72,6 @@ class _Route:
     name: str
     methods: Mapping[bytes, Callable[[Request], None]]
     is_open: bool = False  # needs no token
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a prediction was asked about; `key` is the body's, for messages."""
-
-    signature: str
-    columns: Mapping[str, np.ndarray]
-    key: str
-
-    def refusal(self, error: RefusedInputError) -> str:
-        """Say which value the model cannot answer, where that is known, and why."""
-        is_finite = not isinstance(error, NotFiniteError)
-        words = f"the model refuses the input: {error}" if is_finite else str(error)
-        if error.row is None:
-            return words
-        if error.feature is None:
-            largest = "" if is_finite else largest_value(self.columns, error.row)
-            return f"{self.key}[{error.row}]: {words}{largest}"
-        value = ""
-        if error.feature in self.columns:
-            value = f" = {shown(self.columns[error.feature][error.row])}"
-        return f"{self._place(error.row, error.feature)}{value}: {words}"
-
-    def _place(self, row: int, feature: str) -> str:
-        if self.key == "inputs":
-            return f"inputs.{feature}[{row}]"
-        return f"{self.key}[{row}].{feature}"
-
-
-_Decoded = tuple[_Asked, Formatter]
 
 
 class RestApi:
@@ -230,14 +194,14 @@ class RestApi:
     def _predict(self, request: Request) -> None:
         self._decode("predict", request, partial(self._read_prediction, request, self._ready()))
 
-    def _read_prediction(self, request: Request, loaded: Loaded) -> _Decoded:
+    def _read_prediction(self, request: Request, loaded: Loaded) -> Decoded:
         body = parse_body(request, self._max_body_bytes)
         signature, reader = choose_reader(loaded.readers, body)
         if (key := rows_or_columns(body)) == "instances":
             columns, formatter = reader.read_rows(body[key]), predictions.predict_rows
         else:
             columns, formatter = reader.read_columns(body[key]), predictions.predict_columns
-        return _Asked(signature, columns, key), formatter
+        return Asked(signature, columns, key), formatter
 
     def _classify(self, request: Request) -> None:
         tasks = ("binary_classification", "multiclass_classification")
@@ -252,7 +216,7 @@ class RestApi:
 
     def _read_examples(
         self, method: str, request: Request, tasks: tuple[str, ...], loaded: Loaded
-    ) -> _Decoded:
+    ) -> Decoded:
         body = parse_body(request, self._max_body_bytes)
         head, config = self._choose_head(method, body.get("signature_name"), tasks)
         columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(read_examples(body), "examples")
@@ -263,9 +227,9 @@ class RestApi:
                 return predictions.regress(outputs[name])
             return predictions.classify(outputs[name], config)
 
-        return _Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted
+        return Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted
 
-    def _decode(self, method: str, request: Request, read: Callable[[], _Decoded]) -> None:
+    def _decode(self, method: str, request: Request, read: Callable[[], Decoded]) -> None:
         """Read a body and hand on what it asks for; a large one in a thread, while others go on."""
         self._faults.maybe_fail()
         if len(request.body) <= _LARGE_BODY_BYTES and not request.headers.get(b"content-encoding"):
@@ -274,7 +238,7 @@ class RestApi:
         reading = asyncio.get_running_loop().run_in_executor(self._decoder, read)
         reading.add_done_callback(partial(self._decoded, method, request))
 
-    def _decoded(self, method: str, request: Request, reading: "asyncio.Future[_Decoded]") -> None:
+    def _decoded(self, method: str, request: Request, reading: "asyncio.Future[Decoded]") -> None:
         try:
             self._submit(method, request, *reading.result())
         except Exception as error:  # noqa: BLE001 (as above)
@@ -295,7 +259,7 @@ class RestApi:
             raise RequestError(400, f"signature_name: several heads, name one of {names}")
         return next(iter(heads.items()))
 
-    def _submit(self, method: str, request: Request, asked: _Asked, formatter: Formatter) -> None:
+    def _submit(self, method: str, request: Request, asked: Asked, formatter: Formatter) -> None:
         rows = len(next(iter(asked.columns.values())))
         done = partial(self._predicted, method, request, asked, formatter)
         self._ready().batcher.submit(Job(asked.signature, asked.columns, rows, done))
@@ -304,7 +268,7 @@ class RestApi:
         self,
         method: str,
         request: Request,
-        asked: _Asked,
+        asked: Asked,
         formatter: Formatter,
         outcome: Outcome,
     ) -> None:
