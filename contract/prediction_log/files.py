@@ -18,6 +18,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+TEMPORARY_PREFIX = ".writing-"
 _HOUR = timedelta(hours=1)
 _DIGITS = 12
 _DATE, _HOUR_NAME = re.compile(r"date=(\d{4}-\d\d-\d\d)"), re.compile(r"hour=(\d\d)")

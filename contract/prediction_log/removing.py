@@ -6,8 +6,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from contract.prediction_log.files import files_of_hour, hour_folder, hours
-from contract.prediction_log.writing import TEMPORARY_PREFIX, merge
+from contract.prediction_log.files import TEMPORARY_PREFIX, files_of_hour, hour_folder, hours
 from contract.schema.serving import ServeConfig
 
 # A server merges its own files when an hour ends; after so long it has, or was killed.
@@ -46,6 +45,8 @@ def _merge_past_hours(folder: Path, before: datetime) -> None:
             files = files_of_hour(folder, hour)
             for _, own in groupby(files, key=attrgetter("server")):
                 if len(group := [*own]) > 1:
+                    from contract.prediction_log.writing import merge  # only here: pyarrow
+
                     merge(group)
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.prediction_log.files import LogFile, without_contained
+from contract.prediction_log.files import TEMPORARY_PREFIX, LogFile, without_contained
 from contract.storage import storage_errors
 
-TEMPORARY_PREFIX = ".writing-"
 MERGED_BYTES = 64 << 20  # a merged file gets no larger: retention removes whole files
 _COMPRESSION = "zstd"
 _GROUP_BYTES = 32 << 20

@@ -36,7 +36,7 @@ class Budget:
 
 
 BUDGETS = {
-    "ingest": Budget("apache_beam pandas pyarrow", 2_600),
+    "ingest": Budget("apache_beam pandas pyarrow", 2_650),
     "validate": Budget("matplotlib pyarrow", 710),
     "transform": Budget(
         "apache_beam keras pandas pyarrow tensorflow tensorflow_transform tf_keras", 5_750
