@@ -44,10 +44,10 @@ down: setup ## stop them all
 FILES := --dist loadfile --no-loadscope-reorder
 THOROUGH ?= none
 
-test: test-unit test-whole ## unit, integration and e2e tests
+test: test-unit test-whole ## unit, integration, e2e and security tests
 
 # Whole pipelines in Airflow wait more than they compute: two cores keep three workers.
-test-whole: setup ## integration and e2e tests side by side
+test-whole: setup ## integration, e2e and security tests side by side
 	@$(BIN)/pytest --numprocesses 3 $(FILES) --thorough $(THOROUGH) \
 		--durations-file build/durations/whole.csv tests/e2e tests/integration tests/security
 

@@ -1,6 +1,6 @@
 """What a run that somebody starts may change, and where a pipeline may read its data.
 
-`pipeline.yaml` and the user code beside it belong to whoever may write that folder. A right to
+`pipeline.yaml` and the user code beside it belong to those who may write that folder. A right to
 start runs is less: it covers the config keys that the runtime file lists (`runs.overrides`).
 """
 

@@ -8,12 +8,12 @@ from contract.errors import ConfigError, ServiceUnavailableError
 from contract.loader import state_folder
 from contract.records.stack import Stack
 from contract.tokens import read_token
+from serving.tracking.password import USER
 
 if TYPE_CHECKING:
     from components.runs.agent_client import AgentClient
 
 ANSWER_SECONDS = 5.0
-TRACKING_USER = "slipway"
 AGENT_PATIENCE_SECONDS = 10.0
 
 # MLflow tells its makers what its users do, unless one of these is set when it is imported.
@@ -89,7 +89,7 @@ def tracking_environment(stack: Stack) -> dict[str, str]:
 def tracking_login(stack: Stack) -> tuple[str, str]:
     """Return user and password of MLflow."""
     path = stack.tracking_password_file
-    return TRACKING_USER, read_token(Path(path)) if path else ""
+    return USER, read_token(Path(path)) if path else ""
 
 
 def service_problems(stack: Stack) -> list[str]:

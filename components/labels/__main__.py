@@ -1,6 +1,6 @@
 """`python -m components.labels --pipeline P --root DIR --file F`: add labelled rows, as a DAG does.
 
-Prints the record as one line of JSON. Announcing is for whoever started it.
+Prints the record as one line of JSON. Its caller announces the new labels.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The prediction log on storage: columns, names of files, writing, reading, removing.
 
-A model server writes it, the agent and whoever looks for rows to label read it. This is the only
+A model server writes it, the agent and the choice of rows to label read it. This is the only
 part of the contract that needs pyarrow; all who import it bring that themselves.
 
 `columns`  the Arrow schema of a version's log

@@ -5,12 +5,11 @@ made up if there is none yet.
 """
 
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 
 from contract.errors import ConfigError, SlipwayError
-from contract.storage import create_exclusively
+from contract.private_files import secret_file
 from serving.agent.backends.registry import backend_kind
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings, parse
@@ -24,8 +23,8 @@ def supervisord(arguments: Sequence[str]) -> list[str]:
     home = settings.supervisor_home
     if settings.supervisor_socket != (expected := socket_path(home)):
         raise ConfigError([f"--supervisor-socket: expected {expected}"])
-    if create_exclusively(settings.token_file, secrets.token_urlsafe(32)):
-        settings.token_file.chmod(0o600)
+    if not settings.token_file.exists():  # one that is there may be mounted read-only
+        secret_file(settings.token_file)
     programs = [*backend_kind(settings.traffic_backend).programs(settings), agent_program(settings)]
     configuration = write_configuration(home, programs)
     return [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(configuration)]

@@ -27,7 +27,7 @@ _MAX_TRAILER_BYTES = 16 * 1024  # also of chunk extensions that come alone
 _MAX_PIPELINED = 16
 _MAX_CONNECTIONS = 8192  # Envoy opens at most 4096 to a version
 _SPARE_DESCRIPTORS = 64  # for the model, the log and the listener
-_MAX_RECEIVED_BODIES = 8  # of the largest size, received at the same time: the rest is sent away
+_MAX_RECEIVED_BODIES = 8  # of the largest size at the same time; further ones get 503
 _RECEIVE_SECONDS = 60.0  # from the first byte of a request to its last
 # Longer than Envoy keeps its idle upstream connections (one hour): the side that sends requests
 # should be the one to close, or a request crosses the close and is lost.
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
             )
 
     def _check_trailer(self, size: int) -> None:
-        """Count what comes after the head and is no body."""
+        """Count the bytes after the head that are not part of the body."""
         self._trailer_size += size
         if self._trailer_size > _MAX_TRAILER_BYTES:
             words = f"trailers above {_MAX_TRAILER_BYTES} bytes; send fewer or shorter"

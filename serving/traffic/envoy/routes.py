@@ -52,7 +52,7 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
 
 
 def _authorization(options: ListenerOptions) -> Document:
-    """Return what becomes of the callers' header: their token is no business of the servers."""
+    """Return what becomes of the callers' header: the servers do not see their token."""
     if options.server_token:
         header = {"key": "authorization", "value": f"Bearer {options.server_token}"}
         ours = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

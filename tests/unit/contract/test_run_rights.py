@@ -1,4 +1,4 @@
-"""A right to start runs is no right to read other files, run commands or lower thresholds."""
+"""A right to start runs does not allow other files, commands or lower thresholds."""
 
 import re
 from collections.abc import Sequence
