@@ -15,11 +15,11 @@ _BROUGHT = {
         *("sklearn", "tensorboard", "tensorflow", "tensorflow_metadata", "tensorflow_transform"),
         "tfx_bsl",
     ),
-    "engines": ("ai_edge_litert", "nncf", "openvino"),
+    "engines": ("ai_edge_litert", "flatbuffers", "nncf", "openvino"),
     "kubernetes": ("aiohttp", "kubernetes", "kubernetes_asyncio", "urllib3"),
     "serving": (
-        *("anyio", "fastapi", "httptools", "orjson", "prometheus_client", "supervisor", "uvicorn"),
-        "uvloop",
+        *("anyio", "fastapi", "grpc", "httptools", "jinja2", "orjson", "prometheus_client"),
+        *("sqlalchemy", "supervisor", "uvicorn", "uvloop"),
     ),
 }
 EXTRA_OF = {module: extra for extra, modules in _BROUGHT.items() for module in modules}

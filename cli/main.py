@@ -7,17 +7,24 @@ import typer
 
 from cli.commands import (
     advising,
+    asking,
     authoring,
+    label_loop,
+    label_page,
     labelling,
     loading,
     operating,
     optimizing,
+    packaging,
     rollouts,
     running,
+    standalone,
     summaries,
+    tokens,
     traffic,
 )
 from cli.commands import services as machine
+from cli.demo import command as demo
 from cli.extras import explained
 from cli.help_texts import PlainCommand, PlainGroup
 from cli.output import complain
@@ -70,13 +77,28 @@ for panel, commands in (
     ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
     ("Run it", (running.run, running.status, running.cancel, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
-    ("Any SavedModel", (optimizing.optimize,)),
+    ("Any SavedModel", (optimizing.optimize, packaging.package, packaging.deploy)),
     ("Steer its traffic", (rollouts.rollout, traffic.promote, traffic.rollback, traffic.teardown)),
     ("This machine", (machine.up, machine.down, machine.logins)),
 ):
     for command in commands:
         app.command(rich_help_panel=panel, cls=PlainCommand)(command)
+for of_labels in (
+    *(asking.choose, asking.consensus),
+    *(label_page.harvest, label_page.gold, label_page.serve, label_page.learn),
+    *(label_page.export, label_loop.loop, label_loop.accuracy),
+):
+    labelling.app.command(cls=PlainCommand)(of_labels)
+labelling.app.command(cls=PlainCommand, name="import")(label_page.import_answers)
+app.command(
+    name="serve-tf",
+    rich_help_panel="Any SavedModel",
+    cls=PlainCommand,
+    context_settings=standalone.PASSING_ON,
+)(standalone.serve_tf)
 app.add_typer(labelling.app, name="labels", rich_help_panel="Use it")
+app.add_typer(demo.app, name="demo", rich_help_panel="This machine")
+app.add_typer(tokens.app, name="token", rich_help_panel="This machine")
 app.add_typer(advising.app, name="judge", rich_help_panel="Steer its traffic")
 
 

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,3 +17,9 @@ VersionOption = Annotated[
     int | None, typer.Option("--version", min=1, help="A kept version's number.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask at a terminal.")]
+CertificateOption = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="Serve TLS with this PEM chain.")
+]
+PrivateKeyOption = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="Serve TLS with this PEM key.")
+]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract.loader import parse_overrides
+from contract.programs import component_program, program_command
 from contract.steps import STEPS, steps_of
 
 
@@ -26,7 +27,7 @@ class StepCommand:
     def arguments(self, python: str = sys.executable, program: Sequence[str] = ()) -> list[str]:
         """Return the command line that runs the step; `program` is one in our component's place."""
         component = STEPS[self.step].component
-        command = [*program] or [python, "-m", f"components.{component}"]
+        command = [*program] or program_command(component_program(component), python)
         command += ["--pipeline", self.pipeline, "--run-id", self.run_id, "--root", self.root]
         if component != self.step:
             command += ["--stage", self.step]
@@ -43,7 +44,7 @@ class StepCommand:
         """Read a component's command line; `--help` and errors end the process as argparse does."""
         stages = steps_of(component)
         parser = argparse.ArgumentParser(
-            prog=f"python -m components.{component}",
+            prog=f"python -m {component_program(component)}",
             description=f"Run the component '{component}' of one pipeline run.",
         )
         parser.add_argument("--pipeline", required=True, help="pipeline name, as in 'digits'")

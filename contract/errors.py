@@ -4,7 +4,7 @@ SlipwayError                    exit code 1: unexpected, may be retried
 ├── ConflictError               somebody else owns it or changed it first
 ├── StorageError                the disk or object store said no; nothing half-written is left
 ├── ServiceUnavailableError     the serving agent, Airflow or MLflow did not answer
-└── UserError                   exit code 2: do not retry, mend the config, code, data or disk
+└── UserError                   exit code 2: do not retry, fix the config, code, data or disk
     ├── ConfigError             pipeline.yaml, a runtime file or an override
     ├── UserCodeError           preprocessing_fn, build_model or a hook raised or returned wrongly
     ├── DataError               the data is missing, broken or not what the config says

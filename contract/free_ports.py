@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-LOOPBACK = "127.0.0.1"
+from contract.addresses import LOOPBACK
 
 # Below them lie well-known services, above them Kubernetes' node ports (30,000 to 32,767).
 _LEAST, _END = 10_000, 30_000

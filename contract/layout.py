@@ -6,8 +6,12 @@
     runs/<run>/.attempts/<step>/<n>      fencing tokens
     versions/<n>/                        packages, numbered from 1
     labels/deltas/<n>-<digest>.csv       newly labelled rows
+    labels/harvest.json                  the part of the log that people were asked about last
+    labels/loop.json                     what the last turn of the label loop found
     serving/plan.json                    the desired TrafficPlan
+    serving/plan.good.json               its copy
     serving/rollout.json                 the trial in progress, or the last one
+    serving/labels.json                  the last verdict of late labels on the version in service
     serving/predictions/<version>/       prediction logs
     schema.json                          the data schema in force
 """
@@ -51,6 +55,20 @@ class PipelineLayout:
         return self.path / "labels" / "deltas"
 
     @property
+    def label_harvest(self) -> Path:
+        """The part of the prediction log that people were asked about last."""
+        return self.path / "labels" / "harvest.json"
+
+    @property
+    def label_loop(self) -> Path:
+        """What the last turn of the label loop found."""
+        return self.path / "labels" / "loop.json"
+
+    def label_loop_lock(self, part: str) -> Path:
+        """Locked while a process of a part of the loop lives; holds its process group."""
+        return self.path / "labels" / f".{part}.lock"
+
+    @property
     def serving(self) -> Path:
         return self.path / "serving"
 
@@ -59,16 +77,35 @@ class PipelineLayout:
         return self.serving / "plan.json"
 
     @property
+    def good_traffic_plan(self) -> Path:
+        """A copy of the last plan that was stored, for a plan that is damaged on storage."""
+        return self.serving / "plan.good.json"
+
+    def damaged_traffic_plans(self) -> list[Path]:
+        """Return plans that were damaged, and in whose place the copy was put; oldest first."""
+        return sorted(self.serving.glob("plan.damaged-*.json"))
+
+    @property
     def rollout(self) -> Path:
         """What the controller of the last trial knows of it, written at each look."""
         return self.serving / "rollout.json"
 
     @property
+    def label_verdict(self) -> Path:
+        """The last verdict of late labels on the version in service."""
+        return self.serving / "labels.json"
+
+    @property
     def data_schema(self) -> Path:
         return self.path / "schema.json"
 
+    @property
+    def prediction_logs(self) -> Path:
+        """The folder that has a folder of the prediction log for each version."""
+        return self.serving / "predictions"
+
     def predictions(self, version: int) -> Path:
-        return self.serving / "predictions" / str(version)
+        return self.prediction_logs / str(version)
 
     def version(self, version: int) -> Path:
         return self.versions / str(version)
@@ -115,6 +152,11 @@ class RunLayout:
         return PipelineLayout(self.root, self.pipeline)
 
     @property
+    def author(self) -> str:
+        """What plans and rollouts call this run, when its trial changes the traffic."""
+        return f"run {self.run_id}"
+
+    @property
     def path(self) -> Path:
         return self.of_pipeline.runs / run_folder(self.run_id)
 
@@ -130,6 +172,11 @@ class RunLayout:
     def ended_by(self) -> Path:
         """Who ended a run without Airflow; removed when it is resumed."""
         return self.path / "ended-by.json"
+
+    @property
+    def started_as(self) -> Path:
+        """What a run without Airflow was started as."""
+        return self.path / "started-as.json"
 
     @property
     def approval(self) -> Path:
@@ -161,6 +208,11 @@ class RunLayout:
         """Where the chief of a training names the processes that hang, one file each."""
         return self.attempts("train") / "hangs"
 
+    @property
+    def peers_secret(self) -> Path:
+        """What the processes of a training prove to each other that they know."""
+        return self.attempts("train") / "peers.secret"
+
     def process_lock(self, step: str) -> Path:
         """Locked while a process of the step lives on this machine; holds its process group."""
         return self.attempts(step) / "process.lock"
@@ -168,6 +220,10 @@ class RunLayout:
     def tracking(self, step: str) -> Path:
         """Where the MLflow run id of a step is noted; step `run` is the parent."""
         return self.path / ".tracking" / step
+
+    def tracked(self, step: str) -> Path:
+        """There once MLflow has been told of a step's result."""
+        return self.path / ".tracking" / f"{step}.told"
 
     # Artifacts that one component writes while another already reads them.
 

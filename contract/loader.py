@@ -1,28 +1,28 @@
 """From files to typed config: read a pipeline folder, apply overrides, freeze it."""
 
-import difflib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
 from contract.places import config_folders, workspace
 from contract.schema.data import SOURCE_KEYS, SOURCE_KINDS
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.problems import explain
 from contract.schema.renamed_keys import deprecation, deprecations, new_key, with_new_keys
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.section import is_absolute
 from contract.schema.source import path_fields
 from contract.storage import digest_directory, publish_directory
+from contract.strict_yaml import StrictLoader, in_one_line, read_yaml
 
 CONFIG_FILE = "pipeline.yaml"
 RESOLVED_FILE = "resolved.json"
@@ -51,17 +51,21 @@ def load_pipeline(folder: Path, overrides: Mapping[str, Any] | None = None) -> P
     """
     path = folder / CONFIG_FILE
     label = f"{folder.name}/{CONFIG_FILE}"
-    raw = _read_yaml(path, label)
+    raw = read_yaml(path, label)
     for message in deprecations(raw):
         log.warning("%s: %s", label, message)
     try:
         raw = with_new_keys(raw)
     except ValueError as error:
         raise ConfigError([f"{label}: {error}"]) from error
+    done: dict[str, Any] = {}
     for key, value in (overrides or {}).items():
         if new_key(key) != key:
             log.warning("%s", deprecation(key))
-        _override(raw, new_key(key), value)
+        if (earlier := _replaced_by(key, done)) is not None:
+            raise ConfigError([f"{label}: the override '{key}' replaces '{earlier}'; remove one"])
+        override(raw, new_key(key), value)
+        done[key] = value
     config = validate(PipelineConfig, _with_absolute_sources(raw, folder), label)
     if config.name != folder.name:
         raise ConfigError(
@@ -86,22 +90,40 @@ def load_runtime(name: str) -> RuntimeConfig:
         raise NotFoundError(
             f"runtime '{name}': not found{did_you_mean(name, known)} (known: {', '.join(known)})"
         )
-    return validate(RuntimeConfig, _read_yaml(path, path.name), path.name)
+    return validate(RuntimeConfig, read_yaml(path, path.name), path.name)
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
-    """Turn `["train.steps=200", "bless.metric=auc"]` into a mapping; values are read as YAML."""
-    overrides = {}
+    """Turn `["train.steps=200", "bless.metric=auc"]` into a mapping; values are read as YAML.
+
+    Raises:
+        ConfigError: If one is not `KEY=VALUE`, or would replace what an earlier one says.
+    """
+    overrides: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise ConfigError([f"--set {assignment}: expected KEY=VALUE, as in train.steps=200"])
+        if (earlier := _replaced_by(key, overrides)) is not None:
+            raise ConfigError([f"--set {assignment}: replaces --set {earlier}=...; remove one"])
         try:
-            overrides[key.strip()] = yaml.load(value, Loader=_StrictLoader)  # noqa: TID251 (safe)
+            overrides[key] = yaml.load(value, Loader=StrictLoader)  # noqa: TID251 (safe)
         except yaml.YAMLError as error:
-            message = f"--set {assignment}: not a YAML value: {_in_one_line(error)}"
+            message = f"--set {assignment}: not a YAML value: {in_one_line(error)}"
             raise ConfigError([message]) from error
     return overrides
+
+
+def override(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted key; what is there in the place of a section is replaced."""
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    place[last] = value
 
 
 def validate(model: type[ModelT], raw: Any, label: str) -> ModelT:
@@ -109,9 +131,7 @@ def validate(model: type[ModelT], raw: Any, label: str) -> ModelT:
     try:
         return model.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
-        raise ConfigError(
-            [_explain(model, problem, label) for problem in error.errors()]
-        ) from error
+        raise ConfigError([explain(model, problem, label) for problem in error.errors()]) from error
 
 
 # --- freezing -----------------------------------------------------------------------------------
@@ -168,82 +188,12 @@ def pipeline_digest(run: RunLayout) -> str:
 # --- inside -------------------------------------------------------------------------------------
 
 
-if TYPE_CHECKING:
-    from yaml import SafeLoader
-else:  # libyaml's, where PyYAML was built with it: eight times as fast
-    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-_TEXT_TAG = "tag:yaml.org,2002:str"
-_LISTS_OF_TEXT = frozenset({"classes"})  # keys whose items are text by definition, quoted or not
-
-
-class _StrictLoader(SafeLoader):
-    """Refuses a key that a mapping has twice: YAML itself takes the last and says nothing.
-
-    Keys, and the names of classes, are text as it is written: YAML 1.1 would make truth values of
-    `no` and `on`, numbers of `2020` and `1_000`, and dates of `2020-01-01`.
-
-    ruamel.yaml refuses such keys with their place, too. It is not used: it reads YAML 1.2, which
-    would change values (`no`, `017`, `1e3`), takes 1.2 ms for a file instead of 0.3, and 0.1 s to
-    import.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping of keys that differ."""
-        seen: dict[str, yaml.Mark] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                first = seen.setdefault(key.value, key.start_mark)
-                if first is not key.start_mark:
-                    again = f"key '{key.value}' is repeated; it is also on line {first.line + 1}"
-                    raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                key.tag = _TEXT_TAG
-                if key.value in _LISTS_OF_TEXT and isinstance(value, yaml.SequenceNode):
-                    for item in value.value:
-                        item.tag = _TEXT_TAG if isinstance(item, yaml.ScalarNode) else item.tag
-        made: dict[Any, Any] = super().construct_mapping(node, deep)
-        return made
-
-
-def _read_yaml(path: Path, label: str) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: TID251 (safe)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{label}: no such file: {path}") from error
-    except OSError as error:
-        raise ConfigError([f"{label}: cannot be read: {error.strerror}: {path}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{label}: not readable as YAML: {_in_one_line(error)}"]) from error
-    if raw is None:
-        raise ConfigError([f"{label}: empty; expected keys and values"])
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            [f"{label}: expected keys and values, found {json.dumps(raw, default=str)[:40]}"]
-        )
-    return raw
-
-
-def _in_one_line(error: Exception) -> str:
-    """Return what PyYAML says in several lines, without a picture of the place."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(error).split())
-    problem = ", ".join(filter(None, (getattr(error, "context", None), error.problem)))  # type: ignore[attr-defined]
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-
-
-def _override(raw: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        if not isinstance(place.get(parent), dict):
-            place[parent] = {}
-        place = place[parent]
-    place[last] = value
+def _replaced_by(key: str, overrides: Mapping[str, Any]) -> str | None:
+    """Return an earlier override of the same key, or of one below it, whatever their names."""
+    key = new_key(key)
+    known = {new_key(earlier): earlier for earlier in overrides}
+    below = (earlier for new, earlier in known.items() if f"{new}.".startswith(f"{key}."))
+    return next(below, None)
 
 
 def _with_absolute_sources(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -268,61 +218,3 @@ def _with_absolute_paths(source: Any, folder: Path) -> Any:
 
     paths = {key: absolute(source[key]) for key in path_fields(SOURCE_KINDS[kind]) if key in source}
     return {**source, **paths}
-
-
-def _explain(model: type[BaseModel], problem: ErrorDetails, label: str) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _keys_beside(model, problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.6)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
-        return f"{label}: {where}: unknown key{hint}"
-    if problem["type"] == "missing":
-        return f"{label}: {where}: missing"
-    if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float):
-        return f"{label}: {where}: {_unquoted(problem['input'])}"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
-    return f"{label}: {where}: {message}{found}" if where else f"{label}: {message}"
-
-
-def _unquoted(found: bool | int | float) -> str:
-    if not isinstance(found, bool):
-        return f'expected text, found the number {found}; quote it: "{found}"'
-    written = "yes, on or true" if found else "no, off or false"
-    return (
-        f"expected text, found the truth value that YAML makes of an unquoted {written}; quote it"
-    )
-
-
-def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that would have been accepted where an unknown one stands."""
-    candidates: list[type[BaseModel]] = [model]
-    for part in location[:-1]:
-        candidates = [
-            inner
-            for candidate in candidates
-            for inner in (_field_models(candidate, part) or _tagged(candidate, part) or [candidate])
-        ]
-    return sorted(
-        {field.alias or name for c in candidates for name, field in c.model_fields.items()}
-    )
-
-
-def _field_models(model: type[BaseModel], key: int | str) -> list[type[BaseModel]]:
-    for name, field in model.model_fields.items():
-        if key in (name, field.alias):
-            return list(_models_in(field.annotation))
-    return []
-
-
-def _tagged(model: type[BaseModel], tag: int | str) -> list[type[BaseModel]]:
-    kind = model.model_fields.get("kind")
-    return [model] if kind is not None and tag in get_args(kind.annotation) else []
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

@@ -1,13 +1,12 @@
 """A model's outside: what its signatures, inputs, outputs and example columns are called.
 
-Whoever makes a model and whoever serves or asks it must agree on these. Names of features where
+What makes a model, what serves it and what asks it must agree on these. Names of features where
 TensorFlow wants identifiers are in `contract.feature_names`.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-
-from contract.schema.data import HeadConfig
+from typing import Protocol
 
 DEFAULT_SIGNATURE = "serving_default"  # raw features, a tensor each; TensorFlow Serving's default
 EXAMPLES_SIGNATURE = "serving_examples"  # the same rows as serialised tf.Examples
@@ -24,6 +23,13 @@ SLICE_PREFIX = "slice:"
 SPLIT_PREFIX = "split:"
 
 
+class Head(Protocol):
+    """What of a head decides how its output is called."""
+
+    @property
+    def task(self) -> str: ...
+
+
 def label_key(head: str) -> str:
     """Return the column of an example that holds a head's label."""
     return f"{LABEL_PREFIX}{head}"
@@ -34,7 +40,7 @@ def slice_key(feature: str) -> str:
     return f"{SLICE_PREFIX}{feature}"
 
 
-def output_names(heads: Mapping[str, HeadConfig]) -> dict[str, str]:
+def output_names(heads: Mapping[str, Head]) -> dict[str, str]:
     """Return each head's output in the signatures: `scores` or `value`, `<head>_...` if several."""
     return {
         name: ("" if len(heads) == 1 else f"{name}_")
@@ -43,6 +49,6 @@ def output_names(heads: Mapping[str, HeadConfig]) -> dict[str, str]:
     }
 
 
-def output_name(head: str, heads: Mapping[str, HeadConfig]) -> str:
+def output_name(head: str, heads: Mapping[str, Head]) -> str:
     """Return one head's output; see `output_names`."""
     return output_names(heads)[head]

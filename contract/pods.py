@@ -2,33 +2,51 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from contract.pod_storage import FolderAccess, mounts
+from contract.pod_templates import CONTAINER, Manifest, merged, with_named_container
 from contract.schema.cluster import PodConfig, VolumeConfig
 
-Manifest = dict[str, Any]
-
-CONTAINER = "main"
 MANAGED = {"app.kubernetes.io/managed-by": "slipway"}
-_KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE = "kueue.x-k8s.io/queue-name"
+# The profile `restricted` of Kubernetes' pod security standards; a template may say otherwise.
+_RESTRICTED_POD: Manifest = {
+    "spec": {
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    }
+}
+_RESTRICTED_CONTAINER: Manifest = {
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+}
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What runs in a pod, and what the pod is called."""
+    """What runs in a pod, and what the pod is called.
+
+    Attributes:
+        host: Host name, and the headless Service it is found under.
+        storage: Folders of the volumes that are mounted by themselves; see `pod_storage.mounts`.
+        is_narrow: Whether it sees nothing else of these volumes.
+    """
 
     name: str
     command: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    host: tuple[str, str] | None = None  # host name and the headless Service it is found under
+    host: tuple[str, str] | None = None
+    storage: tuple[FolderAccess, ...] = ()
+    is_narrow: bool = False
 
 
 def pod(config: PodConfig, volumes: tuple[VolumeConfig, ...], inside: Inside) -> Manifest:
-    """Return the pod that runs one command once; `config.template` is merged in under it."""
+    """Return the pod that runs one command once; `config.template` is merged in under it.
+
+    It is of the profile `restricted`, except for what the template says.
+    """
     labels = {**MANAGED, **inside.labels}
     if config.queue:
-        labels[_KUEUE_LABEL] = config.queue
+        labels[QUEUE] = config.queue
     spec: Manifest = {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -45,7 +63,13 @@ def pod(config: PodConfig, volumes: tuple[VolumeConfig, ...], inside: Inside) ->
         "metadata": {"name": inside.name, "labels": labels},
         "spec": spec,
     }
-    return merged(_with_named_container(config.template), own)
+    given = merged(_RESTRICTED_POD, with_named_container(config.template))
+    made = merged(given, own)
+    for kind in ("containers", "initContainers"):
+        if kind in made["spec"]:
+            containers = made["spec"][kind]
+            made["spec"][kind] = [merged(_RESTRICTED_CONTAINER, one) for one in containers]
+    return made
 
 
 def owned(body: Manifest, owner: Manifest) -> Manifest:
@@ -61,39 +85,6 @@ def owned(body: Manifest, owner: Manifest) -> Manifest:
     return {**body, "metadata": {**body["metadata"], "ownerReferences": [reference]}}
 
 
-def merged(under: Manifest, over: Manifest) -> Manifest:
-    """Return both: `over` wins; lists of named things are joined by name, other lists one after
-    the other."""
-    result = dict(under)
-    for key, value in over.items():
-        old = under.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            result[key] = merged(old, value)
-        elif isinstance(old, list) and isinstance(value, list):
-            result[key] = _joined(old, value)
-        else:
-            result[key] = value
-    return result
-
-
-def _joined(under: list[Any], over: list[Any]) -> list[Any]:
-    if not all(isinstance(item, dict) and "name" in item for item in [*under, *over]):
-        return [*under, *over]
-    by_name = {item["name"]: item for item in under}
-    for item in over:
-        by_name[item["name"]] = merged(by_name.get(item["name"], {}), item)
-    return list(by_name.values())
-
-
-def _with_named_container(template: Manifest) -> Manifest:
-    """The first container of a template without a name is ours."""
-    containers = template.get("spec", {}).get("containers")
-    if not containers or "name" in containers[0]:
-        return template
-    named = [{"name": CONTAINER, **containers[0]}, *containers[1:]]
-    return {**template, "spec": {**template["spec"], "containers": named}}
-
-
 def _container(config: PodConfig, volumes: tuple[VolumeConfig, ...], inside: Inside) -> Manifest:
     environment = {**config.environment, **inside.environment}
     return {
@@ -102,13 +93,17 @@ def _container(config: PodConfig, volumes: tuple[VolumeConfig, ...], inside: Ins
         "imagePullPolicy": config.image_pull_policy,
         "command": list(inside.command),
         "env": [{"name": name, "value": value} for name, value in environment.items()],
+        **_secrets(config),
         "resources": _resources(config),
-        "volumeMounts": [
-            {"name": v.name, "mountPath": v.mount_path}
-            | ({"readOnly": True} if v.is_read_only else {})
-            for v in volumes
-        ],
+        "volumeMounts": mounts(volumes, inside.storage, inside.is_narrow),
     }
+
+
+def _secrets(config: PodConfig) -> Manifest:
+    names = config.environment_secrets
+    return (
+        {"envFrom": [{"secretRef": {"name": n, "optional": True}} for n in names]} if names else {}
+    )
 
 
 def _resources(config: PodConfig) -> Manifest:

@@ -20,6 +20,7 @@ from contract.errors import ConfigError, ConflictError, DiskFullError, StorageEr
 from contract.layout import RESULT
 
 _BLOCK_BYTES = 1 << 20
+_RESERVE_BYTES = 1 << 13
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -84,6 +85,32 @@ def create_exclusively(path: Path, content: bytes | str) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def reserve(path: Path) -> None:
+    """Keep room for a small file that may have to be written when the disk is full."""
+    with contextlib.suppress(OSError):
+        _reserve_of(path).write_bytes(b" " * _RESERVE_BYTES)
+
+
+def write_in_reserve(path: Path, document: str) -> None:
+    """Write a JSON document into the room that `reserve` has kept; one that is longer is refused.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    content = document.encode()
+    if len(content) > _RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, f"{path}: {len(content)} bytes, room for {_RESERVE_BYTES}")
+    with _reserve_of(path).open("r+b") as file:  # in place: it needs no further block
+        file.write(content.ljust(_RESERVE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    _reserve_of(path).replace(path)
+
+
+def _reserve_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.reserve")
 
 
 @contextlib.contextmanager

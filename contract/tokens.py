@@ -1,8 +1,13 @@
-"""Reading a bearer token: the one line of a file that only those may read who may use it."""
+"""Bearer tokens: reading one out of its file, making one, and what is kept of it."""
 
+import secrets
 from pathlib import Path
 
 from contract.errors import ConfigError
+from contract.storage import digest_bytes
+
+_PREFIX = "slipway_"  # so that scanners of repositories and logs find one that got there
+_RANDOM_BYTES = 32
 
 
 def read_token(path: Path, name: str = "") -> str:
@@ -28,3 +33,13 @@ def read_token(path: Path, name: str = "") -> str:
 def bearer(token: str) -> dict[str, str]:
     """Return the header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def token_digest(token: str) -> str:
+    """Return what is kept of a token. A plain digest will do: its 256 bits are random."""
+    return digest_bytes(token.encode())

@@ -119,7 +119,7 @@ def _group(name: str) -> TaskGroup:
     return TaskGroup(name, prefix_group_id=False, tooltip=explanation, doc_md=explanation)
 
 
-# A task's process needs the DAG of its own pipeline only.
+# The process of a task needs only the DAG of its pipeline.
 wanted = get_parsing_context().dag_id
 for name, folder in pipeline_folders().items():
     if wanted in (None, name):

@@ -1,5 +1,6 @@
 # The components on CPU: TensorFlow, tf.Transform, Beam, MLflow. No Airflow, no Kubernetes client.
 # From the root of the checkout: docker build -f docker/components.Dockerfile -t slipway-components:1 .
+# A registry's digest fixes the base permanently: --build-arg BASE=python@sha256:...
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
@@ -8,11 +9,12 @@ ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /build
 COPY requirements/lock.txt pyproject.toml ./
 RUN python -m venv /opt/slipway \
- && python -m pip install --no-cache-dir --target /opt/uv "uv==$(sed -n 's/^uv==//p' lock.txt)"
-# lock.txt pins every version; the extras choose which of them this image needs (and `engines` adds
+ && awk '/^[^ ]/ { is_uv = /^uv==/ } is_uv' lock.txt > uv.txt \
+ && python -m pip install --no-cache-dir --target /opt/uv --require-hashes --requirement uv.txt
+# lock.txt pins every version and its hashes; the extras choose which of them this image needs (and `engines` adds
 # OpenVINO and LiteRT to the optimiser's). What only compilers and test runners read is left out.
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
-      --constraint lock.txt -r pyproject.toml ${EXTRAS} \
+      --require-hashes --constraint lock.txt -r pyproject.toml ${EXTRAS} \
  && cd /opt/slipway/lib/python3.11/site-packages \
  && rm -rf tensorflow/include pandas/tests scipy/*/tests sklearn/*/tests pyarrow/tests pyarrow/include
 
@@ -28,6 +30,10 @@ COPY requirements ./requirements
 # The root may be read-only: what is written goes to /tmp and to the mounted storage.
 ENV PATH=/opt/slipway/bin:$PATH PYTHONPATH=/opt/project PYTHONUNBUFFERED=1 HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2 MPLCONFIGDIR=/tmp
+# A commit: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION
+LABEL org.opencontainers.image.revision=${REVISION}
+RUN python -m contract.bill_of_materials slipway-components ${REVISION} > /opt/slipway/sbom.cdx.json
 USER 10001:10001
 ENTRYPOINT []
 CMD ["python", "-m", "components.train", "--help"]

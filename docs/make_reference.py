@@ -196,7 +196,7 @@ def _commands(path: str, command: Any) -> Iterator[str]:
         yield f"    {text}" if text.startswith("$ ") else text
         yield ""
     yield from ("| Argument or option | Default | Meaning |", "|---|---|---|")
-    for parameter in command.params:
+    for parameter in (one for one in command.params if not getattr(one, "hidden", False)):
         names = ", ".join(f"`{n}`" for n in [*parameter.opts, *parameter.secondary_opts])
         if parameter.param_type_name == "argument":
             names = f"`{parameter.metavar or parameter.name.upper()}`"

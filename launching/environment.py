@@ -57,11 +57,14 @@ def starts_warm(runtime: RuntimeConfig) -> bool:
 def component_environment(base: Mapping[str, str], packages: Path | None) -> dict[str, str]:
     """Return the variables of a component process.
 
-    Everything of `base` but Airflow's own (its settings hold secrets, and users' code runs here);
-    the project and then the pipeline's own packages come first on PYTHONPATH. It writes and reads
+    Everything of `base` but Airflow's own (its settings hold secrets, and users' code runs here)
+    and the name of a program of supervisord: `forked_program` would take what a component starts
+    for that program started again, and end what another component has started by that name. The
+    project and then the pipeline's own packages come first on PYTHONPATH. It writes and reads
     UTF-8, whatever the locale of this process.
     """
     kept = {k: v for k, v in base.items() if not k.lstrip("_").startswith("AIRFLOW_")}
+    kept.pop("SUPERVISOR_PROCESS_NAME", None)
     own = [str(CODE_FOLDER), *([str(packages)] if packages else [])]
     others = [p for p in base.get("PYTHONPATH", "").split(os.pathsep) if p and p not in own]
     without_gpu = {} if _has_gpu() else {"CUDA_VISIBLE_DEVICES": "-1"}

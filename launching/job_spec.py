@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contract.command import StepCommand
-from contract.layout import RunLayout
+from contract.layout import PipelineLayout, RunLayout
+from contract.pod_storage import FolderAccess, step_access
 from contract.schema.cluster import JobConfig, Role
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
@@ -48,6 +49,7 @@ class JobSpec(BaseModel):
     replaceable: frozenset[Role] = frozenset()
     labels: dict[str, str] = {}
     is_mpi: bool = False
+    storage: tuple[FolderAccess, ...] = ()  # what its pods may change
     hangs: str = ""  # the folder in which the chief names processes that hang; empty: it does not
     settings: JobConfig = JobConfig()
 
@@ -91,6 +93,7 @@ def training_job(
         replicas=_replicas(train),
         replaceable=train.replaceable_kinds,
         is_mpi=train.strategy == "mpi",
+        storage=_storage(command),
         hangs=str(RunLayout(local_path(command.root), command.pipeline, command.run_id).hangs),
         settings=settings,
     )
@@ -106,6 +109,7 @@ def evaluation_job(
         command=tuple(command.arguments(python)),
         replicas={"evaluator": evaluators},
         replaceable=frozenset({"evaluator"}),
+        storage=_storage(command),
         settings=settings.model_copy(update={"kind": "pods"}),
     )
 
@@ -115,10 +119,13 @@ def job_of(
 ) -> JobSpec | None:
     """Return the job that a step is, or None if it is one process by nature."""
     if command.step == "train":
-        return training_job(name, command, config.train, settings, python)
-    if command.step == "evaluate":
-        return evaluation_job(name, command, config.evaluate.evaluators, settings, python)
-    return None
+        job = training_job(name, command, config.train, settings, python)
+    elif command.step == "evaluate":
+        job = evaluation_job(name, command, config.evaluate.evaluators, settings, python)
+    else:
+        return None
+    queue = _queue(config.evaluate.queue_uri)
+    return job.model_copy(update={"storage": (*job.storage, *queue)})
 
 
 def tf_config(job: JobSpec, replica: Replica, address: Address) -> str:
@@ -143,6 +150,18 @@ def _replicas(train: TrainConfig) -> dict[Role, int]:
     if train.strategy == "mpi":
         return {"worker": train.workers}
     return {"chief": 1}
+
+
+def _storage(command: StepCommand) -> tuple[FolderAccess, ...]:
+    layout = PipelineLayout(local_path(command.root), command.pipeline)
+    return step_access(layout, command.step)
+
+
+def _queue(uri: str) -> tuple[FolderAccess, ...]:
+    """Return the folder of an evaluation queue that lies elsewhere on a volume."""
+    if not uri or ("://" in uri and not uri.startswith("file://")):
+        return ()
+    return (FolderAccess(path=str(local_path(uri))),)
 
 
 def _dns(text: str) -> str:

@@ -59,7 +59,7 @@ def decide(job: JobSpec, ends: Sequence[End], used: Mapping[Role, int]) -> Resta
     """Return what follows from the replicas that have ended, in the order in which they did.
 
     The chief decides the success. Exit code 2 (wrong config, code or data) ends the job at once: a
-    restart cannot mend it. Of several failures the cause is the first that was killed or vanished:
+    restart cannot fix it. Of several failures the cause is the first that was killed or vanished:
     the others often fail by it, and may be seen to have ended before it is.
 
     Args:

@@ -1,5 +1,6 @@
 """What the Airflow UI says about a run, its groups and its tasks."""
 
+from contract.schema.labels import LabelsConfig
 from contract.schema.pipeline import PipelineConfig
 from contract.steps import STEPS
 
@@ -8,6 +9,14 @@ TASKS = {
     "An edit made later changes nothing in this run.",
     **{step.name: step.explanation for step in STEPS.values()},
     "approve": "Waits for the approval of a person: see 'Required actions'.",
+}
+
+LABEL_LOOP_TASKS = {
+    "harvest": "Chooses rows of the prediction log since the last turn, and makes questions of "
+    "them, which people answer on the label page.",
+    "learn": "Makes one label of several people's answers, measures the versions by them, and "
+    "stores the labels that are sure once enough of them are new.",
+    "announce": "Starts a run of the pipeline on the labels that no run was started for.",
 }
 
 GROUPS = {
@@ -37,6 +46,28 @@ Made from `pipeline.yaml`; there is nothing to edit here. Each task is one proce
 `python -m components.<task>`, and has succeeded only if it has written its own `result.json`.
 To deploy a kept version again, trigger the DAG with its number. Figures are in MLflow, in the
 experiment `{config.name}`, under the run's id.
+"""
+
+
+def label_loop_id(pipeline: str) -> str:
+    """Return the id of the DAG of a pipeline's label loop."""
+    return f"{pipeline}.labels"
+
+
+def of_label_loop(pipeline: str, labels: LabelsConfig) -> str:
+    """Return the page that explains the DAG of a label loop, in Markdown."""
+    turns = f"by the schedule `{labels.cron}` (UTC) or" if labels.cron else "only"
+    tasks = "\n".join(f"| {name} | {what} |" for name, what in LABEL_LOOP_TASKS.items())
+    return f"""# The label loop of {pipeline}
+
+It turns {turns} when somebody starts it. {labels.min_labels:,} new labels start a run of
+`{pipeline}`. What the labels say of the versions is in the run's note and in the log of `learn`.
+
+| task | what it does |
+|---|---|
+{tasks}
+
+Made from the section `labels` of `pipeline.yaml`; a task may be cleared at any time.
 """
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
+from contract.pod_storage import make_folders
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from launching.cluster.kinds import RESOURCES, check_kind
@@ -44,7 +45,7 @@ class JobOperator(BaseOperator):
         python = self.kubernetes.pod_of(self.task_id).python
         settings = self.kubernetes.job
         job = job_of(identity.job_name, self._command(run), load_frozen(run), settings, python)
-        assert job is not None, f"{self.task_id} is no job"
+        assert job is not None, f"{self.task_id} is not a job"
         check_kind(job)
         return job.model_copy(update={"labels": identity.labels})
 
@@ -55,6 +56,7 @@ class JobOperator(BaseOperator):
             RunRequest.of(context["dag_run"].conf)
             run = self.pipeline.run(identity.run_id)
             job = self.build(identity, run)
+            make_folders(job.storage)
             kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
         trigger = self.trigger_class(
             job=job.model_dump(mode="json"),

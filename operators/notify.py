@@ -12,6 +12,7 @@ from contract.schema.pipeline import NotifyConfig
 from contract.storage import local_path
 from operators.run_note import write_note
 from operators.tracked_run import end_tracked_run
+from operators.trials import withdraw_trial
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,8 @@ class FailureNotice:
         if self.root:
             run = RunLayout(local_path(self.root), task.dag_id, str(task.run_id))
             outcome = f"failed in '{task.task_id.rpartition('.')[2]}'"
+            if withdrawn := withdraw_trial(run, f"the run has {outcome}"):
+                reasons = (*reasons, withdrawn)
             write_note(run, outcome, reasons)
             end_tracked_run(run, outcome, "\n".join(reasons))
 

@@ -12,10 +12,14 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
-from contract.clients.cluster import client_problem, our_errors
+from contract.clients.cluster import client_problem
+from contract.clients.cluster_errors import our_errors
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, NotFoundError, SlipwayError
-from contract.pods import CONTAINER, Inside, Manifest, pod
+from contract.layout import RunLayout
+from contract.pod_storage import FolderAccess, make_folders, step_access
+from contract.pod_templates import CONTAINER, Manifest
+from contract.pods import Inside, pod
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from contract.storage import Attempt
@@ -83,7 +87,8 @@ class ComponentPodOperator(KubernetesPodOperator):
         kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
         config = kubernetes.pod_of(self.task_id)
         labels = {**identity.labels, GENERATION: str(identity.generation)}
-        inside = Inside(identity.job_name, tuple(command.arguments(config.python)), labels)
+        words = tuple(command.arguments(config.python))
+        inside = Inside(identity.job_name, words, labels, storage=self._storage(run))
         made = pod(config, kubernetes.volumes, inside)
         made["metadata"]["annotations"] = {ATTEMPT: str(identity.attempt)}
         if self.execution_timeout is not None:
@@ -100,6 +105,7 @@ class ComponentPodOperator(KubernetesPodOperator):
             run = self.pipeline.run(identity.run_id)
             self._attempt, self.name = identity.attempt, identity.job_name
             self._earlier = Attempt.newest(run.attempts(self.task_id))
+            make_folders(self._storage(run))
             self.pod_template_dict = self.manifest(identity, self.command(identity.run_id, request))
             self._labels = identity.labels
             return super().execute(context)
@@ -189,6 +195,9 @@ class ComponentPodOperator(KubernetesPodOperator):
             raise ConfigError([client_problem(self._cluster, error)]) from error
 
     # --- inside ---
+
+    def _storage(self, run: RunLayout) -> tuple[FolderAccess, ...]:
+        return step_access(run.of_pipeline, self.task_id)
 
     def _adopted(self, name: str) -> Any:
         """Adopt what lives, remove what has ended; None: look again."""

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from contract.addresses import AGENT_URL, DATA_PLANE_URL, rollout_page, served_at
+from contract.addresses import (
+    AGENT_URL,
+    DATA_PLANE_URL,
+    TRACKING_URI,
+    rollout_page,
+    served_at,
+)
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.tokens import bearer
@@ -83,5 +89,5 @@ def note_text(
 
 
 def _mlflow_link(run: RunLayout, environment: Mapping[str, str]) -> str:
-    url, run_id = environment.get("MLFLOW_TRACKING_URI", ""), parent_run_id(run)
+    url, run_id = environment.get(TRACKING_URI, ""), parent_run_id(run)
     return f"{url.rstrip('/')}/#/runs/{run_id}" if url.startswith("http") and run_id else ""

@@ -80,7 +80,8 @@ def _about_overrides(config: PipelineConfig | None, allowed: Sequence[str]) -> s
     if config is None:
         return example
     keys = _keys_of(config, allowed)
-    lines = "\n".join(f"- `{section}.`: {', '.join(names)}" for section, names in keys)
+    # bold and not code: the page paints a code's background over the line above it
+    lines = "\n".join(f"- **{section}.**: {', '.join(names)}" for section, names in keys)
     return f"{example} The keys that a run may override:\n\n{lines}"
 
 

@@ -93,7 +93,7 @@ class Canary(_Gate):
 
     def conclude(self, result: Result, context: Any) -> None:
         record = result.detail_as(DeployRecord)
-        if not record.goes_on:
+        if not record.continues_run:
             self._close(_kind_of(record), _outcome(record), _reasons(record), context)
 
 

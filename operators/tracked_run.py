@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 
+from contract.addresses import TRACKING_URI
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.tracked_run import (
@@ -32,7 +33,7 @@ def end_tracked_run(
     has_failed: bool = True,
 ) -> None:
     """End the parent run with outcome and reason; nothing fails where MLflow is not available."""
-    url, run_id = environment.get("MLFLOW_TRACKING_URI", ""), parent_run_id(run)
+    url, run_id = environment.get(TRACKING_URI, ""), parent_run_id(run)
     if not url.startswith("http") or not run_id:
         return
     import httpx

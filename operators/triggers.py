@@ -22,10 +22,11 @@ from launching.cluster.kinds import JobDriver, open_job
 from launching.cluster.manifests import ATTEMPT, REPLICA
 from launching.cluster.pod_logs import PodLogs
 from launching.cluster.pod_status import ended, has_started, waits_for
+from launching.cluster.queueing import is_admitted
 from launching.cluster.reaper import reap
 from launching.cluster.removal import remove_pods
 from launching.cluster.waiting import Waiting
-from launching.cluster.watching import Watch
+from launching.cluster.watching import Watch, while_watching
 from launching.job_spec import JobSpec
 from launching.restarts import JobEnd
 
@@ -174,8 +175,8 @@ class PodTrigger(_ClusterTrigger):
             watch = Watch(cluster, self.arguments["labels"])
             watching = asyncio.create_task(watch.run())
             try:
-                await watch.changed(_LOOK_SECONDS)
-                end = await self._wait(watch, waiting, self._logs)
+                following = self._wait(watch, waiting, self._logs)
+                end = await while_watching(following, watching)
                 await self._logs.finish()
             finally:
                 watching.cancel()
@@ -216,6 +217,7 @@ class PodTrigger(_ClusterTrigger):
 
     async def _wait(self, watch: Watch, waiting: Waiting, logs: PodLogs) -> JobEnd:
         start_by = time.monotonic() + self.kubernetes.start_timeout_seconds
+        await watch.changed(_LOOK_SECONDS)
         while True:
             pod = watch.found.get(self.pod)
             if pod is None:
@@ -227,6 +229,8 @@ class PodTrigger(_ClusterTrigger):
                 return JobEnd(EXIT_UNEXPECTED if how[0] is None else how[0], how[1])
             if why := await waiting.look({"": pod}):
                 return JobEnd(EXIT_USER_ERROR, why)
+            if not is_admitted(pod):
+                start_by = time.monotonic() + self.kubernetes.start_timeout_seconds
             if not has_started(pod) and time.monotonic() > start_by:
                 return JobEnd(EXIT_UNEXPECTED, f"cannot start: waits for {waits_for(pod)}")
             await watch.changed(_LOOK_SECONDS)

@@ -37,7 +37,7 @@ def writing_frame(frame: pd.DataFrame, label: str) -> "Write":
         _as_written(table).to_csv(path, index=False, encoding="utf-8")
         texts = [str(name) for name, series in table.items() if _is_text(series)]
         read = read_table(path, column, is_stripped=False, texts=texts)
-        write_from_table(folder, target.name, path, read, column, schema_from(target))
+        write_from_table(folder, target, read, column, schema_from(target))
 
     return write
 

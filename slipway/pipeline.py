@@ -98,7 +98,7 @@ class Pipeline:
         return Run(self.name, *begun)
 
     def runs(self, most: int = 5) -> list[Run]:
-        """Return the latest runs, newest first, whoever started them."""
+        """Return the latest runs, newest first, however they were started."""
         from cli.runs.standing import standing_of
 
         return [Run(self.name, run["run_id"]) for run in standing_of(self.name, most)["runs"]]
@@ -110,12 +110,13 @@ class Pipeline:
 
         Args:
             frame: Rows with the features as columns; one that has a default may be absent.
-            version: Ask this version, which must run; otherwise who answers is the traffic's
-                matter.
+            version: Ask this version, which must run; without it the traffic plan decides which
+                version answers.
 
         Returns:
             A row per row, with the frame's index: by head `<head>`, the most likely class or the
-            value, and `<head>:<class>`, its probability. `attrs["versions"]` has who answered.
+            value, and `<head>:<class>`, its probability. `attrs["versions"]` says which versions
+            answered.
 
         Raises:
             DataError: If a column is missing or a row cannot be sent, with its number and index.

@@ -19,7 +19,7 @@ def predict(
     Args:
         name: The pipeline's name.
         frame: The rows.
-        version: Who is asked; None: whoever the traffic plan says.
+        version: Which one answers; None: by the traffic plan.
         most: Rows of one request.
     """
     from cli.commands.operating import heads_of

@@ -19,7 +19,7 @@ _OPEN = frozenset({"queued", "running", "in canary", "waits for approval"})
 
 
 class Run:
-    """A run by its id. One that `Pipeline.run` has started locally goes on in this process."""
+    """A run by its id. One that `Pipeline.run` has started locally continues in this process."""
 
     def __init__(self, pipeline: str, run_id: str, work: "Work | None" = None) -> None:
         self.pipeline, self.run_id = pipeline, run_id
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """What was measured on the test part: a row per head and metric, with its interval.
+        """What was measured on the test split: a row per head and metric, with its interval.
 
         Columns are `value`, `low`, `high` (at `bless.confidence`) and `champion`, the value of the
         version in service on the same rows, NaN where there was none.
@@ -171,7 +171,7 @@ class Run:
         if self._work is not None and self._work.is_running:
             if found is not None and found["outcome"] in _OPEN:
                 return dict(found)
-            # Before its first step, and between two, no record says that it goes on.
+            # Before its first step, and between two, no record says that it continues.
             return {"outcome": "running", "reasons": (), "version": None, "failed_step": ""}
         return dict(found) if found is not None else self._without_records()
 
@@ -190,7 +190,7 @@ class Run:
         return asdict(state_of(self._layout, TrafficPlan(pipeline=self.pipeline), airflow))
 
     def _is_open(self) -> bool:
-        """Tell whether a run in Airflow goes on; one that has just begun has no record yet."""
+        """Tell whether a run in Airflow has not ended; a new one has no record yet."""
         try:
             return self.outcome in _OPEN
         except NotFoundError:

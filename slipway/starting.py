@@ -12,6 +12,7 @@ from cli.runs.starting import (
     ready_run,
     require_run,
     start_in_airflow,
+    started_as,
 )
 from contract.errors import EXIT_UNEXPECTED, UserError
 from slipway.work import Work, WorkBoard, quiet
@@ -45,7 +46,11 @@ def started(
 def resumed(name: str, run_id: str, is_deploying: bool) -> Work:
     """Resume a local run with the code and config that it began with."""
     require_run(name, run_id)
-    return local_work(_command(name, run_id, {}), is_deploying)
+    before = started_as(name, run_id)
+    command = _command(name, run_id, {})
+    if before.redeploy_version is not None:
+        command = replace(command, step="package", redeploy_version=before.redeploy_version)
+    return local_work(command, is_deploying or before.is_deploying)
 
 
 def local_work(command: "StepCommand", is_deploying: bool) -> Work:

@@ -34,7 +34,7 @@ class Version:
         return predict_url(require_stack(), self.pipeline, self.number)
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """Ask this version, whoever has the traffic; see `Pipeline.predict`."""
+        """Ask this version, whichever has the traffic; see `Pipeline.predict`."""
         from slipway.predicting import predict
 
         return predict(self.pipeline, frame, self.number)

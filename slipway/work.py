@@ -1,4 +1,4 @@
-"""A run that goes on while the caller does something else, and the board that shows it."""
+"""A run that continues while the caller does something else, and the board that shows it."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Callers of a data plane, who send predictions without pause and note who answered."""
+"""Callers of a data plane, who send predictions and note who answered."""
 
 import http.client
 import json
@@ -16,6 +16,7 @@ class Answer(NamedTuple):
     who: str
     seconds: float
     is_good: bool
+    text: str = ""  # of an answer that is not good
 
 
 class Callers:
@@ -45,17 +46,19 @@ class Callers:
     def _call(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=60)
         while not self._is_stopping.is_set():
-            sent, version = time.monotonic(), ""
+            sent, version, text = time.monotonic(), "", ""
             try:
                 connection.request("POST", self._path, self._body)
                 answer = connection.getresponse()
-                answer.read()
+                content = answer.read()
                 version = answer.getheader("x-slipway-version", "") if answer.status == 200 else ""
                 who = version or str(answer.status)
+                text = "" if version else content.decode(errors="replace")
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                who = type(error).__name__
-            self.answers.append(Answer(sent, who, time.monotonic() - sent, bool(version)))
+                who, text = type(error).__name__, str(error)
+            seconds = time.monotonic() - sent
+            self.answers.append(Answer(sent, who, seconds, bool(version), text))
             if self._pause:
                 time.sleep(self._pause)
 
@@ -65,6 +68,14 @@ class Callers:
 
     def failures(self) -> Counter[str]:
         return Counter(answer.who for answer in self.answers if not answer.is_good)
+
+    def reasons(self) -> Counter[str]:
+        """Return how often which error was said in which words."""
+        return Counter(f"{one.who}: {one.text}" for one in self.answers if not one.is_good)
+
+    def since(self, moment: float) -> list[Answer]:
+        """Return the answers to the requests that were sent after a moment."""
+        return [answer for answer in list(self.answers) if answer.sent > moment]
 
     def last(self, version: int) -> float:
         """Return when the last request was sent that a version answered."""

@@ -7,8 +7,9 @@ that has left them, such as supervisord and what it starts, is not counted.
 import csv
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     report, now = outcome.get_result(), _cpu_seconds()
     report.user_properties.append((f"cpu_{report.when}", now - _since["cpu"]))
@@ -75,7 +76,7 @@ class _Table:
         row[f"wall_{report.when}"] = report.duration
         for name, value in report.user_properties:
             if str(name).startswith("cpu_"):
-                row[str(name)] = float(value)
+                row[str(name)] = float(str(value))
 
     def pytest_sessionfinish(self) -> None:
         phases = [f"{k}_{w}" for k in ("wall", "cpu") for w in ("setup", "call", "teardown")]

@@ -18,6 +18,7 @@ from pathlib import Path
 PACKAGES = ("contract", "components", "serving", "launching", "operators", "dags", "cli")
 STARTED_BY = {  # by a file, the package from which it starts or imports by a name
     "contract/command.py": "components",
+    "operators/label_loop.py": "cli",
     "components/ingest/sources/__init__.py": "components/ingest/sources",
 }
 NO_EFFECT = re.compile(

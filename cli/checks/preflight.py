@@ -49,8 +49,17 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
         gpus = yield from check_code(folder, overrides)
         yield from check_training(config, gpus)
     yield from check_sources(config)
-    yield check_disk(config, root)
-    yield from check_services()
+    if not is_on_kubernetes():
+        yield check_disk(config, root)
+        yield from check_services()
+
+
+def is_on_kubernetes() -> bool:
+    """Tell whether runs use a cluster's disks and services instead of this machine's."""
+    try:
+        return current_runtime().kubernetes is not None
+    except SlipwayError:
+        return False  # `check_runtime` reports it
 
 
 def check_places(config: PipelineConfig, folder: Path) -> Iterator[Finding]:

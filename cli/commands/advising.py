@@ -1,25 +1,32 @@
-"""Commands for rollouts that others steer: judge serve."""
+"""Commands of the judge: judge serve for rollouts that others steer, judge labels."""
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from cli.extras import require
 from cli.help_texts import PlainCommand, PlainGroup
+from cli.options import NameArgument, YesOption
 from cli.output import say
+
+if TYPE_CHECKING:
+    from components.deploy.promote.manual import Move
+    from contract.layout import PipelineLayout
+    from contract.records.traffic import TrafficPlan
 
 app = typer.Typer(
     cls=PlainGroup,
-    help="Judge rollouts that Flagger or Argo Rollouts steer.",
+    help="Judge rollouts that others steer, and versions by labels that come late.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def judge() -> None:
-    """Judge rollouts that Flagger or Argo Rollouts steer."""
+    """Judge rollouts that others steer, and versions by labels that come late."""
 
 
 @app.command(cls=PlainCommand)
@@ -65,3 +72,51 @@ def serve(
     desk = Desk(adviser, asked, lambda: datetime.now(UTC))
     say(f"The judge answers on http://{host}:{port}: stop it with Ctrl-C")
     uvicorn.run(advice_api(desk, token), host=host, port=port, log_level="warning")
+
+
+@app.command(cls=PlainCommand)
+def labels(
+    name: NameArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV file with request_id, row, the labels, and optionally their probability."
+        ),
+    ],
+    is_agreed: YesOption = False,
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Show the verdict of the labels and change nothing.")
+    ] = False,
+) -> None:
+    """Judge the version in service by labels, and roll it back if they show that it is worse.
+
+    The file holds all labels known so far of what this version and the champion before it have
+    answered. Judge it again when it has grown.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway judge labels census truth.csv --dry-run[/]
+
+    [cyan]$ slipway judge labels census truth.csv --yes[/]
+    """
+    require("components")
+    from cli.commands.traffic import make_move
+    from cli.stack.stack_file import open_agent, served_pipeline
+    from components.deploy.labelled.verdict import judge_labels, rollback_by_labels
+    from contract.loader import load_pipeline
+    from contract.pipelines import find_pipeline
+
+    layout, stack = served_pipeline(name)
+    config = load_pipeline(find_pipeline(name))
+    with open_agent(stack) as client:
+        plan = client.plan(name)
+    verdict = judge_labels(layout, config, plan, file, datetime.now(UTC))
+    say(f"[bold]{escape(name)}[/]: {escape(verdict.reason)}")
+    if not is_dry:
+        verdict.write(layout.label_verdict)
+    if verdict.decision == "rollback" and not is_dry:
+
+        def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+            return rollback_by_labels(plan, layout, verdict, author)
+
+        make_move(name, decide, is_agreed, is_json=False)

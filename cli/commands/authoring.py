@@ -57,6 +57,7 @@ def new(
 
     [cyan]$ slipway new churn --into ~/pipelines && export SLIPWAY_PIPELINES=~/pipelines[/]
     """
+    from cli.scaffold.table_pipeline import data_path
     from contract.loader import load_pipeline
     from contract.pipelines import pipeline_folders
 
@@ -66,6 +67,11 @@ def new(
     folder = new_folder(name, into, write)
     config = load_pipeline(folder)
     say(f"Created [bold]{escape(str(folder))}[/]{_what(config, table)}.")
+    if table is not None and Path(path := data_path(folder, folder, table)).is_absolute():
+        say(
+            f"It reads {escape(path)} by this absolute path. If the file moves, as on another "
+            "machine, change ingest.source.files."
+        )
     if name not in pipeline_folders():
         parents = os.pathsep.join([*own_parents(), str(folder.parent)])
         export = escape(f"export SLIPWAY_PIPELINES={shlex.quote(parents)}")

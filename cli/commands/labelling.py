@@ -1,7 +1,5 @@
 """Commands for newly labelled rows: labels add, labels list."""
 
-import contextlib
-import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +10,11 @@ from rich.markup import escape
 from cli.help_texts import PlainCommand, PlainGroup
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
+from cli.people import user_name
 from contract.errors import SlipwayError
 
 if TYPE_CHECKING:
+    from components.labels.labelled_files import LabelFile
     from contract.layout import PipelineLayout
     from contract.records.labels import LabelsRecord
     from contract.schema.pipeline import PipelineConfig
@@ -52,10 +52,47 @@ def add(
 
     [cyan]$ slipway labels add census answers.csv[/]
     """
+    from components.labels.labelled_files import LabelFile
+
+    layout, config = pipeline_of(name)
+    add_file(layout, config, LabelFile(file), user_name(), is_json)
+
+
+@app.command(cls=PlainCommand, name="list")
+def list_added(name: NameArgument, is_json: JsonOption = False) -> None:
+    """List the files of labelled rows that were added, oldest first.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway labels list census[/]
+    """
+    from components.labels.labels import list_labels
+
+    records = list_labels(*pipeline_of(name))
+    if is_json:
+        print_json([record.model_dump(mode="json", exclude={"bad"}) for record in records])
+        return
+    for record in records:
+        by = f" by {escape(record.author)}" if record.author else ""
+        say(
+            f"{record.delta}: {record.added_at:%Y-%m-%d %H:%M} UTC{by}: "
+            f"{record.added:,} new, {record.corrected:,} corrected"
+        )
+    if not records:
+        say(f"no labelled rows; add some with 'slipway labels add {name} FILE'")
+
+
+def add_file(
+    layout: "PipelineLayout",
+    config: "PipelineConfig",
+    file: "LabelFile",
+    who: str,
+    is_json: bool,
+) -> None:
+    """Add the rows of a file, announce them, and say what became of them."""
     from components.labels.labels import add_labels
 
-    layout, config = _pipeline(name)
-    record = add_labels(layout, config, file, _user(), datetime.now(UTC))
+    record = add_labels(layout, config, file, who, datetime.now(UTC))
     failure: SlipwayError | None = None
     try:
         announcement = _announce(record) if record.delta else "nothing new to announce"
@@ -71,43 +108,14 @@ def add(
         raise failure
 
 
-@app.command(cls=PlainCommand, name="list")
-def list_added(name: NameArgument, is_json: JsonOption = False) -> None:
-    """List the files of labelled rows that were added, oldest first.
-
-    [bold]Examples[/]
-
-    [cyan]$ slipway labels list census[/]
-    """
-    from components.labels.labels import list_labels
-
-    records = list_labels(*_pipeline(name))
-    if is_json:
-        print_json([record.model_dump(mode="json", exclude={"bad"}) for record in records])
-        return
-    for record in records:
-        by = f" by {escape(record.author)}" if record.author else ""
-        say(
-            f"{record.delta}: {record.added_at:%Y-%m-%d %H:%M} UTC{by}: "
-            f"{record.added:,} new, {record.corrected:,} corrected"
-        )
-    if not records:
-        say(f"no labelled rows; add some with 'slipway labels add {name} FILE'")
-
-
-def _pipeline(name: str) -> "tuple[PipelineLayout, PipelineConfig]":
+def pipeline_of(name: str) -> "tuple[PipelineLayout, PipelineConfig]":
+    """Return a pipeline's artifacts and its config."""
     from cli.stack.stack_file import artifact_root
     from contract.layout import PipelineLayout
     from contract.loader import load_pipeline
     from contract.pipelines import find_pipeline
 
     return PipelineLayout(artifact_root(), name), load_pipeline(find_pipeline(name))
-
-
-def _user() -> str:
-    with contextlib.suppress(OSError, KeyError):  # the user of a container may have no name
-        return getpass.getuser()
-    return ""
 
 
 def _show(record: "LabelsRecord", announcement: str) -> None:

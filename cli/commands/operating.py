@@ -1,5 +1,6 @@
 """Commands that use a pipeline's model: predict, score."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,8 @@ def predict(
         print_json({"version": answer.version, "predictions": named})
         return
     for number, row in enumerate(named, start=1):  # as 'score' counts them
-        data.print(f"row {number}: {'; '.join(_in_words(row))}   (version {answer.version})")
+        words = "; ".join(_in_words(row)) if heads else escape(json.dumps(row))
+        data.print(f"row {number}: {words}   (version {answer.version})")
 
 
 def heads_of(name: str, version: int) -> "dict[str, HeadConfig]":

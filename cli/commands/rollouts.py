@@ -1,7 +1,5 @@
 """The command for a trial in progress: rollout."""
 
-import getpass
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +8,8 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, YesOption
 from cli.output import data, notes, print_json, say
-from contract.errors import EXIT_UNEXPECTED, NotFoundError, UserError
+from cli.people import ask, author
+from contract.errors import NotFoundError, UserError
 
 if TYPE_CHECKING:
     from cli.rollouts.orders import Order
@@ -37,7 +36,7 @@ def rollout(
         bool, typer.Option("--approve", help="Promote the version that waits for approval.")
     ] = False,
     reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="With --pause: why, for everybody who looks.")
+        str, typer.Option(metavar="TEXT", help="With --pause: the reason that everyone is shown.")
     ] = "",
     is_agreed: YesOption = False,
     is_json: JsonOption = False,
@@ -55,6 +54,8 @@ def rollout(
 
     [cyan]$ slipway rollout digits --json | jq '.tests[] | select(.has_agreed == false)'[/]
     """
+    from cli.stack.stack_file import open_agent, served_pipeline
+
     orders = {
         "--pause": is_pausing,
         "--resume": is_resuming,
@@ -63,9 +64,7 @@ def rollout(
     }
     chosen = [option for option, is_chosen in orders.items() if is_chosen]
     _check(chosen, reason, is_following)
-    layout, stack = _place(name)
-    from cli.stack.stack_file import open_agent
-
+    layout, stack = served_pipeline(name)
     with open_agent(stack) as client:
         if chosen:
             _obey(
@@ -91,15 +90,14 @@ def _order(
 ) -> "Order":
     from cli.rollouts import orders
 
-    author = f"{getpass.getuser()} at the command line"
     if option == "--approve":
         return orders.approve(stack, layout.pipeline)
     plan = client.plan(layout.pipeline)
     if option == "--pause":
-        return orders.pause(client, plan, author, reason)
+        return orders.pause(client, plan, author(), reason)
     if option == "--resume":
         return orders.resume(client, plan)
-    return orders.abort(client, plan, layout, author)
+    return orders.abort(client, plan, layout, author())
 
 
 def _obey(
@@ -108,9 +106,7 @@ def _obey(
     """Print what will be done, ask at a terminal, do it, and say what came of it."""
     name = escape(layout.pipeline)
     say(f"[bold]{name}[/]: {escape(order.words)}")
-    if not is_agreed and sys.stdin.isatty() and not typer.confirm("Do it?", err=True):
-        say("Nothing was changed.")
-        raise typer.Exit(EXIT_UNEXPECTED)
+    ask(is_agreed)
     with notes.status("Waiting until it is done"):
         done = order.carry_out()
     if is_json:
@@ -139,12 +135,3 @@ def _show(client: "AgentClient", name: str, is_json: bool) -> None:
         print_json(found.model_dump(mode="json"))
     else:
         data.print(view(found, datetime.now(UTC)))
-
-
-def _place(name: str) -> "tuple[PipelineLayout, Stack]":
-    from cli.stack.stack_file import artifact_root, require_stack
-    from contract.layout import PipelineLayout
-    from contract.pipelines import find_pipeline
-
-    find_pipeline(name)
-    return PipelineLayout(artifact_root(), name), require_stack()

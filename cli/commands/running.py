@@ -18,6 +18,7 @@ from cli.runs.starting import (
     require_run,
     require_version,
     start_in_airflow,
+    started_as,
 )
 from contract.errors import EXIT_UNEXPECTED, UserError
 from contract.interrupts import terminated_like_interrupted
@@ -88,16 +89,15 @@ def run(
     from contract.loader import load_pipeline, parse_overrides
     from contract.pipelines import find_pipeline
 
-    is_deploying = _is_deploying(is_deploying, is_local, redeploy)
     overrides = parse_overrides(set_ or [])
     load_pipeline(find_pipeline(name), overrides)  # reports problems before anything starts
     if redeploy is not None:
         require_version(name, redeploy)
-    if continued is not None:
-        say("--continue: deprecated name; write '--resume' instead")
-        resumed = resumed or continued
+    resumed = resumed or _by_its_old_name(continued)
     if resumed is not None:
         _require_run(name, resumed, is_plain=is_local and redeploy is None and not overrides)
+        redeploy, is_deploying = _as_before(name, resumed, is_deploying)
+    is_deploying = _is_deploying(is_deploying, is_local, redeploy)
     command = StepCommand(
         step="package" if redeploy else "ingest",
         pipeline=name,
@@ -142,9 +142,9 @@ def status(
     [cyan]$ slipway status digits --json | jq .plan.arms[/]
     """
     from cli.runs.standing import render, standing_of
-    from contract.pipelines import find_pipeline
+    from cli.stack.stack_file import known_layout
 
-    find_pipeline(name)
+    known_layout(name)
     standing = standing_of(name, SHOWN_RUNS)
     if is_json:
         print_json(standing)
@@ -176,6 +176,8 @@ def run_locally(command: "StepCommand", is_deploying: bool) -> "Ending":
     from cli.board import Board
 
     ready = ready_run(command, is_deploying)
+    if not ready.is_tracked:
+        say("Not tracked in MLflow: no services are running. 'slipway up' starts them.")
     with Board(ready.title, ready.local.stages, ready.expected) as board:
         return ready.follow(board)
 
@@ -256,6 +258,18 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
     if is_deploying:
         require_stack()
     return is_deploying
+
+
+def _by_its_old_name(continued: str | None) -> str | None:
+    if continued is not None:
+        say("--continue: deprecated name; write '--resume' instead")
+    return continued
+
+
+def _as_before(name: str, run_id: str, is_deploying: bool | None) -> tuple[int | None, bool]:
+    """Return which version a run deploys again, and whether it deploys: as it was started."""
+    before = started_as(name, run_id)
+    return before.redeploy_version, before.is_deploying if is_deploying is None else is_deploying
 
 
 def _how_to_resume(command: "StepCommand") -> str:

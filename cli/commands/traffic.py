@@ -1,8 +1,6 @@
 """Commands that change the traffic: promote, rollback, teardown."""
 
-import getpass
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +9,8 @@ from rich.markup import escape
 
 from cli.options import JsonOption, NameArgument, VersionOption, YesOption
 from cli.output import notes, print_json, say
-from contract.errors import EXIT_UNEXPECTED, UserError
+from cli.people import ask, author
+from contract.errors import UserError
 
 if TYPE_CHECKING:
     from components.deploy.promote.manual import Move
@@ -51,7 +50,7 @@ def promote(
     def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
         return manual.promotion(plan, layout, version, is_forced, author)
 
-    _move(name, decide, is_agreed, is_json)
+    make_move(name, decide, is_agreed, is_json)
 
 
 def rollback(
@@ -76,7 +75,7 @@ def rollback(
     def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
         return manual.rollback(plan, layout, version, author)
 
-    _move(name, decide, is_agreed, is_json)
+    make_move(name, decide, is_agreed, is_json)
 
 
 def teardown(
@@ -92,45 +91,30 @@ def teardown(
 
     [cyan]$ slipway teardown digits --version 2[/]
     """
-    from cli.stack.stack_file import open_agent
+    from cli.stack.stack_file import open_agent, served_pipeline
     from components.deploy.promote import manual
 
-    layout, stack = _place(name)
+    layout, stack = served_pipeline(name)
     with open_agent(stack) as client, notes.status("Waiting until traffic follows the plan"):
-        plan = manual.teardown(client, layout, version, _author())
+        plan = manual.teardown(client, layout, version, author())
     _show(stack, plan, is_json)
 
 
-def _move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
+def make_move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
     """Decide on a change, print it, ask at a terminal, and apply it."""
-    from cli.stack.stack_file import open_agent
+    from cli.stack.stack_file import open_agent, served_pipeline
     from components.deploy.promote.manual import carry_out
 
-    layout, stack = _place(name)
+    layout, stack = served_pipeline(name)
     with open_agent(stack) as client:
-        move = decide(client.plan(name), layout, _author())
+        move = decide(client.plan(name), layout, author())
         say(f"[bold]{escape(name)}[/]: {escape(move.words)}")
         if move.warning:
             say(f"[yellow]warning:[/] {escape(move.warning)}")
-        if not is_agreed and sys.stdin.isatty() and not typer.confirm("Do it?", err=True):
-            say("Nothing was changed.")
-            raise typer.Exit(EXIT_UNEXPECTED)
+        ask(is_agreed)
         with notes.status("Waiting until traffic follows the plan"):
             plan = carry_out(client, move)
     _show(stack, plan, is_json)
-
-
-def _place(name: str) -> "tuple[PipelineLayout, Stack]":
-    from cli.stack.stack_file import artifact_root, require_stack
-    from contract.layout import PipelineLayout
-    from contract.pipelines import find_pipeline
-
-    find_pipeline(name)
-    return PipelineLayout(artifact_root(), name), require_stack()
-
-
-def _author() -> str:
-    return f"{getpass.getuser()} at the command line"
 
 
 def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:

@@ -9,11 +9,7 @@ end, unless an act did not end as expected: then its logs stay.
 """
 
 import json
-import os
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,40 +23,19 @@ from cli.commands.services import plan_stack, show_stack, start_stack
 from cli.demo import report as demo_report
 from cli.demo.acts import ACTS, PIPELINE, TYPICAL_SECONDS, Act, Played
 from cli.demo.callers import Callers
-from cli.output import complain, notes, say
+from cli.demo.stage import run_demo
+from cli.output import say
 from cli.requests.rows import MOST_ROWS, rows_of_last_run
 from cli.runs.starting import layout_of, new_run_id
 from contract.command import StepCommand
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, SlipwayError
-from contract.interrupts import terminated_like_interrupted
 from contract.layout import PipelineLayout
 from contract.loader import state_folder
-from contract.places import CODE_FOLDER
-
-EXIT_INTERRUPTED = 130
-RUNTIME_FILE = CODE_FOLDER / "cli" / "demo" / "runtime.yaml"
 
 
 def main() -> int:
     """Play the demo and return the exit code: 0 only if all acts ended as expected."""
-    home = Path(tempfile.mkdtemp(prefix="slipway-demo-"))
-    for name in [n for n in os.environ if n.startswith(("SLIPWAY_", "AIRFLOW_", "MLFLOW_"))]:
-        del os.environ[name]
-    os.environ["SLIPWAY_HOME"] = str(home)
-    os.environ["SLIPWAY_RUNTIME"] = str(RUNTIME_FILE)
-    code = EXIT_UNEXPECTED
-    with terminated_like_interrupted(is_once=True):
-        try:
-            code = _play(home)
-            _ignore_signals()
-        except SlipwayError as error:
-            complain(error)
-        except KeyboardInterrupt:
-            say("Interrupted.")
-            code = EXIT_INTERRUPTED
-        finally:
-            _clean_up(home, is_kept=code == EXIT_UNEXPECTED)
-    return code
+    return run_demo(_play)
 
 
 def _play(home: Path) -> int:
@@ -131,24 +106,6 @@ def _loopback_only() -> Any:
     from cli.stack.stack import DataPlaneOptions
 
     return DataPlaneOptions()
-
-
-def _clean_up(home: Path, *, is_kept: bool) -> None:
-    from cli.stack.launch import stop
-
-    _ignore_signals()
-    with notes.status("Stopping the services"):
-        stop(home / "supervisor")
-    if is_kept:
-        say(f"Kept for inspection: {escape(str(home))}")
-    else:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _ignore_signals() -> None:
-    """Let no signal cut the clean-up short, nor change the exit code after it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

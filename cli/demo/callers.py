@@ -12,7 +12,7 @@ from contract.loader import state_folder
 from contract.places import CODE_FOLDER
 from contract.records.package import LoadReport
 
-REQUESTS_PER_SECOND = 400
+REQUESTS_PER_SECOND = 800
 POLL_SECONDS = 0.5
 LEAVE_SECONDS = 30.0
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import httpx
 
-from contract.addresses import served_at
+from contract.addresses import VERSION_HEADER, served_at
 from contract.clients.http import error_of, no_answer, open_client, reason_of
 from contract.model_io import output_names
 from contract.records.stack import Stack
 from contract.schema.data import HeadConfig
 from contract.tokens import bearer, read_token
-
-VERSION_HEADER = "x-slipway-version"
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,16 @@ def predict(stack: Stack, pipeline: str, rows: Sequence[Any], version: int | Non
     raise error_of(answer, message)
 
 
-def named(prediction: Any, heads: Mapping[str, HeadConfig]) -> dict[str, dict[str, Any]]:
+def named(prediction: Any, heads: Mapping[str, HeadConfig]) -> Any:
     """Return one row's prediction by head: `class` and `scores` by class, or `value`.
+
+    Of an imported model nobody has said what its outputs mean: its predictions stay as they are.
 
     `prediction` is as TensorFlow Serving's REST API has it: the bare output of a model with one
     head, an object of outputs by name for one with several.
     """
+    if not heads:
+        return prediction
     return {
         name: _named_head(prediction if len(heads) == 1 else prediction[output], heads[name])
         for name, output in output_names(heads).items()

@@ -9,6 +9,7 @@ from cli.output import quietly
 from contract.errors import DataError, NotFoundError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.data import IngestRecord
+from contract.strict_json import once
 
 MOST_ROWS = 1000
 
@@ -17,11 +18,13 @@ def rows_from_file(path: Path) -> list[Any]:
     """Read rows from a JSON file: a list, one row, `{"instances": [...]}`; `-` is stdin.
 
     Raises:
-        DataError: If it is not JSON, or holds no rows.
+        DataError: If it is not JSON, has a key twice in one row, holds no rows, or something that
+            cannot be sent: a number beyond float64, half of a surrogate pair.
     """
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-        raw = json.loads(text, parse_constant=_refuse)
+        raw = json.loads(text, parse_constant=_refuse, object_pairs_hook=once)
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # as it will be sent
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

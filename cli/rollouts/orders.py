@@ -138,7 +138,7 @@ def _acknowledged(client: AgentClient, name: str, is_paused: bool) -> str:
         if rollout is not None and (rollout.is_over or (rollout.state == "paused") == is_paused):
             return ""
         time.sleep(_POLL_SECONDS)
-    return "; its controller is not at work now and will see this when it is started again"
+    return "; its controller is not running now and will see this when it starts again"
 
 
 def _rollout(client: AgentClient, name: str) -> Rollout | None:

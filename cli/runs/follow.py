@@ -125,7 +125,7 @@ class Follower:
                 continue
             found = {instance["task_id"]: instance for instance in instances}
             if state == "queued":
-                self._say_what_it_waits_for(board)
+                self._say_what_it_waits_for(board, run)
             for task in board.rows:
                 if task in found:
                     show(board, found[task], run)
@@ -133,13 +133,15 @@ class Follower:
                 return self._ending(state, instances, run)
             time.sleep(POLL_SECONDS)
 
-    def _say_what_it_waits_for(self, board: Board) -> None:
-        """Name the run that Airflow lets go first: one run of a pipeline at a time."""
+    def _say_what_it_waits_for(self, board: Board, run: RunLayout) -> None:
+        """Name the run that must end first (one of a pipeline at a time), and what it needs."""
         first = next(iter(board.rows))
         others = self._airflow.runs(self._dag_id, MOST_OTHERS)
         running = [str(run["dag_run_id"]) for run in others if run["state"] == "running"]
         if running and board.rows[first].state == WAITING:
-            board.update(first, WAITING, note=f"waits for run {running[0]}")
+            needs = note_of(run, "canary")
+            note = f"waits for run {running[0]}{f': {needs}' if needs else ''}"
+            board.update(first, WAITING, note=note)
 
     def _ending(self, state: str, instances: Sequence[Mapping[str, Any]], run: RunLayout) -> Ending:
         if state == "success":

@@ -11,7 +11,15 @@ from pathlib import Path
 from statistics import median
 
 from cli.board import RUNNING, Board
-from cli.runs.outcome import Ending, ending_of, failure, packaged, read_result, refusal_of
+from cli.runs.outcome import (
+    Ending,
+    ended_before,
+    ending_of,
+    failure,
+    packaged,
+    read_result,
+    refusal_of,
+)
 from cli.runs.outcome import failed as failed_first
 from cli.runs.progress import summary_of
 from contract.command import StepCommand
@@ -97,7 +105,8 @@ class LocalRun:
             if ending is not None:
                 self._skip_open(board)
                 return ending
-        return ending_of(self.layout) or packaged(self.layout) or Ending(EXIT_DONE, "done")
+        by_records = ending_of if self.is_deploying else ended_before
+        return by_records(self.layout) or packaged(self.layout) or Ending(EXIT_DONE, "done")
 
     def _run_stage(self, stage: Sequence[str], board: Board) -> Ending | None:
         running: dict[str, _RunningStep] = {}

@@ -1,6 +1,7 @@
 """How a run ended, read from its records, for local runs and runs in Airflow alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR, NotFoundError
@@ -44,7 +45,7 @@ def refusal_of(run: RunLayout) -> Ending | None:
             return Ending(EXIT_DONE, "not blessed", verdict.reasons)
     if (result := read_result(run, "canary")) is not None:
         tried = result.detail_as(DeployRecord)
-        if not tried.goes_on:
+        if not tried.continues_run:
             return Ending(EXIT_DONE, tried.outcome, tried.reasons, tried.version)
         answer = Approval.of(run.approval, tried.version)
         if answer is not None and not answer.is_approved:
@@ -60,6 +61,23 @@ def ending_of(run: RunLayout) -> Ending | None:
         deployed = result.detail_as(DeployRecord)
         return Ending(EXIT_DONE, deployed.outcome, deployed.reasons, deployed.version)
     return None
+
+
+def ended_before(run: RunLayout) -> Ending | None:
+    """Return how an earlier call of this run ended its trial, and when; None if none has.
+
+    What it says of traffic was true then: other versions may have come into service since.
+    """
+    ending = ending_of(run)
+    result = read_result(run, "promote") or read_result(run, "canary")
+    if ending is None or result is None:
+        return ending
+    at = (result.started_at + timedelta(seconds=result.seconds)).astimezone()
+    note = (
+        f"decided on {at:%Y-%m-%d at %H:%M} and not again; 'slipway status {run.pipeline}' shows "
+        "which version is in service now"
+    )
+    return replace(ending, reasons=(*ending.reasons, note))
 
 
 def failed(run: RunLayout) -> Ending | None:
@@ -85,8 +103,9 @@ def _lasting_failure(run: RunLayout, step: str) -> Failure | None:
 
 
 def packaged(run: RunLayout) -> Ending | None:
-    """Return the ending of a run that has made a package and stopped; None before that."""
-    if (result := read_result(run, "package")) is None:
+    """Return the ending of a run that has made a package and stopped there; else None."""
+    result = read_result(run, "package")
+    if result is None or Attempt.newest(run.attempts("canary")):
         return None
     return Ending(EXIT_DONE, "packaged", version=result.detail_as(PackageRecord).version)
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from contract.errors import SlipwayError
 from contract.layout import RunLayout
+from contract.records.evaluation import BlessRecord
+from contract.records.record import Result
 from contract.records.traffic import TrafficPlan
 
 MOST_CHARACTERS = 200
@@ -24,7 +26,15 @@ def summary_of(run: RunLayout, step: str) -> str | None:
     if (result := read_result(run, step)) is None:
         return None
     figures = [f"{name} {number(value)}" for name, value in result.metrics.items()]
-    return shortened([*result.reasons, *figures])
+    return shortened([*_comparison(run, result), *result.reasons, *figures])
+
+
+def trial_words(plan: TrafficPlan) -> str | None:
+    """Return which version is on trial and what it needs; None without a trial."""
+    hint = f"judged on requests; 'slipway replay {plan.pipeline} --rate 200' sends some"
+    if plan.canary is not None:
+        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %: {hint}"
+    return f"shadow version {plan.shadow.version}: {hint}" if plan.shadow is not None else None
 
 
 def number(value: float) -> str:
@@ -58,10 +68,31 @@ def _evaluation(run: RunLayout) -> str | None:
 
 def _trial(run: RunLayout) -> str | None:
     try:
-        plan = TrafficPlan.read(run.of_pipeline.traffic_plan)
+        return trial_words(TrafficPlan.read(run.of_pipeline.traffic_plan))
     except SlipwayError:
         return None
-    hint = f"judged on requests; 'slipway replay {run.pipeline} --rate 200' sends some"
-    if plan.canary is not None:
-        return f"canary version {plan.canary.version} at {plan.canary.weight_percent} %: {hint}"
-    return f"shadow version {plan.shadow.version}: {hint}" if plan.shadow is not None else None
+
+
+def _comparison(run: RunLayout, result: Result) -> list[str]:
+    """Return the deciding metric beside that of the version in service, as one line or none.
+
+    The reasons say it, too, after the thresholds, and in too many words for one line.
+    """
+    if result.step != "bless":
+        return []
+    from contract.loader import load_frozen
+
+    record = result.detail_as(BlessRecord)
+    if not record.champion_metrics:
+        return []
+    try:
+        config = load_frozen(run)
+    except SlipwayError:
+        return []
+    head, metric = config.blessing_head, config.bless.metric
+    ours = record.metrics[head].get(metric)
+    theirs = record.champion_metrics[head].get(metric)
+    if ours is None or theirs is None:
+        return []
+    champion = f"version {record.champion_version} has {number(theirs.value)}"
+    return [f"{metric} {number(ours.value)}, {champion}"]

@@ -44,7 +44,7 @@ def report_of(run: RunLayout, standing: Mapping[str, Any]) -> Iterator[Renderabl
 
 
 def metrics_of(run: RunLayout) -> dict[tuple[str, str], tuple[Metric, Metric | None]]:
-    """Return what `bless` measured on the test part, by head and metric.
+    """Return what `bless` measured on the test split, by head and metric.
 
     Each metric is the candidate's, and, where one was in service, the champion's.
     """
@@ -68,7 +68,7 @@ def _steps(run: RunLayout) -> Table:
 
 
 def _metrics(record: BlessRecord) -> Table:
-    table = Table("Head", "Metric", "Value", "Low", "High", title="Metrics on the test part")
+    table = Table("Head", "Metric", "Value", "Low", "High", title="Metrics on the test split")
     for head, metrics in record.metrics.items():
         for name, metric in metrics.items():
             figures = (f"{figure:.4g}" for figure in (metric.value, metric.low, metric.high))

@@ -6,15 +6,15 @@ from typing import Any
 
 from cli.runs.airflow_api import ENDED_NOTE, AirflowClient
 from cli.runs.outcome import Ending, ending_of, failed, packaged, read_result
+from cli.runs.progress import trial_words
 from contract.errors import EXIT_UNEXPECTED, NotFoundError, SlipwayError
 from contract.layout import RunLayout, run_folder
 from contract.records.record import EndedBy
 from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.steps import STEPS
+from contract.storage import Attempt
 from launching.processes.step_locks import is_held, locked_inodes
-
-_LEFT = Ending(EXIT_UNEXPECTED, "interrupted", ("its process ended without a message",))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
     if (ending := ending_of(run)) is not None:
         return ending
     if state == "queued":
-        return Ending(EXIT_UNEXPECTED, "queued", (_what_it_waits_for(airflow),))
+        return Ending(EXIT_UNEXPECTED, "queued", _what_it_waits_for(airflow, plan))
     if (step := _step_under_way(run)) is not None or state == "running":
         return _under_way(run, step, plan)
     note = airflow.notes.get(run.path.name, "")
@@ -65,12 +65,12 @@ def state_of(run: RunLayout, plan: TrafficPlan, airflow: Airflow) -> Ending:
     if state == "failed":
         return failed(run) or _lost(airflow.failed_tasks.get(run.path.name, ()))
     # What a person ended has failed, too, by the records of the steps that were asked to end.
-    return _ended_by(run) or failed(run) or packaged(run) or _LEFT
+    return _ended_by(run) or failed(run) or packaged(run) or _left(run)
 
 
 def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
     trial = plan.canary or plan.shadow
-    is_ours = plan.author == f"run {run.run_id}"
+    is_ours = plan.author == run.author
     if step == "canary" or (trial is not None and is_ours):
         where = f"{plan.canary.weight_percent} %" if plan.canary else "shadow"
         reasons: tuple[str, ...] = ()
@@ -83,6 +83,14 @@ def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
         record = canary.detail_as(DeployRecord)
         return Ending(EXIT_UNEXPECTED, "waits for approval", record.reasons, record.version)
     return Ending(EXIT_UNEXPECTED, "running", (f"'{step}' is running",) if step else ())
+
+
+def _left(run: RunLayout) -> Ending:
+    """Return the ending of a run whose process has ended and said nothing."""
+    begun = [step for step in STEPS if Attempt.newest(run.attempts(step))]
+    open_steps = [step for step in begun if not run.result(step).exists()]
+    where = f"in '{open_steps[-1]}': " if open_steps else ""
+    return Ending(EXIT_UNEXPECTED, "interrupted", (f"{where}its process ended without a message",))
 
 
 def _ended_by(run: RunLayout) -> Ending | None:
@@ -110,9 +118,13 @@ def _failed_tasks(instances: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(one["task_id"]).rpartition(".")[2] for one in lost]
 
 
-def _what_it_waits_for(airflow: Airflow) -> str:
+def _what_it_waits_for(airflow: Airflow, plan: TrafficPlan) -> tuple[str, ...]:
+    """Return the run that must end first, and what that needs."""
     running = [airflow.run_ids[f] for f, state in airflow.states.items() if state == "running"]
-    return f"waits for run {running[0]}" if running else "waits for Airflow's scheduler"
+    if not running:
+        return ("waits for Airflow's scheduler",)
+    trial = trial_words(plan)
+    return (f"waits for run {running[0]}", *([trial] if trial else []))
 
 
 def _step_under_way(run: RunLayout) -> str | None:

@@ -13,7 +13,7 @@ from cli.runs.outcome import read_result
 from cli.runs.progress import number
 from cli.runs.run_states import Airflow, ask_airflow, state_of
 from cli.stack.stack_file import artifact_root, open_agent, read_stack
-from contract.errors import NotFoundError, ServiceUnavailableError
+from contract.errors import DataError, NotFoundError, ServiceUnavailableError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import PackageManifest
 from contract.records.traffic import Observation, TrafficPlan
@@ -67,6 +67,8 @@ def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield in_words(TrafficPlan.model_validate(standing["plan"]))
     if standing["problem"]:
         yield f"[yellow]{escape(standing['problem'])}[/]"
+    for problem in (standing["observation"] or {}).get("problems", ()):
+        yield f"[red]{escape(problem)}[/]"
     if standing["versions"]:
         yield _versions_table(standing)
     yield _runs_table(standing)
@@ -87,15 +89,18 @@ def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None,
                 observed = agent.observation(pipeline.pipeline) if plan.generation else None
                 return plan, observed, ""
         except ServiceUnavailableError as error:
-            return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: {error}"
-    return _stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: start them with 'slipway up'"
+            return stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: {error}"
+    return stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: start them with 'slipway up'"
 
 
-def _stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
+def stored_plan(pipeline: PipelineLayout) -> TrafficPlan:
+    """Return the plan on storage, or its copy; an empty one if there is none."""
     try:
         return TrafficPlan.read(pipeline.traffic_plan)
     except NotFoundError:
         return TrafficPlan(pipeline=pipeline.pipeline)
+    except DataError:  # the serving agent puts the copy in its place when it starts
+        return TrafficPlan.read(pipeline.good_traffic_plan)
 
 
 def _version(pipeline: PipelineLayout, number: int) -> dict[str, Any]:
@@ -206,7 +211,8 @@ def in_words(plan: "TrafficPlan") -> str:
     paused = f"; paused by {plan.hold.author or 'somebody'}" if plan.hold else ""
     if plan.hold and plan.hold.reason:
         paused += f" ({plan.hold.reason})"
+    gone = f"; {plan.withdrawn.in_words}" if plan.withdrawn else ""
     return (
         f"[bold]{plan.pipeline}[/]: {', '.join(arms) or 'nothing is in service'}{copies} "
-        f"(plan {plan.generation}{escape(reason)}{escape(paused)})"
+        f"(plan {plan.generation}{escape(reason)}{escape(paused)}{escape(gone)})"
     )

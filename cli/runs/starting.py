@@ -1,9 +1,8 @@
-"""How a run begins and is resumed, whoever asks for it: the command line, a notebook, the demo.
+"""How a run begins and is resumed, from the command line, a notebook or the demo.
 
 Nothing here prints: what a run shows while it runs is the caller's board.
 """
 
-import getpass
 import os
 import secrets
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.people import user_name
+from contract.addresses import TRACKING_URI
 from contract.errors import NotFoundError, UserError
 from contract.interrupts import Terminated
 from contract.layout import PipelineLayout, RunLayout
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cli.runs.local_run import LocalRun
     from cli.runs.outcome import Ending
     from contract.command import StepCommand
+    from contract.records.record import StartedAs
 
 # A notebook's kernel sets the first, which its packages alone can draw with, and importing
 # tf.Transform the other. With either of them no component could be forked from a warm parent.
@@ -53,6 +55,11 @@ class ReadyRun:
         """What a board is called."""
         return f"{self.local.command.pipeline}, run {self.local.command.run_id}"
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether its figures go to an MLflow: that of the services, or the user's own."""
+        return bool(self.local.environment.get(TRACKING_URI))
+
     def follow(self, board: "Board") -> "Ending":
         """Run all steps, until one fails or says no.
 
@@ -70,6 +77,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     from cli.stack.stack_file import read_stack, stack_environment
     from contract.loader import load_pipeline, state_folder
     from contract.pipelines import find_pipeline
+    from contract.records.record import StartedAs
     from contract.run_rights import check_sources
     from launching.environment import (
         component_environment,
@@ -97,6 +105,9 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
         job=runtime.job,
     )
     local.layout.ended_by.unlink(missing_ok=True)
+    StartedAs(redeploy_version=command.redeploy_version, is_deploying=is_deploying).write(
+        local.layout.started_as
+    )
     is_warm = may_fork(starts_warm(runtime), packages)
     return ReadyRun(local, expected_seconds(local.layout.of_pipeline), home, is_warm)
 
@@ -156,7 +167,7 @@ def end_in_airflow(name: str, run_id: str, how: str) -> str:
             ) from error
         if state in ("success", "failed"):
             raise UserError(f"{name}: run {run_id} has ended already ({state})")
-        airflow.end(name, run_id, f"{ENDED_NOTE} ({getpass.getuser()}, {how})")
+        airflow.end(name, run_id, f"{ENDED_NOTE} ({user_name()}, {how})")
     return state
 
 
@@ -165,7 +176,7 @@ def note_end(run: RunLayout, interrupt: KeyboardInterrupt) -> None:
     from contract.records.record import EndedBy
 
     is_person = not isinstance(interrupt, Terminated)
-    who = getpass.getuser() if is_person else str(interrupt)
+    who = user_name() if is_person else str(interrupt)
     if run.path.is_dir():
         EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
 
@@ -179,6 +190,17 @@ def require_run(name: str, run_id: str) -> None:
         local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
         known = ", ".join(local[-5:]) or "none"
         raise UserError(f"{name}: local run {run_id} not found (latest: {known})")
+
+
+def started_as(name: str, run_id: str) -> "StartedAs":
+    """Return what a local run was started as; a run of an older Slipway: a whole one."""
+    from cli.stack.stack_file import artifact_root
+    from contract.records.record import StartedAs
+
+    try:
+        return StartedAs.read(RunLayout(Path(artifact_root()), name, run_id).started_as)
+    except NotFoundError:
+        return StartedAs(is_deploying=False)
 
 
 def require_version(name: str, version: int) -> None:

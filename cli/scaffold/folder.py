@@ -77,7 +77,7 @@ def from_table(table: Path, label: str) -> Write:
 
     def write(folder: Path, target: Path) -> None:
         read = read_table(table, label)
-        write_from_table(folder, target.name, table, read, label, schema_from(target))
+        write_from_table(folder, target, read, label, schema_from(target))
 
     return write
 

@@ -63,6 +63,12 @@ class TableFile:
     rows: int
     columns: dict[str, Column]
 
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        (path,) = self.source.files
+        return Path(path)
+
 
 def read_table(
     path: Path, label: str, is_stripped: bool = True, texts: Collection[str] = ()
@@ -145,7 +151,7 @@ def _dtype_of(values: "pa.Array") -> Dtype:
 
 
 def _without(texts: "pa.ChunkedArray", words: tuple[str, ...]) -> "pa.Array":
-    """Return the cells, null where they say that there is no value."""
+    """Return the cells; null where one says that it has no value."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -154,7 +160,7 @@ def _without(texts: "pa.ChunkedArray", words: tuple[str, ...]) -> "pa.Array":
 
 
 def _numbers(values: "pa.Array", dtype: Dtype) -> "npt.NDArray[Any] | None":
-    """Return the numbers of the cells that have a value; None if one is no such number."""
+    """Return the numbers of the cells that have a value; None if one is not such a number."""
     import numpy as np
 
     from components.data.raw_values import flatten, problems_of, read_values

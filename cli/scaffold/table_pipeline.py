@@ -3,6 +3,7 @@
 import glob
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import Any
 from cli.scaffold.table_columns import Column, TableFile
 from contract.errors import DataError
 from contract.feature_names import name_problem
+from contract.places import workspace
 
 TEMPLATE = resources.files("cli") / "table_template"
 _MOST_CLASSES_OF_NUMBERS = 20  # more different whole numbers than this are values, not classes
 _MOST_CLASSES = 100
-_FEW_ROWS = 5000  # so few need larger parts to judge on
+_FEW_ROWS = 5000  # so few need larger splits to judge on
 _EPOCHS = 20
 _SHOWN = 5
 
@@ -36,24 +38,21 @@ class Label:
     deviation: float = 1.0
 
 
-def write_from_table(
-    folder: Path, name: str, table: Path, read: TableFile, label: str, schema: str
-) -> None:
+def write_from_table(folder: Path, target: Path, read: TableFile, label: str, schema: str) -> None:
     """Write the files of a pipeline that learns one column of a table from the others.
 
     Args:
-        folder: Where they go; it must exist.
-        name: The pipeline's name.
-        table: The CSV file. `pipeline.yaml` names it relative to `folder` if it lies in there, else
-            by its absolute path.
-        read: What `read_table` found in it.
+        folder: Where they are written; it must exist.
+        target: The pipeline's folder, which `folder` becomes.
+        read: What `read_table` found.
         label: The column to predict.
         schema: Where editors find the JSON Schema.
 
     Raises:
         DataError: If the table cannot be used; with the column and the reason.
     """
-    text = pipeline_text(name, table, _path_in(folder, table), read, label_of(read, label))
+    path = data_path(folder, target, read.path)
+    text = pipeline_text(target.name, path, read, label_of(read, label))
     header = f"# yaml-language-server: $schema={schema}\n"
     (folder / "pipeline.yaml").write_text(header + text, encoding="utf-8")
     files = [file for file in TEMPLATE.iterdir() if file.name.endswith(".py")]
@@ -65,7 +64,7 @@ def label_of(table: TableFile, name: str) -> Label:
     """Return what a column asks of the model: classes of few values, else a number.
 
     Raises:
-        DataError: If rows lack a label, or the labels are no classes and no numbers.
+        DataError: If rows lack a label, or the labels are neither classes nor numbers.
     """
     column = table.columns[name]
     if column.missing:
@@ -92,7 +91,22 @@ def label_of(table: TableFile, name: str) -> Label:
     return Label(name, _head_name(name), task, classes, "accuracy", least)
 
 
-def pipeline_text(name: str, table: Path, path: str, read: TableFile, label: Label) -> str:
+def data_path(folder: Path, target: Path, table: Path) -> str:
+    """Return the table as the pipeline in `target` names it, which is written in `folder`.
+
+    Relative inside the pipeline's folder, and where both lie in one workspace, which then moves as
+    a whole; else absolute.
+    """
+    found, inside, top = table.resolve(), folder.resolve(), workspace()
+    if found.is_relative_to(inside):
+        return str(found.relative_to(inside))
+    pipeline = target.resolve()
+    if found.is_relative_to(top) and pipeline.is_relative_to(top):
+        return os.path.relpath(found, pipeline)
+    return str(found)
+
+
+def pipeline_text(name: str, path: str, read: TableFile, label: Label) -> str:
     """Return `pipeline.yaml`, without the line for editors.
 
     Raises:
@@ -103,11 +117,11 @@ def pipeline_text(name: str, table: Path, path: str, read: TableFile, label: Lab
     features = [column for column in others if not reasons[column.name]]
     if not features:
         told = "; ".join(f"'{column}' {reason}" for column, reason in reasons.items())
-        raise DataError(f"{table}: no column to learn from{': ' if told else ''}{told}")
+        raise DataError(f"{read.path}: no column to learn from{': ' if told else ''}{told}")
     left_out = [f"  # left out: {_text(n)} {why}" for n, why in reasons.items() if why]
     lines = [
         "#",
-        f"# Made from {table.name}: {read.rows:,} rows, {len(read.columns)} columns.",
+        f"# Made from {read.path.name}: {read.rows:,} rows, {len(read.columns)} columns.",
         "# Everything here is a proposal: change it, then run 'slipway check'.",
         f"name: {name}",
         f"description: {_text(f'Predicts {label.column} from {len(features)} columns.')}",
@@ -122,6 +136,7 @@ def pipeline_text(name: str, table: Path, path: str, read: TableFile, label: Lab
         *(f"    {line}" for line in _head(label)),
         "",
         "ingest:",
+        f"  # {_of_path(path)}",
         f"  source: {_flow(_source(path, read))}",
         f"  split: {_split(read.rows)}",
         "",
@@ -159,7 +174,7 @@ def _head(label: Label) -> Iterator[str]:
 
 
 def _source(path: str, read: TableFile) -> dict[str, Any]:
-    settings: dict[str, Any] = {"kind": "csv", "files": [path]}
+    settings: dict[str, Any] = {"kind": "csv", "files": [glob.escape(path)]}
     if read.source.delimiter != ",":
         settings["delimiter"] = read.source.delimiter
     if not read.source.is_stripped:
@@ -171,7 +186,7 @@ def _source(path: str, read: TableFile) -> dict[str, Any]:
 
 def _split(rows: int) -> str:
     if rows < _FEW_ROWS:
-        return "{train: 0.7, eval: 0.15, test: 0.15} # so few rows need larger parts to judge on"
+        return "{train: 0.7, eval: 0.15, test: 0.15} # so few rows need larger splits to judge on"
     return "{train: 0.8, eval: 0.1, test: 0.1}"
 
 
@@ -197,10 +212,11 @@ def _training(rows: int, label: Label) -> Iterator[str]:
 def _blessing(rows: int, label: Label) -> Iterator[str]:
     tested = rows * (0.15 if rows < _FEW_ROWS else 0.1)
     margin = max(0.01, round(0.6 / math.sqrt(max(tested, 1.0)), 3))
-    without = "always the mean" if label.task == "regression" else "always the commonest class"
+    answer = "mean" if label.task == "regression" else "most common class"
+    without = f"what always answering the {answer} reaches"
     yield "bless:"
     yield f"  metric: {label.metric}"
-    yield f"  thresholds: {{{label.metric}: {label.least:g}}} # reached by {without}"
+    yield f"  thresholds: {{{label.metric}: {label.least:g}}} # {without}"
     yield f"  margin: {margin:g} # a smaller loss cannot be shown with {tested:,.0f} test rows"
 
 
@@ -231,8 +247,7 @@ def _head_name(column: str) -> str:
     return name if re.match(r"[a-z]", name) else f"label_{name}".strip("_")[:40]
 
 
-def _path_in(folder: Path, table: Path) -> str:
-    """Return a file as `ingest.source.files` names it, which are globs."""
-    resolved, parent = table.resolve(), folder.resolve()
-    is_inside = resolved.is_relative_to(parent)
-    return glob.escape(str(resolved.relative_to(parent) if is_inside else resolved))
+def _of_path(path: str) -> str:
+    if Path(path).is_absolute():
+        return "an absolute path: change it where the file moves, as on another machine"
+    return "relative to this folder"

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 
 from cli.board import RUNNING, Board
+from cli.stack.databases import back_up, damage
 from cli.stack.logs import tail
 from cli.stack.stack import (
-    LOOPBACK,
     Plan,
     airflow_programs,
     background_programs,
@@ -23,6 +23,7 @@ from cli.stack.stack import (
     task_environment,
 )
 from cli.stack.stack_file import stack_path, tracking_login
+from contract.addresses import LOOPBACK
 from contract.clients.http import Client, open_client
 from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
@@ -35,43 +36,70 @@ POLL_SECONDS = 0.5
 PROBE_SECONDS = 5.0
 DATABASE = "airflow-database"
 GIVEN_UP = frozenset({"FATAL", "EXITED"})
+STOPPED = frozenset({*GIVEN_UP, "STOPPED"})
 MAX_STARTS = (
     2  # supervisord restarts what ends; after this many starts the wait ends with the reason
 )
 
+_NOT_SERVING = ("mlflow", "airflow")  # how the names of programs begin that serving can do without
+
 Probe = Callable[[Client], bool]
+
+
+class PartlyStartedError(ServiceUnavailableError):
+    """Serving runs, and something else does not; what runs is left running."""
 
 
 def start(plan: Plan, board: Board) -> None:
     """Start everything in `plan`, show it on `board` and return when all of it is healthy.
 
-    Airflow's database is brought up to date while the other services start.
+    Airflow's database is brought up to date while the other services start. Serving waits for
+    neither MLflow nor Airflow: a damaged database of theirs does not stop the models.
 
     Raises:
-        ServiceUnavailableError: If a service does not start; with the last lines of its log.
+        ServiceUnavailableError: If serving does not start; with the last lines of its log.
+        PartlyStartedError: If serving has started, and MLflow or Airflow has not.
     """
     make_secrets(plan)
     supervisor = Supervisor(plan.supervisor_home)
-    base, airflow = base_programs(plan), airflow_programs(plan) if plan.has_airflow else []
-    everything = [*base, *airflow, *background_programs(plan)]
+    damaged = {name: words for name in databases_of(plan) if (words := damage(plan.home, name))}
+    base = [program for program in base_programs(plan) if program.name not in damaged]
+    has_airflow = plan.has_airflow and "airflow" not in damaged
+    airflow = airflow_programs(plan) if has_airflow else []
+    background = background_programs(plan)
     # A first start is in three parts: Airflow needs its database, and nobody waits for a
     # background program, which would only slow the others. What runs already stays.
     is_first = not supervisor.is_running()
-    _supervise(plan, supervisor, base if is_first else everything)
+    _supervise(plan, supervisor, base if is_first else [*base, *airflow, *background])
     awaited = _Awaited(plan, supervisor, board)
+    awaited.note(damaged)
     awaited.expect(base)
-    with _migrating(plan, board) if plan.has_airflow else nullcontext() as migration:
+    with _migrating(plan, board) if has_airflow else nullcontext() as migration:
         while migration is not None or awaited.probes:
             if migration is not None and migration.poll() is not None:
-                _end_migration(plan, board, migration.returncode)
+                if trouble := _end_migration(plan, board, migration.returncode):
+                    awaited.note({DATABASE: trouble})
+                    airflow = []
                 if is_first:
                     _supervise(plan, supervisor, [*base, *airflow])
                 awaited.expect(airflow)
                 migration = None
             awaited.look()
             time.sleep(POLL_SECONDS)
-    _supervise(plan, supervisor, everything)
+    _supervise(plan, supervisor, [*base, *airflow, *background])
+    _end(plan, supervisor, awaited.troubles)
+
+
+def _end(plan: Plan, supervisor: Supervisor, troubles: Mapping[str, str]) -> None:
+    """Record what runs, back up the sound databases, and report what does not run."""
     plan.stack.write(stack_path())
+    for name in troubles:
+        supervisor.stop_program(name)  # or it would be restarted permanently
+    for name in databases_of(plan):
+        if not any(trouble.startswith(name) for trouble in troubles):
+            back_up(plan.home, name)
+    if troubles:
+        raise PartlyStartedError("\n".join([*troubles.values(), "serving runs"]))
 
 
 def stop(supervisor_home: Path) -> None:
@@ -89,6 +117,11 @@ def stop(supervisor_home: Path) -> None:
     stack_path().unlink(missing_ok=True)
 
 
+def databases_of(plan: Plan) -> list[str]:
+    """Return the services of the plan that have a database."""
+    return ["mlflow", *(["airflow"] if plan.has_airflow else [])]
+
+
 def services_of(plan: Plan) -> list[list[str]]:
     """Return the lines of the board: what starts side by side together."""
     base = [program.name for program in base_programs(plan)]
@@ -100,6 +133,10 @@ def services_of(plan: Plan) -> list[list[str]]:
 def _supervise(plan: Plan, supervisor: Supervisor, programs: Sequence[Program]) -> None:
     write_configuration(plan.supervisor_home, programs)
     supervisor.start()
+    states = supervisor.states()
+    for program in programs:  # one that was given up is tried again
+        if program.name in states and states[program.name].state in STOPPED:
+            supervisor.start_program(program.name)
 
 
 @contextmanager
@@ -119,11 +156,13 @@ def _migrating(plan: Plan, board: Board) -> "Iterator[subprocess.Popen[bytes]]":
         yield process
 
 
-def _end_migration(plan: Plan, board: Board, exit_code: int) -> None:
+def _end_migration(plan: Plan, board: Board, exit_code: int) -> str:
+    """Show how the migration has ended; return its trouble, empty if there is none."""
     if exit_code != 0:
         board.update(DATABASE, "failed", note=f"exit code {exit_code}")
-        raise _trouble(DATABASE, f"exit code {exit_code}", _migration_log(plan))
+        return _trouble(DATABASE, f"exit code {exit_code}", _migration_log(plan))
     board.update(DATABASE, "done")
+    return ""
 
 
 def _migration_log(plan: Plan) -> Path:
@@ -131,10 +170,11 @@ def _migration_log(plan: Plan) -> Path:
 
 
 class _Awaited:
-    """The programs that are not healthy yet."""
+    """The programs that are not healthy yet, and why others that serving does not need are not."""
 
     def __init__(self, plan: Plan, supervisor: Supervisor, board: Board) -> None:
         self.probes: dict[str, Probe] = {}
+        self.troubles: dict[str, str] = {}
         self._plan, self._supervisor, self._board = plan, supervisor, board
         self._deadline = 0.0
         self._processes: dict[str, set[int]] = {}
@@ -147,11 +187,19 @@ class _Awaited:
             self.probes[program.name] = probes.get(program.name) or _asking(program)
             self._board.update(program.name, RUNNING)
 
+    def note(self, troubles: Mapping[str, str]) -> None:
+        """Record what does not run, and stop waiting for it."""
+        for name, words in troubles.items():
+            self.troubles[name] = words
+            self.probes.pop(name, None)
+            if name in self._board.rows:
+                self._board.update(name, "failed")
+
     def look(self) -> None:
         """Show which programs have become healthy since the last look.
 
         Raises:
-            ServiceUnavailableError: If one cannot; with the last lines of its log.
+            ServiceUnavailableError: If one that serving needs cannot; with the end of its log.
         """
         with open_client(f"http://{LOOPBACK}", PROBE_SECONDS) as client:
             healthy = [name for name, probe in self.probes.items() if _holds(probe, client)]
@@ -159,10 +207,12 @@ class _Awaited:
             self._board.update(name, "done", note="healthy")
             del self.probes[name]
         states = self._supervisor.states()
-        for name in self.probes:
+        for name in list(self.probes):
             if (trouble := self._trouble(name, states.get(name))) is not None:
-                self._board.update(name, "failed")
-                raise _trouble(name, trouble, self._plan.logs / f"{name}.log")
+                words = _trouble(name, trouble, self._plan.logs / f"{name}.log")
+                self.note({name: words})
+                if not name.startswith(_NOT_SERVING):
+                    raise ServiceUnavailableError(words)
 
     def _trouble(self, name: str, state: ProgramState | None) -> str | None:
         if state is None or state.state in GIVEN_UP:
@@ -225,6 +275,6 @@ def _holds(probe: Probe, client: Client) -> bool:
         return False
 
 
-def _trouble(name: str, what: str, log: Path) -> ServiceUnavailableError:
+def _trouble(name: str, what: str, log: Path) -> str:
     lines = "\n".join(tail(log))
-    return ServiceUnavailableError(f"{name} did not start: {what}; its log, {log}, ends:\n{lines}")
+    return f"{name} did not start: {what}; its log, {log}, ends:\n{lines}"

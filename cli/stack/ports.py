@@ -1,14 +1,18 @@
 """Loopback ports for the services: free ones, and the same again after a restart."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from contract.errors import ConfigError, did_you_mean
 from contract.free_ports import free_port, is_free
 from contract.storage import write_atomically
 
-SERVICES = ("airflow", "mlflow", "agent", "data_plane", "envoy_admin")
+SERVICES = ("airflow", "mlflow", "agent", "data_plane", "envoy_admin", "envoy_admin_2")
+_INNER = frozenset({"envoy_admin", "envoy_admin_2"})  # only the agent calls it
 
 
 def parse_ports(assignments: Sequence[str]) -> dict[str, int]:
@@ -33,26 +37,34 @@ def parse_ports(assignments: Sequence[str]) -> dict[str, int]:
     return wanted
 
 
-def choose_ports(path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
+def choose_ports(
+    path: Path, wanted: Mapping[str, int], own: Collection[int] = ()
+) -> dict[str, int]:
     """Return a free port for each service and keep the choice in `path` for the next time.
 
-    Requested ports are used or refused; otherwise the last ones are used if still free.
+    Requested ports are used or refused, and so are the last ones: an address that callers know does
+    not change by itself. A port on which only processes of `own` listen counts as free.
 
     Raises:
-        ConfigError: If a requested port is in use by another program.
+        ConfigError: If another program uses a requested port, or the last one of a service.
     """
-    if taken := [
-        f"--port {s}={p}: in use by another program" for s, p in wanted.items() if not is_free(p)
-    ]:
+
+    def is_usable(port: int) -> bool:
+        return is_free(port) or (bool(own) and _is_own(port, own))
+
+    if taken := [f"--port {s}={p}: {_in_use(p)}" for s, p in wanted.items() if not is_usable(p)]:
         raise ConfigError([*taken, "choose another port, or none to use a free one"])
     kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    chosen = dict(wanted)
+    chosen = {**{s: p for s, p in kept.items() if p not in wanted.values()}, **wanted}
+    lost = {s: p for s, p in chosen.items() if s not in wanted and not is_usable(p)}
+    if named := [f"{s}: its port {p} is {_in_use(p)}" for s, p in lost.items() if s not in _INNER]:
+        raise ConfigError(
+            [*named, "end that program, or choose a new address: --port SERVICE=PORT"]
+        )
+    chosen = {service: port for service, port in chosen.items() if service not in lost}
     for service in SERVICES:
-        if service in chosen:
-            continue
-        last = kept.get(service)
-        is_usable = last is not None and last not in chosen.values() and is_free(last)
-        chosen[service] = last if is_usable and last is not None else _free_port(chosen)
+        if service not in chosen:
+            chosen[service] = _free_port(chosen)
     write_atomically(path, json.dumps(chosen, indent=2))
     return chosen
 
@@ -61,6 +73,29 @@ def kept_ports(path: Path) -> dict[str, int]:
     """Return the ports chosen last; running services use them."""
     ports: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     return ports
+
+
+def _in_use(port: int) -> str:
+    """Say who listens on a port, as far as this user may know."""
+    with contextlib.suppress(psutil.Error):
+        for pid in _listeners(port) - {None}:
+            return f"in use by another program ({psutil.Process(pid).name()}, {pid})"
+    return "in use by another program"
+
+
+def _is_own(port: int, own: Collection[int]) -> bool:
+    listeners = _listeners(port)
+    return bool(listeners) and listeners <= {*own}
+
+
+def _listeners(port: int) -> set[int | None]:
+    """Return who listens on a port; None stands for a process that this user may not see."""
+    found = psutil.net_connections("tcp")
+    return {
+        one.pid
+        for one in found
+        if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN
+    }
 
 
 def _free_port(chosen: Mapping[str, int]) -> int:

@@ -1,17 +1,18 @@
 """What `slipway up` runs: the programs of this machine, their ports and secrets."""
 
-import ipaddress
 import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.stack.databases import database_of
 from cli.stack.stack_file import NO_TELEMETRY, stack_environment
+from contract.addresses import LOOPBACK, is_loopback
 from contract.errors import ConfigError
 from contract.loader import state_folder
 from contract.places import CODE_FOLDER, workspace
 from contract.private_files import secret_file
+from contract.programs import TRACKING_SERVER, program_command
 from contract.records.stack import Stack
 from launching.environment import component_environment, current_runtime, starts_warm
 from launching.processes.forked_program import command_of
@@ -29,17 +30,17 @@ from serving.supervisord.supervision import Program, socket_path
 from serving.tracking.password import PASSWORD_FILE
 
 AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class DataPlaneOptions:
-    """How the data plane is called: the address it listens on, a token, TLS."""
+    """How the data plane is called: the address it listens on, a token, TLS, how often."""
 
     listen: str = LOOPBACK
     token_file: Path | None = None
     certificate: Path | None = None
     private_key: Path | None = None
+    requests_per_second: int = field(default=0, kw_only=True)  # of each caller; 0: any number
 
     def check(self, is_insecure: bool) -> None:
         """Refuse half of TLS, and a data plane that strangers reach without a token or TLS.
@@ -57,7 +58,7 @@ class DataPlaneOptions:
             "--certificate and --private-key": self.certificate,
         }
         missing = [option for option, value in wanted.items() if value is None]
-        if missing and not is_insecure and not self.is_of_this_machine:
+        if missing and not is_insecure and not is_loopback(self.listen):
             raise ConfigError(
                 [
                     f"--listen {self.listen}: others than this machine's users reach it; expected "
@@ -65,13 +66,16 @@ class DataPlaneOptions:
                 ]
             )
 
-    @property
-    def is_of_this_machine(self) -> bool:
-        """Whether only processes of this machine can reach it; a name may be any address."""
-        try:
-            return ipaddress.ip_address(self.listen).is_loopback
-        except ValueError:
-            return self.listen == "localhost"
+    def words(self) -> list[str]:
+        """Return the options of 'slipway up' that ask for this."""
+        options = {
+            "--listen": self.listen,
+            "--data-plane-token-file": self.token_file,
+            "--certificate": self.certificate,
+            "--private-key": self.private_key,
+            "--requests-per-second": self.requests_per_second or None,
+        }
+        return [w for name, value in options.items() if value for w in (name, str(value))]
 
     def url(self, port: int) -> str:
         """Where a caller on this machine reaches the data plane."""
@@ -112,14 +116,18 @@ class Plan:
             home=self.home,
             port=self.ports["agent"],
             token_file=self.home / "agent.token",
+            tokens_file=self.home / "agent.tokens.json",
             envoy_port=self.ports["data_plane"],
             envoy_admin_port=self.ports["envoy_admin"],
+            # services that an older Slipway has started have no second one
+            second_envoy_admin_port=self.ports.get("envoy_admin_2", 0),
             supervisor_socket=socket_path(self.supervisor_home),
             server_command=self._server_command,
             listen_host=self.data_plane.listen,
             data_plane_token_file=self.data_plane.token_file,
             tls_certificate=self.data_plane.certificate,
             tls_private_key=self.data_plane.private_key,
+            requests_per_second=self.data_plane.requests_per_second,
             traffic_backend=current_runtime().traffic.backend,
         )
 
@@ -187,6 +195,8 @@ def airflow_programs(plan: Plan) -> list[Program]:
             log_file=plan.logs / f"{name}.log",
             environment=environment,
             start_seconds=AIRFLOW_START_SECONDS,
+            # what a killed scheduler's workers are at, they may finish: it is not done twice then
+            spares_busy=name == "airflow-scheduler",
         )
         for name, command in airflow_processes().items()
     ]
@@ -211,9 +221,10 @@ def background_programs(plan: Plan) -> list[Program]:
 def _mlflow(plan: Plan) -> Program:
     folder = plan.home / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "serving.tracking", "--workers", "1"]
+    database = database_of(plan.home, "mlflow")
+    command = [*program_command(TRACKING_SERVER), "--workers", "1"]
     command += ["--host", LOOPBACK, "--port", str(plan.ports["mlflow"])]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {
         "PYTHONPATH": with_project_first(os.environ),

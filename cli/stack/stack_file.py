@@ -1,9 +1,16 @@
 """The services of this machine as the other commands see them: `stack.json` and its secrets."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contract.addresses import DATA_PLANE_URL
+from contract.addresses import (
+    AGENT_TOKEN_FILE,
+    AGENT_URL,
+    AIRFLOW_URL,
+    DATA_PLANE_URL,
+    TRACKING_URI,
+)
 from contract.errors import ConfigError, ServiceUnavailableError
 from contract.loader import state_folder
 from contract.records.stack import Stack
@@ -12,6 +19,7 @@ from serving.tracking.password import USER
 
 if TYPE_CHECKING:
     from components.runs.agent_client import AgentClient
+    from contract.layout import PipelineLayout
 
 ANSWER_SECONDS = 5.0
 AGENT_PATIENCE_SECONDS = 10.0
@@ -43,6 +51,66 @@ def require_stack() -> Stack:
     return stack
 
 
+def served_pipeline(name: str) -> "tuple[PipelineLayout, Stack]":
+    """Return the artifacts of a pipeline or an imported model, and its services.
+
+    They are those of this machine. A runtime file for Kubernetes means the cluster's; where its
+    agent is reached from here, the environment says, as in the pods.
+
+    Raises:
+        NotFoundError: If there is none of this name.
+        ServiceUnavailableError: If no services were started, or the agent's address is missing.
+    """
+    from contract.storage import local_path
+
+    if (cluster := _services_of_cluster()) is not None:
+        return _known(local_path(cluster.root), name), cluster
+    return known_layout(name), require_stack()
+
+
+def known_layout(name: str) -> "PipelineLayout":
+    """Return the artifacts of a pipeline, or of an imported model.
+
+    Raises:
+        NotFoundError: If there is none of this name.
+    """
+    return _known(artifact_root(), name)
+
+
+def _known(root: Path, name: str) -> "PipelineLayout":
+    from contract.layout import PipelineLayout
+    from contract.pipelines import find_pipeline, pipeline_folders
+
+    layout = PipelineLayout(root, name)
+    if name in pipeline_folders() or not layout.kept_versions():
+        find_pipeline(name)
+    return layout
+
+
+def _services_of_cluster() -> Stack | None:
+    """Return how a cluster's services are reached; None where the runtime is this machine."""
+    from launching.environment import current_runtime
+
+    runtime = current_runtime()
+    if runtime.kubernetes is None:
+        return None
+    given = {name: os.environ.get(name, "") for name in (AGENT_URL, AGENT_TOKEN_FILE)}
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        namespace = runtime.kubernetes.cluster("serve").namespace
+        raise ServiceUnavailableError(
+            f"the runtime is Kubernetes, and {' and '.join(missing)} not set: expected the serving "
+            f"agent's address, for example of 'kubectl -n {namespace} port-forward "
+            "service/slipway-agent 8600', and a file with its token"
+        )
+    return Stack(
+        root=runtime.root,
+        agent_url=given[AGENT_URL],
+        agent_token_file=given[AGENT_TOKEN_FILE],
+        tracking_uri=os.environ.get(TRACKING_URI, ""),
+    )
+
+
 def artifact_root() -> Path:
     """Return the artifact root: the stack's, or the local runtime's without a stack."""
     from contract.storage import local_path
@@ -69,18 +137,23 @@ def stack_environment(stack: Stack | None) -> dict[str, str]:
     }
     if stack is not None:
         environment |= tracking_environment(stack)
-        environment["SLIPWAY_AGENT_URL"] = stack.agent_url
-        environment["SLIPWAY_AGENT_TOKEN_FILE"] = stack.agent_token_file
+        environment[AGENT_URL] = stack.agent_url
+        environment[AGENT_TOKEN_FILE] = stack.agent_token_file
         environment[DATA_PLANE_URL] = stack.data_plane_url
-        environment["SLIPWAY_AIRFLOW_URL"] = stack.airflow_url
+        environment[AIRFLOW_URL] = stack.airflow_url
     return environment
 
 
 def tracking_environment(stack: Stack) -> dict[str, str]:
-    """Return the variables by which MLflow's client finds the server, and is let in."""
+    """Return the variables by which MLflow's client finds the server, and is let in.
+
+    Those of a cluster's MLflow are in the environment already.
+    """
+    if not stack.tracking_password_file and os.environ.get(TRACKING_URI) == stack.tracking_uri:
+        return {TRACKING_URI: stack.tracking_uri}
     user, password = tracking_login(stack)
     return {
-        "MLFLOW_TRACKING_URI": stack.tracking_uri,
+        TRACKING_URI: stack.tracking_uri,
         "MLFLOW_TRACKING_USERNAME": user,
         "MLFLOW_TRACKING_PASSWORD": password,
     }

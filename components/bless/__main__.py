@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from components.runs.agent_client import AgentClient
 from components.runs.step import Outcome, Step, main
+from contract.addresses import AGENT_TOKEN_FILE, AGENT_URL
 from contract.errors import DataError, NotFoundError
 from contract.records.data import IngestRecord, TransformRecord
 from contract.records.evaluation import BlessRecord, EvaluateRecord
@@ -21,7 +22,7 @@ CANDIDATE = "candidate"
 
 def work(step: Step) -> Outcome:
     """Choose, export and judge the candidate."""
-    from components.bless.answers import TestPart
+    from components.bless.answers import TestSplit
     from components.bless.bless import bless
     from components.bless.candidate import export_candidate
     from components.bless.champion import Champion
@@ -35,21 +36,21 @@ def work(step: Step) -> Outcome:
     target = step.output / CANDIDATE
     chosen = export_candidate(run, config, step.upstream("transform", TransformRecord), target)
     ingested = step.upstream("ingest", IngestRecord)
-    test = TestPart.find([run.step("ingest") / s for s in ingested.shards["test"]], config)
+    test = TestSplit.find([run.step("ingest") / s for s in ingested.shards["test"]], config)
     champion = Champion.find(run.of_pipeline, serving_version(step), config)
-    judgement = bless(target, champion, test, config, own)
-    _track(step, judgement.answers)
+    blessing = bless(target, champion, test, config, own)
+    _track(step, blessing.answers)
     record = BlessRecord(
-        is_blessed=judgement.is_blessed,
+        is_blessed=blessing.is_blessed,
         candidate=CANDIDATE,
         step=chosen,
         champion_version=champion.version,
-        metrics=judgement.metrics,
-        champion_metrics=judgement.champion_metrics,
-        reasons=judgement.reasons,
-        detectable_difference=judgement.detectable_difference,
+        metrics=blessing.metrics,
+        champion_metrics=blessing.champion_metrics,
+        reasons=blessing.reasons,
+        detectable_difference=blessing.detectable_difference,
     )
-    return Outcome(record, {"candidate": CANDIDATE}, _figures(record), judgement.reasons)
+    return Outcome(record, {"candidate": CANDIDATE}, _figures(record), blessing.reasons)
 
 
 def _track(step: Step, answers: "Mapping[str, Answers]") -> None:
@@ -82,8 +83,8 @@ def _check_all_judged(step: Step) -> None:
 
 def serving_version(step: Step) -> int | None:
     """Return what serves now: by the agent, or without one by the plan that it left on storage."""
-    if url := os.environ.get("SLIPWAY_AGENT_URL"):
-        token_file = Path(os.environ.get("SLIPWAY_AGENT_TOKEN_FILE", ""))
+    if url := os.environ.get(AGENT_URL):
+        token_file = Path(os.environ.get(AGENT_TOKEN_FILE, ""))
         with AgentClient.with_token_file(url, token_file) as agent:
             return agent.plan(step.run.pipeline).champion
     try:

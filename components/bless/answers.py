@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from components.data.raw_examples import RawColumns, read_rows
 from components.models.answer_differences import largest_difference
@@ -15,10 +16,12 @@ from contract.schema.pipeline import PipelineConfig
 
 # Both signatures hold the same graph; batches of another width may round otherwise.
 _SIGNATURE_TOLERANCE = 1e-5
+_GRAPH_TALK = ("Graph execution error", "Detected at node", "[[{{node", "File ", "Traceback")
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
-class TestPart:
+class TestSplit:
     """The test split on storage; some thousand rows of it at once are in memory."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -27,7 +30,7 @@ class TestPart:
     config: PipelineConfig
 
     @classmethod
-    def find(cls, shards: Sequence[Path], config: PipelineConfig) -> "TestPart":
+    def find(cls, shards: Sequence[Path], config: PipelineConfig) -> "TestSplit":
         """Return raw shards as a test split.
 
         Raises:
@@ -46,7 +49,7 @@ class TestPart:
         return read_rows(self.shards, self.config)
 
 
-def ask(path: Path, test: TestPart) -> dict[str, Answers]:
+def ask(path: Path, test: TestSplit) -> dict[str, Answers]:
     """Return a SavedModel's answers to the test split by head, from `serving_default`.
 
     Of the rows nothing is kept but labels, weights (ones where the data has none) and answers.
@@ -64,6 +67,27 @@ def ask(path: Path, test: TestPart) -> dict[str, Answers]:
         )
         for head in test.config.heads
     }
+
+
+def ask_earlier(path: Path, test: TestSplit) -> dict[str, Answers] | str:
+    """Return what an earlier version answers, as `ask` does, or why it cannot answer these rows.
+
+    It was good when it was deployed; that its files are gone, or that it fails on a row of today,
+    is not a fault of the candidate.
+    """
+    try:
+        return ask(path, test)
+    except DataError as error:
+        return str(error)
+    except tf.errors.OpError as error:
+        return f"{path}: {_said_of(error)}"
+
+
+def _said_of(error: Exception) -> str:
+    """Return the line of a failure in a graph that says what failed; above it stands where."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(_GRAPH_TALK)]
+    return (lines or [type(error).__name__])[-1][:_LONGEST]
 
 
 def _ask(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.bless.answers import TestPart, ask
+from components.bless.answers import TestSplit, ask, ask_earlier
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison, compare, compare_own
 from components.bless.slices import on_slices, rows_by_slice
@@ -35,7 +35,7 @@ Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Blessing:
     """The decision, its reasons, and the figures behind it. "Not good enough" is a result."""
 
     is_blessed: bool
@@ -54,14 +54,14 @@ class Judgement:
 
 
 def bless(
-    candidate: Path, champion: Champion, test: TestPart, config: PipelineConfig, own: Custom
-) -> Judgement:
+    candidate: Path, champion: Champion, test: TestSplit, config: PipelineConfig, own: Custom
+) -> Blessing:
     """Judge a SavedModel on the test split, by thresholds and against what is serving.
 
     The champion answers the same rows in the same process, and so does the best champion before it
     that is kept: small losses within the margin do not add up. A champion with other inputs cannot
-    answer them; there the figure measured in its own run counts. One with other heads leaves the
-    thresholds to decide, and the reasons say so.
+    answer them, nor one whose files are gone or that fails on a row; there the figure measured in
+    its own run counts. One with other heads leaves the thresholds to decide, as the reasons say.
 
     Raises:
         ConfigError: If `bless.metric` or a threshold names a metric that there is not.
@@ -78,12 +78,12 @@ def bless(
     for other in (champion.best, champion):
         if other is None:
             continue
-        if other.version is None or other.model is None:
+        theirs = _of_earlier(other, test)
+        if other.version is None or isinstance(theirs, str):
             recorded = other.recorded.get(config.bless.metric)
             ours_by_it = metrics[head].get(config.bless.metric)
-            findings.append(against_record(ours_by_it, recorded, other.obstacle, config.bless))
+            findings.append(against_record(ours_by_it, recorded, str(theirs), config.bless))
             continue
-        theirs = ask(other.model, test)
         if other is champion:
             champion_metrics = _measure(theirs, config, own)
         found, of_blessing_head = _against(other.version, ours, theirs, config, own)
@@ -91,7 +91,7 @@ def bless(
         if config.bless.metric not in own.get(head, {}):
             findings += on_slices((ours[head], theirs[head]), slices, other.version, config)
         findings += found
-    return Judgement(
+    return Blessing(
         is_blessed=all(finding.has_passed for finding in findings),
         reasons=tuple(finding.reason for finding in findings),
         metrics=metrics,
@@ -99,6 +99,16 @@ def bless(
         answers=ours,
         comparison=comparison,
     )
+
+
+def _of_earlier(earlier: Champion, test: TestSplit) -> dict[str, Answers] | str:
+    """Return the answers of what serves or has served, or why there are none, as a message."""
+    if earlier.model is None:
+        return earlier.obstacle
+    answers = ask_earlier(earlier.model, test)
+    if isinstance(answers, str):
+        return f"version {earlier.version} cannot be compared with: {answers}"
+    return answers
 
 
 def warnings_of(answers: Mapping[str, Answers], config: PipelineConfig) -> list[str]:

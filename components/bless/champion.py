@@ -20,7 +20,7 @@ class Champion:
         model: Its SavedModel, or None.
         obstacle: Why there is no model to compare with, as a message.
         recorded: What was measured of it on the test split of its own run, by metric; it counts
-            where its model cannot answer this run's rows, because its inputs are others.
+            where its model cannot answer this run's rows.
         best: The best kept champion before it by the metric that decides, if that is another one.
     """
 
@@ -55,10 +55,10 @@ class Champion:
         if differing := _differing(theirs, ours):
             return cls(version, None, f"{why}its heads differ ({', '.join(differing)})")
         inputs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
+        recorded = recorded_metrics(manifest, config)
         if differing := _differing(manifest.inputs, inputs):
-            obstacle = f"{why}its inputs differ ({', '.join(differing)})"
-            return cls(version, None, obstacle, recorded_metrics(manifest, config))
-        return cls(version, layout.version(version) / manifest.model)
+            return cls(version, None, f"{why}its inputs differ ({', '.join(differing)})", recorded)
+        return cls(version, layout.version(version) / manifest.model, recorded=recorded)
 
 
 def _differing(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:

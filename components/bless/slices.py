@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from components.bless.answers import TestPart
+from components.bless.answers import TestSplit
 from components.bless.comparison import compare
 from components.bless.verdict import Asked, Finding, on_slice, too_few_of_a_class
 from components.quality.metrics import Answers, Array
@@ -13,7 +13,7 @@ from contract.schema.pipeline import PipelineConfig
 RowsBySlice = Mapping[str, Mapping[str, Array]]  # by feature, then value
 
 
-def rows_by_slice(test: TestPart) -> RowsBySlice:
+def rows_by_slice(test: TestSplit) -> RowsBySlice:
     """Return the rows of each value of each feature in `evaluate.slices`, in the test's order."""
     values: dict[str, list[Array]] = {name: [] for name in test.config.evaluate.slices}
     if not values:

@@ -59,7 +59,7 @@ def too_few_of_a_class(
 ) -> Finding | None:
     """Refuse to compare by classes of which the test split has hardly any rows; None if it has.
 
-    With one row of a class, an AUC is that row's rank: DeLong's error is of no use there.
+    With one row of a class, an AUC is that row's rank: DeLong's error says nothing there.
     """
     if metric not in _BY_CLASS:
         return None

@@ -6,7 +6,9 @@ model, so the newest delta that has them says what their label is.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from components.data.column_names import check_columns
@@ -20,7 +22,13 @@ from contract.schema.pipeline import PipelineConfig
 
 _DELTA_NAME = re.compile(r"^(\d+)-[0-9a-f]{12}\.csv$")
 
-Answer = str  # labels and weight of a row, to be compared only
+
+@dataclass(frozen=True)
+class Answer:
+    """Labels of a row, to be compared only, and its weight."""
+
+    labels: str
+    weight: float = 1.0
 
 
 def list_deltas(layout: PipelineLayout) -> list[Path]:
@@ -63,6 +71,12 @@ def stored_answers(
 
 def answers_in(parsed: ParsedRows, config: PipelineConfig) -> Iterator[tuple[bytes, Answer]]:
     """Yield the digest of each row's features, and its labels and weight."""
-    names = [*map(label_key, config.heads), *([WEIGHT] if config.weight is not None else [])]
-    answers = zip(*(parsed.examples[name].to_pylist() for name in names), strict=True)
-    yield from zip(parsed.contents, map(str, answers), strict=True)
+    columns = (parsed.examples[label_key(head)].to_pylist() for head in config.heads)
+    labels = map(str, zip(*columns, strict=True))
+    yield from zip(parsed.contents, map(Answer, labels, _weights(parsed, config)), strict=True)
+
+
+def _weights(parsed: ParsedRows, config: PipelineConfig) -> Iterable[float]:
+    if config.weight is None:
+        return repeat(1.0)
+    return (weight for (weight,) in parsed.examples[WEIGHT].to_pylist())

@@ -39,6 +39,11 @@ class BadRow:
     content: Any
 
 
+def json_text(value: Any) -> str:
+    """Return what JSON has no form for, such as the bytes of a bad row's cells, as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 @dataclass(frozen=True)
 class SourceRows:
     """Consecutive rows of one file; `bad` are rows that the source itself could not read."""

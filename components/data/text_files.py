@@ -46,6 +46,15 @@ _FOREIGN = {
     b"%PDF": "a PDF document",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
+    b"]\0\0": "a file packed by 'lzma' (pack it with xz)",
+    b"x\x9c": "data packed by zlib, without the header of gzip",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x80\x04\x95": "a Python pickle",
+    b"\x80\x05\x95": "a Python pickle",
+    b"<!DOCTYPE html": "an HTML page (does its address ask for a login?)",
+    b"<!doctype html": "an HTML page (does its address ask for a login?)",
+    b"<html": "an HTML page (does its address ask for a login?)",
+    b"<?xml": "an XML document",
     b"version https://git-lfs": "a pointer of Git LFS ('git lfs pull' fetches the file itself)",
 }
 _MARKS = {  # the longer first: UTF-32's begins with UTF-16's
@@ -82,6 +91,14 @@ def open_text(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
         )
         try:
             yield text
+        except UnicodeEncodeError:
+            raise
+        except UnicodeError as error:  # of a decoder as a whole, not of one byte
+            reason = getattr(error, "reason", "") or str(error)
+            raise DataError(
+                f"{path}: cannot be read as {mark or encoding}: {reason}; see "
+                "ingest.source.encoding"
+            ) from error
         finally:
             text.detach()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.runs.step import Outcome, Step, main
-from contract.addresses import AGENT_URL, rollout_page
+from contract.addresses import AGENT_TOKEN_FILE, AGENT_URL, rollout_page
 from contract.errors import UserError
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
@@ -25,14 +25,15 @@ def work(step: Step) -> Outcome:
     layout = step.run.of_pipeline
     url, token_file = _agent(os.environ)
     step.tracker.set_tag("slipway.rollout", rollout_page(url, layout.pipeline))
-    with AgentClient.with_token_file(url, token_file) as client:
+    author = step.run.author
+    with AgentClient.with_token_file(url, token_file, author) as client:
         deployment = Deployment(
             client=client,
             layout=layout,
             config=step.config,
             manifest=PackageManifest.read(layout.package_manifest(package.version)),
             bless=None if step.redeploy_version else step.upstream("bless", BlessRecord),
-            author=f"run {step.run.run_id}",
+            author=author,
             output=step.output,
             tracker=step.tracker,
             check_attempt=step.attempt.check,
@@ -47,7 +48,7 @@ def work(step: Step) -> Outcome:
 
 
 def _agent(environment: Mapping[str, str]) -> tuple[str, Path]:
-    names = (AGENT_URL, "SLIPWAY_AGENT_TOKEN_FILE")
+    names = (AGENT_URL, AGENT_TOKEN_FILE)
     if missing := [name for name in names if not environment.get(name)]:
         raise UserError(
             f"{' and '.join(missing)}: not set, expected the serving agent's address and the file "
@@ -57,7 +58,9 @@ def _agent(environment: Mapping[str, str]) -> tuple[str, Path]:
 
 
 def _artifacts(output: Path) -> dict[str, str]:
-    return {"state": "state.json"} if (output / "state.json").exists() else {}
+    from components.deploy.canary.state import STATE_FILE
+
+    return {"state": STATE_FILE} if (output / STATE_FILE).exists() else {}
 
 
 def _track(step: Step, ladder: tuple[LadderStep, ...]) -> None:
@@ -71,7 +74,7 @@ def _track(step: Step, ladder: tuple[LadderStep, ...]) -> None:
 
 
 def _draw(step: Step, layout: PipelineLayout, version: int) -> None:
-    """Upload the picture of the weights over time, where anybody sees it."""
+    """Upload the picture of the weights over time, if the run is tracked."""
     from components.deploy.canary.picture import draw
     from components.deploy.canary.teller import last_rollout
 

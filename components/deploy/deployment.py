@@ -11,6 +11,7 @@ from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import PackageManifest
+from contract.schema.imported import DeployingConfig
 from contract.schema.pipeline import PipelineConfig
 
 
@@ -34,7 +35,8 @@ SYSTEM_CLOCK = Clock()
 class Deployment:
     """One version on its way to production.
 
-    `bless` is None where a kept version is deployed again: nobody blesses it a second time.
+    `bless` is None where a kept version is deployed again, and of an imported model: nobody blesses
+    them.
     `author` is what the plans of this run are signed with, so that it knows its own after a kill.
     `output` is where the canary keeps its state. `check_attempt` raises ConflictError once a later
     attempt at the step has begun: the earlier one must not touch the plan any more.
@@ -42,7 +44,7 @@ class Deployment:
 
     client: AgentClient
     layout: PipelineLayout
-    config: PipelineConfig
+    config: PipelineConfig | DeployingConfig
     manifest: PackageManifest
     bless: BlessRecord | None
     author: str

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.data.examples import example_source
 from components.evaluate.mlflow_figures import Figures, flat
-from components.evaluate.one_checkpoint import Judge
+from components.evaluate.one_checkpoint import CheckpointJudge
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.row_check import RowCheck
 from components.evaluate.worker import Duties, Patience, Worker, heartbeat
@@ -103,7 +103,7 @@ def _judging(evaluation: Evaluation) -> Callable[[int], Verdict]:
     config, run = evaluation.config, evaluation.run
     graph = run.step("transform") / evaluation.transformed.transform_graph
     source = example_source(run, config, evaluation.transformed, "eval")
-    judge = Judge(config, run.frozen_pipeline, graph, source)
+    judge = CheckpointJudge(config, run.frozen_pipeline, graph, source)
     check_metrics(config, judge.custom)
     row_check = RowCheck(config, run, graph, judge)
 

@@ -28,7 +28,7 @@ Metrics = dict[str, dict[str, Metric]]  # by head, then metric
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CheckpointMetrics:
     """What a model is worth on the eval split; `slices` by `feature=value`."""
 
     examples: int
@@ -37,7 +37,7 @@ class Judgement:
     curves: dict[str, Curves]
 
 
-class Judge:
+class CheckpointJudge:
     """Holds the eval split and one compiled model, into which each checkpoint is loaded in turn.
 
     The eval split stays in memory: it is a small share of the data, and read again every time it
@@ -69,7 +69,7 @@ class Judge:
         self._weights = everything.weights.numpy()
         self._slices = _rows_by_slice({k: v.numpy() for k, v in slices_of(columns).items()})
 
-    def judge(self) -> Judgement:
+    def judge(self) -> CheckpointMetrics:
         """Judge the model with the weights that it has now.
 
         Raises:
@@ -94,7 +94,7 @@ class Judge:
         }
         metrics = {head: self._measure(head, a) for head, a in answers.items()}
         curves = {h: curves_of(self._config.heads[h].task, a) for h, a in answers.items()}
-        return Judgement(len(self._weights), metrics, slices, curves)
+        return CheckpointMetrics(len(self._weights), metrics, slices, curves)
 
     def _measure(self, head: str, answers: Answers) -> dict[str, Metric]:
         confidence = self._config.evaluate.confidence

@@ -2,7 +2,7 @@
 
 Evaluators share nothing but storage. A checkpoint is there once its manifest is (written last). To
 judge it, an evaluator creates the next number in the checkpoint's row of leases; a lease whose
-holder has not moved for a while is given up for lost by whoever watched it, and the next number
+holder has not moved for a while is given up for lost by those who watched it, and the next number
 taken. The verdict is created under a name that only one can create: leases save work, they do not
 decide. That training has ended is looked up *before* checkpoints are listed, so that whatever the
 list lacks then will never come. The owner (replica 0) announces verdicts, its own and others', to
@@ -56,7 +56,7 @@ class Action(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that an evaluator remembers; it begins anew after a crash.
+    """Everything that an evaluator remembers; it begins again after a crash.
 
     Attributes:
         is_owner: Announces verdicts.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from components.evaluate.one_checkpoint import Judge
+from components.evaluate.one_checkpoint import CheckpointJudge
 from components.models import checkpoints
 from components.models.model_hooks import MODEL_FILE
 from components.models.user_code import user_code
@@ -21,9 +21,11 @@ log = logging.getLogger("slipway")
 
 
 class RowCheck:
-    """Tries the judge's model, once, on real rows of the eval part."""
+    """Tries the judge's model, once, on real rows of the eval split."""
 
-    def __init__(self, config: PipelineConfig, run: RunLayout, graph: Path, judge: Judge) -> None:
+    def __init__(
+        self, config: PipelineConfig, run: RunLayout, graph: Path, judge: CheckpointJudge
+    ) -> None:
         self._config, self._run, self._graph, self._judge = config, run, graph, judge
         self._is_done = False
 

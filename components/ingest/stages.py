@@ -19,7 +19,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from components.data.raw_examples import encode
-from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows
+from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, json_text
 from components.data.tfrecord_shards import write_shard
 from components.ingest.sources import module_of
 from components.ingest.splits import choose_splits, split_bounds
@@ -162,7 +162,7 @@ def write_bad_rows(folder: Path, batch: EncodedBatch) -> Written:
         for row in batch.bad:
             reasons[row.reason] += 1
             samples.setdefault(row.reason, describe_bad_row(row))
-            file.write(json.dumps(asdict(row), default=_as_text, ensure_ascii=False) + "\n")
+            file.write(json.dumps(asdict(row), default=json_text, ensure_ascii=False) + "\n")
     return Written(batch.unit, batch.number, "", name, len(batch.bad), dict(reasons), samples)
 
 
@@ -170,7 +170,3 @@ def describe_bad_row(row: BadRow) -> str:
     """Return where a bad row stands and the value that made it one."""
     found = f" has {row.found}" if row.found else ""
     return f"{Path(row.file).name}:{row.row}{found}"
-
-
-def _as_text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

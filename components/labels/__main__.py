@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components.labels.labelled_files import LabelFile
 from components.labels.labels import add_labels
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.layout import PipelineLayout
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = load_pipeline(find_pipeline(given.pipeline))
         layout = PipelineLayout(given.root, given.pipeline)
-        record = add_labels(layout, config, given.file, given.author, datetime.now(UTC))
+        file = LabelFile(given.file)
+        record = add_labels(layout, config, file, given.author, datetime.now(UTC))
     except SlipwayError as error:
         log.error("%s", error)
         return error.exit_code

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from components.data.label_deltas import (
+    Answer,
     delta_number,
     list_deltas,
     stored_answers,
 )
 from components.data.raw_rows import BadRow
-from components.labels.labelled_files import Cells, Labelled, labelled_rows
+from components.labels.labelled_files import Cells, LabelFile, Labelled, labelled_rows
 from components.labels.stored_files import as_csv, store
 from contract.errors import DataError
 from contract.layout import PipelineLayout
@@ -26,25 +27,26 @@ _REASONS_SHOWN = 5
 
 
 def add_labels(
-    layout: PipelineLayout, config: PipelineConfig, csv_path: Path, author: str, now: datetime
+    layout: PipelineLayout, config: PipelineConfig, file: LabelFile, author: str, now: datetime
 ) -> LabelsRecord:
     """Check a CSV file row by row as ingestion does, and store its valid rows of news as a delta.
 
     A row is compared with earlier deltas; what the base data has is not looked at. The file has
     the pipeline's columns, or `request_id` and `row` of predictions whose inputs were logged, and
     the labels. It has a header; where the pipeline's own source has none, it may lack it too.
+    Fewer rows of news than the file's `least_news` are counted and not stored.
 
     Raises:
         DataError: If the file is missing, broken or lacks a column, or if no row of it is valid.
             Nothing is stored then.
     """
-    found = labelled_rows(layout, config, csv_path)
+    found = labelled_rows(layout, config, file)
     with exclusive_lock(layout.label_deltas / ".lock"):
         deltas = list_deltas(layout)
         known = {row: answer for _, row, answer in stored_answers(deltas, config)}
         count, news = _news(found, known)
         if not count:
-            raise DataError(f"{csv_path}: no valid row:\n{_reasons(found.bad)}")
+            raise DataError(f"{file.path}: no valid row:\n{_reasons(found.bad)}")
         number = delta_number(deltas[-1]) + 1 if deltas else 1
         record = LabelsRecord(
             pipeline=layout.pipeline,
@@ -55,7 +57,7 @@ def add_labels(
             author=author,
             added_at=now,
         )
-        if not news:
+        if len(news) < file.least_news:
             return record
         return store(layout.label_deltas, number, as_csv(found.columns, news), record)
 
@@ -73,7 +75,7 @@ def announce(record: LabelsRecord, announcer: Announcer) -> bool:
 
 
 def _news(
-    found: Labelled, known: Mapping[bytes, str]
+    found: Labelled, known: Mapping[bytes, Answer]
 ) -> tuple[Counter[str], list[tuple[str, ...]]]:
     """Count what the rows are, and return the cells of those that say something new."""
     count, standing, news = Counter[str](), dict(known), list[Cells]()

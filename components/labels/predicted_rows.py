@@ -19,20 +19,26 @@ from contract.schema.pipeline import PipelineConfig
 REQUEST_ID, ROW = "request_id", "row"
 
 Place = tuple[str, str]  # the request's id and the row's number, as the file has them
+Inputs = Mapping[str, Any]  # a row's, by name
 
 
 class PredictedRows:
-    """The logged inputs of the predictions that a file of labels names."""
+    """The inputs of the predictions that a file of labels names."""
 
     def __init__(
-        self, layout: PipelineLayout, config: PipelineConfig, batches: Sequence[SourceRows]
+        self,
+        layout: PipelineLayout,
+        config: PipelineConfig,
+        batches: Sequence[SourceRows],
+        kept: Mapping[Place, Inputs],
     ) -> None:
-        """Look for the rows of the batches, which have the columns `request_id` and `row`."""
+        """Look for the rows of the batches, which have the columns `request_id` and `row`.
+
+        Inputs that were kept are not looked for in the log, which may be gone.
+        """
         self._config = config
         wanted = {place for batch in batches for place in _places(batch)}
-        self._inputs: dict[Place, Mapping[str, Any]] = {}
-        for folder in _log_folders(layout):
-            self._inputs |= _logged(folder, wanted - self._inputs.keys())
+        self._inputs = {**kept, **logged_inputs(layout, wanted - kept.keys())}
 
     def joined(self, batches: Sequence[SourceRows], labels: Sequence[str]) -> Iterator[SourceRows]:
         """Yield the rows with features and labels; those that were not logged are bad."""
@@ -46,7 +52,7 @@ class PredictedRows:
             rows = pa.RecordBatch.from_pydict(columns)
             yield SourceRows(batch.file, batch.rows[is_known], rows, (*batch.bad, *unknown))
 
-    def _feature(self, name: str, known: Sequence[Mapping[str, Any]]) -> pa.Array:
+    def _feature(self, name: str, known: Sequence[Inputs]) -> pa.Array:
         values = [inputs.get(name) for inputs in known]
         kind = input_type(InputSpec.of(self._config.features[name]))
         try:
@@ -69,21 +75,29 @@ class PredictedRows:
         )
 
 
+def logged_inputs(layout: PipelineLayout, wanted: set[Place]) -> dict[Place, Inputs]:
+    """Return the inputs of those rows that a log has, by name, text as bytes."""
+    found = dict[Place, Inputs]()
+    for folder in log_folders(layout) if wanted else ():
+        found |= _logged(folder, wanted - found.keys())
+    return found
+
+
 def _places(batch: SourceRows) -> list[Place]:
     ids, rows = batch.columns[REQUEST_ID].to_pylist(), batch.columns[ROW].to_pylist()
     return [(i or "", (row or "").strip()) for i, row in zip(ids, rows, strict=True)]
 
 
-def _log_folders(layout: PipelineLayout) -> list[Path]:
+def log_folders(layout: PipelineLayout) -> list[Path]:
     """Return the logs of all versions, the newest version first."""
-    folders = (layout.serving / "predictions").glob("[!.]*")
+    folders = layout.prediction_logs.glob("[!.]*")
     numbered = [folder for folder in folders if folder.name.isdigit()]
     return sorted(numbered, key=lambda folder: -int(folder.name))
 
 
-def _logged(folder: Path, wanted: set[Place]) -> dict[Place, Mapping[str, Any]]:
+def _logged(folder: Path, wanted: set[Place]) -> dict[Place, Inputs]:
     """Return the inputs of those wanted rows that a version's log has."""
-    found: dict[Place, Mapping[str, Any]] = {}
+    found: dict[Place, Inputs] = {}
     ids = pa.array(sorted({request_id for request_id, _ in wanted}), pa.string())
     for table in read_tables(folder, columns=[REQUEST_ID, ROW, INPUT]):
         for row in table.filter(pc.is_in(table[REQUEST_ID], ids)).to_pylist():

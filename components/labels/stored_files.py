@@ -21,7 +21,7 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
 def store(folder: Path, number: int, content: bytes, record: LabelsRecord) -> LabelsRecord:
     """Store a delta under its number and return its record, completed.
 
-    A delta is there when its CSV file is: whoever finds that finds the record, too.
+    A delta is complete when its CSV file is there: its record was written before.
     """
     digest = digest_bytes(content).removeprefix("sha256:")[:12]
     path = folder / f"{number}-{digest}.csv"

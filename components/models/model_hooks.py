@@ -37,6 +37,7 @@ callbacks(hyperparameters, steps) -> list of keras.callbacks.Callback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from components.models.user_code import function_of, load_module, optional_function, user_code
@@ -76,7 +77,15 @@ def load_hooks(frozen_folder: Path) -> ModelHooks:
         UserCodeError: If the file or `build_model` is missing, the import raises, or a function
             takes other parameters than the module's first lines say.
     """
-    module = load_module(frozen_folder, MODEL_FILE)
+    return hooks_of(load_module(frozen_folder, MODEL_FILE))
+
+
+def hooks_of(module: ModuleType) -> ModelHooks:
+    """Return the functions of an imported `model.py`.
+
+    Raises:
+        UserCodeError: As `load_hooks`, but for the import.
+    """
     build = function_of(module, "build_model", ("features", "hyperparameters"))
     optional = {
         name: optional_function(module, name, parameters) for name, parameters in _HOOKS.items()

@@ -6,6 +6,7 @@ What the graph alone shows (`components.models.user_model`) is found here too.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import tensorflow as tf
 
 from components.data.raw_examples import Array
 from components.models.answer_differences import largest_difference
+from components.models.frozen_constants import check_constants
+from components.models.made_up_weights import enliven, one_sided
 from components.models.model_graph import lookups
 from components.models.model_hooks import MODEL_FILE
-from components.models.placeholders import Placeholder, made_up_rows, placeholders
+from components.models.placeholders import Placeholder, graph_of, made_up_rows, placeholders
 from components.models.traced_model import check_traced
-from components.models.user_model import build_on, head_outputs
+from components.models.two_builds import build_twice, check_same_answers, check_same_weights
+from components.models.user_model import head_outputs
 from contract.errors import UserCodeError
 from contract.schema.pipeline import PipelineConfig
 
@@ -43,8 +47,11 @@ def look_at_model(
     train = config.train.model_copy(update={"precision": "float32"})
     config = config.model_copy(update={"train": train})
     features = placeholders(config, preprocessing_fn)
-    first, second = (build_on(config, folder, keras_inputs(features)) for _ in range(2))
-    _check_same_weights(first, second)
+    check_constants(folder, partial(graph_of, config))
+    builds = build_twice(config, folder, keras_inputs(features))
+    first = builds.first
+    enliven(first)
+    check_same_weights(builds)
     for name in _forgotten_state(first):
         raise UserCodeError(
             f"{_WHERE}: {name} is a tf.Variable that no checkpoint has; create it by "
@@ -58,14 +65,16 @@ def look_at_model(
         _check_batches(first, config, rows, error)
         return tuple(_warnings(first, features))
     empty = _warnings_of_empty_lists(first, config, rows, features)
-    _check_same_answers(answer, _answer(first, config, rows), _answer(second, config, rows))
+    _check_same_calls(answer, _answer(first, config, rows))
+    check_same_answers(builds, rows, lambda model, tried: _answer(model, config, tried), _TOLERANCE)
     _check_rows_beside(answer, first, config, rows)
     for name in (name for name, feature in features.items() if feature.is_padded):
         for row in range(_ROWS):
             alone = _alone(rows, features, row)
             padded = _answer(first, config, {**alone, name: _padded(alone[name])})
             _check_padding(name, features[name], _answer(first, config, alone), padded)
-    return (*_warnings(first, features), *empty)
+    ranges = _warnings_of_ranges(first, config, rows)
+    return (*_warnings(first, features), *empty, *ranges)
 
 
 def keras_inputs(features: Features) -> dict[str, tuple[tuple[int | None, ...], str]]:
@@ -74,23 +83,6 @@ def keras_inputs(features: Features) -> dict[str, tuple[tuple[int | None, ...], 
 
 
 # --- inside -------------------------------------------------------------------------------------
-
-
-def _check_same_weights(first: keras.Model, second: keras.Model) -> None:
-    shapes = [[tuple(weight.shape) for weight in model.weights] for model in (first, second)]
-    if shapes[0] != shapes[1]:
-        raise UserCodeError(
-            f"{_WHERE}: built twice it has other weights: {_differing(*shapes)}; a checkpoint of "
-            "one does not fit the other. Derive all sizes from hyperparameters"
-        )
-    second.set_weights(first.get_weights())
-
-
-def _differing(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> str:
-    if len(one) != len(other):
-        return f"{len(one)} and {len(other)} of them"
-    a, b = next(pair for pair in zip(one, other, strict=True) if pair[0] != pair[1])
-    return f"of shape {list(a)} and {list(b)}"
 
 
 def _check_batches(
@@ -110,21 +102,13 @@ def _check_batches(
     ) from error
 
 
-def _check_same_answers(
-    answer: dict[str, Array], again: dict[str, Array], second: dict[str, Array]
-) -> None:
+def _check_same_calls(answer: dict[str, Array], again: dict[str, Array]) -> None:
     for head in answer:
         if (difference := largest_difference(answer[head], again[head])) > _TOLERANCE:
             raise UserCodeError(
                 f"{_WHERE}: head '{head}' answers the same rows differently from call to call (by "
                 f"{difference:.2g}): something random or counted is in use outside training. Keep "
                 "random layers behind 'training', and state in weights"
-            )
-        if (difference := largest_difference(answer[head], second[head])) > _TOLERANCE:
-            raise UserCodeError(
-                f"{_WHERE}: built twice, with the same weights, head '{head}' answers the same "
-                f"rows differently (by {difference:.2g}): a constant is drawn at random in "
-                "build_model. It is in no checkpoint; seed it, or make it a weight"
             )
 
 
@@ -205,6 +189,15 @@ def _warnings_of_empty_lists(
             if np.isfinite(before[head]).all() and not np.isfinite(answer[head]).all()
         ]
     return tuple(found)
+
+
+def _warnings_of_ranges(model: keras.Model, config: PipelineConfig, rows: Rows) -> tuple[str, ...]:
+    odd = one_sided(model, config.heads, lambda: _answer(model, config, rows))
+    return tuple(
+        f"{_WHERE}: {words}; expected logits, of any size and sign: Slipway itself makes "
+        "probabilities of them"
+        for words in odd
+    )
 
 
 def _specs(features: Features) -> dict[str, tf.TensorSpec]:

@@ -38,14 +38,14 @@ def placeholders(
     Raises:
         UserCodeError: If the user's function raises or returns something else.
     """
-    from tensorflow_transform import impl_helper
-
-    specs = {name: _raw_spec(feature) for name, feature in config.features.items()}
     with library_refusals("preprocessing.py: preprocessing_fn", "tensorflow_transform"):
-        _, _, outputs = impl_helper.trace_preprocessing_function(
-            preprocessing_fn, specs, use_tf_compat_v1=False
-        )
+        _, outputs = _traced(config, preprocessing_fn)
     return {name: _placeholder(value) for name, value in sorted(outputs.items())}
+
+
+def graph_of(config: PipelineConfig, preprocessing_fn: Callable[..., dict[str, Any]]) -> tf.Graph:
+    """Return the graph of `preprocessing_fn` on the raw features of a config."""
+    return _traced(config, preprocessing_fn)[0]
 
 
 def made_up_rows(
@@ -66,6 +66,18 @@ def made_up_rows(
 
 
 # --- inside -------------------------------------------------------------------------------------
+
+
+def _traced(
+    config: PipelineConfig, preprocessing_fn: Callable[..., dict[str, Any]]
+) -> tuple[tf.Graph, dict[str, Any]]:
+    from tensorflow_transform import impl_helper
+
+    specs = {name: _raw_spec(feature) for name, feature in config.features.items()}
+    graph, _, outputs = impl_helper.trace_preprocessing_function(
+        preprocessing_fn, specs, use_tf_compat_v1=False
+    )
+    return graph, outputs
 
 
 def _raw_spec(feature: FeatureConfig) -> tf.TypeSpec:

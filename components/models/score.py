@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from components.data.beam_pipelines import running_pipeline
 from components.data.raw_examples import Array
-from components.data.raw_rows import BadRow
+from components.data.raw_rows import BadRow, json_text
 from components.models.saved_models import load, predict_examples
 from components.models.score_keys import check_names, key_types
 from components.models.scoring_formats import (
@@ -206,7 +206,7 @@ def _described(bad: BadRow, lines: Mapping[int, int]) -> dict[str, Any]:
 def _write_bad_part(batch: tuple[int, list[dict[str, Any]]], parts: Path) -> None:
     number, bad = batch
     if bad:
-        lines = (json.dumps(row, default=_as_text) + "\n" for row in bad)
+        lines = (json.dumps(row, default=json_text) + "\n" for row in bad)
         (parts / f"{number:09d}.bad").write_text("".join(lines), encoding="utf-8")
 
 
@@ -257,7 +257,3 @@ def _nothing_usable(source: Path, bad: list[dict[str, Any]]) -> str:
         return f"{source}: no rows"
     first = f"row {bad[0]['row']}: {bad[0]['reason']}"
     return f"{source}: none of {len(bad)} rows is usable; the first, {first}"
-
-
-def _as_text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

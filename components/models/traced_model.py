@@ -14,9 +14,10 @@ from contract.errors import UserCodeError
 from contract.schema.pipeline import PipelineConfig
 
 _WHERE = f"{MODEL_FILE}: build_model"
-# Operations that leave values as they are, or only move or convert them.
+# Operations that leave values as they are, only move or convert them, or cut off their ends.
 _PASSING = frozenset(
     {"Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient", "StridedSlice"}
+    | {"ClipByValue", "Maximum", "Minimum"}
 )
 _SQUASHING = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
 

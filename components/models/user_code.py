@@ -1,8 +1,10 @@
 """The user's `preprocessing.py` and `model.py`, loaded from the frozen copy."""
 
+import errno
 import importlib.util
 import inspect
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,10 +18,16 @@ from contract.errors import SlipwayError, UserCodeError, did_you_mean
 
 # What Keras raises where a user's layer, shape, type or argument does not fit.
 _KERAS_REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
+# What a network or a busy machine says today and may not say tomorrow.
+_PASSING = (ConnectionError, TimeoutError, MemoryError, socket.gaierror)
+_PASSING_NUMBERS = frozenset(
+    {errno.EAGAIN, errno.EHOSTUNREACH, errno.EIO, errno.EMFILE, errno.ENETDOWN}
+    | {errno.ENETUNREACH, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
+)
 _PREFIX = "pipeline_"  # of the names under which users' modules are known
 
 
-class _AsWritten(SourceFileLoader):
+class AsWritten(SourceFileLoader):
     """Loads a file as it is written now.
 
     Python's bytecode files take a source of equal size and of the same second for unchanged.
@@ -30,8 +38,13 @@ class _AsWritten(SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def load_module(folder: Path, filename: str) -> ModuleType:
+def load_module(folder: Path, filename: str, loading: type[AsWritten] = AsWritten) -> ModuleType:
     """Import one file of a pipeline folder; modules beside it can be imported by it.
+
+    Args:
+        folder: The pipeline folder.
+        filename: The file in it.
+        loading: Makes its code.
 
     Raises:
         UserCodeError: If the file is missing or raises while it is imported.
@@ -42,7 +55,7 @@ def load_module(folder: Path, filename: str) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     name = f"{_PREFIX}{path.stem}"
-    loader = _AsWritten(name, str(path))
+    loader = loading(name, str(path))
     specification = importlib.util.spec_from_file_location(name, path, loader=loader)
     if specification is None or specification.loader is None:
         raise UserCodeError(f"{path}: not importable")
@@ -89,10 +102,13 @@ def optional_function(
 
 @contextmanager
 def user_code(where: str) -> Iterator[None]:
-    """Turn whatever a user's function raises into a UserCodeError with its file and line."""
+    """Turn whatever a user's function raises into a UserCodeError with its file and line.
+
+    What a retry may cure becomes a SlipwayError instead: no memory, or a network that was away.
+    """
     try:
         yield
-    except UserCodeError:
+    except SlipwayError:
         raise
     except (Exception, SystemExit) as error:  # sys.exit() would end the step without a reason
         raise _blamed(where, error) from error
@@ -117,10 +133,11 @@ def library_refusals(where: str, library: str) -> Iterator[None]:
         raise _blamed(f"{where}: {library} refuses it", error) from error
 
 
-def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
+def blamed_on_user(where: str, error: Exception) -> SlipwayError | None:
     """Return an error's blame, with file and line, if it came out of a user's function or of Keras.
 
-    What Keras refuses (a shape, a type, an argument) it refuses of the user's layers.
+    It is a UserCodeError, or a SlipwayError as in `user_code`. What Keras refuses (a shape, a type,
+    an argument) it refuses of the user's layers.
     """
     frames = traceback.extract_tb(error.__traceback__)
     is_refusal = isinstance(error, _KERAS_REFUSALS) and any(
@@ -129,12 +146,22 @@ def blamed_on_user(where: str, error: Exception) -> UserCodeError | None:
     return _blamed(where, error) if is_refusal or _theirs(frames) else None
 
 
-def _blamed(where: str, error: BaseException) -> UserCodeError:
+def _blamed(where: str, error: BaseException) -> SlipwayError:
     frames, kind, said = _theirs(traceback.extract_tb(error.__traceback__)), type(error), str(error)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:  # the code never ran, so it has no frame
         place, said = f" at {Path(error.filename).name}:{error.lineno}", error.msg
-    return UserCodeError(f"{where}: {kind.__name__}{place}: {said}")
+    words = f"{where}: {kind.__name__}{place}: {said}"
+    return SlipwayError(words) if _may_pass(error) else UserCodeError(words)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, _PASSING):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    behind = error.__cause__ or error.__context__  # libraries wrap what a socket raised
+    return error.errno in _PASSING_NUMBERS or (behind is not None and _may_pass(behind))
 
 
 def _theirs(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from components.data.examples import feature_spec, id_ranges, model_inputs
 from components.models.model_graph import lookups, squashed_by
-from components.models.model_hooks import MODEL_FILE, load_hooks
+from components.models.model_hooks import MODEL_FILE, ModelHooks, load_hooks
 from components.models.user_code import user_code
 from contract.errors import UserCodeError, did_you_mean
 from contract.feature_names import legal_names
@@ -45,12 +45,13 @@ def build_model(config: PipelineConfig, frozen_folder: Path, transform_graph: Pa
         UserCodeError: If `build_model` raises, does not return a `keras.Model` of these inputs, or
             its outputs do not fit the heads.
     """
-    model = build_on(config, frozen_folder, _shapes(feature_spec(transform_graph)))
+    hooks = load_hooks(frozen_folder)
+    model = build_on(config, hooks, _shapes(feature_spec(transform_graph)))
     _check_ids(model, id_ranges(transform_graph))
     return model
 
 
-def build_on(config: PipelineConfig, folder: Path, features: Shapes) -> keras.Model:
+def build_on(config: PipelineConfig, hooks: ModelHooks, features: Shapes) -> keras.Model:
     """Build the user's model on features of these shapes and types, and check it.
 
     A model that has no inputs yet (subclassed, or a Sequential without an Input) is called on them,
@@ -60,7 +61,6 @@ def build_on(config: PipelineConfig, folder: Path, features: Shapes) -> keras.Mo
         UserCodeError: As `build_model`.
     """
     inputs = _inputs(features)
-    hooks = load_hooks(folder)
     with _precision(config.train.precision), user_code(_WHERE):
         model = hooks.build_model(dict(inputs), dict(config.train.hyperparameters))
     if not isinstance(model, keras.Model):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from components.models.saved_models import LoadedModel, load
+from components.models.traced_operations import python_operation
 from components.optimize.graph.graphs import GraphModel
 from components.optimize.judging.batches import Samples
 from components.optimize.judging.calibration import TensorValues, observe
 from components.optimize.judging.gate import Difference, Gate
-from components.optimize.judging.judgement import Evaluation, Judge, Judgement
+from components.optimize.judging.judgement import AnswerCost, AnswerJudge, Evaluation
 from components.optimize.judging.measure import compressed_bytes, latencies_ms, latency_ms
 from components.optimize.judging.row_check import Fillers, require_repeatable
 from components.optimize.passes.change import Change, operation_changes
@@ -19,7 +20,7 @@ from components.optimize.passes.registry import FLOAT_PASSES, lossy_pass
 from components.optimize.sensitivity import Search
 from components.optimize.verdicts import refusal, verdict
 from components.quality.row_independence import TOLERANCE
-from contract.errors import DataError, DiskFullError
+from contract.errors import DataError, DiskFullError, UserCodeError
 from contract.records.optimization import LedgerRow
 from contract.schema.optimize import OptimizeConfig
 from contract.schema.passes import LOSSY_PASSES, Pass
@@ -64,9 +65,10 @@ class Chain:
         Raises:
             DataError: If `source` is not a SavedModel with signatures that can be rewritten, or the
                 rows do not fit it.
-            UserCodeError: If two calls of the original on the same rows differ.
+            UserCodeError: If two calls of the original on the same rows differ, or it calls Python.
         """
         original = load(source)
+        _require_graph_alone(original)
         self.samples = data.samples
         self._data, self._settings, self._workplace = data, settings, workplace
         self._gate = Gate.of(original, data.samples)
@@ -261,7 +263,7 @@ class Chain:
         )
 
 
-def _figures(judgement: Judgement) -> dict[str, Any]:
+def _figures(judgement: AnswerCost) -> dict[str, Any]:
     return {
         "agreement_ratio": judgement.agreement_ratio,
         "metric": judgement.metric,
@@ -269,9 +271,20 @@ def _figures(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _judge_of(original: LoadedModel, evaluation: Evaluation) -> Judge:
+def _require_graph_alone(model: LoadedModel) -> None:
+    """Refuse a model that calls Python: only the process that saved it has the function."""
+    for name, signature in model.module.signatures.items():
+        if called := python_operation(signature.graph):
+            raise UserCodeError(
+                f"{model.path}: signature '{name}': '{called}' calls Python (tf.py_function, "
+                "tf.numpy_function), which only the process that saved the model can do; expected "
+                "operations of TensorFlow only"
+            )
+
+
+def _judge_of(original: LoadedModel, evaluation: Evaluation) -> AnswerJudge:
     try:
-        return Judge(original.signature(evaluation.signature), evaluation)
+        return AnswerJudge(original.signature(evaluation.signature), evaluation)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise DataError(
             f"{original.path}: the evaluation rows or labels do not fit signature "

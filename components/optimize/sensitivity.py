@@ -10,7 +10,7 @@ import numpy as np
 from components.data.raw_examples import Array
 from components.optimize.graph.graphs import GraphModel
 from components.optimize.judging.batches import answer
-from components.optimize.judging.judgement import Judge, Judgement
+from components.optimize.judging.judgement import AnswerCost, AnswerJudge
 from components.optimize.passes.change import Change
 from components.optimize.passes.registry import LossyPass
 
@@ -37,7 +37,7 @@ class Search:
     lossy: LossyPass
     signature: str
     inputs: Mapping[str, Array]
-    judge: Judge
+    judge: AnswerJudge
     budget_percent: float
 
     def run(self, model: GraphModel) -> "Found":
@@ -83,7 +83,7 @@ class Found:
 
     change: Change
     float_layers: tuple[str, ...]
-    judgement: Judgement
+    judgement: AnswerCost
 
 
 def fewest(

@@ -74,7 +74,7 @@ def caller_rows(
     features: Mapping[str, FeatureConfig],
     rows: Sequence[Row],
 ) -> list[CallerRow]:
-    """Return the rows, at most 512; none where there is no real row to begin with.
+    """Return the rows, at most 512; none without a real row to begin with.
 
     Args:
         inputs: What the model takes.

@@ -149,7 +149,7 @@ def _check_signatures(found: Alone, rows: Sequence[CallerRow], tolerance: float)
                 )
 
 
-def _compare_alone(
+def _compare_alone(  # noqa: PLR0913 (two sides, their rows, and how alike they must be)
     name: str,
     found: Alone,
     wanted: Alone,

@@ -75,7 +75,7 @@ class EngineCalls:
             yield cls(base, manifest, attempts, http, signatures)
 
     def alone(self, signature: str, row: CallerRow) -> Answer:
-        """Send one row in a request of its own.
+        """Send one row in a separate request.
 
         Raises:
             EngineError: If the server neither answers nor refuses it.

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from components.package.attestations import write_attestations
 from components.package.caller_rows import caller_rows
 from components.package.callers import EngineDiffersError, try_callers, without_engine
 from components.package.served_rows import require_independent_rows
@@ -106,6 +107,7 @@ def package(contents: Contents, settings: PackageConfig, workplace: Workplace) -
         manifest = _numbered(reduced, layout, folder, manifest.version)
     kept = kept_before(layout, manifest)
     record.load.write(folder / LOAD_REPORT)
+    write_attestations(folder, manifest)
     workplace.attempt.check()
     if kept is None:
         with storage_errors(layout.versions):
@@ -210,6 +212,16 @@ def _load_test(
             most_requests=settings.requests,
         )
     )
+    check_load(report, settings, fault_ratio)
+    return report
+
+
+def check_load(report: LoadReport, settings: LoadtestConfig, fault_ratio: float = 0.0) -> None:
+    """Refuse a package that fails too often or is too slow.
+
+    Raises:
+        SlipwayError: With the figure and its limit.
+    """
     allowed = settings.max_error_ratio + _FAULT_SLACK * fault_ratio
     ratio = report.errors / max(1, report.requests)
     if ratio > allowed:
@@ -222,4 +234,3 @@ def _load_test(
             f"load test: p99 is {report.p99_ms:.1f} ms with {settings.concurrency} callers, at "
             f"most {settings.max_p99_ms:g} ms is allowed (package.loadtest.max_p99_ms)"
         )
-    return report

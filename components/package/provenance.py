@@ -46,7 +46,7 @@ def library_versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Return the workspace's commit, with `-dirty` if files differ; empty where there is no git.
+    """Return the workspace's commit, with `-dirty` if files differ; empty without git.
 
     In a checkout that is the commit of the code, too; an installed Slipway is named by its version.
     """

@@ -1,8 +1,6 @@
 """A model server of one package, as a process on a free loopback port."""
 
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,8 @@ from contract.errors import SlipwayError
 from contract.free_ports import free_port
 from contract.layout import PACKAGE_MANIFEST
 from contract.places import CODE_FOLDER
+from contract.programs import IMPORTED_MODEL_SERVER, MODEL_SERVER, warm_command
+from contract.records.package import PackageManifest
 
 HOST = "127.0.0.1"
 _START_SECONDS = 120.0
@@ -48,12 +48,14 @@ class RunningServer:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if (code := self.process.poll()) is not None:
-                raise SlipwayError(f"the package's server ended with code {code}: {self._said()}")
+                raise SlipwayError(
+                    f"the package's server ended with code {code}: {self.last_words()}"
+                )
             if self._is_healthy():
                 return
             time.sleep(_POLL_SECONDS)
         raise SlipwayError(
-            f"the package's server was not ready within {_START_SECONDS:g} s: {self._said()}"
+            f"the package's server was not ready within {_START_SECONDS:g} s: {self.last_words()}"
         )
 
     def stop(self) -> None:
@@ -65,6 +67,11 @@ class RunningServer:
             self.process.kill()
             self.process.wait()
 
+    def last_words(self) -> str:
+        """Return the last lines of its log."""
+        lines = self.log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
+        return " | ".join(lines[-5:]) or "it said nothing"
+
     def _is_healthy(self) -> bool:
         try:
             with open_client(f"http://{HOST}:{self.port}", _POLL_TIMEOUT_SECONDS) as http:
@@ -72,23 +79,23 @@ class RunningServer:
         except httpx.TransportError:
             return False
 
-    def _said(self) -> str:
-        lines = self.log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
-        return " | ".join(lines[-5:]) or "it said nothing"
-
 
 @contextmanager
 def running_server(package: Path, log: Path) -> Iterator[RunningServer]:
-    """Start a server on a package directory; it ends with the block, or with this process."""
-    pipeline = json.loads((package / PACKAGE_MANIFEST).read_text(encoding="utf-8"))["pipeline"]
+    """Start a server on a package directory; it ends with the block, or with this process.
+
+    Where this step is a fork of a warm parent, so is the server, as those are that the agent starts
+    on this machine.
+    """
+    manifest = PackageManifest.read(package / PACKAGE_MANIFEST)
     port = free_port()
-    command = [sys.executable, "-m", "serving.server"]
+    command = warm_command(IMPORTED_MODEL_SERVER if manifest.is_imported else MODEL_SERVER)
     command += ["--package", str(package), "--port", str(port), "--host", HOST]
     with log.open("wb") as output:
         process = subprocess.Popen(
             tied_to_parent(command), cwd=CODE_FOLDER, stdout=output, stderr=output
         )
-    server = RunningServer(process, port, pipeline, log)
+    server = RunningServer(process, port, manifest.pipeline, log)
     try:
         yield server
     finally:

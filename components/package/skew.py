@@ -95,7 +95,7 @@ class SkewCheck:
         return self._require(answers, f"from {path.name}/", tolerance)
 
     def _require(
-        self, answers: Mapping[str, Array], whence: str, tolerance: float, exempt_rows: int = 0
+        self, answers: Mapping[str, Array], origin: str, tolerance: float, exempt_rows: int = 0
     ) -> float:
         differences = self._differences(answers)
         worst = np.argsort(-differences)[:_SHOWN_ROWS]
@@ -111,7 +111,7 @@ class SkewCheck:
         )
         raise DataError(
             f"training/serving skew: {np.sum(~(differences <= tolerance))} of {len(rows)} rows get "
-            f"another answer {whence} than from the trained model offline, by up to {largest:.3g} "
+            f"another answer {origin} than from the trained model offline, by up to {largest:.3g} "
             f"({tolerance:g} is allowed): {shown}"
         )
 

@@ -25,7 +25,7 @@ def usual_size(answers: Array) -> float:
 def distances(one: Array, other: Array, usual: float) -> Array:
     """Return by how much each row's answers are apart, float64 `[rows]`.
 
-    NaN is near NaN only. Infinite where shapes, or values that are no numbers, are unlike.
+    NaN is near NaN only. Infinite where shapes, or values that are not numbers, differ.
 
     Args:
         one: By which sizes are taken, `[rows, ...]`.

@@ -28,13 +28,15 @@ class Load:
     """What to send, where to and how fast. One request carries one row; rows are repeated."""
 
     url: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Any]
     seconds: float
     concurrency: int = 16
     rate: float | None = None  # requests a second; None: each caller sends when it is answered
     most_requests: int | None = None  # ends earlier with them
     headers: Mapping[str, str] = field(default_factory=dict)
     certificate_file: Path | None = None  # what to trust, where the URL is https
+    key: str = "instances"  # of a body, under which its row stands
+    more: Mapping[str, Any] = field(default_factory=dict)  # that each body holds
 
 
 def run_load(load: Load, on_progress: Progress | None = None) -> LoadReport:
@@ -67,7 +69,7 @@ async def send_load(load: Load, on_progress: Progress | None = None) -> LoadRepo
         watcher = asyncio.create_task(_watch(tally, on_progress)) if on_progress else None
         try:
             due = _due_times(load, tally.started)
-            bodies = itertools.cycle([json.dumps({"instances": [row]}) for row in load.rows])
+            bodies = itertools.cycle(_bodies(load))
             caller = _Caller(load.url, http, tally)
             await asyncio.gather(*(caller.work(due, bodies) for _ in range(load.concurrency)))
         finally:
@@ -77,6 +79,10 @@ async def send_load(load: Load, on_progress: Progress | None = None) -> LoadRepo
     if on_progress:
         on_progress(report)
     return report
+
+
+def _bodies(load: Load) -> list[str]:
+    return [json.dumps({**load.more, load.key: [row]}) for row in load.rows]
 
 
 class _Tally:

@@ -239,7 +239,7 @@ class _Trial:
         cut: list[Row] = [
             {**row, **{n: row[n][: -(-len(row[n]) // 2)] for n in names}} for row in rows[:2]
         ]
-        # A model may take lists of one length only; that is no fault found in these rows.
+        # A model may take lists of one length only; that is not a fault found in these rows.
         is_taken = all(not isinstance(self._alone(row), Dependence) for row in cut)
         return cut if is_taken else []
 

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
 
+from contract.addresses import AUTHOR_HEADER
 from contract.clients.http import error_of, open_client, reason_of, said
 from contract.errors import (
     ConfigError,
@@ -47,18 +49,23 @@ class AgentClient:
         url: Such as `http://127.0.0.1:8600`.
         token: The bearer token; it appears in no message and no repr.
         patience_seconds: How long to try again while nobody answers, as while an agent restarts.
+        author: Whose trial the calls are about; each of them renews its lease. Empty: nobody's.
     """
 
-    def __init__(self, url: str, token: str, patience_seconds: float = 20.0) -> None:
+    def __init__(
+        self, url: str, token: str, patience_seconds: float = 20.0, author: str = ""
+    ) -> None:
         self._url = url.rstrip("/")
         self._patience_seconds = patience_seconds
         self._http = open_client(self._url, _ANSWER_SECONDS, token)
+        if author:
+            self._http.headers[AUTHOR_HEADER] = quote(author)
 
     @classmethod
-    def with_token_file(cls, url: str, token_file: Path) -> Self:
+    def with_token_file(cls, url: str, token_file: Path, author: str = "") -> Self:
         """Return a client whose token is the content of a file."""
         try:
-            return cls(url, read_token(token_file))
+            return cls(url, read_token(token_file), author=author)
         except ConfigError as error:
             raise NotFoundError(f"{error} (the serving agent's; start it: 'slipway up')") from error
 
@@ -164,7 +171,10 @@ class AgentClient:
 
 def _is_same_decision(proposed: TrafficPlan, current: TrafficPlan) -> bool:
     """Tell whether a conflict is with our own proposal: stored, but its answer was lost."""
-    changed_by_agent = {"generation", "written_at", "record_version", "champions", "bad", "hold"}
+    changed_by_agent = {
+        *("generation", "written_at", "record_version"),
+        *("champions", "bad", "hold", "withdrawn"),
+    }
     return current.generation == proposed.generation + 1 and current.model_dump(
         exclude=changed_by_agent
     ) == proposed.model_dump(exclude=changed_by_agent)
@@ -182,12 +192,12 @@ def _read(answer: httpx.Response, record: type[RecordT], raw: Any) -> RecordT:
 
 def _refusal(answer: httpx.Response) -> SlipwayError:
     where = f"{answer.request.method} {answer.request.url}"
-    if answer.status_code in (401, 403):
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
         return UserError(
             f"{where}: the agent refused this token; "
             "check SLIPWAY_AGENT_TOKEN_FILE against the file that the agent was started with"
         )
     reason = reason_of(answer)
-    if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+    if answer.status_code in (httpx.codes.FORBIDDEN, httpx.codes.UNPROCESSABLE_ENTITY):
         return UserError(f"{where}: the agent refused this: {reason}")
     return error_of(answer, f"{where}: status {answer.status_code}: {reason}")

@@ -1,7 +1,7 @@
 """A package as an MLflow model: signature, input example, and the entry in the registry.
 
 `mlflow.pyfunc.load_model("models:/NAME@champion")` loads it wherever Slipway is installed; the
-loader is `serving.server.pyfunc`, named and not imported here.
+loader is `serving.server.pyfunc`, named and not imported.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.layout import PACKAGE_MANIFEST
+from contract.programs import MODEL_LOADER
 from contract.records.package import InputSpec, PackageManifest
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 VERSION_TAG = "slipway.version"
-_LOADER = "serving.server.pyfunc"
 _REQUIREMENTS = ("tensorflow", "numpy", "orjson", "pydantic")
 _EXAMPLE_ROWS = 3
 # MLflow takes a float64 for no float32, and pandas has float64.
@@ -124,7 +124,7 @@ def _save(package: Path, manifest: PackageManifest, target: Path) -> None:
 
     pyfunc.save_model(
         path=str(target),
-        loader_module=_LOADER,
+        loader_module=MODEL_LOADER,
         data_path=str(package),
         signature=signature_of(manifest.inputs),
         input_example=example_of(package, manifest),

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from contract.addresses import AGENT_URL, DATA_PLANE_URL, rollout_page, served_at
+from contract.addresses import (
+    AGENT_URL,
+    AIRFLOW_URL,
+    DATA_PLANE_URL,
+    rollout_page,
+    served_at,
+)
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.optimization import OptimizeRecord
@@ -93,7 +99,7 @@ def note_of(run: RunLayout, told: Overview, tags: Mapping[str, str]) -> str:
 
 def airflow_link(run: RunLayout) -> str:
     """Return the page of a run in Airflow; empty for a run without it."""
-    url = os.environ.get("SLIPWAY_AIRFLOW_URL", "").rstrip("/")
+    url = os.environ.get(AIRFLOW_URL, "").rstrip("/")
     if not url or run.run_id.startswith(_LOCAL):
         return ""
     return f"{url}/dags/{run.pipeline}/runs/{quote(run.run_id, safe='')}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from components.runs.collector import collect_rarely
-from components.runs.tracking import Tracker, open_tracker
+from components.runs.tracking import Tracker, note_told, open_tracker, tell_untracked
+from contract.addresses import TRACKING_URI
 from contract.command import StepCommand
 from contract.errors import (
     EXIT_DONE,
@@ -35,7 +36,9 @@ from contract.storage import (
     digest_file,
     local_path,
     publish_directory,
+    reserve,
     size_bytes,
+    write_in_reserve,
 )
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -129,15 +132,18 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
     inputs = _input_digests(run, command)
     if (done := _complete_result(run, command.step, inputs)) is not None:
         log.info("%s: already done by attempt %d, skipped", command.step, done.attempt)
+        tell_untracked(os.environ.get(TRACKING_URI, ""), run, done)
         return done
 
     attempt = Attempt.claim(run.attempts(command.step))
     run.result(command.step).unlink(missing_ok=True)
+    run.tracked(command.step).unlink(missing_ok=True)  # of the result that is gone now
     started, clock = datetime.now(UTC), time.monotonic()
     log.info("%s: start, attempt %d, run %s", command.step, attempt.number, command.run_id)
+    reserve(run.failure(command.step))
     with (
         _noted_failure(run, command.step, attempt),
-        open_tracker(os.environ.get("MLFLOW_TRACKING_URI", ""), run, command.step) as tracker,
+        open_tracker(os.environ.get(TRACKING_URI, ""), run, command.step) as tracker,
     ):
         with _output(run, command.step) as output:
             step = Step(
@@ -167,8 +173,10 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
             detail=outcome.record.model_dump(mode="json"),
             tracking_run_id=tracker.run_id,
         )
-        tracker.log_result(result)
-    result.write(run.result(command.step))
+        result.write(run.result(command.step))
+        tracker.log_result(result)  # after: a kill before leaves no figures of this attempt
+    if tracker.is_on:
+        note_told(run, command.step)
     log.info("%s: done in %.1f s%s", command.step, result.seconds, _in_words(result))
     return result
 
@@ -218,7 +226,22 @@ def _complete_result(run: RunLayout, step: str, inputs: dict[str, str]) -> Resul
     except SlipwayError:
         return None
     is_whole = all((run.step(step) / a.path).exists() for a in result.artifacts.values())
-    return result if is_whole and result.inputs == inputs else None
+    is_done = is_whole and result.inputs == inputs and not _has_begun_since(run, step)
+    return result if is_done else None
+
+
+def _has_begun_since(run: RunLayout, step: str) -> bool:
+    """Tell whether the step that this one runs beside was begun again after this one's result.
+
+    The other step is not an input: this one reads its output while it is at work. For example,
+    `evaluate` has judged the checkpoints of a training that failed and now continues.
+    """
+    if not STEPS[step].is_beside_previous:
+        return False
+    names = list(STEPS)
+    beside = run.attempts(names[names.index(step) - 1])
+    newest = beside / str(Attempt.newest(beside))
+    return newest.exists() and newest.stat().st_mtime > run.result(step).stat().st_mtime
 
 
 @contextmanager
@@ -230,13 +253,17 @@ def _noted_failure(run: RunLayout, step: str, attempt: Attempt) -> Iterator[None
         raise  # the step is somebody else's now
     except Exception as error:
         with suppress(SlipwayError, OSError):
-            Failure(
+            failure = Failure(
                 step=step,
                 attempt=attempt.number,
                 exit_code=getattr(error, "exit_code", EXIT_UNEXPECTED),
                 reason=str(error) or type(error).__name__,
                 failed_at=datetime.now(UTC),
-            ).write(run.failure(step))
+            )
+            try:
+                failure.write(run.failure(step))
+            except (SlipwayError, OSError):  # the disk is full, perhaps
+                write_in_reserve(run.failure(step), failure.model_dump_json())
         raise
 
 

@@ -9,10 +9,11 @@ import math
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from components.runs.run_overview import (
     tell_failure,
     tell_parent,
 )
-from contract.addresses import DATA_PLANE_URL, served_at
+from contract.addresses import DATA_PLANE_URL, TRACKING_URI, served_at
 from contract.layout import RunLayout
 from contract.records.record import Result
 from contract.storage import create_exclusively
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
+    from mlflow.utils.async_logging.run_operations import RunOperations
 
 _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"  # "Model training"
 _SEND_SECONDS = 2.0  # one batch costs some 10 ms of CPU, however many metrics are in it
 _METRICS_A_BATCH = 1000  # MLflow's own limit
+_REMEMBERED_BATCHES = 1000  # of half an hour at least; MLflow has answered the earlier ones
 # How MLflow names an image of a key at a step; it has no call that lists them.
 _IMAGE = re.compile(r"(?P<key>.+)[+%]step[+%](?P<step>\d+)[+%]timestamp[+%].+\.png")
 
@@ -56,7 +59,9 @@ class Tracker:
         self._client = client
         self._parent = parent
         self._result: Result | None = None
+        self._held: list[tuple[Mapping[str, float], int]] = []  # until there is a result
         self._waiting: list[Metric] = []  # not yet handed to MLflow's thread
+        self._sent: deque[RunOperations] = deque(maxlen=_REMEMBERED_BATCHES)
         self._sent_at = -math.inf
         self.run_id = run_id
 
@@ -68,17 +73,21 @@ class Tracker:
     def log_metrics(
         self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
     ) -> None:
-        """Queue metrics; a background thread sends them, in batches two seconds apart.
+        """Queue metrics; they are sent after the step's result, so that a kill doubles none.
 
-        A process that is killed loses what waits; `logged_steps` tells its retry which came in.
-        Where the time is given (`logged_at`), logging the same again changes nothing: MLflow's
-        database keeps one of equal name, step, time and value.
+        Where the time is given (`logged_at`), a background thread sends them, in batches two
+        seconds apart. A process that is killed loses what waits; `logged_steps` tells its retry
+        which came in. Logging the same again changes nothing: MLflow's database keeps one of equal
+        name, step, time and value.
         """
         if self._client is None or not values:
             return
+        if logged_at is None:
+            self._held.append((values, step))
+            return
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000) if logged_at is None else round(logged_at.timestamp() * 1000)
+        now = round(logged_at.timestamp() * 1000)
         self._waiting += [Metric(_clean(name), float(v), now, step) for name, v in values.items()]
         if time.monotonic() - self._sent_at >= _SEND_SECONDS:
             self._send_metrics()
@@ -148,6 +157,7 @@ class Tracker:
         """Log what every step has: its duration, figures, reasons and artifact digests."""
         self._result = result
         self.log_metrics({**result.metrics, "seconds": result.seconds})
+        self._send_held(result.started_at)
         if result.reasons:
             self.set_tag("slipway.reasons", "\n".join(result.reasons))
         for name, artifact in result.artifacts.items():
@@ -176,16 +186,17 @@ class Tracker:
     def finish(self, status: str, reason: str = "") -> None:
         """Send what is queued, end the run as FINISHED, FAILED or KILLED, and tell the parent."""
 
-        def end(client: "MlflowClient") -> None:
-            import mlflow
-
-            mlflow.flush_async_logging()
-            client.set_terminated(self.run_id, status)
-
+        self._send_held(datetime.now(UTC))  # of a step that failed: what it had found
         self._send_metrics()
-        self._try(end)
+        self._try(self._await_sent)
+        self._try(lambda c: c.set_terminated(self.run_id, status))
         if self._parent is not None and (self._result is not None or status != "FINISHED"):
             self._try(partial(self._parent.tell, result=self._result, reason=reason))
+
+    def _send_held(self, logged_at: datetime) -> None:
+        held, self._held = self._held, []
+        for values, step in held:
+            self.log_metrics(values, step, logged_at)
 
     def _send_metrics(self) -> None:
         self._sent_at = time.monotonic()
@@ -194,7 +205,23 @@ class Tracker:
             self._send_batch(waiting[start : start + _METRICS_A_BATCH])
 
     def _send_batch(self, metrics: "list[Metric]") -> None:
-        self._try(lambda c: c.log_batch(self.run_id, metrics=metrics, synchronous=False))
+        def send(client: "MlflowClient") -> None:
+            sent = client.log_batch(self.run_id, metrics=metrics, synchronous=False)
+            if sent is not None:
+                self._sent.append(sent)
+
+        self._try(send)
+
+    def _await_sent(self, _client: "MlflowClient") -> None:
+        """Wait until MLflow has answered all batches; raise the last error, if there was one."""
+        failed: Exception | None = None
+        for batch in self._sent:
+            try:
+                batch.wait()
+            except Exception as error:  # noqa: BLE001 (the others are waited for all the same)
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _try(self, call: "Callable[[MlflowClient], Any]") -> None:
         if self._client is None:
@@ -224,8 +251,8 @@ class Parent:
 def point_champion(tracking_uri: str, name: str, version: int) -> bool:
     """Point the alias `champion` at a registered version; tell whether there was one.
 
-    For what happens outside of a run: a person promotes or rolls back. Who has become champion is
-    no `challenger` any more.
+    For what happens outside of a run: a person promotes or rolls back. A version that has become
+    champion is no longer `challenger`.
     """
     from mlflow import MlflowClient
 
@@ -246,13 +273,31 @@ def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Track
     if tracking_uri:
         tracker = _connect(tracking_uri, run, step)
     else:
-        log.info("MLFLOW_TRACKING_URI is not set: this run is not tracked")
+        log.info("%s is not set: this run is not tracked", TRACKING_URI)
     try:
         yield tracker
     except BaseException as error:
         tracker.finish("FAILED", str(error) or type(error).__name__)
         raise
     tracker.finish("FINISHED")
+
+
+def tell_untracked(tracking_uri: str, run: RunLayout, result: Result) -> None:
+    """Tell MLflow of a result whose process was killed before it could; once it has answered."""
+    if not tracking_uri or run.tracked(result.step).exists():
+        return
+    if run.tracking(result.step).exists():
+        with open_tracker(tracking_uri, run, result.step) as tracker:
+            tracker.log_result(result)
+        if tracker.is_on:
+            note_told(run, result.step)
+
+
+def note_told(run: RunLayout, step: str) -> None:
+    """Note that MLflow knows the result of a step, if it is tracked at all."""
+    if run.tracking(step).exists():
+        with suppress(OSError):  # without the note it is sent again, which changes nothing
+            run.tracked(step).touch()
 
 
 def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:

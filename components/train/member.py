@@ -10,7 +10,7 @@ from components.train.parameter_servers.worker import Worker
 from components.train.peers.failures import explain, is_of_another_process
 from components.train.peers.session import Session, member_session
 from components.train.peers.team import MemberTeam
-from components.train.train import open_learner, termination
+from components.train.train import end_at_once, open_learner, termination
 from components.train.watch.meter import Meter
 from contract.layout import RunLayout
 from contract.loader import load_frozen
@@ -35,7 +35,8 @@ def take_part(role: Role, run: RunLayout) -> None:
         config = load_frozen(run)
         transformed = Result.read(run.result("transform")).detail_as(TransformRecord)
         source = example_source(run, config, transformed, "train")
-        with termination(team.stopping):
+        is_replaceable = role.kind in config.train.replaceable_kinds
+        with end_at_once() if is_replaceable else termination(team.stopping):
             try:
                 if role.kind == "ps":
                     serve(config, run, session)

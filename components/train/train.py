@@ -1,6 +1,7 @@
 """Train: fit the user's model and publish checkpoints until the last step."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -192,5 +193,23 @@ def termination(tell: Callable[[str], None] | None = None) -> Iterator[Stop]:
         raise SlipwayError(
             f"train: {ended} before the first step; a retry starts where this one did"
         ) from ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def end_at_once() -> Iterator[None]:
+    """Let SIGTERM end this process as SIGKILL does: its chief continues without it.
+
+    For a member that is replaced alone. Where it is a container's first process, SIGTERM would do
+    nothing without a handler.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        os._exit(128 + number)  # as shells and container runtimes say it
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

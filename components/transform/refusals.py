@@ -1,6 +1,6 @@
 """What the user's graph refuses to compute, as a record.
 
-tf.Transform runs the graph of `preprocessing_fn` in a Beam function of its own, and Beam passes the
+tf.Transform runs the graph of `preprocessing_fn` in its own Beam function, and Beam passes the
 failure of a stage on as text: its type is lost. So while a pipeline is built, that function is
 replaced by one that first leaves a record beside the output of the step.
 """

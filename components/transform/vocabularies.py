@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def repeated_file(graph: tf.Graph) -> str:
-    """Return the file name that two vocabularies have; empty if each has one of its own.
+    """Return the file name that two vocabularies have; empty if their names differ.
 
     tf.Transform asks for a name that is "unique within a given preprocessing function" and does not
     check it: one vocabulary would replace the other, and its features would all be unknown.

@@ -27,6 +27,24 @@ class Comparison:
     drifts: Mapping[str, Drift]
     new_source_columns: tuple[str, ...] = ()
 
+    def anomaly(
+        self,
+        name: str,
+        kind: Any,
+        message: str,
+        value: float | None = None,
+        limit: float | None = None,
+    ) -> Anomaly:
+        """Return what was found of a feature; a kind in `validate.fail_on` is fatal."""
+        return Anomaly(
+            feature=name,
+            kind=kind,
+            message=message,
+            value=value,
+            limit=limit,
+            is_fatal=kind in self.settings.fail_on,
+        )
+
 
 def find_anomalies(comparison: Comparison) -> tuple[Anomaly, ...]:
     """Return all anomalies; those of a kind in `validate.fail_on` are fatal."""
@@ -45,10 +63,10 @@ def _of_values(comparison: Comparison) -> Iterator[Anomaly]:
         ratio = missing / rows if rows else 0.0
         if rows and missing == rows:
             message = f"{name}: no row has a value"
-            yield _anomaly(comparison, name, "missing_column", message, value=1.0)
+            yield comparison.anomaly(name, "missing_column", message, value=1.0)
         elif ratio > limit:
             message = f"{name}: {ratio:.1%} of rows have no value, {limit:.1%} may"
-            yield _anomaly(comparison, name, "missing", message, value=ratio, limit=limit)
+            yield comparison.anomaly(name, "missing", message, value=ratio, limit=limit)
 
 
 def _of_drift(comparison: Comparison) -> Iterator[Anomaly]:
@@ -59,7 +77,7 @@ def _of_drift(comparison: Comparison) -> Iterator[Anomaly]:
                 f"{name}: drifted from the last run: Jensen-Shannon distance {drift.distance:.3f}, "
                 f"{limit:g} may be; most in {_moved_most(drift)}"
             )
-            yield _anomaly(comparison, name, "drift", message, value=drift.distance, limit=limit)
+            yield comparison.anomaly(name, "drift", message, value=drift.distance, limit=limit)
 
 
 def _of_columns(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator[Anomaly]:
@@ -74,17 +92,17 @@ def _of_columns(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator
             yield Anomaly(feature=name, kind="missing_column", message=message)
     for name in added:
         message = f"{name}: new, the schema in force does not have it"
-        yield _anomaly(comparison, name, "new_column", message)
+        yield comparison.anomaly(name, "new_column", message)
     for name in comparison.new_source_columns:
         message = f"{name}: new in the source, and not in the config: it is left out"
-        yield _anomaly(comparison, name, "new_column", message)
+        yield comparison.anomaly(name, "new_column", message)
     for name in now.keys() & before.keys():
         if (found := describe_type(now[name])) != (expected := describe_type(before[name])):
             message = (
                 f"{name}: is {found}, the schema in force says {expected}. If this is intended, "
                 "delete the pipeline's schema.json: the next good run writes a new one."
             )
-            yield _anomaly(comparison, name, "type", message)
+            yield comparison.anomaly(name, "type", message)
 
 
 def _of_domains(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator[Anomaly]:
@@ -104,9 +122,7 @@ def _of_domains(comparison: Comparison, in_force: schema_pb2.Schema) -> Iterator
                 f"{feature.name}: {outside / values:.1%} of values are not in the schema in force "
                 f"({new}), {limit:.1%} may be"
             )
-            yield _anomaly(
-                comparison, feature.name, "new_category", message, outside / values, limit
-            )
+            yield comparison.anomaly(feature.name, "new_category", message, outside / values, limit)
 
 
 def _of_range(comparison: Comparison, name: str, bounds: tuple[float, float]) -> Iterator[Anomaly]:
@@ -118,13 +134,13 @@ def _of_range(comparison: Comparison, name: str, bounds: tuple[float, float]) ->
             f"{name}: least value {lowest:g}, the schema in force allows {bounds[0]:g}; "
             + _accept(name, "minimum")
         )
-        yield _anomaly(comparison, name, "range", message, lowest, bounds[0])
+        yield comparison.anomaly(name, "range", message, lowest, bounds[0])
     if highest is not None and highest > bounds[1]:
         message = (
             f"{name}: greatest value {highest:g}, the schema in force allows {bounds[1]:g}; "
             + _accept(name, "maximum")
         )
-        yield _anomaly(comparison, name, "range", message, highest, bounds[1])
+        yield comparison.anomaly(name, "range", message, highest, bounds[1])
 
 
 def _accept(name: str, bound: str) -> str:
@@ -137,24 +153,6 @@ def _accept(name: str, bound: str) -> str:
 
 
 # --- inside -------------------------------------------------------------------------------------
-
-
-def _anomaly(
-    comparison: Comparison,
-    name: str,
-    kind: Any,
-    message: str,
-    value: float | None = None,
-    limit: float | None = None,
-) -> Anomaly:
-    return Anomaly(
-        feature=name,
-        kind=kind,
-        message=message,
-        value=value,
-        limit=limit,
-        is_fatal=kind in comparison.settings.fail_on,
-    )
 
 
 def _by_column(comparison: Comparison) -> dict[str, list[ColumnStatistics]]:

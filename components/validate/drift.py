@@ -1,11 +1,12 @@
 """How far this run's train split is from the last run's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from components.validate.bars import Axis, value_axis
 from components.validate.scan import Scan
 from components.validate.statistics import ColumnStatistics, DataStatistics
 
@@ -16,12 +17,16 @@ _CATEGORIES = 100  # those beyond are counted together
 
 @dataclass(frozen=True)
 class Drift:
-    """Two distributions over the same bins, as shares of rows, and their distance in [0, 1]."""
+    """Two distributions over the same bins, as shares of rows, and their distance in [0, 1].
+
+    `axis` says how the bins of numbers are drawn, except that of missing values; None: unchanged.
+    """
 
     bins: tuple[str, ...]
     before: tuple[float, ...]
     now: tuple[float, ...]
     distance: float
+    axis: Axis | None = None
 
 
 def jensen_shannon_distance(
@@ -67,11 +72,13 @@ def _of_numbers(
 ) -> Drift:
     edges = [f"≤ {edge:.4g}" for edge in before.bin_edges]
     bins = (*edges, f"> {before.bin_edges[-1]:.4g}", MISSING)
-    return _drift(
+    drift = _drift(
         bins,
         [*_scaled(before.bin_counts, before), before.missing],
         [*_scaled(counts.tolist(), now), now.missing],
     )
+    values = [v for one in (before, now) for v in (one.minimum, one.maximum) if v is not None]
+    return replace(drift, axis=value_axis(before.bin_edges, min(values), max(values)))
 
 
 def _of_categories(before: ColumnStatistics, now: ColumnStatistics) -> Drift:

@@ -1,4 +1,4 @@
-"""A cluster's Kubernetes API: a client on plain objects as the API has them, and its errors."""
+"""A cluster's Kubernetes API: a client on plain objects as the API has them."""
 
 import asyncio
 import contextlib
@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NamedTuple
 
 import aiohttp
 import yaml
@@ -17,14 +17,8 @@ from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.kube_config import KubeConfigMerger
 
 from contract.addresses import is_of_this_machine
-from contract.errors import (
-    ConfigError,
-    ConflictError,
-    NotFoundError,
-    ServiceUnavailableError,
-    SlipwayError,
-    did_you_mean,
-)
+from contract.clients.cluster_errors import our_errors
+from contract.errors import ConfigError, NotFoundError, ServiceUnavailableError, did_you_mean
 from contract.schema.cluster import ClusterConfig
 
 log = logging.getLogger(__name__)
@@ -40,12 +34,11 @@ _MERGE_PATCH = "application/merge-patch+json"
 _APPLY_PATCH = "application/apply-patch+yaml"
 
 
-class QuotaError(SlipwayError):
-    """The namespace's quota has no room now; others may leave some."""
+class _Body(NamedTuple):
+    """What a call sends, and in which form."""
 
-
-class ForbiddenError(ConfigError):
-    """The account lacks a right."""
+    content: Manifest | None
+    kind: str = "application/json"
 
 
 class Cluster:
@@ -102,22 +95,26 @@ class Cluster:
     async def create(self, resource: str, body: Manifest, *, is_trial: bool = False) -> Manifest:
         """Create an object; with `is_trial` only ask whether the API server would take it."""
         query = {"dryRun": "All", "fieldValidation": "Strict"} if is_trial else {}
-        return await self._json("POST", self.path(resource), query=query, body=body)
+        return await self._json("POST", self.path(resource), query=query, body=_Body(body))
+
+    async def ask(self, path: str, question: Manifest) -> Manifest:
+        """Send a question that makes no object, such as a SelfSubjectAccessReview."""
+        return await self._json("POST", path, body=_Body(question))
 
     async def patch(self, resource: str, name: str, body: Manifest) -> Manifest:
         """Merge into an object; with a `resourceVersion` inside, only if it is unchanged since."""
-        return await self._json("PATCH", self.path(resource, name), body=body, kind=_MERGE_PATCH)
+        return await self._json("PATCH", self.path(resource, name), body=_Body(body, _MERGE_PATCH))
 
     async def apply(self, resource: str, body: Manifest, manager: str = "slipway") -> Manifest:
         """Server-side apply: create the object or bring what we own of it to this state."""
         path = self.path(resource, body["metadata"]["name"])
         query = {"fieldManager": manager, "force": "true"}
-        return await self._json("PATCH", path, query=query, body=body, kind=_APPLY_PATCH)
+        return await self._json("PATCH", path, query=query, body=_Body(body, _APPLY_PATCH))
 
     async def delete(self, resource: str, name: str, options: Manifest | None = None) -> bool:
         """Delete an object; False where it is not there, so deleted already."""
         with contextlib.suppress(NotFoundError):
-            await self._json("DELETE", self.path(resource, name), body=options)
+            await self._json("DELETE", self.path(resource, name), body=_Body(options))
             return True
         return False
 
@@ -139,12 +136,29 @@ class Cluster:
                 raise ServiceUnavailableError(f"watch of {resource}: {event['object']}")
             yield event["type"], event["object"]
 
-    async def log(self, pod: str, since_seconds: int | None = None) -> AsyncIterator[str]:
-        """Yield the lines of a pod as they come, each with its time (RFC 3339) in front."""
-        query = {"follow": "true", "timestamps": "true"}
-        if since_seconds is not None:
+    async def log(
+        self,
+        pod: str,
+        since_seconds: int | None = None,
+        *,
+        since_time: str = "",
+        is_followed: bool = True,
+    ) -> AsyncIterator[str]:
+        """Yield the lines of a pod, each with its time (RFC 3339) in front.
+
+        Of one that is too long, such as all of a progress bar, only the beginning is there.
+
+        Args:
+            since_seconds: From how long ago, by this machine's clock.
+            since_time: From which second on, by the node's clock as earlier lines have it.
+            is_followed: Whether to wait for those to come, until its container ends.
+        """
+        query = {"follow": "true" if is_followed else "false", "timestamps": "true"}
+        if since_time:
+            query["sinceTime"] = since_time
+        elif since_seconds is not None:
             query["sinceSeconds"] = str(max(1, since_seconds))
-        async for line in self._lines(self.path("pods", f"{pod}/log"), query):
+        async for line in self._lines(self.path("pods", f"{pod}/log"), query, _cut_lines):
             yield line.decode(errors="replace").rstrip("\n")
 
     # --- inside ---
@@ -154,15 +168,14 @@ class Cluster:
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
-        kind: str = "application/json",
+        body: _Body | None = None,
     ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=self.call_seconds)
         until = time.monotonic() + self.patience_seconds
         while True:
             try:
                 with our_errors(self.settings, f"{method} {path}"):
-                    sending = self._send(method, path, query or {}, timeout, body=body, kind=kind)
+                    sending = self._send(method, path, query or {}, timeout, body)
                     return dict(json.loads(await (await sending).read() or b"{}"))
             except ServiceUnavailableError as error:
                 if time.monotonic() > until:
@@ -170,14 +183,19 @@ class Cluster:
                 log.warning("%s; trying again", error)
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def _lines(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        split: Callable[[aiohttp.StreamReader], AsyncIterator[bytes]] = aiter,
+    ) -> AsyncIterator[bytes]:
         timeout = aiohttp.ClientTimeout(
             sock_connect=self.call_seconds, sock_read=WATCH_SECONDS + 30
         )
         with our_errors(self.settings, f"GET {path}"):
             answer = await self._send("GET", path, query, timeout)
             try:
-                async for line in answer.content:
+                async for line in split(answer.content):
                     yield line
             finally:
                 answer.close()
@@ -188,18 +206,18 @@ class Cluster:
         path: str,
         query: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-        body: Manifest | None = None,
-        kind: str = "application/json",
+        body: _Body | None = None,
     ) -> Any:
         self.calls += 1
-        headers = {"Content-Type": kind, "Accept": "application/json"}
+        body = body or _Body(None)
+        headers = {"Content-Type": body.kind, "Accept": "application/json"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"])
         answer = await self._api.rest_client.request(
             method,
             self._api.configuration.host + path,
             query_params=list(query.items()),
             headers=headers,
-            body=body,
+            body=body.content,
             _preload_content=False,
             _request_timeout=timeout,
         )
@@ -208,59 +226,21 @@ class Cluster:
         return answer
 
 
-@contextlib.contextmanager
-def our_errors(
-    settings: ClusterConfig,
-    call: str,
-    refusal: type[Any] = ApiException,
-    silence: tuple[type[Exception], ...] = (TimeoutError, aiohttp.ClientError, OSError),
-) -> Iterator[None]:
-    """Turn the errors of calls to a cluster into ours.
-
-    Args:
-        call: What is asked for, for messages.
-        refusal: How the client says that the API server refuses; has `status`, `body`, `reason`.
-        silence: How it says that there is no answer.
-    """
-    where = f"cluster '{settings.context or 'in-cluster'}', namespace '{settings.namespace}'"
-    try:
-        yield
-    except refusal as error:
-        said = str(error.body or error.reason)
-        raise error_of(error.status or 0, said, where, call) from error
-    except silence as error:
-        said = str(error) or type(error).__name__
-        raise ServiceUnavailableError(f"{where}: no answer to {call}: {said}") from error
-
-
-def error_of(status: int, body: str, where: str, call: str) -> SlipwayError:
-    """Return our error for an HTTP status of the API; its message says what to do."""
-    reason = _message(body)
-    said = f"{where}: {call}: {reason}"
-    if status == 401:
-        return ConfigError(
-            [
-                f"{where}: access denied (401): the token or certificate of the context "
-                "is wrong or has expired; log in again and renew the kubeconfig"
-            ]
-        )
-    if status == 403 and "exceeded quota" in reason:
-        return QuotaError(said)
-    if status == 403 and "is forbidden: unable to create new content" not in reason:
-        return ForbiddenError([f"{said}. Give the service account the verbs of docker/kubernetes/"])
-    if status == 404:
-        return NotFoundError(said)
-    if status == 409:
-        return ConflictError(said)
-    if status in (400, 413, 415, 422):
-        return ConfigError([f"{said}. See the runtime file's 'pod' section and its template"])
-    return ServiceUnavailableError(f"{said} ({status})")
-
-
-def _message(text: str) -> str:
-    with contextlib.suppress(ValueError):
-        return str(json.loads(text).get("message", text))
-    return text
+async def _cut_lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield lines; of one with more than `_EVENT_BYTES`, which aiohttp refuses, the beginning."""
+    kept, is_cut = b"", False
+    async for data in content.iter_any():
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            if not is_cut:
+                yield kept + end
+            kept, is_cut = b"", False
+        kept += b"" if is_cut else rest
+        if len(kept) > _EVENT_BYTES:
+            yield kept
+            kept, is_cut = b"", True
+    if kept:
+        yield kept
 
 
 def _selection(

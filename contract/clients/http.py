@@ -74,7 +74,7 @@ def said(error: Exception) -> str:
 
 
 def reason_of(answer: httpx.Response) -> str:
-    """Return what a service says in an answer that is no success.
+    """Return what a service says in an answer that reports an error.
 
     That is the `error` of our own services, the `detail` of FastAPI's, or the body's beginning.
     """
@@ -86,7 +86,7 @@ def reason_of(answer: httpx.Response) -> str:
 
 
 def error_of(answer: httpx.Response, message: str) -> SlipwayError:
-    """Return our error for the status of an answer that is no success."""
+    """Return our error for the status of an answer that reports an error."""
     if answer.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError(message)
     if answer.status_code == HTTPStatus.CONFLICT:

@@ -7,5 +7,7 @@ part of the contract that needs pyarrow; all who import it bring that themselves
 `files`    where a file lies and which rows it has
 `writing`  a file is there whole or not at all; many small files become one
 `reading`  rows as Arrow tables or as records of the contract
+`following` what was added since the last look
+`json_values` a value of a row as JSON
 `removing` what is too old or too much
 """

@@ -62,7 +62,7 @@ def complete_files(
 ) -> list[LogFile]:
     """Return the files that hold rows of the hours from `since` to `until`, each row once.
 
-    In the order of hours, servers and rows. Nothing there is no file.
+    In the order of hours, servers and rows; none where the folder does not exist.
     """
     found = []
     for hour in hours(folder):

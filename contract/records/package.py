@@ -50,6 +50,28 @@ class InputSpec(Record):
         return self.padding.encode() if isinstance(self.padding, str) else self.padding
 
 
+class TensorSpec(Record):
+    """A tensor of an imported model's signature."""
+
+    dtype: str = Field(description="Type of its values, as TensorFlow names it.")
+    shape: tuple[int | None, ...] | None = Field(
+        description="Size of each axis, null where it may be any; null: any shape."
+    )
+
+
+class SignatureSpec(Record):
+    """A signature of an imported model."""
+
+    method: Literal["predict", "classify", "regress"] = Field(
+        description="What it was made for, in TensorFlow Serving's words."
+    )
+    inputs: dict[str, TensorSpec] = Field(description="What it takes, by the callers' names.")
+    outputs: dict[str, TensorSpec] = Field(description="What it answers, by the callers' names.")
+
+
+IMPORT_PREFIX = "import-"  # of the id under which the trial of an imported version is recorded
+
+
 class Provenance(Record):
     """Where a package comes from."""
 
@@ -60,6 +82,11 @@ class Provenance(Record):
     )
     versions: dict[str, str] = Field(description="Of Python and the libraries that matter.")
     from_version: int | None = Field(None, description="The version that this one repeats.")
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a run of a pipeline packaged it, rather than `slipway package`."""
+        return not self.run_id.startswith(IMPORT_PREFIX)
 
 
 class PackageManifest(Record):
@@ -72,8 +99,19 @@ class PackageManifest(Record):
     version: int = Field(description="Its number; no other package of the pipeline has it.")
     created_at: datetime = Field(description="When it was packaged.")
     model: str = Field("model", description="Folder of the SavedModel, relative to this document.")
+    format: Literal["pipeline", "saved_model", "litert"] = Field(
+        "pipeline",
+        description="'pipeline': a SavedModel that a pipeline made; the others were imported from "
+        "elsewhere, and are served as TensorFlow Serving serves them.",
+    )
+    signatures: dict[str, SignatureSpec] = Field(
+        {}, description="Of an imported model, by name; its 'inputs' and 'heads' are empty."
+    )
     digest: str = Field(description="Of the model directory.")
     examples: str = Field("", description="Some rows as callers send them, JSON lines; or none.")
+    examples_signature: str = Field(
+        "", description="Which signature of an imported model the examples are for."
+    )
     inputs: dict[str, InputSpec] = Field(description="What callers send, by feature.")
     heads: dict[str, HeadConfig] = Field(description="What the model predicts, by head.")
     serve: ServeConfig = Field(description="Settings of its server.")
@@ -86,6 +124,11 @@ class PackageManifest(Record):
         None, description="Version that it was blessed against; null: none."
     )
     provenance: Provenance = Field(description="Where it comes from.")
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether no pipeline made the model."""
+        return self.format != "pipeline"
 
     @property
     def own_errors(self) -> dict[str, float]:
@@ -116,7 +159,7 @@ class LoadReport(Record):
 class UnansweredInput(Record):
     """Something that callers may send and the model does not answer: they get 400."""
 
-    feature: str = Field(description="Empty where it is no single one.")
+    feature: str = Field(description="Empty if several are concerned.")
     what: str = Field(description="The value in words.")
     signature: str = Field(description="Signature that was called.")
     reason: str = Field(description="What callers are told.")

@@ -134,3 +134,12 @@ class EndedBy(Record):
     who: str = Field(description="Name of the user, or of the signal.")
     is_person: bool = Field(description="Whether it was a user at a terminal.")
     ended_at: datetime = Field(description="When the run ended.")
+
+
+class StartedAs(Record):
+    """What a run without Airflow was started as; a resumed one is the same."""
+
+    redeploy_version: int | None = Field(
+        None, description="Kept version that it deploys again; null: it trains a new one."
+    )
+    is_deploying: bool = Field(description="Whether it continues with canary and promotion.")

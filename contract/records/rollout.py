@@ -19,7 +19,7 @@ RolloutState = Literal[
     "inconclusive",
     "interrupted",
 ]
-EventKind = Literal["entered", "passed", "paused", "resumed", "ended"]
+EventKind = Literal["entered", "passed", "paused", "resumed", "withdrawn", "died", "ended"]
 MOST_EVENTS = 200
 # The controller looks four times a second; a record that is older than this has no controller.
 SILENT_SECONDS = 15.0

@@ -12,6 +12,7 @@ from contract.records.record import Record
 Percent = Annotated[int, Field(ge=0, le=100)]
 Decision = Literal["pass", "fail", "continue"]
 
+LEASE_SECONDS = 60.0
 MOST_ENTRIES = 50  # of a plan's history and of its marks: a plan stays a small file
 MOST_REASON_CHARACTERS = 300
 
@@ -68,12 +69,35 @@ class Hold(Record):
     since: datetime | None = Field(None, description="When it was paused.")
 
 
+class Withdrawal(Record):
+    """A trial lost its traffic because its controller was silent; its run may continue it."""
+
+    version: int = Field(description="Version that was on trial.")
+    weight_percent: Percent = Field(description="Share that it had, in percent; 0 is the shadow.")
+    author: str = Field(description="Run whose trial it was.")
+    by: str = Field(description="Who withdrew it.")
+    reason: str = Field(description="Why it was withdrawn.")
+    withdrawn_at: datetime = Field(description="When it was withdrawn.")
+
+    @property
+    def in_words(self) -> str:
+        """The withdrawal as one clause."""
+        where = f"at {self.weight_percent} %" if self.weight_percent else "in shadow"
+        return (
+            f"{self.by} withdrew the trial of version {self.version} ({where}, {self.author}) at "
+            f"{self.withdrawn_at.astimezone():%Y-%m-%d %H:%M:%S}: {self.reason}"
+        )
+
+
 class TrafficPlan(Record):
     """Who should answer. Proposed by compare-and-set of `generation`; 0 means nothing yet.
 
-    `champions`, `bad` and `hold` are kept by the store of plans: a proposal adds marks to `bad` and
-    cannot take any away, and what it says of `champions` and `hold` does not count. A hold ends
+    `champions`, `bad`, `hold` and `withdrawn` are kept by the store of plans: a proposal adds marks
+    to `bad` and cannot take any away, and what it says of the others does not count. A hold ends
     when a person resumes the trial, or with the trial.
+
+    A trial is a lease: when its author has not called the agent for `lease_seconds`, the agent
+    gives stable all traffic again.
     """
 
     pipeline: str = Field(description="Name of the pipeline.")
@@ -89,6 +113,14 @@ class TrafficPlan(Record):
         "", description="Requests with the same value of this header keep their arm; empty: none."
     )
     hold: Hold | None = Field(None, description="What keeps the trial on its rung; null: nothing.")
+    lease_seconds: float = Field(
+        LEASE_SECONDS,
+        gt=0.0,
+        description="Seconds for which a trial stays in force without a call of its author.",
+    )
+    withdrawn: Withdrawal | None = Field(
+        None, description="The last trial that was withdrawn for want of a judge; null: none."
+    )
     author: str = Field("", description="Run or user that proposed it.")
     reason: str = Field("", description="Why it was proposed.")
     written_at: datetime | None = Field(
@@ -158,9 +190,14 @@ class TrafficPlan(Record):
 
         The generation rises, the history grows if the champion changes, marks are kept and a
         promotion lifts the champion's. The last 50 entries of both are kept. A hold stays while its
-        version runs and is not the champion.
+        version runs and is not the champion. A withdrawn version stays ready for its run until
+        there is another trial or another champion.
         """
         held = current.hold.version if current.hold else None
+        gone = current.withdrawn
+        is_over = self.trial is not None or self.champion != current.champion
+        left = {gone.version} if gone and is_over else set()
+        standby = tuple(version for version in self.standby if version not in left)
         fresh = [m.model_copy(update={"marked_at": written_at}) for m in self.bad]
         marks = {m.version: m for m in (*fresh, *current.bad) if m.version != self.champion}
         return self.model_copy(
@@ -169,9 +206,14 @@ class TrafficPlan(Record):
                 "written_at": written_at,
                 "champions": self._history_after(current, written_at)[-MOST_ENTRIES:],
                 "bad": tuple(marks[number] for number in sorted(marks))[-MOST_ENTRIES:],
-                "hold": current.hold if held in self.versions - {self.champion} else None,
+                "hold": current.hold if held in self._tried_or(standby) else None,
+                "standby": standby,
+                "withdrawn": None if is_over else gone,
             }
         )
+
+    def _tried_or(self, standby: tuple[int, ...]) -> set[int]:
+        return {*standby, *([self.trial[0]] if self.trial else [])}
 
     def _history_after(
         self, current: "TrafficPlan", changed_at: datetime
@@ -199,10 +241,18 @@ class ArmObservation(Record):
 
     version: int = Field(description="Version that the counters are about.")
     is_ready: bool = Field(description="Whether its server answers its health check.")
+    server: str = Field(
+        "", description="Which server process it is; another one after each start; empty: unknown."
+    )
     requests: int = Field(0, description="Requests answered, whatever the status.")
     errors: int = Field(0, description="Of them, answers with status 5xx.")
     client_errors: int = Field(0, description="Of them, answers with status 4xx.")
     active: int = Field(0, description="Requests under way now; the one figure that falls.")
+    unreached: int = Field(
+        0,
+        description="Requests that the data plane refused with 503 because it knew no host of the "
+        "version; not among `requests` and `errors`.",
+    )
     latency_bounds_ms: tuple[float, ...] = Field((), description="Upper bounds, rising.")
     latency_counts: tuple[int, ...] = Field((), description="Cumulative, one per bound.")
     latency_total: int = Field(0, description="Answers timed, also those above the last bound.")
@@ -309,8 +359,8 @@ class DeployRecord(Record):
         return self.outcome in ("passed", "first")
 
     @property
-    def goes_on(self) -> bool:
-        """Whether the run goes on after this stage; a version in service already may, too."""
+    def continues_run(self) -> bool:
+        """Whether the run continues after this stage; a version in service already may, too."""
         return self.has_passed or self.outcome == "promoted"
 
     @property

@@ -4,6 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from contract.pod_templates import merged as laid_over
+from contract.pod_templates import with_named_container
+
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$")]
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/")]
@@ -113,7 +116,9 @@ class PodConfig(ClusterSection):
     )
     priority_class: str = Field("", description="PriorityClass of the pod; empty: the default.")
     queue: str = Field(
-        "", description="Kueue LocalQueue of the pod, set as label kueue.x-k8s.io/queue-name."
+        "",
+        description="Kueue LocalQueue of the pod or of its job, set as label "
+        "kueue.x-k8s.io/queue-name.",
     )
     service_account: str = Field(
         "", description="ServiceAccount of the pod; empty: the namespace's default."
@@ -121,12 +126,20 @@ class PodConfig(ClusterSection):
     environment: dict[str, str] = Field(
         {}, description="Environment variables of the pod, merged over those of `pod` by name."
     )
+    environment_secrets: tuple[str, ...] = Field(
+        (),
+        description="Names of Secrets whose keys are environment variables of the pod; one that is "
+        "missing is passed over.",
+    )
     template: dict[str, Any] = Field(
-        {}, description="A partial Kubernetes Pod, over which all other keys are merged."
+        {},
+        description="A partial Kubernetes Pod, over which all other keys are merged; that of a "
+        "step or role is merged over that of `pod`.",
     )
 
     def merged(self, *over: "PodConfig | None") -> "PodConfig":
-        """Return this with the keys that later configs set; `environment` is merged by name."""
+        """Return this with the keys that later configs set; `environment` and `template` are merged
+        by the names in them."""
         merged = self
         for config in over:
             if config is None:
@@ -134,6 +147,9 @@ class PodConfig(ClusterSection):
             update = {key: getattr(config, key) for key in config.model_fields_set}
             if "environment" in update:
                 update["environment"] = {**merged.environment, **config.environment}
+            if "template" in update:
+                under = with_named_container(merged.template)
+                update["template"] = laid_over(under, with_named_container(config.template))
             merged = merged.model_copy(update=update)
         return merged
 
@@ -193,12 +209,14 @@ class ServingConfig(ClusterSection):
     """How model servers run in a cluster; `steps.serve` holds the resources of their pods."""
 
     min_replicas: Annotated[int, Field(ge=1)] = Field(
-        1, description="Fewest replicas of each version's server, at least 1."
+        2,
+        description="Fewest replicas of each version's server, at least 1. From 2 on a node may be "
+        "drained, and a pod deleted, without an interruption.",
     )
-    max_replicas: Annotated[int, Field(ge=1)] = Field(
-        1,
+    max_replicas: Annotated[int, Field(ge=1)] | None = Field(
+        None,
         description="Most replicas, at least min_replicas; if above it, servers are scaled by CPU "
-        "use, which needs a metrics server.",
+        "use, which needs a metrics server; null: as min_replicas.",
     )
     target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = Field(
         70,
@@ -208,15 +226,24 @@ class ServingConfig(ClusterSection):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8501, description="TCP port on which a server listens, from 1 to 65535."
     )
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        8500,
+        description="TCP port on which a server with serve.grpc speaks gRPC, from 1 to 65535.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.max_replicas < self.min_replicas:
+        if self.most_replicas < self.min_replicas:
             raise ValueError(
                 f"max_replicas: expected at least min_replicas ({self.min_replicas}), found "
                 f"{self.max_replicas}"
             )
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """How many replicas there may be."""
+        return self.max_replicas or self.min_replicas
 
 
 class KubernetesConfig(ClusterSection):

@@ -76,8 +76,8 @@ class OptimizeConfig(Section):
     budget_percent: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
         1.0,
         description="Loss that a lossy pass may cost, from 0 to 100: points of `bless.metric` on "
-        "the eval split, of class agreement without labels, or percent of a metric without an "
-        "upper bound.",
+        "the eval split, or percent of a metric without an upper bound; at least the share of rows "
+        "that lose their right class.",
     )
     min_gain_ratio: Ratio = Field(
         0.1,

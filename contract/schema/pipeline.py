@@ -1,6 +1,5 @@
 """The typed form of `pipeline.yaml`: every key, its unit, its range and its one default."""
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Self
 
@@ -11,6 +10,7 @@ from pydantic import (
 )
 
 from contract.feature_names import name_problem
+from contract.schema.cron import check_cron
 from contract.schema.data import (
     FeatureConfig,
     HeadConfig,
@@ -18,6 +18,7 @@ from contract.schema.data import (
     TransformConfig,
     ValidateConfig,
 )
+from contract.schema.labels import LabelsConfig
 from contract.schema.optimize import OptimizeConfig
 from contract.schema.section import Count, Name, Seconds, Section
 from contract.schema.serving import DeployConfig, PackageConfig, ServeConfig
@@ -68,18 +69,7 @@ class ScheduleConfig(Section):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and not re.fullmatch(r"\S+( \S+){4}", cron):
-            raise ValueError(
-                f"expected five fields 'minute hour day month weekday', found {cron!r}"
-            )
-        if cron is not None:
-            from croniter import CroniterError, croniter  # only here: few processes need it
-
-            try:
-                croniter(cron)
-            except CroniterError as error:
-                raise ValueError(str(error)) from error
-        return cron
+        return check_cron(cron)
 
 
 class PipelineConfig(Section):
@@ -127,6 +117,9 @@ class PipelineConfig(Section):
     deploy: DeployConfig = Field(
         DeployConfig(), description="The ladder to production and the judge on it."
     )
+    labels: LabelsConfig | None = Field(
+        None, description="The label loop; null: none, and no DAG for it."
+    )
     retention: RetentionConfig = Field(
         RetentionConfig(), description="Which runs, versions and logs are kept."
     )
@@ -141,6 +134,7 @@ class PipelineConfig(Section):
             *self._problems_of_slices(),
             *self._problems_of_class_weights(),
             *self._problems_of_blessing(),
+            *self._problems_of_labels(),
         ]
         if self.ingest.test_source is None and self.ingest.split.test == 0.0:
             problems.append("ingest.split.test: must be above 0 where there is no test_source")
@@ -186,6 +180,26 @@ class PipelineConfig(Section):
             yield f"bless.head_margins: '{head}' is not a head"
         for name in self.bless.slice_margins.keys() - set(self.evaluate.slices):
             yield f"bless.slice_margins: '{name}' is not in evaluate.slices"
+
+    def _problems_of_labels(self) -> Iterator[str]:
+        if self.labels is None:
+            return
+        asked = [name for name, head in self.heads.items() if head.classes]
+        if self.labels.head and self.labels.head not in asked:
+            yield f"labels.head: '{self.labels.head}' is not a head with classes"
+        elif not self.labels.head and len(asked) != 1:
+            known = ", ".join(asked) or "there is none"
+            yield f"labels.head: expected one of the heads with classes ({known})"
+        if self.labels.min_answers > self.labels.people:
+            yield (
+                f"labels.min_answers: expected at most labels.people ({self.labels.people}), found "
+                f"{self.labels.min_answers}: no row would ever have a label"
+            )
+        if self.serve.prediction_log_inputs_ratio == 0.0:
+            yield (
+                "labels: people are asked about logged inputs; expected "
+                "serve.prediction_log_inputs_ratio above 0, found 0"
+            )
 
     def label_column(self, head: str) -> str:
         """Return the raw column that holds a head's label."""

@@ -60,6 +60,11 @@ class ServeConfig(Section):
     num_batch_threads: Count = Field(
         1, description="Number of threads that call the model, at least 1."
     )
+    grpc: bool = Field(
+        False,
+        description="Whether a server speaks gRPC, too, on a second port, true or false. The data "
+        "plane then routes calls of gRPC as it does requests.",
+    )
     max_body_mb: Annotated[float, Field(gt=0.0)] = Field(
         16.0,
         description="Largest body of a request in megabytes, above 0, also after a gzip body is "
@@ -125,6 +130,12 @@ class DeployConfig(Section):
         description="Request header, in lower case, such as 'x-user-id', whose value keeps its arm "
         "while the weights move; empty: every request is drawn by chance.",
     )
+    sticky_users: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="With sticky_header: number of users, at least 0, as if all sent as many "
+        "requests; a roll-back on a rung then needs that enough of them fail. 0: users are not "
+        "counted, for traffic of very many.",
+    )
     hold_back_percent: Annotated[int, Field(ge=1, le=50)] = Field(
         5,
         description="Traffic in percent, from 1 to 50, that stays on stable until the promotion, "
@@ -178,6 +189,16 @@ class DeployConfig(Section):
         description="Probability that a bad canary passes, for each test on each rung, above 0 and "
         "below 0.5.",
     )
+    label_margin_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.01,
+        description="Accuracy, from 0 to below 1, by which late labels must show a version to be "
+        "worse than the champion before it to be rolled back ('slipway judge labels').",
+    )
+    label_least_probability: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="Least probability, above 0 to 1, with which a row is chosen to be labelled, 1 "
+        "where all are; below it the column 'probability' of a file of labels is refused.",
+    )
     max_latency_ratio: Annotated[float, Field(gt=1.0)] = Field(
         3.0,
         description="Canary's p95 divided by stable's p95, above 1, that is too slow; the same for "
@@ -202,6 +223,11 @@ class DeployConfig(Section):
         3600.0,
         description="Seconds, above 0, after which a canary without a verdict is inconclusive and "
         "rolled back.",
+    )
+    lease_seconds: Annotated[float, Field(ge=10.0)] = Field(
+        60.0,
+        description="Seconds, at least 10, for which a trial keeps its traffic without a call of "
+        "its controller; then the serving agent gives stable all traffic again.",
     )
     requires_approval: bool = Field(
         False, description="Whether a person must approve the promotion in the Airflow UI."

@@ -31,7 +31,7 @@ class SourceSection(Section):
 
     Raises:
         TypeError: On definition of a kind without `data_state`, of one that has the state of its
-            files but no path, or of a path that is no text.
+            files but no path, or of a path that is not text.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class SourceSection(Section):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths and globs that it reads; none where its data are no files."""
+        """The paths and globs that it reads; none where its data are not files."""
         values = [getattr(self, name) for name in path_fields(type(self))]
         return tuple(path for value in values for path in _texts(value))
 

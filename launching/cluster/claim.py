@@ -7,18 +7,23 @@ learns it by a conflict, changes nothing more and deletes nothing.
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from contract.clients.cluster import Cluster, Manifest
 from contract.errors import ConflictError, NotFoundError
 from launching.cluster.manifests import ATTEMPT, GENERATION, TASK
 from launching.cluster.removal import delete_exactly
 
+log = logging.getLogger(__name__)
+
 SEEN, STATE = "slipway/seen", "slipway/state"
 _LOOK_AGAIN_SECONDS = 0.5
+_PUT_BACK = frozenset({"services"})  # what stands for a job and does nothing by itself
+_SETTLE_SECONDS = 5.0  # who deletes an object to take its place makes the next one in this time
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Claim:
     held: Manifest = field(default_factory=dict)
     is_adopted: bool = False
     seen_before: str = ""
+    _wanted: Manifest = field(default_factory=dict)
+    _released: ClassVar[set[str]] = set()  # uids; also by another Claim of this process
 
     async def take(self, body: Manifest) -> None:
         """Create the object, or adopt it; remove what is left of earlier generations.
@@ -45,7 +52,7 @@ class Claim:
             ConflictError: If a later attempt holds it.
         """
         await self._remove_earlier_generations()
-        marked = self._marked(body)
+        marked = self._wanted = self._marked(body)
         while True:
             try:
                 self.held = await self.cluster.create(self.resource, marked)
@@ -77,6 +84,7 @@ class Claim:
             metadata = found["metadata"]
             if metadata["uid"] != self.held["metadata"]["uid"] or _attempt(found) != self.attempt:
                 return False
+            self._released.add(metadata["uid"])
             try:
                 background = {"propagationPolicy": "Background"}
                 await delete_exactly(self.cluster, self.resource, found, **background)
@@ -132,6 +140,34 @@ class Claim:
             except ConflictError:  # a controller's change, or a later attempt's
                 self.held = await self.cluster.get(self.resource, name)
                 self._check_token(self.held)
+            except NotFoundError:
+                if not self._can_put_back():
+                    raise
+                await self._put_back(name)
+
+    def _can_put_back(self) -> bool:
+        is_known = self.resource in _PUT_BACK and bool(self._wanted)
+        return is_known and self.held["metadata"]["uid"] not in self._released
+
+    async def _put_back(self, name: str) -> None:
+        """Create the object again that somebody has deleted, with what it said.
+
+        Raises:
+            ConflictError: If a later generation or attempt has taken over.
+        """
+        await asyncio.sleep(_SETTLE_SECONDS)
+        found = await self.cluster.list(self.resource, {TASK: self.labels[TASK]})
+        for item in found.get("items", ()):
+            if int(item["metadata"]["labels"].get(GENERATION, 0)) > self.generation:
+                raise ConflictError(f"job {name}: its task was cleared; it changes nothing more")
+        said = self.held["metadata"].get("annotations", {})
+        body = {**self._wanted, "metadata": {**self._wanted["metadata"], "annotations": said}}
+        try:
+            self.held = await self.cluster.create(self.resource, body)
+            log.warning("job %s: its Service was deleted by somebody and is created again", name)
+        except ConflictError:
+            self.held = await self.cluster.get(self.resource, name)
+            self._check_token(self.held)
 
     def _check_token(self, found: Manifest) -> None:
         theirs = _attempt(found)

@@ -13,7 +13,7 @@ from launching.cluster.manifests import JOB
 from launching.cluster.pod_logs import PodLogs
 from launching.cluster.removal import remove_pods
 from launching.cluster.waiting import Say, Waiting
-from launching.cluster.watching import Watch
+from launching.cluster.watching import Watch, while_watching
 from launching.job_spec import JobSpec, in_words
 from launching.restarts import JobEnd
 
@@ -48,6 +48,7 @@ class JobDriver(ABC):
 
         Raises:
             ConflictError: If a later attempt has taken over; then nothing was removed.
+            ForbiddenError: If the account lacks a right.
         """
         await self.claim.take(self.manifest())
         how = "adopted" if self.claim.is_adopted else "created"
@@ -56,7 +57,7 @@ class JobDriver(ABC):
         watching = [asyncio.create_task(watch.run()) for watch in self._watches]
         beating = asyncio.create_task(self._heartbeat())
         try:
-            end = await self._drive(beating)
+            end = await while_watching(self._drive(beating), *watching)
         finally:
             await _cancelled(*watching, beating)
             await self.waiting.close()

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from contract.clients.cluster import Cluster, Manifest
 from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, EXIT_USER_ERROR
-from contract.pods import CONTAINER, MANAGED, Inside, merged, pod
+from contract.pod_templates import CONTAINER, merged
+from contract.pods import MANAGED, QUEUE, Inside, pod
 from contract.schema.cluster import JobKind, KubernetesConfig, Role
 from launching.cluster.claim import Claim
 from launching.cluster.job_driver import JobDriver
 from launching.cluster.manifests import JOB
 from launching.cluster.pod_logs import replica_name
 from launching.cluster.pod_status import ended, has_started, waits_for
+from launching.cluster.queueing import is_suspended, queue_of
 from launching.cluster.waiting import Say
 from launching.cluster.watching import Watch
 from launching.job_spec import JobSpec
@@ -80,10 +82,13 @@ def kubeflow_job(job: JobSpec, kubernetes: KubernetesConfig) -> Manifest:
     spec: Manifest = {"runPolicy": policy, kind.replicas: _replicas(job, kubernetes, kind)}
     if job.is_mpi:
         spec |= {"slotsPerWorker": 1, "mpiImplementation": "OpenMPI"}
+    labels = {**MANAGED, **job.labels, JOB: job.name}
+    if queue := queue_of(job, kubernetes):
+        labels[QUEUE] = queue  # Kueue reads it there, and not of the pods
     return {
         "apiVersion": kind.version,
         "kind": kind.name,
-        "metadata": {"name": job.name, "labels": {**MANAGED, **job.labels, JOB: job.name}},
+        "metadata": {"name": job.name, "labels": labels},
         "spec": spec,
     }
 
@@ -109,7 +114,8 @@ def _replicas(job: JobSpec, kubernetes: KubernetesConfig, kind: _Kind) -> Manife
 def _template(
     job: JobSpec, kubernetes: KubernetesConfig, role: Role, command: tuple[str, ...]
 ) -> Manifest:
-    inside = Inside(job.name, command, {**job.labels, JOB: job.name})
+    labels = {**job.labels, JOB: job.name}
+    inside = Inside(job.name, command, labels, storage=job.storage)
     made = pod(kubernetes.pod_of(job.step, role), kubernetes.volumes, inside)
     spec = {k: v for k, v in made["spec"].items() if k != "restartPolicy"}
     spec["terminationGracePeriodSeconds"] = job.settings.grace_seconds
@@ -118,7 +124,8 @@ def _template(
         merged(c, {"name": name, "ports": [_port(job)]}) if c["name"] == CONTAINER else c
         for c in spec["containers"]
     ]
-    return {"metadata": {"labels": made["metadata"]["labels"]}, "spec": spec}
+    own = {key: value for key, value in made["metadata"]["labels"].items() if key != QUEUE}
+    return {"metadata": {"labels": own}, "spec": spec}
 
 
 def _port(job: JobSpec) -> Manifest:
@@ -156,6 +163,9 @@ class KubeflowJob(JobDriver):
             if beating.done():
                 beating.result()  # overtaken: says so
             found = self._object.found.get(self.job.name)
+            if found and is_suspended(found):
+                self._tell_suspension()
+                deadline = time.monotonic() + self.job.settings.start_deadline_seconds
             missing_looks = 0 if found else missing_looks + 1
             if missing_looks > 2:
                 return JobEnd(EXIT_UNEXPECTED, f"{self.claim.resource} {self.job.name} was deleted")
@@ -186,6 +196,12 @@ class KubeflowJob(JobDriver):
             if kind == "Failed":
                 return JobEnd(EXIT_UNEXPECTED, text)
         return None
+
+    def _tell_suspension(self) -> None:
+        text = "suspended: waits for admission by its queue, or for somebody to resume it"
+        if (text, "") not in self._said:
+            self._said.add((text, ""))
+            self.say(logging.INFO, text)
 
     def _wrong_input(self) -> JobEnd | None:
         """A restart cannot fix exit code 2; the operator would try nevertheless."""

@@ -3,7 +3,8 @@
 import hashlib
 import re
 
-from contract.pods import MANAGED, Inside, Manifest, pod
+from contract.pod_templates import Manifest
+from contract.pods import MANAGED, Inside, pod
 from contract.schema.cluster import KubernetesConfig
 from launching.job_spec import JobSpec, Replica, tf_config
 
@@ -42,6 +43,7 @@ def replica_pod(
         labels={**job.labels, JOB: job.name, REPLICA: str(replica), ROUND: str(round_)},
         environment={} if job.is_alone else {"TF_CONFIG": _pod_tf_config(job, replica, namespace)},
         host=(str(replica), job.name),
+        storage=job.storage,
     )
     made = pod(kubernetes.pod_of(job.step, replica.role), kubernetes.volumes, inside)
     made["spec"]["terminationGracePeriodSeconds"] = job.settings.grace_seconds

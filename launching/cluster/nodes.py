@@ -1,7 +1,8 @@
 """What a cluster's nodes could ever give to a pod, whatever else runs on them.
 
 What may pass counts for the pod: taints that Kubernetes or a cloud sets for a while, a device whose
-driver starts again. Affinity rules are not looked at.
+driver starts again. Of affinity rules the required ones of nodes count; those between pods change
+with what runs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,8 +10,10 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from contract.clients.cluster import Cluster, ForbiddenError
-from contract.pods import Manifest
+from contract.clients.cluster import Cluster
+from contract.clients.cluster_errors import ForbiddenError
+from contract.pod_templates import Manifest
+from launching.cluster.node_affinity import in_words, is_wanted
 
 _PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 _REPELLING = ("NoSchedule", "NoExecute")
@@ -23,21 +26,23 @@ async def read_nodes(cluster: Cluster) -> tuple[list[Manifest] | None, str]:
     except ForbiddenError:
         return None, (
             "the account may not list nodes, so it is not checked whether a node offers what "
-            "pods request"
-            "for; apply docker/kubernetes/base as it is now"
+            "pods request; apply docker/kubernetes/base as it is now"
         )
 
 
 def no_node_for(pod: Manifest, nodes: list[Manifest]) -> str:
     """Say what no node can ever give to a pod; empty if one can."""
     spec = pod["spec"]
-    selector, wanted = spec.get("nodeSelector", {}), _requests(spec)
+    selector, wanted = spec.get("nodeSelector") or {}, _requests(spec)
     selected = [node for node in nodes if _is_selected(node, selector)]
     if not selected:
         return f"node_selector {selector}: no node of the cluster has these labels"
-    open_ = [node for node in selected if not _repelling_taint(node, spec)]
+    wanted_nodes = [node for node in selected if is_wanted(node, spec)]
+    if not wanted_nodes:
+        return f"required node affinity ({in_words(spec)}): no node of the cluster meets it"
+    open_ = [node for node in wanted_nodes if not _repelling_taint(node, spec)]
     if not open_:
-        return f"no toleration of the taint '{_repelling_taint(selected[0], spec)}'"
+        return f"no toleration of the taint '{_repelling_taint(wanted_nodes[0], spec)}'"
     if any(all(_offers([node], *item) for item in wanted.items()) for node in open_):
         return ""
     lacking = [

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from contract.pods import CONTAINER
+from contract.pod_templates import CONTAINER
+from launching.cluster.queueing import gate_in_words, is_admitted
 
 Manifest = dict[str, Any]
 
@@ -52,6 +53,8 @@ def waits_for(pod: Manifest) -> str:
     if has_started(pod):
         return ""
     if not has_node(pod):
+        if not is_admitted(pod):
+            return gate_in_words(pod)
         for condition in pod.get("status", {}).get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return str(condition.get("message") or condition.get("reason"))
@@ -63,6 +66,8 @@ def waits_for(pod: Manifest) -> str:
 
 def is_unschedulable(pod: Manifest) -> bool:
     """Tell whether the scheduler has looked at the pod and found no node."""
+    if not is_admitted(pod):
+        return False
     conditions = pod.get("status", {}).get("conditions") or ()
     return any(c["type"] == "PodScheduled" and c["status"] == "False" for c in conditions)
 

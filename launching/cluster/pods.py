@@ -7,6 +7,7 @@ from what the API server says.
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from contract.clients.cluster import Cluster, Manifest, QuotaError
+from contract.clients.cluster import Cluster, Manifest
+from contract.clients.cluster_errors import QuotaError
 from contract.errors import (
     EXIT_UNEXPECTED,
     EXIT_USER_ERROR,
@@ -24,14 +26,16 @@ from contract.errors import (
 from contract.pods import owned
 from contract.schema.cluster import KubernetesConfig, Role
 from launching.cluster.claim import Claim
+from launching.cluster.disruptions import end_of, what_follows
 from launching.cluster.job_driver import JobDriver
 from launching.cluster.manifests import JOB, headless_service, replica_pod
-from launching.cluster.pod_status import ended, has_node, has_started
+from launching.cluster.pod_status import has_node, has_started
+from launching.cluster.queueing import in_group, is_admitted, queue_of
 from launching.cluster.removal import remove_pods
 from launching.cluster.waiting import Say
 from launching.hangs import hanging
 from launching.job_spec import JobSpec, Replica
-from launching.restarts import End, JobEnd, Restart, decide
+from launching.restarts import End, JobEnd, Restart
 
 SERVICES = "services"
 _LOOK_SECONDS = 5.0  # between two looks at the clock while nothing changes
@@ -41,17 +45,29 @@ _SETTLE_SECONDS = 2.0  # those who fall by another's death may be seen before hi
 
 @dataclass
 class _Rounds:
-    """How often each replica was started again, and how many restarts each role has used."""
+    """How often each replica was started again, and how many restarts each role has used.
+
+    Attributes:
+        whole: How often all were started again together.
+    """
 
     used: dict[Role, int]
     of: dict[str, int]
+    whole: int = 0
 
     @classmethod
     def read(cls, state: dict[str, Any]) -> "_Rounds":
-        return cls(state.get("used", {}), state.get("rounds", {}))
+        return cls(state.get("used", {}), state.get("rounds", {}), state.get("whole", 0))
 
     def as_state(self) -> dict[str, Any]:
-        return {"used": self.used, "rounds": self.of}
+        return {"used": self.used, "rounds": self.of, "whole": self.whole}
+
+    def note(self, restart: Restart, job: JobSpec) -> None:
+        """Count a restart."""
+        self.used = dict(restart.used)
+        for replica in restart.replicas:
+            self.of[str(replica)] = self.of.get(str(replica), 0) + 1
+        self.whole += set(restart.replicas) == set(job.members())
 
 
 class PodJob(JobDriver):
@@ -64,6 +80,7 @@ class PodJob(JobDriver):
         self._rounds = _Rounds({}, {})
         self._ends: dict[Replica, End] = {}
         self._never_starts = ""
+        self._queue = queue_of(job, kubernetes)
 
     def manifest(self) -> Manifest:
         return headless_service(self.job)
@@ -85,13 +102,13 @@ class PodJob(JobDriver):
             if beating.done():
                 beating.result()  # overtaken: says so
             await self._look()
-            decision = decide(self.job, list(self._ends.values()), self._rounds.used)
+            decision = self._what_follows()
             if isinstance(decision, JobEnd):
                 return decision
             if decision is not None:
                 await asyncio.sleep(_SETTLE_SECONDS)
                 await self._look()
-                settled = decide(self.job, list(self._ends.values()), self._rounds.used)
+                settled = self._what_follows()
                 assert settled is not None
                 if isinstance(settled, JobEnd):
                     return settled
@@ -99,6 +116,10 @@ class PodJob(JobDriver):
                 continue
             await self._pods.changed(_LOOK_SECONDS)
         return end
+
+    def _what_follows(self) -> Restart | JobEnd | None:
+        rounds = self._rounds
+        return what_follows(self.job, list(self._ends.values()), rounds.used, rounds.of)
 
     async def _look(self) -> None:
         """Note what has ended, vanished or hangs, and follow the logs of what runs."""
@@ -109,10 +130,8 @@ class PodJob(JobDriver):
                 continue
             if pod is None:  # asked again: a list may be older than what was just created
                 pod = await self._existing(self._name(replica))
-            if pod is None:
-                self._ends[replica] = End(replica, None, "its pod was deleted")
-            elif (how := ended(pod)) is not None:
-                self._ends[replica] = End(replica, *how)
+            if (end := end_of(self.job, replica, pod)) is not None:
+                self._ends[replica] = end
             if pod is not None and has_started(pod):
                 self.logs.follow(pod)
 
@@ -133,9 +152,8 @@ class PodJob(JobDriver):
         )
         await self.logs.finish()
         old = [self._name(replica) for replica in restart.replicas]
-        self._rounds.used = dict(restart.used)
+        self._rounds.note(restart, self.job)
         for replica in restart.replicas:
-            self._rounds.of[str(replica)] = self._rounds.of.get(str(replica), 0) + 1
             self._ends.pop(replica, None)
         await self.claim.save(self._rounds.as_state())
         await self._remove(old)
@@ -151,8 +169,10 @@ class PodJob(JobDriver):
         settings = self.job.settings
         deadline = time.monotonic() + settings.start_deadline_seconds
         while True:
-            patience = settings.gang_seconds if len(wanted) > 1 else settings.start_deadline_seconds
-            problem = await self._create(wanted)
+            problem, patience = await self._create(wanted), self._patience(wanted)
+            if not problem and not all(map(is_admitted, self._found(wanted).values())):
+                await self._wait_until(wanted, is_admitted, math.inf)
+                deadline = time.monotonic() + settings.start_deadline_seconds
             if not problem:
                 until = min(deadline, time.monotonic() + patience)
                 problem = await self._wait_until(wanted, has_node, until)
@@ -170,6 +190,16 @@ class PodJob(JobDriver):
         self.say(logging.INFO, f"started: {', '.join(map(str, wanted))}")
         return None
 
+    def _patience(self, wanted: tuple[Replica, ...]) -> float:
+        """Return for how long pods may hold nodes while others have none.
+
+        A queue admits all together, and an autoscaler makes nodes for those that wait.
+        """
+        settings = self.job.settings
+        helped = self._queue or self.cluster.settings.is_autoscaled
+        is_gang = len(wanted) > 1 and not helped
+        return settings.gang_seconds if is_gang else settings.start_deadline_seconds
+
     def _not_started(self, problem: str) -> JobEnd:
         if self._never_starts:
             return JobEnd(EXIT_USER_ERROR, self._never_starts)
@@ -181,8 +211,9 @@ class PodJob(JobDriver):
         for replica in replicas:
             round_ = self._rounds.of.get(str(replica), 0)
             body = replica_pod(self.job, self.kubernetes, replica, round_, self.cluster.namespace)
+            grouped = in_group(body, self.job, replica, self._rounds.whole)
             try:
-                await self._create_pod(owned(body, self.claim.held))
+                await self._create_pod(owned(grouped, self.claim.held))
             except QuotaError as error:
                 return f"{replica}: {error}"
         return ""

@@ -1,7 +1,8 @@
 """What a runtime file asks of its clusters, asked of the clusters before a run costs anything.
 
 Each pod is sent as a dry run: that alone tells a wrong context, an expired token, an unknown
-namespace, a missing right, an invalid template and a used-up quota apart, and leaves nothing.
+namespace, an invalid template and a used-up quota apart, and leaves nothing. Every right that a run
+uses is asked for by itself. What pods find on the storage is in `storage_check`.
 """
 
 import difflib
@@ -20,6 +21,8 @@ from contract.schema.training import TrainConfig
 from contract.steps import STEPS
 from launching.cluster.kinds import RESOURCES, check_kind
 from launching.cluster.nodes import no_node_for, read_nodes
+from launching.cluster.queueing import queue_of
+from launching.cluster.rights import missing_rights, needed_rights
 from launching.job_spec import training_job
 
 _NAME = "slipway-check"
@@ -43,6 +46,8 @@ async def cluster_reports(
         steps = [step for step in (*STEPS, _SERVE) if kubernetes.cluster(step) == settings]
         try:
             async with Cluster(settings) as cluster:
+                if set(steps) & set(STEPS):
+                    await _ask_rights(cluster, kubernetes, steps, reports[name])
                 await _look(cluster, kubernetes, _pods(kubernetes, steps, train), reports[name])
                 if "train" in steps:
                     missing = await _missing_kind(cluster, kubernetes, train)
@@ -50,6 +55,14 @@ async def cluster_reports(
         except SlipwayError as error:
             reports[name].problems.extend(str(error).splitlines())
     return reports
+
+
+async def _ask_rights(
+    cluster: Cluster, kubernetes: KubernetesConfig, steps: list[str], report: ClusterReport
+) -> None:
+    problems, warnings = await missing_rights(cluster, needed_rights(kubernetes, steps))
+    report.problems.extend(problems)
+    report.warnings.extend(warnings)
 
 
 async def _look(
@@ -119,8 +132,10 @@ async def _missing_kind(
     cluster: Cluster, kubernetes: KubernetesConfig, train: TrainConfig
 ) -> list[str]:
     kind = kubernetes.job.kind
+    job = training_job(_NAME, _command(), train, kubernetes.job, "python")
     try:
-        check_kind(training_job(_NAME, _command(), train, kubernetes.job, "python"))
+        check_kind(job)
+        queue_of(job, kubernetes)
     except ConfigError as error:
         return list(error.problems)
     if kind == "pods":

@@ -4,7 +4,8 @@ import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
-from contract.clients.cluster import Cluster, ForbiddenError, Manifest
+from contract.clients.cluster import Cluster, Manifest
+from contract.clients.cluster_errors import ForbiddenError
 from contract.errors import ConflictError, NotFoundError
 from contract.pods import MANAGED
 from launching.cluster.claim import SEEN

@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.clients.cluster import Cluster, Manifest
 from contract.errors import ConflictError
-from launching.cluster.pod_status import ended, has_started
+from launching.cluster.pod_status import ended, has_node, has_started
 
 _LOOK_SECONDS = 0.5
 _MARGIN_SECONDS = 30.0  # beyond the grace: for a node that is slow, or gone
@@ -32,7 +32,7 @@ async def remove_pods(
     asked: set[str] = set()
     while True:
         listed = await cluster.list("pods", labels)
-        left = [pod for pod in listed["items"] if is_meant(pod)]
+        left = [pod for pod in listed["items"] if is_meant(pod) and not _is_kept(pod)]
         if not left or time.monotonic() > until:
             return
         for pod in left:
@@ -43,6 +43,16 @@ async def remove_pods(
                     await delete_exactly(cluster, "pods", pod, gracePeriodSeconds=grace_seconds)
                     asked.add(pod["metadata"]["uid"])
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _is_kept(pod: Manifest) -> bool:
+    """Tell whether a deleted pod holds nothing, but a finalizer such as Kueue's keeps its object.
+
+    Kueue's goes when the pod is replaced, or when its group ends: nobody has to wait for it.
+    """
+    metadata = pod["metadata"]
+    is_deleted = metadata.get("deletionTimestamp") and metadata.get("finalizers")
+    return bool(is_deleted) and (ended(pod) is not None or not has_node(pod))
 
 
 async def delete_exactly(cluster: Cluster, resource: str, found: Manifest, **options: Any) -> None:

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from contract.clients.cluster import Cluster, ForbiddenError, Manifest
+from contract.clients.cluster import Cluster, Manifest
+from contract.clients.cluster_errors import ForbiddenError
 from contract.errors import SlipwayError
 from contract.schema.cluster import KubernetesConfig
 from launching.cluster.nodes import no_node_for, read_nodes
@@ -19,6 +20,7 @@ from launching.cluster.pod_status import (
     is_unschedulable,
     waits_for,
 )
+from launching.cluster.shared_watch import shared_watch
 from launching.cluster.watching import Watch
 
 Say = Callable[[int, str], None]  # logging level and text
@@ -37,7 +39,7 @@ class Waiting:
     def __init__(self, cluster: Cluster, kubernetes: KubernetesConfig, say: Say) -> None:
         self._cluster, self._say = cluster, say
         self._pull_seconds = kubernetes.pull_retry_seconds
-        self._events = Watch(cluster, {}, "events", {"involvedObject.kind": "Pod"})
+        self._events: Watch | None = None  # of all pods of the namespace, while some wait
         self._watching: asyncio.Task[None] | None = None
         self.told: dict[str, str] = {}
         self._told_events: set[tuple[str, str, str]] = set()
@@ -83,7 +85,7 @@ class Waiting:
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch_events())
         names = {pod["metadata"]["uid"]: name for name, pod in waiting.items()}
-        for event in list(self._events.found.values()):
+        for event in list(self._events.found.values()) if self._events else ():
             uid = event["involvedObject"].get("uid", "")
             reason, message = event.get("reason", ""), event.get("message", "")
             if uid not in names or reason in _QUIET or (uid, reason, message) in self._told_events:
@@ -94,7 +96,10 @@ class Waiting:
 
     async def _watch_events(self) -> None:
         try:
-            await self._events.run()
+            fields = {"involvedObject.kind": "Pod"}
+            async with shared_watch(self._cluster.settings, "events", fields) as shared:
+                self._events = shared.watch
+                await shared.until_refused()
         except ForbiddenError as error:
             self._say(logging.WARNING, f"pod events are not shown: {error}")
 

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
-from contract.clients.cluster import Cluster, ForbiddenError, Manifest
+from contract.clients.cluster import Cluster, Manifest
+from contract.clients.cluster_errors import ForbiddenError
 from contract.errors import SlipwayError
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_SECONDS = 15.0
+T = TypeVar("T")
 
 
 class Watch:
@@ -74,3 +77,22 @@ class Watch:
         else:
             self.found[name] = item
         self._news.set()
+
+
+async def while_watching(work: Coroutine[Any, Any, T], *watches: "asyncio.Task[None]") -> T:
+    """Return what the work returns; a watch that ends before it, because it is refused, ends it.
+
+    Raises:
+        ForbiddenError: If the account may not watch: without news the work would wait for nothing,
+            or take what it does not see for deleted.
+    """
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait((working, *watches), return_when=asyncio.FIRST_COMPLETED)
+        for watch in watches:
+            if watch.done() and not working.done():
+                watch.result()
+        return await working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""A long-running program as a fork of a warm parent, for a supervisor that starts commands.
+"""A program as a fork of a warm parent, for a supervisor or a step that starts commands.
 
 `python -m launching.processes.forked_program SOCKET COMMAND...` asks the warm parent that listens
 on SOCKET to fork the command. To the supervisor this process is the program: it passes SIGTERM and
@@ -54,6 +54,8 @@ def main() -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     code = process.wait()
     _signal_group(process.pid, signal.SIGKILL)  # of a lost one the guard is gone
+    if not _name():
+        _lock_of(parent, command).unlink(missing_ok=True)  # nobody starts this command again
     _end_as(code)
 
 
@@ -86,8 +88,13 @@ def _say_fresh(reason: Exception) -> None:
 def _lock_of(parent: Path, command: tuple[str, ...]) -> Path:
     """Return the lock that lets a program's next start wait for the end of the last one."""
     digest = hashlib.sha256("\0".join(command).encode(errors="surrogateescape")).hexdigest()
-    name = os.environ.get("SUPERVISOR_PROCESS_NAME") or digest[:16]
+    name = _name() or digest[:16]
     return parent.parent / "programs" / f"{name}.lock"
+
+
+def _name() -> str:
+    """Return the name of the program that supervisord keeps; empty for another starter's."""
+    return os.environ.get("SUPERVISOR_PROCESS_NAME", "")
 
 
 def _signal_group(group: int, number: int) -> None:

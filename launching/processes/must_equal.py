@@ -5,6 +5,7 @@ All else a request hands over.
 
 import resource
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from launching.processes.confinement import confinement
 from launching.processes.fork_request import ForkRequest
@@ -25,15 +26,22 @@ _READ_LATER = frozenset({"TF_CONFIG", "TF_NUM_INTRAOP_THREADS"})
 _OF_MEMORY = ("RLIMIT_AS", "RLIMIT_DATA")
 
 
-def difference(request: ForkRequest, environment: Mapping[str, str]) -> str:
+def difference(
+    request: ForkRequest,
+    environment: Mapping[str, str],
+    now: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return why this process, a warm parent, cannot fork a request; empty if it can.
 
     Args:
         request: What is asked for.
         environment: The variables that this process was started with.
+        now: Its variables by now, in which the imports have set some. A fork that asks for another
+            fork has those, too.
     """
-    variables = _changed(read_at_import(environment), read_at_import(request.environment))
-    if variables:
+    asked = request.environment
+    variables = _changed(read_at_import(environment), read_at_import(asked))
+    if variables := [name for name in variables if name not in now or asked.get(name) != now[name]]:
         return f"it was started with another {', '.join(variables)}"
     if bounds := _changed(confinement(), request.bounds):
         return f"it has another {', '.join(bounds)}"

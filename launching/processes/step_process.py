@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from contract.errors import ConflictError
+from contract.programs import WARM_PARENT
 from launching.processes.process_start import ProcessStart
 from launching.processes.readable import readable
 from launching.processes.step_locks import is_held, locked_inodes
@@ -54,7 +56,7 @@ class StepProcess:
     ) -> "subprocess.Popen[bytes] | ForkedProcess":
         if warm_parent is not None:
             try:
-                return fork(warm_parent, start, lock)
+                return fork(warm_parent, _knowing(start, warm_parent), lock)
             except NotWarmError as reason:
                 now = time.strftime("%Y-%m-%d %H:%M:%S")
                 self._notes.append(f"{now} INFO started as a fresh process: {reason}")
@@ -121,6 +123,12 @@ class StepProcess:
             return self._lock.read_text(encoding="utf-8").strip() == str(self.pid)
         except OSError:
             return False
+
+
+def _knowing(start: ProcessStart, warm_parent: Path) -> ProcessStart:
+    """Return the start of a step that can fork its own programs from its warm parent."""
+    known = {**start.environment, WARM_PARENT: str(warm_parent.absolute())}
+    return replace(start, environment=known)
 
 
 def take_lock(path: Path, grace_seconds: float) -> int:

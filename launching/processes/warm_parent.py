@@ -140,7 +140,7 @@ class WarmParent:
         if request.code != self.code:
             self.is_ending = True
             raise _RefusedError("the code, the lock file or a package has changed since its start")
-        if reason := difference(request, self.environment):
+        if reason := difference(request, self.environment, os.environ):
             raise _RefusedError(reason)
 
     def _fork(self, request: ForkRequest, connection: socket.socket, out: int, lock: int) -> None:

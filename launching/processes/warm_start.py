@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from contract.addresses import TRACKING_URI
 from contract.places import CODE_FOLDER
 from contract.steps import STEPS
 from launching.processes.fork_request import GO, MESSAGE_BYTES, ForkRequest, address, received
@@ -153,7 +154,7 @@ def socket_of(home: Path) -> Path:
 
 def preloaded_for(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the modules for components with these variables: MLflow only where they track."""
-    is_tracked = bool(environment.get("MLFLOW_TRACKING_URI"))
+    is_tracked = bool(environment.get(TRACKING_URI))
     return tuple(module for module in PRELOADED if is_tracked or module != "mlflow")
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from contract.errors import ServiceUnavailableError, SlipwayError
 from contract.records.advice import Advice
+from contract.strict_json import once
 
 _NO = 403  # as Flagger's own gates say it
 _MAX_BYTES = 256 * 1024
@@ -75,7 +76,9 @@ def advice_api(judge: Judge, token: str) -> FastAPI:
             return _unknown()
         given = _object(await request.body())
         if given is None:
-            return JSONResponse({"error": "expected a JSON object"}, status_code=422)
+            return JSONResponse(
+                {"error": "expected a JSON object with each key once"}, status_code=422
+            )
         advice = await run_in_threadpool(judge.ask, given, False)
         return JSONResponse({"data": advice.model_dump(mode="json")})
 
@@ -109,7 +112,7 @@ def _unknown() -> Response:
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(body[:_MAX_BYTES])
+        found = json.loads(body[:_MAX_BYTES], object_pairs_hook=once)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

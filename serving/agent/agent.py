@@ -1,21 +1,24 @@
-"""The agent's process: one lock, one API, and three threads that never wait for each other."""
+"""The agent's process: one lock, one API, and threads that never wait for each other."""
 
 import contextlib
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
 
 from contract.errors import ConfigError, SlipwayError
 from contract.storage import sole_lock
+from serving.agent.access import Access
 from serving.agent.api import control_api
 from serving.agent.backends.registry import backend_kind
 from serving.agent.draining import Draining
 from serving.agent.hosts.host import ServerHost
 from serving.agent.hosts.supervised_servers import SupervisedServers
+from serving.agent.leases import TrialLeases
 from serving.agent.plans import PlanStore
 from serving.agent.reconciler import Reconciler
 from serving.agent.settings import (
@@ -31,6 +34,8 @@ log = logging.getLogger("slipway.agent")
 _RECONCILE_SECONDS = 0.5  # a stored plan or a changed readiness is acted on at once
 _PROBE_SECONDS = 0.25
 _PAIR_SECONDS = 0.25
+_LEASE_SECONDS = 1.0
+_KEEP_SECONDS = 1.0
 
 
 def run_agent(settings: AgentSettings) -> None:
@@ -40,7 +45,7 @@ def run_agent(settings: AgentSettings) -> None:
 
     Raises:
         ConflictError: If another agent works in the same home.
-        ConfigError: If its port is taken, or a setting is of no use.
+        ConfigError: If its port is taken, or a setting cannot be used.
         SlipwayError: If one of its threads ended by an unexpected error; start it again.
     """
     advice = "stop it, or choose another --home"
@@ -51,15 +56,18 @@ def run_agent(settings: AgentSettings) -> None:
     ):
         opened = backend_kind(traffic_backend_of(settings)).open(settings, servers)
         plans = PlanStore(settings.root, opened.backend.capabilities)
+        plans.copy_all()
         draining = Draining(
             settings.drain_seconds, settings.drain_seconds + settings.timeout_seconds
         )
-        reconciler = Reconciler(plans, servers, opened.backend, draining, settings.state_folder)
+        reconciler = Reconciler(plans, servers, opened, draining, settings.state_folder)
         wake = threading.Event()
-        app = control_api(plans, settings.token(), reconciler.observe, wake.set)
+        leases = TrialLeases(plans)
+        access = Access(settings.token(), settings.tokens_file)
+        app = control_api(plans, access, reconciler.observe, wake.set, leases)
         for path, questions in opened.questions.items():
             app.mount(path, questions)
-        _serve(app, reconciler, wake, listening)
+        _serve(app, _Duties(reconciler, leases, opened.keep), wake, listening)
 
 
 @contextlib.contextmanager
@@ -76,20 +84,33 @@ def _servers(settings: AgentSettings) -> Iterator[ServerHost]:
     yield SupervisedServers(settings)
 
 
-def _serve(
-    app: FastAPI, reconciler: Reconciler, wake: threading.Event, listening: socket.socket
-) -> None:
+@dataclass(frozen=True)
+class _Duties:
+    """What the agent does again and again."""
+
+    reconciler: Reconciler
+    leases: TrialLeases
+    keep_backend: Callable[[], object]
+
+
+def _serve(app: FastAPI, duties: _Duties, wake: threading.Event, listening: socket.socket) -> None:
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     threads = Threads(on_failure=lambda: setattr(server, "should_exit", True))
 
     def probe() -> None:
-        if reconciler.probe():
+        if duties.reconciler.probe():
             wake.set()
 
-    threads.start(reconciler.reconcile, _RECONCILE_SECONDS, wake)
+    def withdraw() -> None:
+        if duties.leases.withdraw_silent():
+            wake.set()
+
+    threads.start(duties.reconciler.reconcile, _RECONCILE_SECONDS, wake)
     threads.start(probe, _PROBE_SECONDS, threading.Event())
-    threads.start(reconciler.pairs.update, _PAIR_SECONDS, threading.Event())
+    threads.start(withdraw, _LEASE_SECONDS, threading.Event())
+    threads.start(duties.keep_backend, _KEEP_SECONDS, threading.Event())
+    threads.start(duties.reconciler.pairs.update, _PAIR_SECONDS, threading.Event())
     log.info("agent answers on http://%s:%d", *listening.getsockname()[:2])
     server.run(sockets=[listening])
     threads.stop()

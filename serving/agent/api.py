@@ -1,13 +1,12 @@
 """The control API: plans are read and proposed, and what is seen of them is told."""
 
-import hmac
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import ValidationError
 
 from contract.errors import (
     ConflictError,
@@ -17,6 +16,9 @@ from contract.errors import (
     UserError,
 )
 from contract.records.traffic import Observation, TrafficPlan
+from contract.strict_json import once
+from serving.agent.access import Access, ask_for_rights
+from serving.agent.leases import TrialLeases, hear
 from serving.agent.metrics import exposition
 from serving.agent.pages import PAGES, pages
 from serving.agent.plans import PlanStore
@@ -36,16 +38,18 @@ _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
 
 def control_api(
     plans: PlanStore,
-    token: str,
+    access: Access,
     observe: Callable[[str], Observation],
     wake: Callable[[], None],
+    leases: TrialLeases,
 ) -> FastAPI:
-    """Return the API; `wake` is called after a plan was stored."""
+    """Return the API; `wake` is called after a plan was stored, `leases` hear the judges."""
     # no interactive pages: they would load scripts from elsewhere
     app = FastAPI(title="Slipway serving agent", docs_url=None, redoc_url=None)
 
     open_to_all = ("/healthz", "/metrics", f"{DISCOVERY}/", f"{PAGES}/")
-    ask_for_token(app, token, "the agent's", open_to_all)
+    hear(app, leases, access)
+    ask_for_rights(app, access, open_to_all)  # before: what is added later is first
     app.include_router(pages(plans))
     app.include_router(trials(plans, wake))
 
@@ -82,24 +86,11 @@ def control_api(
     return app
 
 
-def ask_for_token(app: FastAPI, token: str, whose: str, open_to_all: tuple[str, ...] = ()) -> None:
-    """Let the app refuse requests without the bearer token, except paths that begin so."""
-
-    @app.middleware("http")
-    async def check_token(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        is_known = hmac.compare_digest(given, f"Bearer {token}".encode())
-        if not is_known and not request.url.path.startswith(open_to_all):
-            return _error(401, f"expected the header 'Authorization: Bearer <{whose} token>'")
-        return await call_next(request)
-
-
 def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], None]) -> Response:
     try:
         plan = TrafficPlan.model_validate_json(body[:_MAX_PLAN_BYTES])
-    except ValidationError as error:
+        json.loads(body[:_MAX_PLAN_BYTES], object_pairs_hook=once)
+    except ValueError as error:
         return _error(422, f"not a traffic plan: {error}")
     if plan.pipeline != pipeline:
         return _error(422, f"the plan is of pipeline '{plan.pipeline}', expected '{pipeline}'")

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from contract.errors import DataError
 from contract.prediction_log.columns import PREDICTED
+from contract.prediction_log.following import LogTail
 from contract.records.record import Record
-from serving.agent.log_tail import LogTail
 from serving.traffic.backend import Version
 
 _ANSWERED = 200

@@ -1,46 +1,172 @@
-"""Asking servers whether they are ready, all of them at once and again and again."""
+"""Asking servers and Envoys whether they are ready: all of them at once, repeatedly."""
 
 import http.client
-from collections.abc import Mapping
+import ipaddress
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Literal, TypeVar
 
+from contract.addresses import VERSION_HEADER, is_loopback
 from serving.traffic.backend import Endpoint, Version
 
 _TIMEOUT_SECONDS = 1.0
 _MAX_PARALLEL = 8
+_MOST_ADDRESSES = 8  # of one server's replicas; others in the next probe
 _HTTP_OK = 200
 
+# `silent`: it takes connections and does not answer. `gone`: nobody listens there.
+Answer = Literal["ready", "not ready", "silent", "gone"]
+_BEST_FIRST: tuple[Answer, ...] = ("ready", "not ready", "silent", "gone")
 
-class HealthProber:
-    """Knows which servers answer `/healthz` with 200."""
+Asked = TypeVar("Asked")  # what stands for whoever is asked: a version, an Envoy's address
 
-    def __init__(self) -> None:
+
+@dataclass(frozen=True)
+class _Known:
+    """The last answer, when it came, and since when it is the same.
+
+    `was_ready`: it was ready once; `has_started`: and nobody has ended it since.
+    """
+
+    answer: Answer
+    at: float
+    since: float
+    was_ready: bool
+    has_started: bool
+
+
+class HealthProber(Generic[Asked]):
+    """Knows who is ready, and since when others are not."""
+
+    def __init__(
+        self,
+        ask: Callable[[Asked, Endpoint], Answer],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask, self._clock = ask, clock
         self._pool = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="probe")
-        self._ready: frozenset[Version] = frozenset()
+        self._known: Mapping[Asked, _Known] = {}
 
-    def is_ready(self, version: Version) -> bool:
+    def is_ready(self, asked: Asked) -> bool:
         """Tell what the last probe found; False before the first."""
-        return version in self._ready
+        known = self._known.get(asked)
+        return known is not None and known.answer == "ready"
 
-    def probe(self, endpoints: Mapping[Version, Endpoint]) -> bool:
-        """Ask all of them; True if what is known has changed."""
-        before = self._ready
-        answers = self._pool.map(lambda item: _is_healthy(*item), endpoints.items())
-        self._ready = frozenset(
-            version for version, is_healthy in zip(endpoints, answers, strict=True) if is_healthy
+    def was_ready(self, asked: Asked) -> bool:
+        """Tell whether a server that is there has been ready."""
+        known = self._known.get(asked)
+        return known is not None and known.was_ready
+
+    def has_started(self, asked: Asked) -> bool:
+        """Tell whether a server has been ready since the last time that nobody listened there."""
+        known = self._known.get(asked)
+        return known is not None and known.has_started
+
+    def silent_seconds(self, asked: Asked) -> float:
+        """Return for how long a server has taken connections without an answer; 0 if it answers.
+
+        From the first such probe to the last: while this process does not probe, as on a machine
+        that has stood still, nobody knows.
+        """
+        known = self._known.get(asked)
+        if known is None or known.answer != "silent":
+            return 0.0
+        return known.at - known.since
+
+    def probe(self, endpoints: Mapping[Asked, Endpoint]) -> bool:
+        """Ask all of them; True if one has become ready, or is so no longer."""
+        before = {asked for asked in self._known if self.is_ready(asked)}
+        answers = self._pool.map(lambda item: self._ask(*item), endpoints.items())
+        self._known = {
+            asked: self._next(asked, answer)
+            for asked, answer in zip(endpoints, answers, strict=True)
+        }
+        return {asked for asked in self._known if self.is_ready(asked)} != before
+
+    def _next(self, asked: Asked, answer: Answer) -> _Known:
+        now = self._clock()
+        known = self._known.get(asked) or _Known("gone", now, now, False, False)
+        is_ready = answer == "ready"
+        return _Known(
+            answer,
+            at=now,
+            since=known.since if known.answer == answer else now,
+            was_ready=known.was_ready or is_ready,
+            has_started=is_ready or (known.has_started and answer != "gone"),
         )
-        return self._ready != before
 
 
-def _is_healthy(version: Version, endpoint: Endpoint) -> bool:
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=_TIMEOUT_SECONDS)
+def ask_server(version: Version, endpoint: Endpoint) -> Answer:
+    """Ask a model server for its health; one of another version is not ready.
+
+    A name may stand for several replicas, and for some that are still loading: they are all asked
+    at once, and the best answer counts.
+    """
+    try:
+        addresses = _addresses(endpoint)
+    except OSError:  # nobody knows the name
+        return "gone"
+    if len(addresses) == 1:
+        return _ask_replica(version, endpoint.port, addresses[0])
+    with ThreadPoolExecutor(len(addresses), thread_name_prefix="probe-replica") as pool:
+        answers = set(pool.map(partial(_ask_replica, version, endpoint.port), addresses))
+    return next(answer for answer in _BEST_FIRST if answer in answers)
+
+
+def _addresses(endpoint: Endpoint) -> list[str]:
+    """Return the addresses of an endpoint, at most a few of them.
+
+    Raises:
+        OSError: If its host is a name that has none.
+    """
+    try:
+        return [str(ipaddress.ip_address(endpoint.host))]
+    except ValueError:
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    addresses = sorted({str(address[0]) for *_, address in found})
+    return random.sample(addresses, min(len(addresses), _MOST_ADDRESSES))
+
+
+def _ask_replica(version: Version, port: int, address: str) -> Answer:
+    connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
         # a server of another version, or of somebody else, may have got the port
-        is_own = answer.getheader("x-slipway-version", str(version[1])) == str(version[1])
-        return answer.status == _HTTP_OK and is_own
+        is_own = answer.getheader(VERSION_HEADER, str(version[1])) == str(version[1])
+        return "ready" if answer.status == _HTTP_OK and is_own else "not ready"
+    except TimeoutError:
+        return "silent"
     except (OSError, http.client.HTTPException):
-        return False
+        return "gone"
+    finally:
+        connection.close()
+
+
+def ask_envoy(name: str, endpoint: Endpoint) -> Answer:
+    """Ask an Envoy's admin port for its health.
+
+    One elsewhere that cannot be reached may serve all the same: that is not silence.
+    """
+    del name
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=_TIMEOUT_SECONDS)
+    try:
+        connection.connect()
+    except OSError as error:
+        # on this machine only a process that takes no connections from its queue is so slow
+        is_hung = isinstance(error, TimeoutError) and is_loopback(endpoint.host)
+        return "silent" if is_hung else "gone"
+    try:
+        connection.request("GET", "/ready")
+        return "ready" if connection.getresponse().status == _HTTP_OK else "not ready"
+    except TimeoutError:
+        return "silent"
+    except (OSError, http.client.HTTPException):
+        return "gone"
     finally:
         connection.close()

@@ -1,17 +1,41 @@
 """The store of traffic plans: proposals are checked, then taken by compare-and-set."""
 
+import contextlib
+import json
+import logging
 import re
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract.errors import ConfigError, ConflictError, NotFoundError, UserError
+from contract.errors import (
+    ConfigError,
+    ConflictError,
+    DataError,
+    NotFoundError,
+    SlipwayError,
+    UserError,
+)
 from contract.layout import PipelineLayout
-from contract.records.traffic import Hold, TrafficPlan
+from contract.records.traffic import Arm, Hold, TrafficPlan, Withdrawal
 from contract.schema.section import NAME
 from contract.storage import exclusive_lock
 from serving.traffic.backend import Capabilities
+
+log = logging.getLogger("slipway.agent")
+
+
+@dataclass(frozen=True)
+class WithdrawalOrder:
+    """Whose trial is withdrawn, who does it, and why."""
+
+    author: str
+    by: str
+    reason: str
 
 
 class PlanStore:
@@ -20,6 +44,7 @@ class PlanStore:
     def __init__(self, root: Path, capabilities: Capabilities) -> None:
         self._root = root
         self._capabilities = capabilities
+        self._restoring = threading.Lock()
 
     def layout(self, pipeline: str) -> PipelineLayout:
         """Return a pipeline's folders; a name that no pipeline can have is refused."""
@@ -34,9 +59,47 @@ class PlanStore:
         return sorted(name for name in names if re.fullmatch(NAME, name))
 
     def current(self, pipeline: str) -> TrafficPlan:
-        """Return the plan in force; generation 0 if there was none."""
-        path = self.layout(pipeline).traffic_plan
-        return TrafficPlan.read(path) if path.exists() else TrafficPlan(pipeline=pipeline)
+        """Return the plan in force; generation 0 if there was none.
+
+        A plan that is damaged on storage is put aside and replaced by the copy of the last one.
+
+        Raises:
+            DataError: If it is damaged, and there is no sound copy.
+        """
+        layout = self.layout(pipeline)
+        try:
+            return TrafficPlan.read(layout.traffic_plan)
+        except NotFoundError:
+            return TrafficPlan(pipeline=pipeline)
+        except DataError:
+            return self._restored(layout)
+
+    def copy_all(self) -> None:
+        """Make the copies of all sound plans, as after an update from a Slipway without copies."""
+        for pipeline in self.pipelines():
+            layout = self.layout(pipeline)
+            with contextlib.suppress(SlipwayError):
+                plan = TrafficPlan.read(layout.traffic_plan)
+                plan.write(layout.good_traffic_plan)
+
+    def _restored(self, layout: PipelineLayout) -> TrafficPlan:
+        with self._restoring:
+            try:
+                return TrafficPlan.read(layout.traffic_plan)  # another thread was faster
+            except DataError as damage:
+                good = _copy_of(layout, damage)
+                aside = layout.serving / f"plan.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+                # copied, not moved: at no moment is there no plan, which would mean no traffic
+                shutil.copyfile(layout.traffic_plan, aside)
+                good.write(layout.traffic_plan)
+                log.error("%s; the copy of plan %d is in its place", damage, good.generation)
+                return good
+
+    def _store(self, plan: TrafficPlan) -> TrafficPlan:
+        layout = self.layout(plan.pipeline)
+        plan.write(layout.traffic_plan)
+        plan.write(layout.good_traffic_plan)
+        return plan
 
     def propose(self, plan: TrafficPlan) -> TrafficPlan:
         """Store a plan if its generation is still the one in force; return it as stored.
@@ -55,9 +118,7 @@ class PlanStore:
                     f"{current.generation} (by '{current.author}') is in force, this proposal was "
                     f"made on {plan.generation}. Read the plan again and decide again."
                 )
-            stored = plan.stored_after(current, datetime.now(UTC))
-            stored.write(layout.traffic_plan)
-        return stored
+            return self._store(plan.stored_after(current, datetime.now(UTC)))
 
     def pause(self, pipeline: str, author: str, reason: str) -> TrafficPlan:
         """Hold the trial in the plan where it is; return the plan as stored.
@@ -93,15 +154,59 @@ class PlanStore:
                 raise UserError(f"pipeline '{pipeline}': no trial is paused, nothing to resume")
             return self._with_hold(plan, None)
 
+    def withdraw(self, seen: TrafficPlan, by: str, reason: str) -> TrafficPlan | None:
+        """Give stable the traffic of a trial without a controller; return the plan as stored.
+
+        Its version stays ready: a retry of its run continues the trial. None if the plan is not the
+        one that was seen any more.
+        """
+        with self._locked(self._existing(seen.pipeline)):
+            plan = self.current(seen.pipeline)
+            if plan.generation != seen.generation or plan.trial is None or plan.champion is None:
+                return None
+            order = WithdrawalOrder(plan.author, by, reason)
+            return self._without_trial(plan, order, is_kept_ready=True)
+
+    def withdraw_for_good(self, pipeline: str, order: WithdrawalOrder) -> TrafficPlan:
+        """End the trial of a run that has failed for good; return the plan as stored.
+
+        Raises:
+            ConflictError: If no trial of this run is in the plan.
+        """
+        with self._locked(self._existing(pipeline)):
+            plan = self.current(pipeline)
+            gone = plan.withdrawn
+            is_withdrawn = gone is not None and gone.author == order.author
+            is_on_trial = plan.trial is not None and plan.author == order.author
+            if plan.champion is None or not (is_on_trial or is_withdrawn):
+                raise ConflictError(f"pipeline '{pipeline}': no trial of '{order.author}'")
+            return self._without_trial(plan, order, is_kept_ready=False)
+
+    def _without_trial(
+        self, plan: TrafficPlan, order: WithdrawalOrder, is_kept_ready: bool
+    ) -> TrafficPlan:
+        now = datetime.now(UTC)
+        gone = plan.withdrawn or _withdrawal(plan, order, now)
+        standby = [version for version in plan.standby if version != gone.version]
+        wanted = plan.model_copy(
+            update={
+                "arms": (Arm(name="stable", version=plan.champion, weight_percent=100),),
+                "shadow": None,
+                "standby": (*standby, *([gone.version] if is_kept_ready else [])),
+                "author": order.by,
+                "reason": order.reason,
+            }
+        )
+        stored = wanted.stored_after(plan, now).model_copy(update={"withdrawn": gone})
+        return self._store(stored)
+
     def _with_hold(self, plan: TrafficPlan, hold: Hold | None) -> TrafficPlan:
         changes = {
             "hold": hold,
             "generation": plan.generation + 1,
             "written_at": datetime.now(UTC),
         }
-        stored = plan.model_copy(update=changes)
-        stored.write(self.layout(plan.pipeline).traffic_plan)
-        return stored
+        return self._store(plan.model_copy(update=changes))
 
     def _existing(self, pipeline: str) -> PipelineLayout:
         layout = self.layout(pipeline)
@@ -140,3 +245,37 @@ class PlanStore:
             yield "a shadow without a stable arm: no traffic to copy"
         if plan.shadow.version in {arm.version for arm in plan.arms}:
             yield f"version {plan.shadow.version} is both an arm and the shadow"
+
+
+def _withdrawal(plan: TrafficPlan, order: WithdrawalOrder, now: datetime) -> Withdrawal:
+    assert plan.trial is not None
+    version, percent = plan.trial
+    return Withdrawal(
+        version=version,
+        weight_percent=percent,
+        author=order.author,
+        by=order.by,
+        reason=order.reason,
+        withdrawn_at=now,
+    )
+
+
+def _copy_of(layout: PipelineLayout, damage: DataError) -> TrafficPlan:
+    if _is_of_a_newer_slipway(layout.traffic_plan):
+        raise damage
+    try:
+        return TrafficPlan.read(layout.good_traffic_plan)
+    except SlipwayError as error:
+        raise DataError(
+            f"{damage}; there is no sound copy ({error}); repair it, or move it away and promote a "
+            f"version by number: slipway promote {layout.pipeline} --version N --force"
+        ) from damage
+
+
+def _is_of_a_newer_slipway(path: Path) -> bool:
+    """Tell whether a plan that cannot be read is complete, but of a newer version of Slipway."""
+    try:
+        version = json.loads(path.read_bytes())["record_version"]
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
+    return isinstance(version, int) and version > TrafficPlan.current_version

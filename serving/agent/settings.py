@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from contract.errors import ConfigError
 from contract.loader import load_runtime
 from contract.private_files import secret_file
+from contract.programs import MODEL_SERVER, program_command
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import local_path
 from contract.tokens import read_token
@@ -26,11 +26,13 @@ class AgentSettings:
     port: int
     token_file: Path
     envoy_port: int
+    tokens_file: Path | None = None
     data_plane_token_file: Path | None = None
     tls_certificate: Path | None = None
     tls_private_key: Path | None = None
     timeout_seconds: float = 30.0
     drain_seconds: float = 2.0
+    requests_per_second: int = 0
     listen_host: str = "127.0.0.1"
     host: str = "127.0.0.1"
 
@@ -54,6 +56,7 @@ class AgentSettings:
             token=read_token(callers) if callers else "",
             certificate=self.tls_certificate,
             private_key=self.tls_private_key,
+            requests_per_second=self.requests_per_second,
         )
 
     def arguments(self) -> list[str]:
@@ -75,8 +78,10 @@ class MachineSettings(AgentSettings):
     envoy_admin_port: int
     supervisor_socket: Path
     server_ports: str = "20000-29999"
-    server_command: tuple[str, ...] = (sys.executable, "-m", "serving.server")
+    server_command: tuple[str, ...] = tuple(program_command(MODEL_SERVER))
     traffic_backend: str = "envoy"
+    max_connections: int = 10_000
+    second_envoy_admin_port: int = 0
 
     @property
     def server_token_file(self) -> Path:
@@ -146,16 +151,20 @@ _HELP = {
     "home": "folder for the agent's state",
     "port": "port of the control API",
     "token_file": "file with the control API's bearer token",
+    "tokens_file": "tokens with some rights, as 'slipway token' writes them",
     "envoy_port": "port of the data plane",
     "data_plane_token_file": "a bearer token that callers must send",
     "tls_certificate": "PEM certificate chain for the data plane",
     "tls_private_key": "PEM private key for the data plane",
     "timeout_seconds": "longest that a prediction may take",
     "drain_seconds": "least time between a server's last traffic and its end",
+    "requests_per_second": "limit for each caller, by its token or else its address; 0: no limit",
     "listen_host": "address that the data plane listens on",
     "host": "address that the control API listens on",
     "traffic_backend": "what moves the traffic, as traffic.backend of a runtime file",
+    "max_connections": "most connections of all callers to the data plane",
     "envoy_admin_port": "loopback port of Envoy's admin interface",
+    "second_envoy_admin_port": "the same of a second Envoy on the same data plane; 0: none",
     "supervisor_socket": "unix socket of the supervisord that owns the processes",
     "server_ports": "ports for model servers; below the ephemeral ones",
     "server_command": "command that starts a model server",

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from contract.records.rollout import Rollout
 from contract.records.traffic import TrafficPlan
-from serving.agent.plans import PlanStore
+from serving.agent.plans import PlanStore, WithdrawalOrder
 
 
 class Order(BaseModel):
@@ -28,6 +28,12 @@ def trials(plans: PlanStore, wake: Callable[[], None]) -> APIRouter:
     @router.put("/hold")
     def pause(pipeline: str, order: Order) -> TrafficPlan:
         stored = plans.pause(pipeline, order.author, order.reason)
+        wake()
+        return stored
+
+    @router.delete("/trial")
+    def withdraw(pipeline: str, author: str, by: str, reason: str) -> TrafficPlan:
+        stored = plans.withdraw_for_good(pipeline, WithdrawalOrder(author, by, reason))
         wake()
         return stored
 

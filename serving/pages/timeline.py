@@ -8,7 +8,15 @@ from contract.records.rollout import Rollout, RolloutEvent
 
 _WIDTH, _HEIGHT = 900, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 45, 10, 12, 24
-_COLOURS = {"passed": "#16a34a", "paused": "#b45309", "resumed": "#3b82f6", "ended": "#64748b"}
+_BAD = "#dc2626"
+_COLOURS = {
+    "passed": "#16a34a",
+    "paused": "#b45309",
+    "resumed": "#3b82f6",
+    "withdrawn": _BAD,
+    "died": _BAD,
+    "ended": "#64748b",
+}
 
 
 def timeline(rollout: Rollout, now: datetime) -> str:
@@ -28,7 +36,12 @@ def timeline(rollout: Rollout, now: datetime) -> str:
         if event.weight_percent != before.weight_percent:
             steps.append(f"V {_y(event.weight_percent):.1f}")
     steps.append(f"H {x(until):.1f}")
-    marks = "".join(_mark(event, x(event.at)) for event in rollout.events)
+    colours = {**_COLOURS, "ended": _BAD} if rollout.state == "rolled back" else _COLOURS
+    marks = "".join(
+        _mark(event, x(event.at), colours[event.kind])
+        for event in rollout.events
+        if event.kind in colours
+    )
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="share of the canary over '
         f'time">{_grid(span)}<path d="{" ".join(steps)}" fill="none" stroke="#3b82f6" '
@@ -54,12 +67,7 @@ def _grid(span: float) -> str:
     return "".join(lines) + end
 
 
-def _mark(event: RolloutEvent, x: float) -> str:
-    if event.kind == "entered":
-        return ""
-    colour = _COLOURS.get(event.kind, "#64748b")
-    if event.kind == "ended" and event.words.startswith("rolled back"):
-        colour = "#dc2626"
+def _mark(event: RolloutEvent, x: float, colour: str) -> str:
     title = escape(f"{event.at:%H:%M:%S} {event.phase} {event.kind}: {event.words}")
     return (
         f'<circle cx="{x:.1f}" cy="{_y(event.weight_percent):.1f}" r="5" fill="{colour}">'

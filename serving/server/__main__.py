@@ -35,16 +35,24 @@ def main(arguments: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def parse(arguments: Sequence[str]) -> Options:
+def parse(arguments: Sequence[str], program: str = "python -m serving.server") -> Options:
     """Read the command line; `--help` and errors end the process as argparse does."""
-    parser = argparse.ArgumentParser(prog="python -m serving.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--package", type=Path, required=True, help="folder with package.json")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one and logs it")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--grpc-port", type=int, help="serve gRPC, too; 0 takes a free one")
+    parser.add_argument("--grpc-socket", type=Path, help="serve gRPC at a Unix socket of this name")
     parser.add_argument("--predictions", type=Path, help="folder for the prediction log")
     parser.add_argument("--token-file", type=Path, help="file with the token callers must send")
     parser.add_argument("--certificate", type=Path, help="PEM file: serve TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
+    parser.add_argument(
+        "--leave-seconds",
+        type=float,
+        default=0.0,
+        help="least time between SIGTERM and the port's end, for callers who cannot know yet",
+    )
     parser.add_argument(
         "--label",
         action="append",

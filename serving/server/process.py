@@ -4,35 +4,44 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
-import ssl
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from contract.errors import ConfigError, StorageError
+from contract.addresses import VERSION_HEADER
+from contract.errors import StorageError
 from contract.records.package import PackageManifest
-from contract.tokens import read_token
 from serving.server.core.batching import Batcher
 from serving.server.core.control_rows import control_for
 from serving.server.core.metrics import ServerMetrics
-from serving.server.core.model import fillers, load_model, read_package, readers
+from serving.server.core.model import (
+    array_readers,
+    fillers,
+    load_model,
+    read_package,
+    readers,
+)
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.service import Loaded, PredictService
 from serving.server.core.unanswerable import Control
+from serving.server.credentials import tls_of, token_of
 from serving.server.engines.engine import ServedModel
 from serving.server.engines.engine_import import import_engine
-from serving.server.http.connection import Connection, Connections
+from serving.server.http.connections import Connections
+from serving.server.http.port import Port, bind, until_nobody_comes
 from serving.server.http.targets import DEFAULT_LABELS
-from serving.server.rest.rest import Loaded, RestApi
+from serving.server.rest.rest import RestApi
+
+if TYPE_CHECKING:
+    from serving.server.grpc.front import GrpcFront
 
 log = logging.getLogger("slipway")
 
-_BACKLOG = 1024
-# While draining, a quiet time this long means that the traffic has found its way elsewhere.
-_QUIET_SECONDS = 0.5
-_POLL_SECONDS = 0.05
+# For those who had connected when the port closed, and have yet to send their request.
+_LATE_SECONDS = 2.0
 _SWEEP_SECONDS = 1.0
 
 
@@ -48,10 +57,13 @@ class Options:
     certificate: Path | None = None
     key: Path | None = None
     labels: tuple[str, ...] = DEFAULT_LABELS
+    grpc_port: int | None = None
+    grpc_socket: Path | None = None
+    leave_seconds: float = 0.0
 
 
 class ModelServer:
-    """One package behind one port."""
+    """One package behind one port, and one of gRPC if that is asked for."""
 
     def __init__(self, options: Options) -> None:
         """Read the package's manifest and take the port; the model is loaded by `run`.
@@ -61,15 +73,17 @@ class ModelServer:
         """
         self._options = options
         self._manifest = manifest = read_package(options.package)
-        self._tls = _tls(options)
+        self._tls = tls_of(options.certificate, options.key)
         self._metrics = ServerMetrics(manifest.pipeline, manifest.version)
-        self._api = RestApi(manifest, self._metrics, _token(options.token_file), options.labels)
+        self._service = PredictService(manifest, self._metrics, options.labels)
+        self._token = token_of(options.token_file)
+        self._grpc: GrpcFront | None = None
         self._connections = Connections(
-            self._api.handle,
+            RestApi(self._service, self._token).handle,
             int(manifest.serve.max_body_mb * 2**20),
-            b"x-slipway-version: %d\r\n" % manifest.version,
+            f"{VERSION_HEADER}: {manifest.version}\r\n".encode(),
         )
-        self._socket = _bind(options.host, options.port)
+        self._socket = bind(options.host, options.port)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -84,19 +98,34 @@ class ModelServer:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        listener = await loop.create_server(
-            lambda: Connection(self._connections),
-            sock=self._socket,
-            ssl=self._tls,
-            backlog=_BACKLOG,
-        )
+        port = Port(self._socket, self._connections, self._tls)
+        await port.open()
         sweeper = asyncio.create_task(self._sweep())
+        await self._start_grpc()
         log.info("listening at %s:%d, loading the model", *self._socket.getsockname()[:2])
         if await self._load(stop):
             self._announce()
             await stop.wait()
-        await self._drain(listener)
+        await self._drain(port)
         sweeper.cancel()
+
+    async def _start_grpc(self) -> None:
+        options = self._options
+        if options.grpc_port is None and options.grpc_socket is None:
+            return
+        # Here, because its import takes time and memory that servers of REST alone need not spend.
+        from serving.server.grpc.front import GrpcFront, GrpcPorts
+
+        ports = GrpcPorts(
+            options.host,
+            options.grpc_port,
+            options.grpc_socket,
+            self._token,
+            options.certificate,
+            options.key,
+        )
+        self._grpc = GrpcFront(self._service, ports)
+        await self._grpc.start()
 
     async def _load(self, stop: asyncio.Event) -> bool:
         """Load the model in a thread; return whether it is there before the process must stop."""
@@ -120,9 +149,10 @@ class ModelServer:
         )
         self._metrics.watch_queue(lambda: batcher.waiting_rows)
         self._metrics.observe_load(time.monotonic() - started)
-        self._api.loaded = Loaded(
+        self._service.loaded = Loaded(
             batcher,
             readers(self._manifest, model),
+            array_readers(self._manifest, model),
             model.signatures,
             _open_log(self._options.predictions, self._manifest, self._metrics),
         )
@@ -157,75 +187,48 @@ class ModelServer:
                 ratio,
             )
 
-    async def _drain(self, listener: asyncio.Server) -> None:
+    async def _drain(self, port: Port) -> None:
         """Answer what is in flight and what still comes, then close.
 
         Every answer says `Connection: close`, so that callers leave with an answer in hand; the
-        port stays open until it has been quiet, so that none who comes late is turned away.
+        port stays open until it has been quiet, so that none who comes late is turned away. Where
+        callers go on to the deadline, having nowhere else to go, each is answered or refused at
+        the door: that can be tried elsewhere, a request that was sent and cut off cannot.
         """
-        log.info("draining: %d requests in flight", self._connections.in_flight)
-        self._api.is_draining = self._connections.is_draining = True
-        deadline = time.monotonic() + self._manifest.serve.drain_seconds
-        while time.monotonic() < deadline:
-            quiet = time.monotonic() - self._connections.last_request_at
-            busy = self._connections.in_flight
-            if not busy and (quiet >= _QUIET_SECONDS or not self._connections.open):
-                break
-            await asyncio.sleep(_POLL_SECONDS)
-        listener.close()
-        left = await self._finish_connections(deadline)
-        loaded = self._api.loaded
+        log.info("draining: %d requests in flight", self._in_flight())
+        self._service.is_draining = self._connections.is_draining = True
+        leave_at = time.monotonic() + self._options.leave_seconds
+        deadline = leave_at + self._manifest.serve.drain_seconds
+        await until_nobody_comes(self._seen, self._is_empty, leave_at, deadline)
+        port.close()
+        if self._grpc is not None:
+            await self._grpc.stop(max(0.0, deadline - time.monotonic()))
+        left = await port.finish(max(deadline, time.monotonic() + _LATE_SECONDS))
+        loaded = self._service.loaded
         if loaded is not None:
             loaded.batcher.close()
             if loaded.prediction_log is not None:
                 loaded.prediction_log.close()
         log.info("drained: %d requests cut off", left)
 
-    async def _finish_connections(self, deadline: float) -> int:
-        """Close all connections; return how many had a request that was not answered in time."""
-        while True:
-            for connection in list(self._connections.open):
-                connection.close_if_idle()
-            if not self._connections.in_flight or time.monotonic() > deadline:
-                break
-            await asyncio.sleep(_POLL_SECONDS)
-        left = self._connections.in_flight
-        for connection in list(self._connections.open):
-            connection.abort()
-        await asyncio.sleep(0)
-        return left
+    def _in_flight(self) -> int:
+        of_grpc = 0 if self._grpc is None else self._grpc.in_flight
+        return self._connections.in_flight + of_grpc
+
+    def _seen(self) -> tuple[int, float]:
+        """Return how many requests are in flight, and when the last came, by any protocol."""
+        of_grpc = 0.0 if self._grpc is None else self._grpc.last_call_at
+        return self._in_flight(), max(self._connections.last_request_at, of_grpc)
+
+    def _is_empty(self) -> bool:
+        """Tell whether all callers know that this server goes, and the last has left."""
+        all_know = not self._options.leave_seconds
+        return all_know and not self._connections.open and self._grpc is None
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             self._connections.sweep()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            [f"{host}:{port}: cannot listen there: {error}; choose another --port or --host"]
-        ) from error
-
-
-def _token(path: Path | None) -> str | None:
-    return None if path is None else read_token(path, "--token-file")
-
-
-def _tls(options: Options) -> ssl.SSLContext | None:
-    if options.certificate is None and options.key is None:
-        return None
-    if options.certificate is None or options.key is None:
-        raise ConfigError(["--certificate and --key: expected both or none, found one"])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(options.certificate, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f"--certificate {options.certificate}: unusable: {error}"]) from error
-    return context
 
 
 def _open_log(

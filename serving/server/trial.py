@@ -21,6 +21,7 @@ import psutil
 
 from contract.errors import EXIT_DONE, SlipwayError
 from contract.model_io import DEFAULT_SIGNATURE
+from contract.text_arrays import restored, storable
 from serving.server.engines.cpu import this_machine
 from serving.server.engines.engine import Columns, Outputs, ServedModel
 from serving.server.engines.engine_import import import_engine
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdin.readline()
     figures = started | _figures(model, rows)
     answers = _answers(model, rows, _LONGEST_ANSWERING_SECONDS)
-    np.savez(options.answers, **answers)  # type: ignore[arg-type]
+    _write(options.answers, answers)
     if options.judged_rows is not None:
         judged = _answers(model, _rows(options.judged_rows, model), math.inf)
-        np.savez(options.judged, **judged)  # type: ignore[arg-type]
+        _write(options.judged, judged)
     machine = {"machine": this_machine().model_dump(mode="json")}
     options.report.write_text(json.dumps(figures | machine), encoding="utf-8")
     return EXIT_DONE
@@ -75,12 +76,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _rows(path: Path, model: ServedModel) -> Columns:
-    """Read the rows as the signature takes them; text is pickled, our own and private."""
-    with np.load(path, allow_pickle=True) as arrays:
-        return {
-            name: arrays[name] if tensor.dtype == "string" else arrays[name].astype(tensor.dtype)
-            for name, tensor in model.signatures[DEFAULT_SIGNATURE].inputs.items()
-        }
+    """Read the rows as the signature takes them."""
+    inputs = model.signatures[DEFAULT_SIGNATURE].inputs
+    with np.load(path, allow_pickle=False) as arrays:
+        rows = {name: restored(arrays[name]) for name in inputs}
+    return {
+        name: rows[name] if tensor.dtype == "string" else rows[name].astype(tensor.dtype)
+        for name, tensor in inputs.items()
+    }
+
+
+def _write(path: Path, answers: Outputs) -> None:
+    np.savez(path, allow_pickle=False, **{name: storable(answers[name]) for name in answers})
 
 
 def _start_figures() -> dict[str, float]:

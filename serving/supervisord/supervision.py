@@ -6,17 +6,21 @@ outlive the process that started them. Its files are in one folder, the home:
 <home>/supervisord.conf     written by `write_configuration`
 <home>/conf.d/<name>.conf   the programs that `write_configuration` was given
 <home>/added.d/<name>.conf  programs added while it runs, by `Supervisor.add`
+<home>/groups/<name>        the process group of each program's last start
+<home>/session              the session of the last supervisord, which all its processes are in
+<home>/serving-on           the programs that serve on while a killed supervisord is replaced
 <home>/supervisord.log, supervisord.pid
 """
 
 import hashlib
 import os
+import resource
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +31,19 @@ from supervisor.xmlrpc import Faults
 from contract.errors import ServiceUnavailableError
 from contract.private_files import private_folder
 from contract.storage import write_atomically
+from serving.supervisord import alone
 from serving.supervisord.syntax import environment_value, escape
 from serving.supervisord.unix_rpc import call
 
 # `sun_path` of a unix socket holds 108 bytes with its closing zero, and supervisord first binds
 # `<path>.<pid>`.
 _MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
+_DESCRIPTORS = 65_536  # of a program; with the 1,024 of many shells Envoy would run out
 _SHORT_FOLDER = Path("/tmp")  # where TMPDIR is too long as well
 _POLL_SECONDS = 0.05
+_SERVING_ON = "serving-on"
+
+_ALONE = str(Path(alone.__file__).absolute())
 
 # States of supervisor/process.py.
 _ENDED_STATES = frozenset({"STOPPED", "EXITED", "FATAL"})
@@ -46,7 +55,11 @@ class Program:
 
     A program that ends within `start_seconds` counts as failed to start; after `start_retries` of
     those in a row supervisord gives up (state FATAL). Later ends are restarted without limit.
-    `health_url` answers 2xx once it serves; without one nobody can ask.
+    `health_url` answers 2xx once it serves; without one nobody can ask. Before each start, what an
+    earlier start has left behind is ended; with `spares_busy` only what has no child process.
+    `serves_until` is for one that serves on while its killed supervisord is replaced: what still
+    runs of it is ended when the first URL, another program's health, answers, and the second says
+    that nothing is under way, in lines as `name: 0`.
     """
 
     name: str
@@ -64,12 +77,18 @@ class Program:
     log_max_bytes: int = 20 << 20
     log_backups: int = 3
     health_url: str = ""
+    spares_busy: bool = False
+    serves_until: tuple[str, str] | None = None
 
-    def configuration(self) -> str:
-        """Return the program's section of a supervisord configuration."""
+    def configuration(self, home: Path) -> str:
+        """Return the program's section of the supervisord configuration in a home."""
         group = str(self.stops_whole_group).lower()
+        remains = "idle" if self.spares_busy else "all"
+        if self.serves_until:
+            remains = f"after:{','.join(self.serves_until)}"
+        first = (sys.executable, "-I", _ALONE, str(home / "groups" / self.name), remains)
         options = {
-            "command": escape(shlex.join(self.command), self.name),
+            "command": escape(shlex.join((*first, *self.command)), self.name),
             "directory": escape(str(self.directory), self.name) if self.directory else None,
             "environment": environment_value(self.environment, self.name) or None,
             "priority": self.priority,
@@ -93,7 +112,10 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramState:
-    """What supervisord says of a program; `state` is supervisord's word (RUNNING, FATAL, ...)."""
+    """What supervisord says of a program; `state` is supervisord's word (RUNNING, FATAL, ...).
+
+    `started` is a POSIX time, 0 before the first start.
+    """
 
     name: str
     state: str
@@ -101,6 +123,7 @@ class ProgramState:
     exit_status: int
     description: str
     log_file: Path
+    started: float = 0.0
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -140,9 +163,18 @@ def write_configuration(home: Path, programs: Iterable[Program]) -> Path:
         stale.unlink()
     for name, program in wanted.items():
         _write_program(home / "conf.d" / name, program)
+    serving_on = (program.name for program in wanted.values() if program.serves_until)
+    write_atomically(home / _SERVING_ON, "\n".join(serving_on))
     configuration = home / "supervisord.conf"
     write_atomically(configuration, _supervisord_section(home))
     return configuration
+
+
+def descriptors() -> int:
+    """Return how many files and connections a program that supervisord starts may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    return max(soft, most)
 
 
 def _supervisord_section(home: Path) -> str:
@@ -155,7 +187,8 @@ def _supervisord_section(home: Path) -> str:
     return (
         f"[unix_http_server]\nfile={escaped['socket']}\nchmod=0600\n\n"
         f"[supervisord]\nlogfile={escaped['log']}\npidfile={escaped['pid']}\n"
-        f"childlogdir={escape(str(home), 'supervisord')}\nidentifier=slipway\n\n"
+        f"childlogdir={escape(str(home), 'supervisord')}\nidentifier=slipway\n"
+        f"minfds={descriptors()}\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"
         f"[supervisorctl]\nserverurl=unix://{escaped['socket']}\n\n"
@@ -166,7 +199,7 @@ def _supervisord_section(home: Path) -> str:
 
 def _write_program(path: Path, program: Program) -> None:
     program.log_file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, program.configuration())
+    write_atomically(path, program.configuration(path.parent.parent))
     path.chmod(0o600)  # an environment may hold what other users should not read
 
 
@@ -190,7 +223,8 @@ class Supervisor:
     def start(self, timeout_seconds: float = 10.0) -> None:
         """Start supervisord, or let a running one take over the changed configuration.
 
-        Children that a killed supervisord left behind are ended first: nobody owns them.
+        Children that a killed supervisord left behind are ended first: nobody owns them. Those of
+        programs with `serves_until` are ended by their next start.
 
         Raises:
             ServiceUnavailableError: If it does not answer in time; with its own last words.
@@ -198,7 +232,7 @@ class Supervisor:
         if self.is_running():
             self.update()
             return
-        self._end_orphans(timeout_seconds)
+        self.end_orphans(timeout_seconds, spared=self.serving_on())
         configuration = self.home / "supervisord.conf"
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
         started = subprocess.run(
@@ -209,16 +243,21 @@ class Supervisor:
                 f"supervisord ({configuration}) did not start: {started.stderr.strip()[-500:]}"
             )
         self._wait(self.is_running, timeout_seconds, "supervisord does not answer")
+        pid = int(self._call("getPID"))
+        if os.getsid(pid) == pid:
+            alone.note(self._session, pid)
 
     def stop(self, timeout_seconds: float = 90.0) -> None:
         """Stop every program, then supervisord; does nothing if it does not run."""
         if not self.is_running():
-            self._end_orphans(timeout_seconds)
+            self.end_orphans(timeout_seconds)
             return
-        pid = self._call("getPID")
+        process = psutil.Process(self._call("getPID"))  # its number may be another's afterwards
         self._call("shutdown")
         self._wait(
-            lambda: not _is_alive(pid), timeout_seconds, "supervisord has not ended its programs"
+            lambda: not _is_alive(process),
+            timeout_seconds,
+            "supervisord has not ended its programs",
         )
 
     def update(self) -> None:
@@ -246,6 +285,7 @@ class Supervisor:
         if state is not None and state.state not in _ENDED_STATES:
             return False
         self._call("removeProcessGroup", name, tolerated=(Faults.BAD_NAME, Faults.STILL_RUNNING))
+        (self.home / "groups" / name).unlink(missing_ok=True)
         return name not in self.states()
 
     def start_program(self, name: str) -> None:
@@ -255,6 +295,10 @@ class Supervisor:
     def stop_program(self, name: str) -> None:
         """Ask a program to stop; does not wait."""
         self._call("stopProcess", name, False, tolerated=(Faults.BAD_NAME, Faults.NOT_RUNNING))
+
+    def kill_program(self, name: str) -> None:
+        """Kill a program by SIGKILL; it is started again where it is restarted at all."""
+        self._call("signalProcess", name, "KILL", tolerated=(Faults.BAD_NAME, Faults.NOT_RUNNING))
 
     def states(self) -> dict[str, ProgramState]:
         """Return the state of every program by name."""
@@ -267,17 +311,44 @@ class Supervisor:
     def _call(self, method: str, *arguments: Any, tolerated: tuple[int, ...] = ()) -> Any:
         return call(self.socket, f"supervisor.{method}", *arguments, tolerated=tolerated)
 
-    def _end_orphans(self, timeout_seconds: float) -> None:
-        # supervisord tells each child its own address, which outlives it in their environment
+    def end_orphans(
+        self, timeout_seconds: float = 10.0, spared: Collection[str] = ()
+    ) -> frozenset[int]:
+        """End what a supervisord that is gone has left behind, with what that has started.
+
+        Programs that are `spared` stay, those of them that run; their process ids are returned.
+
+        Its session tells what is its own, also where a program has overwritten its environment, as
+        those do that change their title; supervisord's address in the environment tells those that
+        have begun another session. The notes of what is ended go, too: their numbers are free.
+        """
+        session = alone.noted(self._session)
+        notes = {file: alone.noted(file) for file in (self.home / "groups").glob("*")}
+        groups = [leader for leader in notes.values() if leader is not None]
+        kept = {file: one for file, one in notes.items() if one and file.name in spared}
+        stay = {file: alone.of_running(leader) for file, leader in kept.items()}
         address = f"unix://{self.socket}"
         own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-        others = (p for p in psutil.process_iter() if p.pid not in own)
-        orphans = [p for p in others if _supervised_by(p) == address]
-        for orphan in orphans:
-            orphan.terminate()
-        _, stubborn = psutil.wait_procs(orphans, timeout=timeout_seconds)
-        for orphan in stubborn:
-            orphan.kill()
+
+        def orphans() -> list[int]:
+            others = [p for p in psutil.process_iter() if p.pid not in own]
+            named = {p.pid for p in others if _supervised_by(p) == address and _is_alive(p)}
+            of_session = alone.of_session(session, groups) if session else ()
+            return sorted((named | set(of_session)) - own.union(*stay.values()))
+
+        alone.end(orphans, timeout_seconds)
+        for file in (self._session, *(file for file in notes if not stay.get(file))):
+            file.unlink(missing_ok=True)
+        return frozenset().union(*stay.values())
+
+    def serving_on(self) -> Collection[str]:
+        """Return the programs that serve on while a killed supervisord is replaced."""
+        path = self.home / _SERVING_ON
+        return path.read_text(encoding="utf-8").split() if path.exists() else ()
+
+    @property
+    def _session(self) -> Path:
+        return self.home / "session"
 
     def _wait(self, is_done: Callable[[], bool], timeout_seconds: float, complaint: str) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -297,6 +368,7 @@ def _state_of(info: Mapping[str, Any]) -> ProgramState:
         exit_status=info["exitstatus"],
         description=info["spawnerr"] or info["description"],
         log_file=Path(info["stdout_logfile"]),
+        started=float(info["start"]),
     )
 
 
@@ -307,8 +379,8 @@ def _supervised_by(process: psutil.Process) -> str:
         return ""
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

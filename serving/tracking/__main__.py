@@ -6,10 +6,13 @@ MLflow itself finds applications by the entry points of installed packages. Imag
 uninstalled, so two functions of `mlflow.server` are replaced here (MLflow 3.17; a test starts it).
 """
 
+import os
 import sys
 from typing import Any
 
 from mlflow import cli, server
+
+from serving.tracking.password import set_database_password
 
 APPLICATION = "serving.tracking.door:app"
 
@@ -21,6 +24,7 @@ def main() -> None:
     def run_ours(**settings: Any) -> None:
         run_server(**{**settings, "app_name": "slipway"})
 
+    set_database_password(os.environ)
     server._run_server = run_ours
     server._find_app = lambda app_name: APPLICATION  # noqa: ARG005  # MLflow's own name
     cli.cli(["server", *sys.argv[1:]], prog_name="mlflow")

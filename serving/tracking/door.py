@@ -13,6 +13,7 @@ from mlflow.server.fastapi_app import app as mlflow_app
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from contract.tokens import read_token
+from serving.tracking.first_page import FirstPage
 from serving.tracking.password import PASSWORD_FILE, PasswordDoor
 
 STORES = "mlflow-artifacts:"
@@ -36,4 +37,5 @@ def own_artifacts_only(store: type[SqlAlchemyStore]) -> None:
 
 
 own_artifacts_only(SqlAlchemyStore)
-app = PasswordDoor(mlflow_app, read_token(Path(os.environ[PASSWORD_FILE]), PASSWORD_FILE))
+_password = read_token(Path(os.environ[PASSWORD_FILE]), PASSWORD_FILE)
+app = PasswordDoor(FirstPage(mlflow_app), _password)

@@ -1,10 +1,13 @@
-"""HTTP Basic authentication (RFC 7617) in front of an ASGI application."""
+"""Passwords of MLflow: HTTP Basic authentication (RFC 7617) in front of it, its database's."""
 
 import base64
 import binascii
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
+
+from contract.tokens import read_token
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -14,6 +17,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 USER = "slipway"
 PASSWORD_FILE = "SLIPWAY_TRACKING_PASSWORD_FILE"  # the variable that names the file
+DATABASE_PASSWORD_FILE = "SLIPWAY_DATABASE_PASSWORD_FILE"  # the same for PostgreSQL's password
 OPEN = frozenset({"/health", "/version"})  # say nothing but that it is up
 _REFUSED = b"MLflow: user 'slipway' and the password that 'slipway up' names are needed.\n"
 
@@ -37,6 +41,16 @@ class PasswordDoor:
     def _knows(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         return len(given) == 1 and hmac.compare_digest(_credentials(given[0]), self._expected)
+
+
+def set_database_password(environment: MutableMapping[str, str]) -> None:
+    """Let PostgreSQL's library find the password in a variable: no command line shows it.
+
+    Raises:
+        ConfigError: If the file that the environment names cannot be read, or is empty.
+    """
+    if path := environment.get(DATABASE_PASSWORD_FILE):
+        environment["PGPASSWORD"] = read_token(Path(path), DATABASE_PASSWORD_FILE)
 
 
 def _credentials(header: bytes) -> bytes:

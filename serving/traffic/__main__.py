@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from contract.tokens import read_token
 from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.binary import envoy_binary
 from serving.traffic.envoy.bootstrap import fleet_bootstrap
+from serving.traffic.envoy.edge import EdgeLimits
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -27,6 +29,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--agent-token-file", type=Path, required=True, help="the agent's token")
     parser.add_argument("--host", required=True, help="this Envoy's address, for the agent")
     parser.add_argument("--stats-port", type=int, default=9902, help="where it shows its counters")
+    parser.add_argument("--max-connections", type=int, default=10_000, help="of all callers")
+    parser.add_argument("--max-heap-mib", type=int, default=384, help="memory that it may take")
     options = parser.parse_args(arguments)
     host, _, port = options.agent.rpartition(":")
     if not host or not port.isdecimal():
@@ -37,7 +41,11 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except (OSError, SlipwayError) as error:
         parser.error(str(error))
     own, agent = Endpoint(options.host, options.stats_port), Endpoint(host, int(port))
-    document = fleet_bootstrap(own, agent, token)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = EdgeLimits(options.max_connections, options.max_heap_mib)
+    if descriptors != resource.RLIM_INFINITY:
+        limits = limits.within(descriptors)
+    document = fleet_bootstrap(own, agent, token, limits)
     path = Path(tempfile.mkdtemp(prefix="envoy-")) / "bootstrap.json"  # a folder for us alone
     path.write_text(json.dumps(document), encoding="utf-8")
     quiet = ("--disable-hot-restart", "--log-level", "warning")

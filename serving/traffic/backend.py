@@ -13,10 +13,11 @@ Version = tuple[str, int]  # a pipeline's name and the number of one of its vers
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where one version answers."""
+    """Where one version answers: by HTTP, and by gRPC where it has a port for that."""
 
     host: str
     port: int
+    grpc_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,11 @@ class Capabilities:
 class VersionCounters:
     """What the data plane counted for one version; cumulative, but for `active`: under way now.
 
-    `errors` are answers with status 5xx, `client_errors` with 4xx. `latency_counts[i]` is how many
-    answers took less than `latency_bounds_ms[i]`, `latency_total` how many were timed in all.
+    `errors` are answers with status 5xx, `client_errors` with 4xx, over gRPC those whose status is
+    of that kind. `latency_counts[i]` is how many answers took less than `latency_bounds_ms[i]`,
+    `latency_total` how many were timed in all. `unreached` were answered by the data plane itself,
+    because it knew no host of the version; they
+    are neither requests nor errors of it.
     """
 
     requests: int = 0
@@ -55,6 +59,7 @@ class VersionCounters:
     latency_total: int = 0
     client_errors: int = 0
     active: int = 0
+    unreached: int = 0
 
     def __add__(self, other: "VersionCounters") -> "VersionCounters":
         return self._joined(other, operator.add)
@@ -72,6 +77,7 @@ class VersionCounters:
             requests=join(self.requests, other.requests),
             errors=join(self.errors, other.errors),
             client_errors=join(self.client_errors, other.client_errors),
+            unreached=join(self.unreached, other.unreached),
             latency_bounds_ms=self.latency_bounds_ms or other.latency_bounds_ms,
             latency_counts=tuple(join(mine, theirs) for mine, theirs in pairs),
             latency_total=join(self.latency_total, other.latency_total),
@@ -97,8 +103,10 @@ class TrafficBackend(Protocol):
         """
         ...
 
-    def observe(self) -> Mapping[Version, VersionCounters]:
-        """Return the counters by pipeline and version, as they are now.
+    def observe(self, pipeline: str = "") -> Mapping[Version, VersionCounters]:
+        """Return the counters by pipeline and version; as they are now, those of a named pipeline.
+
+        A judge asks several times a second, and only about its own.
 
         Raises:
             ServiceUnavailableError: If the data plane does not answer.

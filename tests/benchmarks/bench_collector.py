@@ -55,7 +55,7 @@ def write_rows(config: PipelineConfig, count: int, path: Path) -> None:
             names = np.array([f"{name}-{number}" for number in range(CATEGORIES)])
             columns.append(random.choice(names, count))
         else:
-            columns.append(random.integers(0, feature.maximum or 1_000_000, count).astype(str))
+            columns.append(random.integers(0, int(feature.maximum or 1_000_000), count).astype(str))
     with path.open("w") as file:
         file.writelines(",".join(row) + "\n" for row in zip(*columns, strict=True))
 

@@ -31,7 +31,7 @@ from contract.records.traffic import Arm, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.agent.backends.envoy import envoy_program
+from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
@@ -50,7 +50,7 @@ PATH = f"/v1/models/{PIPELINE}:predict"
 # --- a stack ------------------------------------------------------------------------------------
 
 
-def add_package(layout: PipelineLayout, version: int) -> None:
+def add_package(layout: PipelineLayout, version: int, is_grpc: bool = False) -> None:
     import tensorflow as tf
 
     module = tf.Module()
@@ -69,7 +69,7 @@ def add_package(layout: PipelineLayout, version: int) -> None:
         digest=digest_directory(folder / "model"),
         inputs={"x": InputSpec(dtype="float32")},
         heads={"digit": HeadConfig(task="multiclass_classification", classes=("a", "b"))},
-        serve=ServeConfig(drain_seconds=2.0),
+        serve=ServeConfig(drain_seconds=2.0, grpc=is_grpc),
         provenance=Provenance(run_id="bench", git_commit="", data_digests={}, versions={}),
     ).write(folder / "package.json")
 
@@ -129,7 +129,7 @@ def calling(settings: MachineSettings) -> Callers:
 
 def bench_added_latency(settings: MachineSettings) -> None:
     ports = json.loads((settings.state_folder / "ports.json").read_text())["ports"]
-    direct_port = next(port for name, port in ports.items() if name.endswith("-1"))
+    direct_port = next(own["http"] for name, own in ports.items() if name.endswith("-1"))
     direct, through = [], []
     for port in (direct_port, settings.envoy_port):
         latencies_ms(port, 200)  # connections and code warm
@@ -200,7 +200,7 @@ def main() -> None:
 
 
 def run(settings: MachineSettings, changes: int) -> None:
-    programs: list[Any] = [envoy_program(settings), agent_program(settings)]
+    programs: list[Any] = [*envoy_programs(settings), agent_program(settings)]
     write_configuration(settings.supervisor_home, programs)
     supervisor = Supervisor(settings.supervisor_home)
     supervisor.start()
@@ -218,4 +218,4 @@ def run(settings: MachineSettings, changes: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

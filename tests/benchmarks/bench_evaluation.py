@@ -118,18 +118,20 @@ def _verdict(step: int) -> Verdict:
 def bench_verdict(make_run: Any, rounds: int, examples: int) -> None:
     """Seconds from a claim to a verdict, for a dense model of four layers of 512."""
     from components.data.examples import example_source
-    from components.evaluate.one_checkpoint import Judge
+    from components.evaluate.one_checkpoint import CheckpointJudge
 
     rows = (handmade_runs("evaluation").default_rows() * (examples // 100 + 1))[:examples]
     made = make_run(model=MODEL, rows=rows)
     graph = made.run.step("transform") / made.record.transform_graph
     source = example_source(made.run, made.config, made.record, "eval")
-    judge = Judge(made.config, made.run.frozen_pipeline, graph, source)
+    judge = CheckpointJudge(made.config, made.run.frozen_pipeline, graph, source)
     judge.judge()  # traces
     whole, model = [], []
     for _ in range(rounds):
         whole.append(_measured(judge.judge))
-        model.append(_measured(lambda: [judge._scores_of(batch) for batch in judge._batches]))
+        model.append(
+            _measured(lambda: [judge.scores_of(batch.features) for batch in judge._batches])
+        )
     for position, kind in enumerate(("wall", "cpu")):
         ours, limit = (statistics.median(v[position] for v in values) for values in (whole, model))
         emit(f"verdict_{kind}_of_{examples}_examples", ours, None, limit, "s")

@@ -183,7 +183,7 @@ def main() -> None:
             if not case.controlled:
                 measure(scene, case)
                 continue
-            with KubeflowStandIn(up["train"], case.controlled, scene.root):
+            with KubeflowStandIn(up["train"], case.controlled, scene.writable):
                 measure(scene, case)
 
 

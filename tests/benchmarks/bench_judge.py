@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 from scipy import stats
 from simulated_agent import CANARY, FASTEST, STABLE, Scenario, World
 from support import emit
@@ -77,7 +78,9 @@ def _state(world: World) -> CanaryState:
 
 def _deployment(world: World, scenario: Scenario, folder: Path) -> Deployment:
     config = _config(tuple(scenario.deploy.items()))
-    manifest = PackageManifest.model_construct(version=CANARY, pipeline="digits")
+    manifest = PackageManifest.model_construct(  # type: ignore[call-arg]  # the rest is not read
+        version=CANARY, pipeline="digits"
+    )
     return Deployment(
         client=world,  # type: ignore[arg-type]  # the agent's API, in this process
         layout=PipelineLayout(folder, "digits"),
@@ -92,6 +95,7 @@ def _deployment(world: World, scenario: Scenario, folder: Path) -> Deployment:
     )
 
 
+@cache
 def _config(deploy: tuple[tuple[str, Any], ...]) -> PipelineConfig:
     return PipelineConfig.model_validate(
         {
@@ -108,6 +112,7 @@ def _config(deploy: tuple[tuple[str, Any], ...]) -> PipelineConfig:
 
 BRISK = (50.0, FASTEST)
 NO_SHADOW = {"shadow_requests": 0}
+STICKY = {"sticky_header": "x-user-id"}
 TENTH = {"allowed_error_ratio": 0.001, "refused_error_ratio": 0.01}
 SCENARIOS = (
     Scenario("both 0 % errors", stable=0.0, canary=0.0),
@@ -117,10 +122,51 @@ SCENARIOS = (
     Scenario("both 2 % errors", stable=0.02, canary=0.02),
     Scenario("both 5 % errors", stable=0.05, canary=0.05),
     Scenario("both 5 % errors, 50 requests a second on", stable=0.05, canary=0.05, rates=BRISK),
+    *(
+        Scenario(
+            f"both 1 % errors, by {part:.0%} of 400 users that keep their arm, not counted",
+            users=400,
+            troubled_users=part,
+            deploy=STICKY,
+        )
+        for part in (1.0, 0.1, 0.02)
+    ),
+    *(
+        Scenario(
+            f"both 1 % errors, by {part:.0%} of {users:,} users that keep their arm{words}",
+            users=users,
+            troubled_users=part,
+            deploy=STICKY | {"sticky_users": users} | more,
+        )
+        for users in (400, 4000)
+        for part in (1.0, 0.1, 0.02)
+        for words, more in (
+            ("", {}),
+            (", from the 25 % rung on", {"ladder_percent": (25, 50, 100)}),
+        )
+    ),
+    *(
+        Scenario(
+            f"1 % to {canary:.0%} errors, {users:,} users that keep their arm, no shadow",
+            canary=canary,
+            users=users,
+            deploy=STICKY | NO_SHADOW | {"sticky_users": users},
+        )
+        for canary in (0.05, 0.2)
+        for users in (400, 4000)
+    ),
+    Scenario("both 0.1 % errors", stable=0.001, canary=0.001),
+    Scenario("both 0.5 % errors", stable=0.005, canary=0.005),
     Scenario("both 20 % client errors", client_errors=0.2, canary_client_errors=0.2),
     Scenario("1 % to 5 % errors, no shadow", canary=0.05, deploy=NO_SHADOW),
     Scenario("1 % to 5 % errors", canary=0.05),
-    Scenario("0.1 % to 1 % errors", stable=0.001, rates=BRISK),
+    Scenario("0.1 % to 1 % errors", stable=0.001),
+    Scenario("0.1 % to 1 % errors, no shadow", stable=0.001, deploy=NO_SHADOW),
+    Scenario("0.1 % to 1 % errors, 50 requests a second on", stable=0.001, rates=BRISK),
+    *(
+        Scenario(f"0.1 % to 1 % errors, {rate} requests a second", stable=0.001, rates=(rate, rate))
+        for rate in (4, 20, 100, 1000)
+    ),
     Scenario("0.1 % to 1 % errors, limits of 0.1 % and 1 %", stable=0.001, deploy=TENTH),
     Scenario("1 % to 5 % errors from the 50 % rung on", canary=0.05, from_percent=50),
     Scenario("1 % to 5 % errors from the 95 % rung on", canary=0.05, from_percent=95),
@@ -205,10 +251,11 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=10_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="scenarios whose name holds this text")
+    parser.add_argument("--exact", default="", help="the scenario of this name, and no other")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.processes, initializer=_quietly) as pool:
         for scenario in SCENARIOS:
-            if options.only in scenario.name:
+            if options.only in scenario.name and options.exact in ("", scenario.name):
                 seeds = range(options.rollouts)
                 ended = pool.map(partial(roll_out, scenario), seeds, chunksize=25)
                 report(scenario, list(ended))
@@ -220,16 +267,24 @@ def _quietly() -> None:
     CanaryState.write = lambda *_: None  # type: ignore[method-assign]
     for told in ("tell", "tell_end", "tell_stop", "tell_interrupted"):
         setattr(Teller, told, lambda *_: None)
+    for words in ("_moment", "_say_progress", "_note"):
+        setattr(Canary, words, lambda *_: None)
     Record.model_copy = _copied  # type: ignore[assignment]  # pydantic's own takes ten times as long
+
+
+_SET_VALUES = BaseModel.__dict__["__dict__"].__set__
+_SET_FIELDS, _SET_EXTRA, _SET_PRIVATE = (
+    BaseModel.__dict__[f"__pydantic_{name}__"].__set__
+    for name in ("fields_set", "extra", "private")
+)
 
 
 def _copied(record: Any, *, update: dict[str, Any]) -> Any:
     copy = record.__class__.__new__(record.__class__)
-    values = {**record.__dict__, **update}
-    for name, value in (("__dict__", values), ("__pydantic_fields_set__", set(values))):
-        object.__setattr__(copy, name, value)
-    for name in ("__pydantic_extra__", "__pydantic_private__"):
-        object.__setattr__(copy, name, None)
+    _SET_VALUES(copy, {**record.__dict__, **update})
+    _SET_FIELDS(copy, record.__pydantic_fields_set__)
+    _SET_EXTRA(copy, None)
+    _SET_PRIVATE(copy, None)
     return copy
 
 

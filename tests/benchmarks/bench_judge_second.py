@@ -2,11 +2,12 @@
 
 Run as `python tests/benchmarks/bench_judge_second.py [--rollouts N] [--only TEXT]`. It was written
 from docs/rollout.md alone, before its author had read the judge, and imports nothing of it: stakes,
-bets, bounds and traffic are its own. (Bets that last longer where traffic is scarce, and those on
-both ratios, were added later; stable never keeps more than 5 % here.) All rollouts of a scenario
-advance side by side, one simulated second at a time, as numpy arrays. Where its rates and those of
-`bench_judge.py` are further apart than their intervals, one of the two programs, or the text
-between them, is wrong.
+bets, bounds and traffic are its own. (Bets that last longer where traffic is scarce, those on both
+ratios, those on an excess, and the test of the whole way were added later; stable never keeps more
+than 5 % here.) All
+rollouts of a scenario advance side by side, one simulated second at a time, as numpy arrays. Where
+its rates and those of `bench_judge.py` are further apart than their intervals, one of the two
+programs, or the text between them, is wrong.
 
 It simplifies: seconds instead of quarters; answers come in the second of their request unless they
 hang; limits of latency are exact instead of a histogram's; bets are a fixed mixture of sizes.
@@ -42,6 +43,7 @@ class World:
     canary_errors: float = 0.0
     errors_from: float = 0.0  # the canary's errors begin at this weight
     burst: int = 1  # errors that come together on one arm
+    brings_requests: bool = False  # a burst comes on top of the other requests
     outage: float = 0.0  # share of the seconds in which both arms fail
     refused: float = 0.0
     slower: float = 1.0
@@ -59,10 +61,21 @@ WORLDS = (
         "both 5% errors, 50 requests a second and more", 0.01, True, 0.05, 0.05, rates=(50, 1000)
     ),
     World("both 1% errors in bursts of 20", 0.01, True, 0.01, 0.01, burst=20),
+    World(
+        "both 1% errors in bursts of 20 retries",
+        0.01,
+        True,
+        0.01,
+        0.01,
+        burst=20,
+        brings_requests=True,
+    ),
     World("both down for 1% of the time", 0.01, True, outage=0.01),
     World("1% to 5% errors, no shadow", 0.99, False, 0.01, 0.05, has_shadow=False),
     World("0.1% to 1% errors", 0.95, False, 0.001, 0.01),
     World("5% errors from the 50% rung on", 0.99, False, 0.01, 0.05, errors_from=0.5),
+    World("5% errors from the 95% rung on", 0.99, False, 0.01, 0.05, errors_from=0.95),
+    World("all fail from the 95% rung on", 0.99, False, 0.01, 1.0, errors_from=0.95),
     World("four times slower", 0.99, slower=4.0),
     World("half hanging", 0.999, hanging=0.5),
     World("every request refused", 0.999, refused=1.0),
@@ -82,6 +95,7 @@ class Rollouts:
     rows_limit: Array  # share of rows that may differ
     rows_spread: Array  # variance of one request's share over that of one row
     wealth: dict[str, Array]  # [rollouts, bets] of each test
+    exceeded: dict[str, Array]  # whether the ratios differed by more than the margin, just now
     counts: dict[str, Array]  # of this phase; those of the whole way are named `all_...`
     hung: Array  # [rollouts, HANG_SECONDS] requests that hang, by the second they came in
     seen: Array  # [rollouts, 2] stable's answers and errors before the first rung
@@ -89,6 +103,7 @@ class Rollouts:
     pending: dict[str, Array]  # what came since the last bet
     lasts: Array  # seconds of the present bet, known at its start
     trust: Array  # [rollouts, 3] capital of the bets that the canary is near stable
+    way: Array  # [rollouts, phases, 4] answers and errors of the canary, then of stable
 
     def keep(self, mask: Array) -> None:
         """Drop the rollouts that have ended."""
@@ -99,7 +114,9 @@ class Rollouts:
                 setattr(self, name, value[mask])
 
 
-TESTS = ("errors", "refused", "p95", "p95 of both", "p99", "p99 of both", "rows")
+COMPARED = ("errors", "refused", "p95 of both", "p99 of both")
+TESTS = (*COMPARED, "p95", "p99", "rows", *(f"{name} excess" for name in COMPARED))
+EXCESS_PART = 0.04
 COUNTS = ("canary", "stable", "canary_bad", "stable_bad", "refused", "stable_refused", "slow")
 SLOW = ("slow p95", "slow p99", "stable_slow p95", "stable_slow p99")
 PENDING = ("seconds", "canary", "stable", "canary_bad", "stable_bad", "refused", "timed", *SLOW)
@@ -119,6 +136,7 @@ def start(world: World, size: int, random: np.random.Generator) -> Rollouts:
         rows_limit=2 * (1 - random.uniform(0.8, 0.99, size)),
         rows_spread=alike + (1 - alike) / rows,
         wealth={test: np.zeros((size, len(BETS))) for test in TESTS},
+        exceeded={test: np.zeros(size, bool) for test in COMPARED},
         counts={name: np.zeros(size) for name in (*COUNTS, *KEPT)},
         hung=np.zeros((size, HANG_SECONDS)),
         seen=np.zeros((size, 2)),
@@ -126,6 +144,7 @@ def start(world: World, size: int, random: np.random.Generator) -> Rollouts:
         pending={name: np.zeros(size) for name in PENDING},
         lasts=np.ones(size),
         trust=np.full((size, 3), 1 / 3),
+        way=np.zeros((size, LAST + 1, 4)),
     )
     if not world.has_shadow:  # ten seconds are watched before the first rung
         state.seen[:, 0] = random.poisson(10 * rate)
@@ -139,8 +158,10 @@ def pay(state: Rollouts, enters: Array) -> None:
     """Pay the stakes of a phase; the first rung, whichever it is, gets the largest part."""
     is_rung = state.phase > SHADOW
     part = np.where(is_rung, np.where(state.had_rung, LATER_PART, FIRST_PART), SHADOW_PART)
-    for wealth in state.wealth.values():
-        wealth[enters] += (part[enters] / len(BETS))[:, None]
+    for name, wealth in state.wealth.items():
+        whole = 1.0 - EXCESS_PART if name in COMPARED else 1.0
+        whole = EXCESS_PART if name.endswith("excess") else whole
+        wealth[enters] += (whole * part[enters] / len(BETS))[:, None]
     state.had_rung |= enters & is_rung
 
 
@@ -184,12 +205,18 @@ class Second:
 
 
 def bad_answers(
-    answers: Array, ratio: float | Array, burst: int, random: np.random.Generator
-) -> Array:
-    """Return the errors among these answers; in bursts, their number in the mean is the same."""
-    if burst == 1:
-        return random.binomial(answers, ratio)
-    return np.minimum(answers, burst * random.poisson(answers * ratio / burst))
+    world: World, answers: Array, ratio: float | Array, random: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return the errors among these answers, and how many answers come with them on top.
+
+    In bursts their number in the mean is the same.
+    """
+    if world.burst == 1:
+        return random.binomial(answers, ratio), 0 * answers
+    bad = world.burst * random.poisson(answers * ratio / world.burst)
+    if world.brings_requests:
+        return bad, bad
+    return np.minimum(answers, bad), 0 * answers
 
 
 def second_of(world: World, state: Rollouts, random: np.random.Generator) -> Second:
@@ -206,8 +233,9 @@ def second_of(world: World, state: Rollouts, random: np.random.Generator) -> Sec
     answered = sent - hangs
     refused = random.binomial(answered, world.refused)
     ratio = np.where(weight >= world.errors_from, world.canary_errors, world.stable_errors)
-    canary_bad = bad_answers(answered, ratio, world.burst, random)
-    stable_bad = bad_answers(stable, world.stable_errors, world.burst, random)
+    canary_bad, more = bad_answers(world, answered, ratio, random)
+    stable_bad, more_of_stable = bad_answers(world, stable, world.stable_errors, random)
+    answered, stable = answered + more, stable + more_of_stable
     if world.outage:
         is_down = random.uniform(size=len(weight)) < world.outage
         canary_bad = np.where(is_down, answered, canary_bad)
@@ -228,18 +256,27 @@ def second_of(world: World, state: Rollouts, random: np.random.Generator) -> Sec
     return second
 
 
-def share_gain(state: Rollouts, bad: Array, stable_bad: Array, second: Second) -> Array:
+def share_gain(bad: Array, stable_bad: Array, second: Second) -> Array:
     """Return what a bet on `the canary's share of what is bad is larger` gains, from -1 upwards."""
     total, answers = bad + stable_bad, second.canary + second.stable
     share = second.canary / np.maximum(answers, 1)
-    by_share = np.where(
-        (total > 0) & (share > 0), bad / np.maximum(total, 1) / np.maximum(share, 1e-12) - 1, 0.0
-    )
+    both = (total > 0) & (second.canary > 0) & (second.stable > 0)
+    gain: Array = np.where(both, bad / np.maximum(total, 1) / np.maximum(share, 1e-12) - 1, 0.0)
+    return gain
+
+
+def bet_on_excess(
+    state: Rollouts, name: str, bad: Array, stable_bad: Array, second: Second, margin: float
+) -> None:
+    """Let a twenty-fifth of a stake bet that the ratios differ by more than a margin.
+
+    Only where they did so in the bet before: that is known in time, and costs nothing otherwise.
+    """
     both = (second.canary > 0) & (second.stable > 0)
-    by_ratio = np.where(
-        both, bad / np.maximum(second.canary, 1) - stable_bad / np.maximum(second.stable, 1), 0.0
-    )
-    return np.where(WEIGHTS[state.phase] > 0.5, by_ratio, by_share)
+    ratio, of_stable = bad / np.maximum(second.canary, 1), stable_bad / np.maximum(second.stable, 1)
+    gain = np.minimum(ratio, 1.0) - np.minimum(of_stable, 1.0) - margin
+    grow(state, f"{name} excess", np.where(both & state.exceeded[name], gain / (1 + margin), 0.0))
+    state.exceeded[name] = np.where(both, gain > 0, state.exceeded[name])
 
 
 def of_bet(state: Rollouts, second: Second) -> Second:
@@ -261,7 +298,7 @@ def taken(state: Rollouts, is_over: Array) -> Second:
     rate = (state.counts["canary"] + 1) / np.maximum(state.age, 1)
     state.lasts = np.where(is_over, np.clip(3 / rate, 1, 60), state.lasts)
     plain = ("canary", "stable", "canary_bad", "stable_bad", "refused", "timed")
-    over = Second(*(found[name] for name in plain))
+    over = Second(**{name: found[name] for name in plain})  # type: ignore[arg-type]
     for name in ("p95", "p99"):
         over.slow[name] = found[f"slow {name}"]
         over.stable_slow[name] = found[f"stable_slow {name}"]
@@ -271,18 +308,23 @@ def taken(state: Rollouts, is_over: Array) -> Second:
 def bet(state: Rollouts, over: Second) -> None:
     """Let each test bet on what came in the time of a bet."""
     gains = {
-        "errors": share_gain(state, over.canary_bad, over.stable_bad, over),
-        "refused": share_gain(state, over.refused, np.zeros(len(over.refused)), over),
+        "errors": share_gain(over.canary_bad, over.stable_bad, over),
+        "refused": share_gain(over.refused, np.zeros(len(over.refused)), over),
     }
     for name, share in (("p95", 0.05), ("p99", 0.01)):
         slow = over.slow[name] / np.maximum(over.timed, 1)
         gain = np.where(over.timed > 0, slow / share - 1, 0.0)
-        shares = share_gain(state, over.slow[name], over.stable_slow[name], over)
+        shares = share_gain(over.slow[name], over.stable_slow[name], over)
         early = state.counts["all_canary"] < (3650 if name == "p99" else 20)
         gains[name] = np.where(early, 0.0, gain)
         gains[f"{name} of both"] = np.where(early, 0.0, shares)
     for name, gain in gains.items():
         grow(state, name, gain)
+    bet_on_excess(state, "errors", over.canary_bad, over.stable_bad, over, 0.05)
+    bet_on_excess(state, "refused", over.refused, 0 * over.refused, over, 0.1)
+    for name, margin in (("p95", 0.05), ("p99", 0.01)):
+        slow, beside = over.slow[name], over.stable_slow[name]
+        bet_on_excess(state, f"{name} of both", slow, beside, over, margin)
     bad = over.canary_bad + over.refused + over.slow["p95"]
     state.counts["all_bad"] += bad
     state.counts["all_bad_bets"] += bad > 0
@@ -316,6 +358,8 @@ def count(state: Rollouts, second: Second) -> None:
     counts["refused"] += second.refused
     counts["slow"] += second.slow["p95"]
     counts["all_canary"] += second.canary
+    of_second = (second.canary, second.canary_bad, second.stable, second.stable_bad)
+    state.way[np.arange(len(state.phase)), state.phase] += np.stack(of_second, axis=1)
     before = state.phase == SHADOW
     state.seen += np.where(before[:, None], np.stack([second.stable, second.stable_bad], 1), 0)
     state.age += 1
@@ -324,6 +368,7 @@ def count(state: Rollouts, second: Second) -> None:
 def is_worse(state: Rollouts) -> Array:
     """Return which canaries are shown to be worse."""
     wealth = {name: of_bets.sum(axis=1) for name, of_bets in state.wealth.items()}
+    wealth |= {name: wealth[name] + wealth[f"{name} excess"] for name in COMPARED}
     evidence = {
         "errors": wealth["errors"],
         "refused": wealth["refused"],
@@ -359,6 +404,28 @@ def stable_ratio(counts: dict[str, Array]) -> Array:
     return ratio
 
 
+RATIOS = np.concatenate([[1e-9], np.geomspace(1e-5, 0.2, 120)])  # that stable may have
+
+
+def is_near_on_the_whole_way(way: Array) -> Array:
+    """Return where the errors of all rungs show less than five times stable's, or than 1 %.
+
+    On each rung the likelihood of one ratio for both is set against that of the likeliest pair of
+    which the canary's is at least that high, by a search over stable's ratio.
+    """
+    canary, bad, stable, stable_bad = (way[:, 1:, n] for n in range(4))
+    found = np.zeros(len(way))
+    for rung in range(LAST):
+        n, k, m, j = (one[:, rung, None] for one in (canary, bad, stable, stable_bad))
+        both = np.maximum((k + j) / np.maximum(n + m, 1), 1e-12)
+        alike = ((k + j) * np.log(both) - (n + m) * both)[:, 0]
+        least = np.maximum(0.01, 5 * RATIOS)[None, :]
+        ratio = np.maximum(least, k / np.maximum(n, 1))
+        pairs = k * np.log(ratio) - n * ratio + j * np.log(RATIOS) - m * RATIOS
+        found += alike - pairs.max(axis=1)
+    return found >= -np.log(BETA)
+
+
 def may_pass(state: Rollouts) -> Array:
     """Return which canaries pass their phase."""
     n, hung = state.counts, state.hung.sum(axis=1)
@@ -373,7 +440,10 @@ def may_pass(state: Rollouts) -> Array:
     timed = np.maximum(0, n["canary"] - 20)
     passes &= accepts(n["slow"] + hung, timed + hung, np.full(len(stable), 0.05), 0.05)
     passes &= (timed >= 50) & (n["stable"] >= 50) & (state.age >= RUNG_SECONDS) & (stable <= 0.05)
-    return passes & ((state.phase != SHADOW) | (n["canary"] >= 200))
+    passes &= (state.phase != SHADOW) | (n["canary"] >= 200)
+    at_the_end = np.flatnonzero(passes & (state.phase == LAST))
+    passes[at_the_end] = is_near_on_the_whole_way(state.way[at_the_end])
+    return passes
 
 
 def advance(state: Rollouts, passes: Array, clock: int) -> None:

@@ -1,9 +1,10 @@
 """Trials under load, with the controller, the agent, Envoy or a server killed at any moment.
 
-Run as `python tests/benchmarks/bench_kills.py [--kills N] [--seed N] [--minutes N]`. Supervisord,
-Envoy and the agent are real, the servers are the integration tests' stand-ins, the controller is
-`Canary.walk()` in a process of its own. What is killed and when follows from the seed. After each
-kill three things are checked:
+Run as `python tests/benchmarks/bench_kills.py [--kills N] [--seed N] [--minutes N] [--pause N]`.
+Supervisord, Envoy and the agent are real, the servers are the integration tests' stand-ins, the
+controller is `Canary.walk()` in a process of its own, forked from a server of forks that has
+imported everything, so that a kill costs little. What is killed and when follows from the seed: the
+controller most often, then the agent. After each kill three things are checked:
 
 * the plan in force is one that somebody decided: by its author, its weights are a rung of the
   ladder, a shadow or all on stable, and generations only rise;
@@ -12,14 +13,15 @@ kill three things are checked:
 """
 
 import argparse
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from callers import Callers  # noqa: E402  # beside the tests
 from support import emit  # noqa: E402
 
 from components.deploy.canary.state import STATE_FILE, CanaryState  # noqa: E402
-from components.deploy.canary.walk import Canary, InterruptedTrialError  # noqa: E402
+from components.deploy.canary.trial import InterruptedTrialError  # noqa: E402
+from components.deploy.canary.walk import Canary  # noqa: E402
 from components.deploy.deployment import Deployment  # noqa: E402
 from components.runs.agent_client import AgentClient, PlanConflictError  # noqa: E402
 from components.runs.tracking import Tracker  # noqa: E402
@@ -42,8 +45,12 @@ from contract.records.package import PackageManifest  # noqa: E402
 from contract.records.traffic import TrafficPlan  # noqa: E402
 from contract.schema.pipeline import PipelineConfig  # noqa: E402
 
+FORKS = multiprocessing.get_context("forkserver")
+OFTEN = {"controller": 3.0, "agent": 2.0}  # all others 1
 RUNGS = (5, 50, 95)
 RECOVERY_SECONDS = 60.0
+# supervisord gives a program up that ends again and again within seconds; a server's trial ends so
+PEACE_SECONDS, SERVER_PEACE = {"agent": 1.0, "envoy": 2.0}, 15.0
 CONFIG = {
     "name": "digits",
     "features": {"x": {"dtype": "float32"}},
@@ -57,6 +64,16 @@ CONFIG = {
         "timeout_seconds": 120.0,
     },
 }
+
+
+def run_controller(log: Path, root: Path, output: Path, url: str, author: str) -> None:
+    """Be a controller, with a log on disk."""
+    with log.open("ab") as stream:
+        os.dup2(stream.fileno(), sys.stderr.fileno())
+    try:
+        control(root, output, url, author)
+    except InterruptedTrialError as interrupted:
+        sys.exit(f"{author}: {interrupted}")
 
 
 def control(root: Path, output: Path, url: str, author: str) -> None:
@@ -88,11 +105,12 @@ class Trials:
     stack: Any
     folder: Path
     number: int = 0
-    process: "subprocess.Popen[bytes] | None" = None
+    process: ForkServerProcess | None = None
     endings: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     generation: int = 0
-    counted: tuple[int, int, int] = (0, -1, 0)  # trial, phase, canary requests
+    counted: tuple[int, int, int, int] = (0, -1, 0, 0)  # trial, phase, restarts, canary requests
+    killed_at: dict[str, float] = field(default_factory=dict)
 
     @property
     def author(self) -> str:
@@ -104,20 +122,20 @@ class Trials:
 
     def go_on(self) -> None:
         """See that a controller runs: the killed trial's, or that of a new one."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.process.is_alive():
             return
         state = self.state()
         if state is not None and state.ending and self.process is not None:
-            if self.process.returncode == 0:
+            if self.process.exitcode == 0:
                 self._end(state)
-        elif self.process is not None and self.process.returncode not in (0, -signal.SIGKILL):
+        elif self.process is not None and self.process.exitcode not in (0, -signal.SIGKILL):
             self.wrong.append(f"trial {self.number}: its controller ended by itself")
             self.number += 1
         self.output.mkdir(exist_ok=True)
-        arguments = ["--control", str(self.stack.layout.root), str(self.output)]
-        arguments += [self.stack.client_url, self.author]
-        log = (self.folder / "controller.log").open("ab")
-        self.process = subprocess.Popen([sys.executable, __file__, *arguments], stderr=log)
+        log, root = self.folder / "controller.log", self.stack.layout.root
+        where = (log, root, self.output, self.stack.client_url, self.author)
+        self.process = FORKS.Process(target=run_controller, args=where)
+        self.process.start()
 
     def _end(self, state: CanaryState) -> None:
         self.endings[state.ending] += 1
@@ -149,27 +167,37 @@ class Trials:
         if plan.generation < self.generation:
             self.wrong.append(f"plan {plan.generation} follows {self.generation}")
         self.generation = plan.generation
-        if (state := self.state()) is None:
+        if (state := self.state()) is None or not state.is_entered:
             return
-        now = (self.number, state.phase, state.canary.requests)
-        if now[:2] == self.counted[:2] and now[2] < self.counted[2]:
-            self.wrong.append(f"trial {self.number}: {self.counted[2]} requests became {now[2]}")
+        # A rung begins again where its server has died or the agent withdrew it, and nowhere else.
+        withdrawn = sum(event.kind == "withdrawn" for event in state.events)
+        now = (self.number, state.phase, state.deaths + withdrawn, state.canary.requests)
+        if now[:3] == self.counted[:3] and now[3] < self.counted[3]:
+            self.wrong.append(f"trial {self.number}: {self.counted[3]} requests became {now[3]}")
         self.counted = now
 
 
 def kill_one(trials: Trials, random: np.random.Generator) -> str:
     """Kill something that runs; return what it was."""
     stack = trials.stack
-    running = {name: s.pid for name, s in stack.supervisor.states().items() if s.pid}
-    if trials.process is not None and trials.process.poll() is None:
+    now = time.monotonic()
+    running = {
+        name: s.pid
+        for name, s in stack.supervisor.states().items()
+        if s.pid and now - trials.killed_at.get(name, 0.0) > PEACE_SECONDS.get(name, SERVER_PEACE)
+    }
+    if trials.process is not None and trials.process.is_alive():
         running["controller"] = trials.process.pid
-    name = str(random.choice(sorted(running)))
+    names = sorted(running)
+    weights = np.array([OFTEN.get(name, 1.0) for name in names])
+    name = str(random.choice(names, p=weights / weights.sum()))
     try:
         os.kill(running[name], signal.SIGKILL)
     except ProcessLookupError:
         return "nothing"
+    trials.killed_at[name] = now
     if name == "controller" and trials.process is not None:
-        trials.process.wait()
+        trials.process.join()
     return "server" if name.startswith("server") or "-" in name else name
 
 
@@ -177,13 +205,14 @@ def wait_for_answers(load: Callers, trials: Trials) -> None:
     """Wait until callers are answered again, so that most kills hit what works."""
     began = time.monotonic()
     while not any(one.is_good and one.sent > began for one in load.answers[-20:]):
+        trials.go_on()
         if time.monotonic() - began > RECOVERY_SECONDS:
             trials.wrong.append(f"no answer for {RECOVERY_SECONDS:.0f} s after a kill")
             return
         time.sleep(0.05)
 
 
-def torment(folder: Path, kills: int, seed: int, minutes: float) -> None:
+def torment(folder: Path, kills: int, seed: int, minutes: float, pause: float) -> None:
     """Let trials run and kill until enough were killed or the time is over; print what was seen."""
     from conftest import Stack  # of tests/integration/agent
 
@@ -199,42 +228,41 @@ def torment(folder: Path, kills: int, seed: int, minutes: float) -> None:
         with Callers(("127.0.0.1", stack.settings.envoy_port), "digits", {}, 2, 0.005) as load:
             while killed.total() < kills and time.monotonic() - began < 60 * minutes:
                 trials.go_on()
-                time.sleep(float(random.exponential(2.0)))
+                time.sleep(float(random.exponential(pause)))
                 trials.check()
                 killed[kill_one(trials, random)] += 1
                 trials.check()
                 wait_for_answers(load, trials)
         if trials.process is not None:
             trials.process.kill()
-            trials.process.wait()
+            trials.process.join()
+        trials.check()
         stack.until(
-            lambda: stack.observation().generation == trials.generation, "the plan in force"
+            lambda: stack.observation().generation == stack.client.plan("digits").generation,
+            "the plan in force",
         )
     finally:
         stack.down()
     bad = sum(load.failures().values())
-    more = {"killed": dict(killed), "trials": dict(trials.endings), "wrong": trials.wrong[:5]}
+    more: dict[str, Any] = {
+        "killed": dict(killed),
+        "trials": dict(trials.endings),
+        "wrong": trials.wrong[:5],
+    }
     more |= {"requests": len(load.answers), "failed": bad, "seed": seed}
     emit("kills: wrong plans, lost counts, promotions", len(trials.wrong), None, 0.0, "", **more)
 
 
 def main() -> None:
-    """Control where asked, else torment."""
+    """Torment for as long as asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--control", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--pause", type=float, default=2.0, help="mean seconds between kills")
     options = parser.parse_args()
-    if options.control:
-        root, output, url, author = options.control
-        try:
-            control(Path(root), Path(output), url, author)
-        except InterruptedTrialError as interrupted:
-            sys.exit(f"{author}: {interrupted}")
-        return
     with tempfile.TemporaryDirectory() as folder:
-        torment(Path(folder), options.kills, options.seed, options.minutes)
+        torment(Path(folder), options.kills, options.seed, options.minutes, options.pause)
 
 
 if __name__ == "__main__":

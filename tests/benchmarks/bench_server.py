@@ -1,10 +1,11 @@
-"""What a REST request costs the model server, beside a plain FastAPI app and the bare model call.
+"""What a request costs the model server, beside a plain FastAPI app and the bare model call.
 
 Prints JSON lines {name, ours, peer, limit, ratio, unit}. `ours` is the server as it is shipped:
 validation, metrics and prediction log on; names with `litert` are of the same server with the
-engine that the optimiser chooses for such a model. `peer` is FastAPI on uvicorn (uvloop,
-httptools) that does the same with the same SavedModel and batches nothing; `limit` is that model
-alone, called in process with the same rows, batched. CPU time is the server process's own, load
+engine that the optimiser chooses for such a model, those with `grpc` of TensorFlow Serving's
+Predict over gRPC instead of REST. `peer` is FastAPI on uvicorn (uvloop, httptools) that does the
+same with the same SavedModel and batches nothing; `limit` is that model alone, called in process
+with the same rows, batched. CPU time is the server process's own, load
 comes from a second process. Each figure is the median of five rounds in which the servers take
 turns.
 
@@ -42,6 +43,7 @@ from contract.schema.serving import ServeConfig  # noqa: E402
 from contract.storage import digest_directory  # noqa: E402
 
 ROUNDS = 5
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 WARM_SECONDS = 0.5
 
 
@@ -209,22 +211,67 @@ async def load(port: int, callers: int, seconds: float, pid: int) -> dict[str, f
         (await loop.create_connection(lambda: Caller(bodies, taken), "127.0.0.1", port))[1]
         for _ in range(callers)
     ]
+    figures = await figures_of(taken, seconds, server, [])
+    if errors := sum(protocol.errors for protocol in protocols):
+        raise SystemExit(f"{errors} errors")
+    return figures
+
+
+async def load_grpc(port: int, callers: int, seconds: float, pid: int) -> dict[str, float]:
+    """Do what `load` does by TensorFlow Serving's Predict, on eight connections."""
+    import grpc
+
+    from contract.wire.tensorflow_serving import PredictRequest
+    from contract.wire.tensors import tensor_of
+
+    bodies = []
+    for row in np.random.default_rng(0).normal(size=(32, 1, 64)).astype(np.float32):
+        request = PredictRequest(model_spec={"name": "digits"})
+        request.inputs["image"].CopyFrom(tensor_of(row))
+        bodies.append(request.SerializeToString())
+    taken: list[float] = []
+    channels = [
+        grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        for _ in range(min(callers, 8))
+    ]
+
+    async def call(number: int) -> None:
+        method = channels[number % len(channels)].unary_unary(PREDICT)
+        while True:
+            sent_at = time.perf_counter()
+            await method(bodies[number % len(bodies)])
+            taken.append(time.perf_counter() - sent_at)
+
+    tasks = [asyncio.create_task(call(number)) for number in range(callers)]
+    return await figures_of(taken, seconds, psutil.Process(pid), tasks)
+
+
+async def figures_of(
+    taken: list[float], seconds: float, server: psutil.Process, tasks: "list[asyncio.Task[None]]"
+) -> dict[str, float]:
+    """Let the callers run for some time; return what the server spent and how long they waited."""
     await asyncio.sleep(WARM_SECONDS)
     taken.clear()
     began, cpu = time.perf_counter(), sum(server.cpu_times()[:2])
     await asyncio.sleep(seconds)
     count, elapsed = len(taken), time.perf_counter() - began
     cpu = sum(server.cpu_times()[:2]) - cpu
-    errors = sum(protocol.errors for protocol in protocols)
-    if errors or not count:
-        raise SystemExit(f"{errors} errors, {count} answers")
+    failed = [task for task in tasks if task.done()]
+    if failed or not count:
+        raise SystemExit(f"{len(failed)} callers failed, {count} answers")
+    for task in tasks:
+        task.cancel()
     p50, p99 = np.percentile(taken, [50, 99]) * 1e3
     return {"cpu_us": cpu / count * 1e6, "rate": count / elapsed, "p50_ms": p50, "p99_ms": p99}
 
 
-def measure(port: int, callers: int, seconds: float, pid: int) -> dict[str, float]:
-    """Run `load` in a second process."""
-    command = [sys.executable, __file__, "--load", f"{port},{callers},{seconds},{pid}"]
+def measure(
+    port: int, callers: int, seconds: float, pid: int, protocol: str = "load"
+) -> dict[str, float]:
+    """Run `load` in a second process, or `load-grpc`."""
+    command = [sys.executable, __file__, f"--{protocol}", f"{port},{callers},{seconds},{pid}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
@@ -263,11 +310,12 @@ def compare(
     rounds: dict[str, list[dict[str, float]]] = {"peer": [], "limit": []}
     model, peer_port = str(packages["tensorflow"] / "model"), free_port()
     with ExitStack() as stack:
-        servers = {}
+        servers, by_grpc = {}, {}
         for name, package in packages.items():
-            port = free_port()
+            port, by_grpc[name] = free_port(), free_port()
             server = ["-m", "serving.server", "--package", str(package), "--port", str(port)]
             server += ["--predictions", str(package / "predictions")]
+            server += ["--grpc-port", str(by_grpc[name])]
             servers[name] = port, stack.enter_context(running(*server, port=port))
         peer = [__file__, "--fastapi", f"{model},{peer_port}"]
         servers["peer"] = peer_port, stack.enter_context(running(*peer, port=peer_port))
@@ -275,6 +323,9 @@ def compare(
             for name, (port, process) in servers.items():
                 figures = measure(port, callers, seconds, process.pid)
                 rounds.setdefault(name, []).append(figures)
+                if (grpc_port := by_grpc.get(name)) is not None:
+                    figures = measure(grpc_port, callers, seconds, process.pid, "load-grpc")
+                    rounds.setdefault(f"{name}_grpc", []).append(figures)
             rounds["limit"].append(measure_model(model))
     return rounds
 
@@ -290,7 +341,7 @@ def report(rounds: dict[str, list[dict[str, float]]], callers: int) -> None:
         return round(statistics.median(values), 3) if values else None
 
     for ours in (name for name in rounds if name not in ("peer", "limit")):
-        of = "" if ours == "tensorflow" else f"{ours}_"
+        of = "" if ours == "tensorflow" else f"{ours.removeprefix('tensorflow_')}_"
         for figure, unit in FIGURES.items():
             line: dict[str, Any] = {"name": f"server_{of}{figure}_{callers}_callers"}
             line |= {"ours": median(ours, figure)}
@@ -303,12 +354,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3.0)
-    for internal in ("--load", "--fastapi", "--model-only", "--litert"):
+    for internal in ("--load", "--load-grpc", "--fastapi", "--model-only", "--litert"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.load:
-        port, callers, seconds, pid = given.load.split(",")
-        print(json.dumps(uvloop.run(load(int(port), int(callers), float(seconds), int(pid)))))
+    if given.load or given.load_grpc:
+        port, callers, seconds, pid = (given.load or given.load_grpc).split(",")
+        loading = load if given.load else load_grpc
+        print(json.dumps(uvloop.run(loading(int(port), int(callers), float(seconds), int(pid)))))
     elif given.fastapi:
         model, _, port = given.fastapi.rpartition(",")
         serve_fastapi(model, int(port))

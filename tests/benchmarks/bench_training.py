@@ -25,7 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -61,7 +64,10 @@ READ = 512  # examples a batch, where reading alone is measured
 class WaitingTracker(Tracker):
     """The peer: waits until MLflow has stored each batch."""
 
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(
+        self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
+    ) -> None:
+        del logged_at
         now = int(time.time() * 1000)
         metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
         self._try(lambda client: client.log_batch(self.run_id, metrics=metrics, synchronous=True))
@@ -180,12 +186,15 @@ def _writing_first() -> Iterator[list[float]]:
         checkpoints.Writer.submit = submit  # type: ignore[method-assign]
 
 
-def _figures_of(make_run: Callable[..., object], overrides: dict[str, object]) -> list[dict]:
+def _figures_of(make_run: Callable[..., Any], overrides: dict[str, Any]) -> list[dict]:
     made = make_run(model=CONVNET, overrides=overrides, pipeline=PIPELINE, spec=SPEC, rows=images)
     history: list[dict] = []
 
     class History(Tracker):
-        def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        def log_metrics(
+            self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
+        ) -> None:
+            del logged_at
             history.append({**values, "step": step})
 
     made.train(History())
@@ -209,7 +218,7 @@ def bench_tracking(folder: Path, rounds: int) -> None:
         emit(f"mlflow_{kind}_cost_to_training_step", ours, peer, MAX_TRACKING_MS, "ms")
 
 
-def _seconds_a_step(make_run: Callable[..., object], store: str, name: str) -> tuple[float, float]:
+def _seconds_a_step(make_run: Callable[..., Any], store: str, name: str) -> tuple[float, float]:
     made = make_run(
         overrides={
             "train.steps": STEPS,
@@ -253,13 +262,13 @@ def bench_resume(folder: Path, rounds: int) -> None:
         overrides = {"train.steps": SLOW_STEPS, "train.checkpoint_every_steps": 10}
         whole = make_run(model=SLOW, overrides=overrides)
         broken = make_run(model=SLOW, overrides=overrides)
-        undisturbed = _measured(lambda made=whole: _train(made))
-        killed = _measured(lambda made=broken: _train(made, kill_at=SLOW_STEPS // 2))
-        resumed = _measured(lambda made=broken: _train(made))
+        undisturbed = _measured(partial(_train, whole))
+        killed = _measured(partial(_train, broken, kill_at=SLOW_STEPS // 2))
+        resumed = _measured(partial(_train, broken))
         costs.append([k + r - u for k, r, u in zip(killed, resumed, undisturbed, strict=True)])
         again.append(killed)
         whole.run.result("train").unlink()  # all steps are done: it starts, loads and ends
-        start.append(_measured(lambda made=whole: _train(made)))
+        start.append(_measured(partial(_train, whole)))
     for position, kind in enumerate(("wall", "cpu")):
         ours, peer, limit = (
             statistics.median(v[position] for v in values) for values in (costs, again, start)

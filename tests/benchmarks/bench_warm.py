@@ -2,6 +2,8 @@
 
 - `run_warm_*`: `slipway run digits --local` up to the package, wall and CPU of all its processes,
   the parent's included. The peer is the same run with `processes.start: fresh`. Medians of five.
+  `run_warm_digests_that_differ` counts the artifacts of the two that are not equal, of all rounds;
+  those of `optimize` and `package` hold measured times and the run's name.
 - `start_*`: CPU until a component has read its command line. The peer is a fresh process that has
   imported what a trainer imports; the limit is a fresh Python that does nothing.
 - `forks`: 10,000 processes in sequence and then 16 at once; the parent's memory and open files
@@ -28,6 +30,8 @@ from support import ROOT, emit
 
 sys.path.insert(0, str(ROOT))
 
+from contract.records.package import PackageManifest
+from contract.records.record import Result
 from launching.environment import component_environment
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
@@ -45,6 +49,16 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each artifact of the only run in a state folder, by step and name."""
+    results = [
+        Result.read(path) for path in sorted(folder.glob("artifacts/*/runs/*/*/result.json"))
+    ]
+    found = {f"{r.step}/{name}": a.digest for r in results for name, a in r.artifacts.items()}
+    (manifest,) = folder.glob("artifacts/*/versions/1/package.json")
+    return found | {"package/model": PackageManifest.read(manifest).digest}
+
+
 def run_digits(start: str, folder: Path) -> tuple[float, float]:
     """Return wall and CPU seconds of a local run in its own state folder."""
     runtime = folder / f"{start}.yaml"
@@ -60,15 +74,22 @@ def bench_run(rounds: int) -> None:
     """Compare whole runs, warm and fresh in turn."""
     wall: dict[str, list[float]] = {"warm": [], "fresh": []}
     cpu: dict[str, list[float]] = {"warm": [], "fresh": []}
+    differing: set[str] = set()
     for _ in range(rounds):
+        made: list[dict[str, str]] = []
         for start in wall:
             with tempfile.TemporaryDirectory() as folder:
                 seconds, used = run_digits(start, Path(folder))
+                made.append(digests(Path(folder)))
             wall[start].append(seconds)
             cpu[start].append(used)
+        warm, fresh = made
+        differing |= {name for name in {*warm, *fresh} if warm.get(name) != fresh.get(name)}
+    names = {"of": len(made[0]), "differing": sorted(differing)}
+    emit("run_warm_digests_that_differ", float(len(differing)), None, None, "artifacts", **names)
     for name, found in (("wall", wall), ("cpu", cpu)):
-        warm, fresh = (statistics.median(found[start]) for start in ("warm", "fresh"))
-        emit(f"run_warm_{name}", warm, fresh, None, "s", goal=0.55, rounds=rounds)
+        ours, peer = (statistics.median(found[start]) for start in ("warm", "fresh"))
+        emit(f"run_warm_{name}", ours, peer, None, "s", goal=0.55, rounds=rounds)
 
 
 @contextmanager

@@ -20,5 +20,5 @@ def wait_only(ring: Ring, flat: Array) -> Array:
 
 
 if __name__ == "__main__":
-    Ring._large = wait_only  # type: ignore[method-assign]
+    Ring._large = wait_only  # type: ignore[assignment, method-assign]
     roles_script.main()

@@ -81,9 +81,13 @@ class Maker:
     def _optimize(self, name: str, passes: tuple[Any, ...]) -> None:
         samples = {SIGNATURE: self.subject.rows}
         data = Data(samples, Evaluation(SIGNATURE, self.subject.rows))
-        settings = {"passes": passes, "min_gain_ratio": 0.0, "budget_percent": 100.0}
-        settings["tolerance"] = self.subject.tolerance
-        optimize(self.subject.path, data, OptimizeConfig(**settings), self.folder / name)
+        settings = OptimizeConfig(
+            passes=passes,
+            min_gain_ratio=0.0,
+            budget_percent=100.0,
+            tolerance=self.subject.tolerance,
+        )
+        optimize(self.subject.path, data, settings, self.folder / name)
 
     def _cores(self, model: Path, whose: str, names: tuple[str, ...]) -> None:
         parts = self.folder / f"{whose}_parts"

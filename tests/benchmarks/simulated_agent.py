@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import add
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from components.deploy.deployment import Clock
 from contract.records.traffic import Arm, TrafficPlan
@@ -17,6 +18,9 @@ BOUNDS_MS = np.array([1, 2, 3, 5, 7, 10, 14, 20, 30, 40, 60, 85, 120, 170, 250, 
 TIMEOUT_SECONDS = 30.0  # Envoy's: what hangs becomes an error then
 STABLE, CANARY = 1, 2
 SLOWEST, FASTEST = 4.0, 1000.0
+_AHEAD = 30  # steps of time whose traffic is drawn at once
+_LONGEST_STEP_SECONDS = 20.0
+_MOST_COMPARED = 200  # requests in a step, of which the rows are compared
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Scenario:
     """How both versions behave. Ratios are in 0..1; `from_percent` is where the canary turns bad.
 
     `burst` is how many errors come at once, on one arm; `is_common` sends them to both, by their
-    share, in seconds in which all requests fail.
+    share, in seconds in which all requests fail. `users` keep their arm (`deploy.sticky_header`):
+    a share of them, `troubled_users`, has all errors of both versions, evenly; 0: no such users.
     """
 
     name: str
@@ -38,6 +43,8 @@ class Scenario:
     hanging: float = 0.0
     differing: float = 0.02
     from_percent: int = 0
+    users: int = 0
+    troubled_users: float = 1.0
     rates: tuple[float, float] = (SLOWEST, FASTEST)
     deploy: dict[str, Any] = field(default_factory=dict)
 
@@ -64,6 +71,7 @@ class SeenArm:
     refused_alone: int
     latency_bounds_ms: tuple[float, ...] = tuple(float(bound) for bound in BOUNDS_MS)
     is_ready: bool = True
+    server: str = ""
 
 
 @dataclass(slots=True)
@@ -80,7 +88,13 @@ class Seen:
 
 
 class World:
-    """Clock, traffic and agent of one rollout."""
+    """Clock, traffic and agent of one rollout.
+
+    Time goes by in steps: a second, or where the canary has less traffic than a request a second,
+    as long as it needs for one. So the judge looks at least once for each second or answer. Some
+    steps are drawn together, which costs a tenth; a new plan, or a pause of another length, draws
+    them again.
+    """
 
     def __init__(self, scenario: Scenario, random: np.random.Generator) -> None:
         self._scenario, self._random = scenario, random
@@ -94,6 +108,12 @@ class World:
         arms = (Arm(name="stable", version=STABLE, weight_percent=100),)
         self._plan = TrafficPlan(pipeline="digits", generation=1, arms=arms, author="run r1")
         self._counts = {version: _Counters() for version in (STABLE, CANARY)}
+        self._ahead: Iterator[tuple[_Answers, _Answers | None]] = iter(())
+        self._step_seconds, self._look_seconds = 0.0, 1.0
+        self._shares = _shares(scenario.differing, self._likeness, self._rows)
+        self._hashes = random.uniform(0, 100, scenario.users)
+        troubled = random.random(scenario.users) < scenario.troubled_users
+        self._trouble = troubled / scenario.troubled_users  # of each user, in the mean 1
 
     def _slowness(self) -> Iterator[tuple[int, float]]:
         yield STABLE, 1.0
@@ -110,9 +130,14 @@ class World:
         )
 
     def _sleep(self, seconds: float) -> None:
-        passed = 1.0 if seconds == 0.25 else seconds
+        passed = self._look_seconds if seconds == 0.25 else seconds
         self.seconds += passed
         self._flow(passed)
+
+    def _seconds_of_look(self) -> float:
+        canary = self._plan.canary
+        answers = self.rate * (canary.weight_percent / 100 if canary else 1.0)
+        return min(max(1.0, float(int(1 / answers))), _LONGEST_STEP_SECONDS) if answers else 1.0
 
     # --- the agent ------------------------------------------------------------------------------
 
@@ -121,63 +146,108 @@ class World:
 
     def propose(self, plan: TrafficPlan) -> TrafficPlan:
         self._plan = plan.model_copy(update={"generation": plan.generation + 1})
+        self._ahead, self._look_seconds = iter(()), self._seconds_of_look()
         return self._plan
 
     def observation(self, _: str) -> Seen:
-        return Seen(self._plan.generation, *(self._counts[v].seen(v) for v in (STABLE, CANARY)))
+        stable, canary = (self._counts[version].seen(version) for version in (STABLE, CANARY))
+        return Seen(self._plan.generation, stable, canary)
 
     # --- the traffic ----------------------------------------------------------------------------
 
     def _flow(self, seconds: float) -> None:
-        requests = int(self._random.poisson(self.rate * seconds))
-        canary = self._plan.canary
+        answers = next(self._ahead, None) if seconds == self._step_seconds else None
+        if answers is None:
+            self._ahead, self._step_seconds = self._drawn(seconds), seconds
+            answers = next(self._ahead)
+        for version, answered in zip((STABLE, CANARY), answers, strict=True):
+            if answered is not None:
+                self._counts[version].add(answered, self.seconds)
+
+    def _drawn(self, seconds: float) -> Iterator[tuple["_Answers", "_Answers | None"]]:
+        """Draw the traffic of the next steps: for each, what (stable, canary) answers."""
+        random, canary = self._random, self._plan.canary
+        requests = random.poisson(self.rate * seconds, _AHEAD)
         percent = canary.weight_percent if canary else 0
-        to_canary = int(self._random.binomial(requests, percent / 100)) if percent else 0
-        is_down = self._scenario.is_common and self._random.random() < (
-            1 - (1 - self._scenario.stable) ** seconds
-        )
-        self._answer(STABLE, requests - to_canary, is_down, percent)
-        if self._plan.shadow is not None:
-            answered = self._answer(CANARY, requests, is_down, percent)
-            self._compare(answered)
-        elif percent:
-            self._answer(CANARY, to_canary, is_down, percent)
+        to_canary = random.binomial(requests, self._share_of_canary(percent))
+        is_down = np.zeros(_AHEAD)
+        if self._scenario.is_common:
+            # a second of the step
+            is_down = (random.random(_AHEAD) > (1 - self._scenario.stable) ** seconds) / seconds
+        stable = self._answers(STABLE, requests - to_canary, is_down, percent)
+        if self._plan.shadow is None and not percent:
+            return zip(stable, [None] * _AHEAD, strict=True)
+        sent = to_canary if percent else requests
+        return zip(stable, self._answers(CANARY, sent, is_down, percent), strict=True)
 
-    def _answer(self, version: int, requests: int, is_down: bool, percent: int) -> int:
-        """Count the answers of a version; return how many were good."""
-        how, counts, random = self._scenario, self._counts[version], self._random
+    def _share_of_canary(self, percent: int) -> float:
+        if not self._scenario.users:
+            return percent / 100
+        return float((self._hashes < percent).mean())
+
+    def _ratio(self, version: int, ratio: float, percent: int) -> float:
+        """Return a version's ratio of errors among the users that it has."""
+        if not self._scenario.users:
+            return ratio
+        is_own = (self._hashes < percent) == (version == CANARY)
+        trouble = self._trouble if self._plan.shadow is not None else self._trouble[is_own]
+        return min(1.0, ratio * float(trouble.mean())) if len(trouble) else 0.0
+
+    def _answers(
+        self, version: int, requests: np.ndarray, is_down: np.ndarray, percent: int
+    ) -> list["_Answers"]:
+        """Draw what a version answers in each of some steps."""
+        how, random = self._scenario, self._random
         is_bad = version == CANARY and percent >= how.from_percent
-        ratio = how.canary if is_bad else how.stable
         refusing = how.canary_client_errors if is_bad else how.client_errors
-        hanging = int(random.binomial(requests, how.hanging)) if is_bad and how.hanging else 0
-        late = counts.hang(self.seconds, hanging)
+        hanging = random.binomial(requests, how.hanging if is_bad else 0.0)
         answered = requests - hanging
-        if how.is_common:
-            errors = answered if is_down else 0
-        elif how.burst > 1:
-            errors = how.burst * int(random.poisson(answered * ratio / how.burst))
-            answered = max(answered, errors)
-        else:
-            errors = int(random.binomial(answered, ratio)) if ratio else 0
-        refused = int(random.binomial(answered - errors, refusing)) if refusing else 0
-        if is_bad and self._plan.shadow and refusing > how.client_errors:
-            alone = 1 - how.client_errors / refusing  # what stable refuses, too, is the caller's
-            counts.refused_alone += int(random.binomial(refused, alone))
+        ratio = self._ratio(version, how.canary if is_bad else how.stable, percent)
+        errors = self._errors(answered, ratio, is_down)
+        answered = np.maximum(answered, errors)
+        refused = random.binomial(answered - errors, refusing)
+        is_shadow = version == CANARY and self._plan.shadow is not None
+        alone = np.zeros(_AHEAD, int)
+        if is_shadow and is_bad and refusing > how.client_errors:
+            # what stable refuses, too, is the caller's
+            alone = random.binomial(refused, 1 - how.client_errors / refusing)
         slow = self._latency[version] if is_bad else self._latency[STABLE]
-        counts.add(answered + late, errors + late, refused, random.multinomial(answered, slow))
-        return answered - errors - refused
+        compared = np.minimum(answered - errors - refused, _MOST_COMPARED * is_shadow)
+        figures = (
+            *(answered, errors, refused, hanging, alone, compared),
+            *(self._differing(compared), random.multinomial(answered, slow).cumsum(axis=1)),
+        )
+        return [_Answers(*one) for one in zip(*(f.tolist() for f in figures), strict=True)]
 
-    def _compare(self, requests: int) -> None:
-        """Count the share of rows that differ: the rows of one request are alike."""
-        if not requests or not self._scenario.differing:
-            self._counts[CANARY].compared += requests
-            return
-        alike = (1 - self._likeness) / self._likeness  # a beta-binomial's concentration
-        shape = (self._scenario.differing * alike, (1 - self._scenario.differing) * alike)
-        sample = self._random.beta(*shape, min(requests, 200))
-        shares = self._random.binomial(self._rows, sample) / self._rows
-        self._counts[CANARY].compared += len(shares)
-        self._counts[CANARY].disagreements += float(shares.sum())
+    def _errors(self, answered: np.ndarray, ratio: float, is_down: np.ndarray) -> np.ndarray:
+        how, random = self._scenario, self._random
+        if how.is_common:
+            return random.binomial(answered, np.minimum(is_down, 1.0))
+        if how.burst > 1:
+            return how.burst * random.poisson(answered * ratio / how.burst)
+        return random.binomial(answered, ratio)
+
+    def _differing(self, compared: np.ndarray) -> np.ndarray:
+        """Draw the sum of the shares of differing rows over the requests of each step."""
+        if not compared.any():
+            return np.zeros(len(compared))
+        shares = np.arange(self._rows + 1) / self._rows
+        found: np.ndarray = self._random.multinomial(compared, self._shares) @ shares
+        return found
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What a version answers in one step; `timed` is cumulative over the buckets."""
+
+    requests: int
+    errors: int
+    refused: int
+    hanging: int
+    refused_alone: int
+    compared: int
+    disagreements: float
+    timed: list[int]
 
 
 @dataclass
@@ -188,17 +258,22 @@ class _Counters:
     compared: int = 0
     disagreements: float = 0.0
     refused_alone: int = 0
-    timed: np.ndarray = field(default_factory=lambda: np.zeros(len(BOUNDS_MS) + 1, np.int64))
+    timed: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
     waiting: deque[tuple[float, int]] = field(default_factory=deque)
     active: int = 0
 
-    def add(self, requests: int, errors: int, refused: int, timed: np.ndarray) -> None:
-        self.requests += requests
-        self.errors += errors
-        self.client_errors += refused
-        self.timed += timed
+    def add(self, answers: _Answers, now: float) -> None:
+        """Count the answers of a step; what has hung for long enough becomes an error."""
+        late = self._hang(now, answers.hanging) if answers.hanging or self.waiting else 0
+        self.requests += answers.requests + late
+        self.errors += answers.errors + late
+        self.client_errors += answers.refused
+        self.refused_alone += answers.refused_alone
+        self.compared += answers.compared
+        self.disagreements += answers.disagreements
+        self.timed = list(map(add, self.timed, answers.timed))
 
-    def hang(self, now: float, requests: int) -> int:
+    def _hang(self, now: float, requests: int) -> int:
         """Let requests hang; return how many of those that hang time out now."""
         if requests:
             self.waiting.append((now, requests))
@@ -210,15 +285,37 @@ class _Counters:
         return over
 
     def seen(self, version: int) -> SeenArm:
-        timed = self.timed.cumsum().tolist()
         return SeenArm(
-            *(version, self.requests, self.errors, self.client_errors, self.active),
-            *(tuple(timed[:-1]), timed[-1]),
-            *(self.compared, self.disagreements, self.refused_alone),
+            version,
+            self.requests,
+            self.errors,
+            self.client_errors,
+            self.active,
+            latency_counts=tuple(self.timed[:-1]),
+            latency_total=self.timed[-1],
+            compared=self.compared,
+            disagreements=self.disagreements,
+            refused_alone=self.refused_alone,
         )
 
 
 def _buckets(median: float, spread: float) -> np.ndarray:
     """Return the chance of each bucket for log-normal latencies."""
-    below = stats.norm.cdf(np.log(BOUNDS_MS / median) / spread)
+    below = special.ndtr(np.log(BOUNDS_MS / median) / spread)
     return np.diff(np.concatenate([[0.0], below, [1.0]]))
+
+
+def _shares(differing: float, likeness: float, rows: int) -> np.ndarray:
+    """Return the chance that 0, 1, ... of a request's rows differ: a beta-binomial.
+
+    `likeness`, in 0..1, is the correlation of two rows' differences.
+    """
+    if differing in (0.0, 1.0):
+        return np.eye(rows + 1)[int(differing) * rows]
+    concentration = (1 - likeness) / likeness
+    often, seldom = differing * concentration, (1 - differing) * concentration
+    count = np.arange(rows + 1)
+    ways = -special.betaln(rows - count + 1, count + 1) - np.log(rows + 1)
+    chance = special.betaln(count + often, rows - count + seldom) - special.betaln(often, seldom)
+    found = np.exp(ways + chance)
+    return found / found.sum()

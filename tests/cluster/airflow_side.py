@@ -60,8 +60,11 @@ def _kubernetes(
     """Return what differs from the shipped file."""
     host = host_pods(clusters, root).model_dump(mode="json", exclude_unset=True)
     agent = f"http://slipway-agent.{clusters['eval'].namespace}.svc:8600"
-    environment = shipped["pod"]["environment"] | {"SLIPWAY_AGENT_URL": agent}
+    environment = dict(shipped["pod"]["environment"])
     del environment["MLFLOW_TRACKING_URI"]
+    steps = {name: shipped["steps"][name] for name in ("canary", "promote")}
+    for step in steps.values():
+        step["environment"]["SLIPWAY_AGENT_URL"] = agent
     pod = shipped["pod"] | {"service_account": "", "environment": environment}
     pod |= {"cpu": "250m", "memory": "256Mi", "memory_limit": "3Gi"}
     volumes = [{"name": "storage", "mount_path": str(root), "host_path": str(root)}]
@@ -72,10 +75,10 @@ def _kubernetes(
         pod |= {key: host["pod"][key] for key in ("image", "image_pull_policy", "python")}
         pod["environment"] = environment | host["pod"]["environment"]
         spec = pod["template"]["spec"]
-        del spec["securityContext"]  # this Python is not everybody's
+        spec["securityContext"] = {"runAsNonRoot": False}  # this Python is not everybody's
         spec["containers"][0]["workingDir"] = str(ROOT)
         volumes = host["volumes"]
-    return {"clusters": host["clusters"], "volumes": volumes, "pod": pod, "steps": {}}
+    return {"clusters": host["clusters"], "volumes": volumes, "pod": pod, "steps": steps}
 
 
 def add_slow(stack: AirflowStack, name: str, **changes: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from clusters import ROOT, SHARED, TestCluster
 _CONTENT = {
     "components": ("contract", "configs", "components", "serving"),
     "serving": ("contract", "serving"),
-    "orchestrator": ("contract", "configs", "operators", "dags"),
+    "orchestrator": ("contract", "configs", "launching", "operators", "dags"),
 }
 
 

@@ -16,7 +16,7 @@ from clusters import ROOT, TestCluster, kustomized, process_namespace, wait_for
 from components.runs.agent_client import AgentClient
 from contract.command import StepCommand
 from contract.layout import PipelineLayout, RunLayout
-from contract.pods import merged
+from contract.pod_templates import merged
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.record import Result
 from contract.records.traffic import Arm, Observation, TrafficPlan
@@ -53,7 +53,7 @@ class ServingSide:
         """Wait until the agent is there."""
         self.agent_url = f"http://{self._address('slipway-agent')}:8600"
         self.client = AgentClient(self.agent_url, TOKENS["token"])
-        wait_for(lambda: self.ready("slipway-agent") == 1, 90, "the agent")
+        wait_for(lambda: self.ready("slipway-agent") == 1, 240, "the agent")
 
     def _give(self, kind: str, name: str, content: dict[str, str]) -> None:
         key = "stringData" if kind == "secret" else "data"
@@ -183,7 +183,7 @@ class ServingSide:
         current = self.client.plan(self.layout.pipeline)
         return self.client.propose(current.model_copy(update={"arms": arms, **more}))
 
-    def serve(self, weights: dict[int, int], seconds: float = 120.0, **more: Any) -> float:
+    def serve(self, weights: dict[int, int], seconds: float = 300.0, **more: Any) -> float:
         """Put a plan in force and return after how many seconds all Envoys follow it."""
         plan, began = self.propose(weights, **more), time.monotonic()
         wait_for(

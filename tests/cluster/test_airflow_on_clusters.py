@@ -21,7 +21,7 @@ from launching.cluster.manifests import JOB, REPLICA
 ROW = [[0.0] * 8] * 8  # an image
 # The goal, ten seconds, is for a machine that has time: bench_airflow_on_kubernetes.py measures it.
 # Here two clusters and Airflow share two cores.
-REMOVAL_SECONDS = 45
+REMOVAL_SECONDS = 180
 LONG = {"train.steps": 1_000_000, "train.checkpoint_every_steps": 200}
 LONG |= {"evaluate.evaluators": 2}
 
@@ -81,9 +81,9 @@ def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
     judged = Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps
     assert judged == trained.checkpoints
     assert "[chief-0]" in stack.log("digits_pods", "run-1", "train")
-    wait_for(lambda: not pods_of(clusters, "run-1"), 30, "removal of all pods")
+    wait_for(lambda: not pods_of(clusters, "run-1"), REMOVAL_SECONDS, "removal of all pods")
     with side.called(ROW) as callers:
-        wait_for(lambda: callers.counted()["1"] > 10, 30, "answers of version 1")
+        wait_for(lambda: callers.counted()["1"] > 10, 120, "answers of version 1")
     assert callers.failures() == {}
 
 
@@ -103,9 +103,9 @@ def test_a_second_version_walks_the_ladder_in_pods_while_callers_lose_nothing(
         assert two_runs.await_end("digits_pods", "run-3", 900) == "success"
         decided = Result.read(two_runs.layout("digits_pods", "run-3").result("promote"))
         assert decided.detail_as(DeployRecord).outcome == "promoted", decided.reasons
-        wait_for(lambda: side.client.plan("digits_pods").champion == 2, 30, "the new champion")
+        wait_for(lambda: side.client.plan("digits_pods").champion == 2, 120, "the new champion")
         before = callers.counted()["2"]
-        wait_for(lambda: callers.counted()["2"] > before + 20, 30, "answers of version 2")
+        wait_for(lambda: callers.counted()["2"] > before + 20, 120, "answers of version 2")
     assert callers.failures() == {}
 
 
@@ -117,7 +117,7 @@ def pods_of_task(cluster: TestCluster, task_id: str) -> dict[str, Any]:
 def training(two_runs: AirflowStack) -> RunLayout:
     """The long run, in the middle of its training."""
     run: RunLayout = two_runs.layout("digits_faults", "run-2")
-    two_runs.wait(lambda: run.checkpoints.is_dir() and any(run.checkpoints.iterdir()), 700)
+    two_runs.wait(lambda: run.checkpoints.is_dir() and any(run.checkpoints.iterdir()), 1000)
     return run
 
 
@@ -129,11 +129,11 @@ def test_airflows_crash_and_a_silent_api_server_disturb_nothing(
     for name in ("airflow-scheduler", "airflow-triggerer"):
         stack.kill(name)
         stack.start(name)
-    stack.wait(lambda: "adopted" in stack.log("digits_faults", "run-2", "train"), 120)
+    stack.wait(lambda: "adopted" in stack.log("digits_faults", "run-2", "train"), 300)
     newest = max(training.checkpoints.iterdir())
     with cluster.api_server_down():
         time.sleep(20)
-        wait_for(lambda: max(training.checkpoints.iterdir()) > newest, 60, "going on alone")
+        wait_for(lambda: max(training.checkpoints.iterdir()) > newest, 180, "going on alone")
     (after,) = pods_of_task(cluster, "train").values()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert stack.task("digits_faults", "run-2", "train")["state"] == "deferred"
@@ -150,7 +150,7 @@ def test_a_killed_evaluator_is_replaced_alone(
             if pod["status"]["phase"] == "Running"
         }
 
-    two_runs.wait(lambda: len(running()) == 2, 120)
+    two_runs.wait(lambda: len(running()) == 2, 300)
     before = running()
     (name,) = (
         name
@@ -158,7 +158,7 @@ def test_a_killed_evaluator_is_replaced_alone(
         if pod["metadata"]["uid"] == before["evaluator-1"]
     )
     clusters["eval"].kill_container(name)
-    two_runs.wait(lambda: running().get("evaluator-1", name) not in (name, *before.values()), 120)
+    two_runs.wait(lambda: running().get("evaluator-1", name) not in (name, *before.values()), 300)
     assert running()["evaluator-0"] == before["evaluator-0"]
     task = two_runs.task("digits_faults", "run-2", "evaluate")
     assert (task["state"], task["try_number"]) == ("deferred", 1)
@@ -174,7 +174,7 @@ def test_clearing_a_task_removes_its_job_and_starts_another(
     stack.call("POST", "/dags/digits_faults/clearTaskInstances", json=body).raise_for_status()
     gone = REMOVAL_SECONDS
     wait_for(lambda: before not in pods_of_task(cluster, "train"), gone, "removal after clearing")
-    (after,) = wait_for(lambda: pods_of_task(cluster, "train"), 120, "the new generation")
+    (after,) = wait_for(lambda: pods_of_task(cluster, "train"), 300, "the new generation")
     assert before.split("-g")[0] == after.split("-g")[0]
     assert before != after
 
@@ -183,7 +183,7 @@ def test_marking_a_task_as_failed_removes_its_pods_and_ends_the_evaluation(
     two_runs: AirflowStack, training: RunLayout, clusters: dict[str, TestCluster]
 ) -> None:
     stack, cluster = two_runs, clusters["train"]
-    wait_for(lambda: pods_of_task(cluster, "train"), 60)
+    wait_for(lambda: pods_of_task(cluster, "train"), 300)
     path = "/dags/digits_faults/dagRuns/run-2/taskInstances/train"
     stack.call("PATCH", path, json={"new_state": "failed"}).raise_for_status()
     gone = REMOVAL_SECONDS

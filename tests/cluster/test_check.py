@@ -12,8 +12,11 @@ import yaml
 from clusters import TestCluster, host_pods
 from typer.testing import CliRunner
 
+from cli.checks.cluster_check import check_runtime
 from cli.main import app
-from contract.schema.cluster import PodConfig
+from contract.loader import load_pipeline
+from contract.pipelines import find_pipeline
+from contract.schema.cluster import KubernetesConfig, PodConfig
 from contract.schema.runtime import RuntimeConfig
 from contract.schema.training import TrainConfig
 from launching.cluster.preflight import ClusterReport, cluster_reports
@@ -21,7 +24,7 @@ from launching.cluster.preflight import ClusterReport, cluster_reports
 Up = dict[str, TestCluster]
 
 
-def report(up: Up, folder: Path, train: str = "single", **changes: Any) -> ClusterReport:
+def report(up: Up, folder: Path, train: Any = "single", **changes: Any) -> ClusterReport:
     """Ask about the cluster `train` alone."""
     kubernetes = host_pods(up, folder, **changes)
     return asyncio.run(cluster_reports(kubernetes, TrainConfig(strategy=train)))["train"]
@@ -62,6 +65,10 @@ def with_a_kind_that_is_not_installed(clusters: Up, folder: Path) -> dict[str, A
     return {"job": kind, "clusters": {"train": clusters["eval"].settings}}
 
 
+def too_large(clusters: Up, folder: Path) -> dict[str, Any]:
+    return pod_with(clusters, folder, gpus=8)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -75,7 +82,7 @@ def with_a_kind_that_is_not_installed(clusters: Up, folder: Path) -> dict[str, A
             'namespaces "nowhere" not found',
         ),
         (
-            lambda clusters, folder: pod_with(clusters, folder, gpus=8),
+            too_large,
             "no node can ever give this: nvidia.com/gpu: asked for 8, the largest node offers",
         ),
         (
@@ -91,24 +98,41 @@ def with_a_kind_that_is_not_installed(clusters: Up, folder: Path) -> dict[str, A
     ],
     ids=["context", "token", "namespace", "node", "template", "kind"],
 )
-def test_the_command_ends_in_exit_code_2_and_names_the_object_and_the_fix(
+def test_each_error_of_the_clusters_names_the_object_and_the_fix(
     wrong: Callable[[Up, Path], dict[str, Any]],
     message: str,
     clusters: Up,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kubernetes = host_pods(clusters, tmp_path, **wrong(clusters, tmp_path))
-    runtime = RuntimeConfig(kind="kubernetes", root=str(tmp_path), kubernetes=kubernetes)
-    path = tmp_path / "runtime.yaml"
-    path.write_text(yaml.safe_dump(runtime.model_dump(mode="json", exclude_unset=True)))
-    monkeypatch.setenv("SLIPWAY_RUNTIME", str(path))
-    command = ["check", "digits", "--json", "--set", "train.strategy=single"]
-    done = CliRunner().invoke(app, command)
+    set_runtime(monkeypatch, tmp_path, host_pods(clusters, tmp_path, **wrong(clusters, tmp_path)))
+    config = load_pipeline(find_pipeline("digits"), {"train.strategy": "single"})
+    errors = [found for found in check_runtime(config) if found.state == "error"]
+    assert {found.subject for found in errors} == {"clusters"}
+    assert any(re.search(message, found.message) for found in errors), errors
+
+
+def test_the_command_tells_it_and_ends_in_exit_code_2(
+    clusters: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_runtime(
+        monkeypatch, tmp_path, host_pods(clusters, tmp_path, **too_large(clusters, tmp_path))
+    )
+    done = CliRunner().invoke(app, ["check", "digits", "--json", "--set", "train.strategy=single"])
     assert done.exit_code == 2
     errors = [f for f in json.loads(done.stdout) if f["state"] == "error"]
     assert {f["subject"] for f in errors} == {"clusters"}
-    assert any(re.search(message, f["message"]) for f in errors), errors
+    assert any("no node can ever give this" in f["message"] for f in errors), errors
+    assert "slipway up" not in done.stdout  # the services of this machine are not the cluster's
+
+
+def set_runtime(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, kubernetes: KubernetesConfig
+) -> None:
+    runtime = RuntimeConfig(kind="kubernetes", root=str(folder), kubernetes=kubernetes)
+    path = folder / "runtime.yaml"
+    path.write_text(yaml.safe_dump(runtime.model_dump(mode="json", exclude_unset=True)))
+    monkeypatch.setenv("SLIPWAY_RUNTIME", str(path))
 
 
 def test_where_no_node_can_ever_give_it_is_told(clusters: Up, tmp_path: Path) -> None:
@@ -120,6 +144,18 @@ def test_where_no_node_can_ever_give_it_is_told(clusters: Up, tmp_path: Path) ->
     found = report(clusters, tmp_path, **growing, **nowhere)
     assert not found.problems
     assert "no node of the cluster has these labels" in found.warnings[0]
+
+
+def test_an_affinity_that_no_node_meets_is_told(clusters: Up, tmp_path: Path) -> None:
+    term = {"matchExpressions": [{"key": "pool", "operator": "In", "values": ["x"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    template = {"spec": {"affinity": {"nodeAffinity": required}}}
+    found = problems(clusters, tmp_path, pod=host_pods_with(clusters, tmp_path, template))
+    assert "required node affinity (pool In (x)): no node of the cluster meets it" in found
+
+
+def host_pods_with(clusters: Up, folder: Path, template: Any) -> PodConfig:
+    return host_pods(clusters, folder).pod.merged(PodConfig(template=template))
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,11 @@ def test_a_later_attempt_adopts_the_pod_which_the_earlier_one_can_no_longer_end(
     cluster = clusters["train"]
     first, second = (Attempt(clusters, tmp_path, number) for number in (1, 2))
     made = first.pod()
-    wait_for(lambda: cluster.pods()[made.metadata.name]["status"]["phase"] == "Running", 60)
+    wait_for(lambda: cluster.pods()[made.metadata.name]["status"]["phase"] == "Running", 240)
     assert second.pod().metadata.uid == made.metadata.uid
     first.operator.on_kill()
     assert "deletionTimestamp" not in cluster.pods()[made.metadata.name]["metadata"]
     with pytest.raises(AirflowException, match="attempt 1 was overtaken; not changed"):
         first.pod()
     second.operator.on_kill()
-    wait_for(lambda: made.metadata.name not in cluster.pods(), 20, "removal by its owner")
+    wait_for(lambda: made.metadata.name not in cluster.pods(), 180, "removal by its owner")

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(kind: str, name: str, script: str, **changes: Any) -> JobSpec:
+def job(kind: Any, name: str, script: str, **changes: Any) -> JobSpec:
     given: dict[str, Any] = {
         "name": name,
         "step": "train",
@@ -63,7 +63,7 @@ def drive(
         async with Cluster(cluster.settings, patience_seconds=30) as api:
             claim = Claim(api, RESOURCES[one.settings.kind], one.labels, 0, 1)
             driver = open_job(api, one, kubernetes, claim, say)
-            return await asyncio.wait_for(driver.run(), 150)
+            return await asyncio.wait_for(driver.run(), 400)
 
     return asyncio.run(run()), "\n".join(said)
 
@@ -80,7 +80,7 @@ for _ in range(300):
         print('heard', socket.create_connection((host, int(port))).recv(9)); break
     except OSError: time.sleep(0.1)
 else: sys.exit(1)
-time.sleep(4)  # so that whoever looks every second sees all of it run
+while not os.path.exists(sys.argv[1]): time.sleep(0.1)  # until all of it was seen to run
 """
 
 
@@ -94,9 +94,15 @@ sys.exit(1 if json.loads(os.environ['TF_CONFIG'])['task']['type'] == 'chief' els
 def test_a_tfjob_is_followed_to_its_success_and_removed(
     kubeflow: TestCluster, clusters: dict[str, TestCluster], folder: Path
 ) -> None:
+    command = (PYTHON, "-c", FIND_EACH_OTHER, str(folder / "go"))
+
+    def let_end(said: list[str]) -> None:
+        wait_for(partial(is_said, said, "TFJob is running"), 240)
+        (folder / "go").touch()
+
     with KubeflowStandIn(kubeflow, "TFJob", folder):
-        one = job("tfjob", "tf-good", FIND_EACH_OTHER)
-        end, said = drive(one, kubeflow, host_pods(clusters, folder))
+        one = job("tfjob", "tf-good", "", command=command)
+        end, said = drive(one, kubeflow, host_pods(clusters, folder), let_end)
     assert end.is_good, said
     assert "INFO [chief-0] heard b'hello'" in said
     assert "INFO created: TFJob is created." in said
@@ -175,8 +181,8 @@ def test_a_pytorchjobs_status_is_followed_through_all_its_states(
     def play(said: list[str]) -> None:
         for number, state in enumerate(["Created", "Running", "Restarting", "Running", last]):
             message = f"reason {number}"
-            wait_for(partial(set_status, kubeflow, one.name, state, message), 30)
-            wait_for(partial(is_said, said, message), 30, message)
+            wait_for(partial(set_status, kubeflow, one.name, state, message), 120)
+            wait_for(partial(is_said, said, message), 120, message)
 
     end, said = drive(one, kubeflow, host_pods(clusters, folder), play)
     states = [line for line in said.splitlines() if "reason" in line]

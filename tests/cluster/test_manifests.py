@@ -2,14 +2,19 @@
 
 import pytest
 import yaml
-from clusters import ROOT, TestCluster, kustomized
+from clusters import ROOT, TestCluster, for_old_clusters, kustomized
+from helm import rendered
 
 FOLDERS = sorted(p.parent.name for p in (ROOT / "docker/kubernetes").glob("*/kustomization.yaml"))
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+CHART = "chart"
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, CHART])
 def test_an_api_server_would_take_all_of_it(name: str, clusters: dict[str, TestCluster]) -> None:
-    cluster, bodies = clusters["eval"], kustomized(name)
+    cluster = clusters["eval"]
+    bodies = kustomized(name) if name != CHART else for_old_clusters(list(rendered({}).values()))
     for body in bodies:
         if body["kind"] != "Namespace":
             body["metadata"]["namespace"] = cluster.namespace

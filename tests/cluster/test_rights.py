@@ -31,6 +31,7 @@ from launching.cluster.kubeflow import kubeflow_job
 from launching.cluster.manifests import TASK, headless_service
 from launching.cluster.preflight import ClusterReport, cluster_reports
 from launching.cluster.reaper import reap
+from launching.cluster.storage_check import claim_problems
 from launching.job_spec import JobSpec
 from launching.restarts import JobEnd
 from operators.component import PipelineRef
@@ -94,7 +95,7 @@ def _token(cluster: TestCluster, account: str) -> str:
         found = cluster.kubectl("get", "serviceaccount", account, "-o", "json")
         return list(json.loads(found).get("secrets", []))
 
-    (secret,) = wait_for(secrets, 20)
+    (secret,) = wait_for(secrets, 120)
     body = json.loads(cluster.kubectl("get", "secret", secret["name"], "-o", "json"))
     return base64.b64decode(body["data"]["token"]).decode()
 
@@ -126,8 +127,8 @@ def _right(method: str, url: str, query: dict[str, Any]) -> set[Right]:
     group, rest = ([], parts[1:]) if api == "api" else (parts[:1], parts[2:])
     if rest[:1] == ["namespaces"]:
         rest = rest[2:]
-    if not rest:
-        return set()  # which kinds there are: everybody may ask
+    if not rest or group == ["authorization.k8s.io"]:
+        return set()  # which kinds there are, and what one may do: everybody may ask
     verbs = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
     reading = "watch" if query.get("watch") else "get" if len(rest) > 1 else "list"
     return {(verbs.get(method, reading), "/".join([*group, rest[0], *rest[2:]]))}
@@ -192,6 +193,7 @@ def walk(
     pipeline = PipelineRef("digits", str(folder))
     with recorded() as used:
         report = asyncio.run(cluster_reports(kubernetes, TrainConfig()))["train"]
+        assert asyncio.run(_claims(launcher)) == ("not in namespace", [])
         ends = asyncio.run(_all_jobs(launcher, kubernetes))
         _deferred(kubernetes, pipeline, attempt=1)
         trigger = _deferred(kubernetes, pipeline, attempt=2)
@@ -199,8 +201,16 @@ def walk(
         killed = _deferred(kubernetes, pipeline, attempt=3)
         assert killed.pod in clusters["train"].pods()
         asyncio.run(killed.on_kill())
-        assert killed.pod not in clusters["train"].pods()
+        wait_for(lambda: killed.pod not in clusters["train"].pods(), 180, "removal on kill")
     return Walk(kubernetes, clusters["train"], pipeline, used, report, ends, event)
+
+
+async def _claims(launcher: ClusterConfig) -> tuple[str, list[str]]:
+    """Look at a claim that is not there; return the words of the problem, and warnings."""
+    async with Cluster(launcher) as cluster:
+        (problem,), warnings = await claim_problems(cluster, ["missing"])
+    words = "not in namespace"
+    return (words if words in problem else problem), warnings
 
 
 async def _all_jobs(launcher: ClusterConfig, kubernetes: KubernetesConfig) -> dict[str, JobEnd]:
@@ -217,7 +227,7 @@ async def _adopted(
     cluster: Cluster, kind: Any, kubernetes: KubernetesConfig, name: str = ""
 ) -> JobEnd:
     """Drive a job that an earlier attempt made, and left."""
-    is_mpi, deadline = kind == "mpijob", 60 if kind == "pods" else 4
+    is_mpi, deadline = kind == "mpijob", 180 if kind == "pods" else 4
     one = JobSpec(
         name=name or f"rights-{kind}",
         step="train",
@@ -257,7 +267,7 @@ async def _deleted_under(trigger: PodTrigger, cluster: TestCluster) -> dict[str,
     """Take the pod away while the trigger follows it; return what the task resumes with."""
 
     def delete() -> None:
-        wait_for(lambda: cluster.pods()[trigger.pod]["status"]["phase"] == "Running", 60)
+        wait_for(lambda: cluster.pods()[trigger.pod]["status"]["phase"] == "Running", 240)
         cluster.kubectl("delete", "pod", trigger.pod, "--grace-period=0", "--force")
 
     deleting = asyncio.create_task(asyncio.to_thread(delete))

@@ -14,7 +14,7 @@ from support import handmade_runs
 
 from contract.clients.cluster import Cluster
 from contract.command import StepCommand
-from contract.layout import RunLayout
+from contract.layout import PipelineLayout, RunLayout
 from contract.loader import freeze_pipeline, load_frozen
 from contract.pipelines import find_pipeline
 from contract.records.record import Result
@@ -35,6 +35,11 @@ class TrainingScene:
 
     clusters: dict[str, TestCluster]
     root: Path
+
+    @property
+    def writable(self) -> Path:
+        """The folder of the shared storage that pods of step `train` may change."""
+        return PipelineLayout(self.root, "digits").path
 
     def run_of(self, run_id: str, **overrides: Any) -> RunLayout:
         """Return a run of its own, frozen with overrides, on the shared examples."""
@@ -68,7 +73,7 @@ class TrainingScene:
             async with Cluster(self.clusters["train"].settings, patience_seconds=30) as cluster:
                 claim = Claim(cluster, RESOURCES[settings.kind], job.labels, 0, 1)
                 driver = open_job(cluster, job, kubernetes, claim, say)
-                return await asyncio.wait_for(driver.run(), 400)
+                return await asyncio.wait_for(driver.run(), 800)
 
         if disturb is not None:
             threading.Thread(target=disturb, args=(job,), daemon=True).start()

@@ -17,12 +17,14 @@ from typing import Any
 
 import httpx
 import psutil
+import warm
 import yaml
 
 from contract.free_ports import free_port
 from contract.layout import RunLayout
 from contract.pipelines import find_pipeline
 from contract.records.stack import Stack
+from launching.processes.warm_start import socket_of
 from operators.airflow_settings import (
     AirflowHome,
     airflow_environment,
@@ -31,6 +33,7 @@ from operators.airflow_settings import (
 )
 
 ENDED = ("success", "failed")
+_POLL_SECONDS = 0.4  # a look costs Airflow CPU, which its tasks want
 
 
 @dataclass
@@ -42,8 +45,8 @@ class AirflowStack:
     settings: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     groups: list[int] = field(default_factory=list)
-    token: str = ""
     heard: list[Any] = field(default_factory=list)
+    _client: httpx.Client | None = None
 
     @property
     def pipelines(self) -> Path:
@@ -51,11 +54,17 @@ class AirflowStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"SLIPWAY_PIPELINES": str(self.pipelines), "SLIPWAY_HOME": str(self.folder / "home")}
-        return {**os.environ, **airflow_environment(self.home), **own, **self.settings}
+        own = {"SLIPWAY_PIPELINES": str(self.pipelines), "SLIPWAY_HOME": str(self.state)}
+        ours = warm.without_libraries_own(os.environ)
+        return {**ours, **airflow_environment(self.home), **own, **self.settings}
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.folder / "home"
 
     def layout(self, pipeline: str, run_id: str) -> RunLayout:
-        return RunLayout(self.folder / "home" / "artifacts", pipeline, run_id)
+        return RunLayout(self.state / "artifacts", pipeline, run_id)
 
     # --- processes ---
 
@@ -76,6 +85,26 @@ class AirflowStack:
         guard = psutil.Process(int(run.process_lock(step).read_text()))
         return guard.children()[0]
 
+    def worker(self, run: RunLayout, step: str) -> psutil.Process:
+        """Return the executor's worker that runs a task, by the titles that Airflow gives.
+
+        A fork of the warm parent is no descendant of its task.
+        """
+        title = f"airflow worker -- {self.task(run.pipeline, run.run_id, step)['id']}"
+        (task,) = (p for p in psutil.process_iter() if has_title(p, title))
+        (worker,) = (p for p in task.parents() if has_title(p, "airflow worker -- LocalExecutor"))
+        return worker
+
+    @contextlib.contextmanager
+    def without_warm_parent(self) -> Iterator[None]:
+        """Let components that start meanwhile find no warm parent."""
+        lent, aside = socket_of(self.state), self.folder / "warm-parent"
+        lent.rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(lent)
+
     def kill(self, name: str) -> None:
         """Kill one process as a crash does: at once, and it alone."""
         self.processes[name].kill()
@@ -83,6 +112,9 @@ class AirflowStack:
 
     def stop(self) -> None:
         """End everything, also the executor's workers, which outlive a killed scheduler."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for group in self.groups:
                 with contextlib.suppress(ProcessLookupError):
@@ -90,6 +122,7 @@ class AirflowStack:
             until = time.monotonic() + 15
             while self._is_alive() and time.monotonic() < until:
                 time.sleep(0.2)
+        self.groups.clear()
 
     def _is_alive(self) -> bool:
         for process in self.processes.values():
@@ -99,15 +132,16 @@ class AirflowStack:
     # --- REST ---
 
     def call(self, method: str, path: str, **content: Any) -> httpx.Response:
-        with httpx.Client(base_url=self.home.url, timeout=30, trust_env=False) as client:
-            self.token = self.token or self._log_in(client)
-            headers = {"authorization": f"Bearer {self.token}"}
-            return client.request(method, f"/api/v2{path}", headers=headers, **content)
+        self._client = self._client or self._logged_in()
+        return self._client.request(method, f"/api/v2{path}", **content)
 
-    def _log_in(self, client: httpx.Client) -> str:
+    def _logged_in(self) -> httpx.Client:
+        """Return a client to keep: each new one reads all certificates, for 20 ms of CPU."""
+        client = httpx.Client(base_url=self.home.url, timeout=120, trust_env=False)
         login = {"username": self.home.user, "password": self.home.password()}
         answer = client.post("/auth/token", json=login).raise_for_status()
-        return str(answer.json()["access_token"])
+        client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+        return client
 
     def get(self, path: str, **parameters: Any) -> dict[str, Any]:
         answer = self.call("GET", path, params=parameters)
@@ -142,13 +176,12 @@ class AirflowStack:
 
     def slipway(self, *words: str) -> dict[str, Any]:
         """Run a command as somebody with this Airflow up would; return its JSON."""
-        home = self.folder / "home"
         Stack(
-            root=str(home / "artifacts"),
+            root=str(self.state / "artifacts"),
             airflow_url=self.home.url,
             airflow_user=self.home.user,
             airflow_password_file=str(self.home.password_file),
-        ).write(home / "stack.json")
+        ).write(self.state / "stack.json")
         command = [sys.executable, "-m", "cli.main", *words]
         done = subprocess.run(command, env=self.environment, capture_output=True, check=True)
         return dict(json.loads(done.stdout))
@@ -170,14 +203,14 @@ class AirflowStack:
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
         (other, *_) = self.get("/dags", limit=1)["dags"]  # all of them are made by one file
         self.call("PUT", f"/parseDagFile/{other['file_token']}")
-        self.wait(lambda: self.call("GET", f"/dags/{name}").is_success, 90)
+        self.wait(lambda: self.call("GET", f"/dags/{name}").is_success, 240)
 
     def pause(self, dag_id: str) -> None:
         self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True}).raise_for_status()
 
     # --- waiting ---
 
-    def await_end(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+    def await_end(self, dag_id: str, run_id: str, seconds: float = 600) -> str:
         """Wait until a run has ended and return its state."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}"
         self.wait(lambda: self.get(path)["state"] in ENDED, seconds)
@@ -188,18 +221,23 @@ class AirflowStack:
         while not condition():
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {seconds:g} s")
-            time.sleep(0.2)
+            time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
-def running_airflow(folder: Path, **settings: str) -> Iterator[AirflowStack]:
+def running_airflow(
+    folder: Path, warm_parent: Path | None = None, **settings: str
+) -> Iterator[AirflowStack]:
     """Start Airflow in an empty folder, yield it when it is healthy, and end all of it.
 
     Args:
         folder: Where everything goes that it writes.
+        warm_parent: The socket of a warm parent of components; without one they are fresh.
         settings: More environment variables.
     """
     stack = AirflowStack(folder, AirflowHome(folder / "airflow", free_port()), dict(settings))
+    if warm_parent is not None:
+        warm.lend(warm_parent, stack.state)
     stack.pipelines.mkdir()
     stack.home.path.mkdir()
     stack.home.password()
@@ -241,6 +279,13 @@ def _is_healthy(url: str) -> bool:
         health[part]["status"] == "healthy"
         for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
     )
+
+
+def has_title(process: psutil.Process, title: str) -> bool:
+    """Tell whether the title of a process, which it sets itself, begins so."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline()).startswith(title)
+    return False
 
 
 def _has_group(group: int) -> bool:

@@ -50,6 +50,8 @@ def test_a_run_by_hand_with_overrides_ends_well_where_the_model_is_refused(
     assert (notice["kind"], notice["pipeline"], notice["step"]) == ("refused", "by_hand", "bless")
     assert verdict.reasons[0] in notice["text"]
     assert "step 40" in stack.log("by_hand", "hand-1", "train")  # the component's own lines
+    for step in (*BEFORE_BLESS, "bless"):  # else each would import TensorFlow, and nobody notice
+        assert "started as a fresh process" not in stack.log("by_hand", "hand-1", step)
     note = stack.get("/dags/by_hand/dagRuns/hand-1")["note"]
     assert note.startswith("**not blessed**")
     assert verdict.reasons[0] in note
@@ -124,7 +126,7 @@ def test_new_labels_start_a_run_that_reads_them(
     assert (added["added"], added["corrected"], added["bad"]) == (2, 0, [])
     assert added["announcement"].startswith("announced to Airflow")
 
-    stack.wait(lambda: stack.runs("labelled"), 300)
+    stack.wait(lambda: stack.runs("labelled"), 600)
     (run,) = stack.runs("labelled")
     assert run["run_type"] == "asset_triggered"
     assert stack.await_end("labelled", run["dag_run_id"]) == "success"

@@ -3,42 +3,19 @@
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
+from demo_process import await_none_left, start
 
 from cli.runs.airflow_api import airflow_password
 from contract.records.stack import Stack
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO_SECONDS = 1500  # nine minutes on two idle cores; tests share theirs
-
-
-def start(temporary: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli.demo"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary)},
-    )
-
-
-def left_running(temporary: Path) -> list[list[str]]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        words = [*(process.info["cmdline"] or ()), *(process.info["environ"] or {}).values()]
-        if any(str(temporary) in word for word in words):
-            found.append(process.info["cmdline"])
-    return found
 
 
 def promoted_models(home: Path) -> list[str]:
@@ -54,7 +31,7 @@ def promoted_models(home: Path) -> list[str]:
 
 @pytest.mark.timeout(DEMO_SECONDS)
 def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
-    demo, said, events = start(tmp_path), "", None
+    demo, said, events = start(tmp_path, "cli.demo"), "", None
     assert demo.stdout is not None
     for line in demo.stdout:
         said += line
@@ -76,7 +53,7 @@ def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
     before, after = (int(size.replace(",", "")) for size in sizes.groups())
     assert after < before, "int8 was tried, judged and kept"
     assert re.search(r"^Engine +tensorflow → ", said, re.M), said[-5000:]
-    assert left_running(tmp_path) == []
+    await_none_left(tmp_path)
     assert list(tmp_path.glob("slipway-demo-*")) == []
 
 
@@ -87,14 +64,14 @@ def interrupt(demo: "subprocess.Popen[str]", number: signal.Signals, temporary: 
         time.sleep(0.05)
     said, _ = demo.communicate()
     assert demo.returncode == 130, said[-5000:]
-    assert left_running(temporary) == []
+    await_none_left(temporary)
     assert list(temporary.glob("slipway-demo-*")) == []
 
 
 @pytest.mark.thorough  # the same clean-up as below, of more processes
 @pytest.mark.timeout(DEMO_SECONDS)
 def test_a_demo_that_is_terminated_in_mid_run_leaves_nothing(tmp_path: Path) -> None:
-    demo = start(tmp_path)
+    demo = start(tmp_path, "cli.demo")
     assert demo.stdout is not None
     said = ""
     while "ingest: running" not in said:
@@ -106,7 +83,7 @@ def test_a_demo_that_is_terminated_in_mid_run_leaves_nothing(tmp_path: Path) -> 
 
 @pytest.mark.timeout(DEMO_SECONDS)
 def test_a_demo_that_is_interrupted_while_services_start_leaves_nothing(tmp_path: Path) -> None:
-    demo = start(tmp_path)
+    demo = start(tmp_path, "cli.demo")
     while not list(tmp_path.glob("slipway-demo-*/logs/mlflow.log")):
         assert demo.poll() is None
         time.sleep(0.1)

@@ -94,7 +94,9 @@ def test_no_port_tells_a_secret_or_obeys(stack: Stack, home: Path, as_nobody: At
     theirs = {"name": "theirs", "artifact_location": f"file://{home}"}
 
     def attacked() -> list[tuple[int, str, int, str]]:
-        asks = [(port, "GET", path, None) for port in ports for path in READS]
+        asks: list[tuple[int, str, str, Any]] = [
+            (port, "GET", path, None) for port in ports for path in READS
+        ]
         asks += [(port, "POST", path, theirs) for port in ports for path in WRITES]
         return [(port, path, *asked(port, how, path, body)) for port, how, path, body in asks]
 

@@ -33,6 +33,17 @@ OF_CALLERS = {  # MLflow's caller, a notebook's kernel, whoever writes or reads 
     ("serving", "mlflow"),  # its own server, which runs where components do
     ("slipway", "IPython"),
     ("contract", "pyarrow"),
+    ("contract", "numpy"),  # of whoever speaks gRPC
+    ("contract", "google"),
+}
+
+
+# All that the contract may import of others, by its folder: whoever imports it pays for that.
+OF_CONTRACT = {
+    "": {"croniter", "fsspec", "pydantic", "pydantic_core", "yaml"},
+    "clients": {"aiohttp", "httpx", "kubernetes_asyncio"},
+    "prediction_log": {"pyarrow"},
+    "wire": {"google", "numpy"},
 }
 
 
@@ -92,6 +103,15 @@ def test_what_a_package_imports_is_declared_where_it_is_installed(package: str) 
         if not distributions(module) & brought and (package, module) not in OF_CALLERS
     }
     assert undeclared == set()
+
+
+def test_the_contract_imports_what_its_allow_list_names_and_nothing_more() -> None:
+    found: dict[str, set[str]] = {}
+    for module, file in imported("contract"):
+        folder = file.relative_to(CODE_FOLDER / "contract").parts[0]
+        found.setdefault(folder if folder in OF_CONTRACT else "", set()).add(module)
+    shared = OF_CONTRACT[""]
+    assert {f: names - shared if f else names for f, names in found.items()} == OF_CONTRACT
 
 
 def test_every_import_beyond_the_base_has_an_extra_to_be_named_in_an_error() -> None:

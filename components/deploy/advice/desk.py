@@ -15,6 +15,7 @@ from components.deploy.advice.prometheus import Prometheus
 from contract.errors import UserError
 from contract.records.advice import Advice, Question
 from contract.records.traffic import ArmObservation
+from contract.strict_json import once
 
 _UNITS = {"milliseconds": 1.0, "seconds": 1000.0}
 _NEEDED, _OPTIONAL = ("requests", "errors"), ("client_errors", "active")
@@ -34,7 +35,7 @@ class Desk:
         """Return what the judge says; see Adviser.ask.
 
         Raises:
-            UserError: If what is given is no question.
+            UserError: If what is given is not a question.
             ServiceUnavailableError: If Prometheus does not answer.
         """
         return self._adviser.ask(self._question(given), is_raise)
@@ -114,7 +115,7 @@ def _buckets(value: Any) -> Mapping[str, Any] | None:
         return value
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            found = json.loads(value)
+            found = json.loads(value, object_pairs_hook=once)
         except ValueError:
             return None  # a query may begin so, too
         return found if isinstance(found, dict) else None

@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"passed": "tab:green", "paused": "tab:orange", "resumed": "tab:blue", "ended": "gray"}
+_COLOURS = {
+    "passed": "tab:green",
+    "paused": "tab:orange",
+    "resumed": "tab:blue",
+    "withdrawn": "tab:red",
+    "died": "tab:red",
+    "ended": "gray",
+}
 _MOST_CHARACTERS = 40  # of a decision's words
 
 
@@ -50,7 +57,7 @@ def _mark(axes: "Axes", event: RolloutEvent, at: float) -> None:
         return
     colour = _COLOURS[event.kind]
     axes.plot([at], [event.weight_percent], "o", color=colour)
-    words = event.words if event.kind in ("paused", "ended") else event.phase
+    words = event.words if event.kind in ("paused", "withdrawn", "died", "ended") else event.phase
     text = f"{event.kind}: {words}"
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[:_MOST_CHARACTERS]} …"

@@ -12,6 +12,7 @@ from components.deploy.judging.accounts import ALPHA_SHARES, Phase, bound
 from components.deploy.judging.evidence import Counts
 from components.deploy.judging.judge import Consent, Judgement, Terms, consents_of
 from components.deploy.judging.ladder import Traffic, seconds_on_rung
+from components.deploy.judging.whole_way import Rung
 from contract.records.rollout import (
     MOST_EVENTS,
     ArmCounts,
@@ -113,6 +114,8 @@ def tests_of(state: CanaryState, terms: Terms) -> list[RolloutTest]:
         for name in ALPHA_SHARES
         if name in evidence and (name != "disagreement" or terms.disagreement_limit is not None)
     ]
+    if whole_way := consents.get("whole way"):
+        found.append(_whole_way(whole_way, phase, terms.earlier or ()))
     found.append(_sample(consents["sample"], phase, terms))
     least = config.min_seconds_per_step
     words = f"{phase.seconds:,.0f} of at least {least:,.0f} s"
@@ -144,6 +147,20 @@ def _judging(
         "passes_at": _rounded(consent.bound) if consent.bound else None,
     }
     return test.model_copy(update=said)
+
+
+def _whole_way(consent: Consent, phase: Phase, earlier: tuple[Rung, ...]) -> RolloutTest:
+    """Return the test of all rungs, which can only keep a version from passing one of them."""
+    return RolloutTest(
+        name=consent.test,
+        canary_events=phase.canary.requests + sum(rung.requests for rung in earlier),
+        stable_events=phase.stable.requests + sum(rung.stable_requests for rung in earlier),
+        in_favour=_rounded(consent.evidence),
+        passes_at=_rounded(consent.bound),
+        missing=consent.missing,
+        has_agreed=not consent.missing,
+        words=consent.words,
+    )
 
 
 def _sample(consent: Consent, phase: Phase, terms: Terms) -> RolloutTest:

@@ -32,13 +32,15 @@ class Trial:
         self._hold: Hold | None = None
         self._weight_in_force: int | None = None
         self._teller = Teller(deployment)
+        has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
+        self._configured_phases = (*((0,) if has_shadow else ()), *self._config.rungs_percent)
 
     @property
     def _phases(self) -> tuple[int, ...]:
         """The canary's share in each phase; 0 is the shadow."""
-        has_shadow = self._config.shadow_percent > 0 and self._config.shadow_requests > 0
-        *lower, last = self._config.rungs_percent
-        return (*((0,) if has_shadow else ()), *lower, self.state.last_percent or last)
+        if not self.state.last_percent:
+            return self._configured_phases
+        return (*self._configured_phases[:-1], self.state.last_percent)
 
     @property
     def percent(self) -> int:
@@ -57,7 +59,9 @@ class Trial:
             self._d.check_attempt()
             current = self._own_plan()
             wanted = make(current)
-            if is_same_traffic(current, wanted) and current.standby == wanted.standby:
+            is_same_lease = current.lease_seconds == wanted.lease_seconds
+            is_kept = is_same_traffic(current, wanted) and current.standby == wanted.standby
+            if is_kept and is_same_lease:
                 return current
             try:
                 stored = self._d.client.propose(wanted)
@@ -74,7 +78,9 @@ class Trial:
         Others may change which further versions are on standby.
         """
         current = self._d.client.plan(self._d.layout.pipeline)
-        if current.author == self._d.author or is_same_traffic(current, self.state.plan):
+        if self._note_withdrawal(current) or (
+            current.author == self._d.author or is_same_traffic(current, self.state.plan)
+        ):
             self._take_hold(current)
             return current
         self._teller.tell_interrupted(self.state, current)
@@ -93,6 +99,24 @@ class Trial:
             self._note("paused", ": ".join(reasons))
         elif self._hold is None and is_held(self.state.events):
             self._note("resumed")
+
+    def _note_withdrawal(self, plan: TrafficPlan) -> bool:
+        """Tell whether this trial was withdrawn, and nothing else happened; note it once."""
+        gone = plan.withdrawn
+        if gone is None or (gone.author, gone.version) != (self._d.author, self._d.version):
+            return False
+        noted = [event.at for event in self.state.events if event.kind == "withdrawn"]
+        if gone.withdrawn_at not in noted:
+            log.warning("%s: %s; it is tried again", self._d.layout.pipeline, gone.in_words)
+            event = RolloutEvent(
+                at=gone.withdrawn_at,
+                kind="withdrawn",
+                phase=self._name,
+                weight_percent=0,
+                words=f"by {gone.by}: {gone.reason}",
+            )
+            self._save(events=with_event(self.state.events, event))
+        return True
 
     def _note(self, kind: EventKind, words: str = "") -> None:
         event = RolloutEvent(

@@ -16,6 +16,7 @@ from components.deploy.judging.accounts import Phase, after, settled, stakes, wi
 from components.deploy.judging.evidence import growth
 from components.deploy.judging.judge import Judgement, Terms, judge
 from components.deploy.judging.ladder import outlook
+from components.deploy.judging.whole_way import Rung, can_tell
 from components.deploy.plans import (
     Note,
     on_standby,
@@ -33,6 +34,8 @@ _PROGRESS_SECONDS = 5.0
 # A server loads and warms its model in seconds; one that needs minutes is broken.
 READY_TIMEOUT_SECONDS = 300.0
 TAKE_OVER_TIMEOUT_SECONDS = 30.0
+_HANDOVER_SECONDS = 900.0  # until `promote` has started, perhaps in a pod that waits for a node
+_MOST_DEATHS = 3  # of a server in one trial; so many are unlikely to come from outside
 
 
 class Canary(Trial):
@@ -43,6 +46,7 @@ class Canary(Trial):
         self.withdrawal_seconds: float | None = None
         self._decided_at: float | None = None  # by the monotonic clock of this process
         self._disagreement_limit = disagreement_limit(deployment, state.champion)
+        self._terms_of = ((-1, 0), Terms(self._config))
 
     def walk(self) -> CanaryState:
         """Continue from the state until the version has passed, failed or run out of time.
@@ -50,6 +54,7 @@ class Canary(Trial):
         Raises:
             InterruptedTrialError: If somebody else changed the traffic; the plan stays theirs.
             StoppedError: On SIGTERM; stable has all traffic until a retry continues from here.
+            KeyboardInterrupt: On Ctrl-C, with the same effect.
             ConflictError: If a later attempt at this step has taken over.
             ServiceUnavailableError: If the agent is unavailable for long; a retry continues here.
         """
@@ -57,7 +62,7 @@ class Canary(Trial):
             with stops_on_sigterm():
                 while not self.state.ending and self.state.phase < len(self._phases):
                     self._walk_phase()
-        except StoppedError:
+        except (StoppedError, KeyboardInterrupt):
             self._stop()
             raise
         if not self.state.ending:
@@ -70,8 +75,14 @@ class Canary(Trial):
             self._hold_for_approval()
             self._teller.tell_end("waiting for approval", self.state, 0)
         else:
+            self._hand_over()
             self._teller.tell_end("passed", self.state, self.percent)
         return self.state
+
+    def _hand_over(self) -> None:
+        """Lease the trial until `promote` has started: nobody renews it before."""
+        seconds = max(_HANDOVER_SECONDS, self._config.lease_seconds)
+        self._propose(lambda current: current.model_copy(update={"lease_seconds": seconds}))
 
     # --- one phase ------------------------------------------------------------------------------
 
@@ -114,6 +125,7 @@ class Canary(Trial):
         seen = self._d.client.observation(self._d.layout.pipeline)
         self._note("entered")
         self._save(is_entered=True, last_seen=self._both(seen), **self._stake_of_phase())
+        self._save(accounts_before=self.state.accounts, server=_server(seen, self._d.version))
         return True
 
     def _stake_of_phase(self) -> dict[str, object]:
@@ -149,15 +161,16 @@ class Canary(Trial):
 
     def _plan_at(self, current: TrafficPlan, percent: int) -> TrafficPlan:
         note = Note(self._d.author, f"{self._name} of version {self._d.version}")
+        lease = {"lease_seconds": self._config.lease_seconds}
         if percent:
             plan = with_canary(current, self._d.version, percent, note)
-            return plan.model_copy(update={"sticky_header": self._config.sticky_header})
+            return plan.model_copy(update={"sticky_header": self._config.sticky_header, **lease})
         shadow = Shadow(
             version=self._d.version,
             percent=self._config.shadow_percent,
             max_concurrent_requests=self._config.shadow_max_concurrent_requests,
         )
-        return with_shadow(current, shadow, note)
+        return with_shadow(current, shadow, note).model_copy(update=lease)
 
     def _watch(self) -> Judgement | None:
         """Look and judge until there is a decision or no time left; None to enter another rung.
@@ -168,6 +181,8 @@ class Canary(Trial):
         last_look = last_words = self._d.clock.monotonic()
         while True:
             seen = self._look()
+            if self._has_died(seen):
+                return self._after_death()
             now = self._d.clock.monotonic()
             self._count_time(now - last_look)
             last_look = now
@@ -184,6 +199,32 @@ class Canary(Trial):
                 last_words = now
                 self._say_progress(judgement, seen)
             self._d.clock.sleep(_LOOK_SECONDS)
+
+    def _has_died(self, seen: Observation) -> bool:
+        """Tell whether the version's server is another process than at the last look, or none.
+
+        An agent that does not know processes says nothing of them.
+        """
+        return self.state.server not in ("", _server(seen, self._d.version))
+
+    def _after_death(self) -> Judgement | None:
+        """Take the traffic off a version whose server died; None to try it again when it is back.
+
+        The errors of its death are not judged, because it may have been killed from outside. A
+        version that dies repeatedly fails.
+        """
+        version, deaths = self._d.version, self.state.deaths + 1
+        words = f"the server of version {version} died ({deaths} of at most {_MOST_DEATHS} times)"
+        log.warning("%s: %s", self._d.layout.pipeline, words)
+        self._note("died", words)
+        before = self.state.accounts_before or self.state.accounts
+        if deaths >= _MOST_DEATHS:
+            self._save(deaths=deaths, server="", accounts=before)
+            return Judgement("fail", f"its server died {deaths} times", decided_by="deaths")
+        # at once: a process that is killed now must not judge what came of the death
+        self._save(deaths=deaths, server="", accounts=before, is_entered=False, counted=Phase())
+        self._stand_by(f"{words}: it is tried again when it is back")
+        return None
 
     def _judged(self) -> Judgement:
         judgement = judge(self.state.counted, self.state.accounts, self._terms)
@@ -217,8 +258,29 @@ class Canary(Trial):
 
     @property
     def _terms(self) -> Terms:
-        is_shadow = self.percent == 0
-        return Terms(self._config, is_shadow, self._disagreement_limit if is_shadow else None)
+        """What the present phase asks for; made once for a phase."""
+        phase = (self.state.phase, self.percent)
+        if self._terms_of[0] != phase:
+            is_shadow = self.percent == 0
+            limit = self._disagreement_limit if is_shadow else None
+            sticky_percent = self.percent if self._sticky_users else 0
+            terms = Terms(self._config, is_shadow, limit, self._earlier(), sticky_percent)
+            self._terms_of = (phase, terms)
+        return self._terms_of[1]
+
+    def _earlier(self) -> tuple[Rung, ...] | None:
+        """Return the rungs before on the last one that can tell errors of all rungs, else None."""
+        users = self._sticky_users
+        telling = [
+            n for n, percent in enumerate(self._phases) if percent and can_tell(percent, users)
+        ]
+        if not telling or self.state.phase != telling[-1]:
+            return None
+        return self.state.telling_rungs(users)
+
+    @property
+    def _sticky_users(self) -> int:
+        return self._config.sticky_users if self._config.sticky_header else 0
 
     def _end_phase(self, judgement: Judgement) -> None:
         if judgement.decision == "pass":
@@ -301,3 +363,8 @@ class Canary(Trial):
             eta,
             problems,
         )
+
+
+def _server(seen: Observation, version: int) -> str:
+    arm = seen.of(version)
+    return arm.server if arm is not None else ""

@@ -8,6 +8,8 @@ the version. What a phase has gained or lost continues into the next; the fresh 
 that a long clean record hides nothing.
 """
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from components.deploy.judging.evidence import Counts
@@ -17,7 +19,9 @@ from components.deploy.judging.sequential import (
     Capital,
     after_arms,
     after_bet,
+    after_excess,
     after_margin,
+    excess,
     paid_in,
 )
 from contract.records.record import Record
@@ -34,6 +38,10 @@ ALPHA_SHARES = {
 # Both must hold: too many are slow, and more than of stable's at the same time.
 _SLOWER = {"p95": "p95 against stable", "p99": "p99 against stable"}
 QUANTILES = {"p95": 0.95, "p99": 0.99}
+# Beside a bet on the arm that an event falls on, a part of its stake is for a bet on the arms'
+# ratios, which is the quick one where the canary has most of the traffic and fails altogether.
+_IN_EXCESS = {name: f"{name} in excess" for name in ("errors", "client errors", *_SLOWER.values())}
+_EXCESS_PART = 0.04
 # Of each arm, 36 of them above it: nothing is claimed of a p99 that fewer have shown.
 _LEAST_TIMED_FOR_P99 = 3650
 _SHADOW_STAKE, _FIRST_RUNG_STAKE = 0.1, 0.7
@@ -92,27 +100,36 @@ class Phase(Record):
 
 
 class Accounts(Record):
-    """The capital of every bet, and how often, in how many seconds, the canary was bad by it."""
+    """The capital of every bet, and how often, in how many seconds, the canary was bad by it.
+
+    `exceeded` tells by test whether the canary's ratio was above stable's by the margin at the last
+    settlement.
+    """
 
     capital: dict[str, Capital] = Field({})
+    exceeded: dict[str, bool] = Field({})
     bad: dict[str, float] = Field({})
     bad_seconds: dict[str, int] = Field({})
 
     def evidence(self) -> dict[str, float]:
         """Return by test how many times its stakes have multiplied."""
-        gained = {name: sum(capital) for name, capital in self.capital.items()}
-        return {
-            name: min(gained[name], gained.get(_SLOWER.get(name, name), 0.0))
-            for name in ALPHA_SHARES
-            if name in gained
-        }
+        return {name: self._evidence_of(name) for name in ALPHA_SHARES if name in self.capital}
 
     def proven(self, alpha: float) -> str:
         """Return the test, if any, that has proven the canary worse; else an empty text."""
-        for name, evidence in self.evidence().items():
-            if evidence >= bound(name, alpha) and self._is_repeated(name):
+        for name in ALPHA_SHARES:
+            is_enough = name in self.capital and self._evidence_of(name) >= bound(name, alpha)
+            if is_enough and self._is_repeated(name):
                 return name
         return ""
+
+    def _evidence_of(self, name: str) -> float:
+        gained, other = self._gained(name), _SLOWER.get(name)
+        return gained if other is None else min(gained, self._gained(other))
+
+    def _gained(self, name: str) -> float:
+        in_excess = self.capital.get(_IN_EXCESS.get(name, ""), ())
+        return sum(self.capital.get(name, ())) + sum(in_excess)
 
     def _is_repeated(self, name: str) -> bool:
         seconds = self.bad_seconds.get(name, 0)
@@ -137,14 +154,21 @@ def stakes(phases: int, has_shadow: bool) -> tuple[float, ...]:
 
 def with_stake(accounts: Accounts, amount: float) -> Accounts:
     """Return the accounts at the beginning of a phase."""
-    names = (*ALPHA_SHARES, *_SLOWER.values())
+    names = (*ALPHA_SHARES, *_SLOWER.values(), *_IN_EXCESS.values())
     capital = {
-        name: paid_in(
-            accounts.capital.get(name, ()), amount, MOSTLY_FIVEFOLD if name == "errors" else EVENLY
-        )
-        for name in names
+        name: paid_in(accounts.capital.get(name, ()), amount, _parts(name)) for name in names
     }
     return accounts.model_copy(update={"capital": capital})
+
+
+def _parts(name: str) -> tuple[float, ...]:
+    """Return how a stake of 1 on a test is divided over the bets of one of its accounts."""
+    parts = MOSTLY_FIVEFOLD if name == "errors" else EVENLY
+    if name in _IN_EXCESS.values():
+        whole = _EXCESS_PART
+    else:
+        whole = 1.0 - _EXCESS_PART if name in _IN_EXCESS else 1.0
+    return tuple(whole * part for part in parts)
 
 
 def after(
@@ -158,23 +182,29 @@ def after(
     now = phase.seconds + seconds
     if now - phase.settled_seconds < phase.bet_seconds():
         return phase.model_copy(update={"seconds": now}), accounts
-    found = settled(accounts, phase, config, disagreement_limit)
+    second = _unsettled(phase)
+    found = _settled(accounts, phase, second, config, disagreement_limit)
     changes = {
         "seconds": now,
         "settled_seconds": now,
         "settled_canary": phase.canary,
         "settled_stable": phase.stable,
-        "trust": _trust(phase, config),
+        "trust": _trust(phase.trust, second, config),
     }
     return phase.model_copy(update=changes), found
 
 
-def _trust(phase: Phase, config: DeployConfig) -> Capital:
+def _unsettled(phase: Phase) -> tuple[Counts, Counts]:
+    """Return what was counted of (canary, stable) since the last settlement."""
     canary = phase.canary.since(phase.settled_canary)
-    stable = phase.stable.since(phase.settled_stable)
+    return canary, phase.stable.since(phase.settled_stable)
+
+
+def _trust(trust: Capital, second: tuple[Counts, Counts], config: DeployConfig) -> Capital:
+    canary, stable = second
     bad, answered = (canary.errors, stable.errors), (canary.requests, stable.requests)
     margin = config.refused_error_ratio - config.allowed_error_ratio
-    return after_margin(phase.trust, bad, answered, margin)
+    return after_margin(trust, bad, answered, margin)
 
 
 def settled(
@@ -184,28 +214,76 @@ def settled(
 
     `disagreement_limit` is None where answers are not compared.
     """
-    canary = phase.canary.since(phase.settled_canary)
-    stable = phase.stable.since(phase.settled_stable)
-    capital, answered = dict(accounts.capital), (canary.requests, stable.requests)
+    return _settled(accounts, phase, _unsettled(phase), config, disagreement_limit)
+
+
+def _settled(
+    accounts: Accounts,
+    phase: Phase,
+    second: tuple[Counts, Counts],
+    config: DeployConfig,
+    disagreement_limit: float | None,
+) -> Accounts:
+    canary, stable = second
+    books, answered = _Books.of(accounts), (canary.requests, stable.requests)
     bad: dict[str, float] = {"errors": canary.errors, "client errors": canary.client_errors}
     beside = {"errors": stable.errors, "client errors": stable.client_errors}
+    margins = {
+        "errors": config.refused_error_ratio,
+        "client errors": config.client_error_margin_ratio,
+    }
     for name in bad:
-        capital[name] = after_arms(capital[name], (bad[name], beside[name]), answered)
+        _bet_on_arms(books, name, (bad[name], beside[name]), answered, margins[name])
     if phase.warm_canary is not None and canary.timed:
-        bad |= _bet_on_latency(capital, phase, (canary, stable), config)
+        bad |= _bet_on_latency(books, phase, second, config)
     if disagreement_limit is not None and canary.compared:
         ratio = canary.disagreements / canary.compared
-        before = capital["disagreement"]
-        capital["disagreement"] = after_bet(before, ratio, disagreement_limit, canary.compared)
+        books.capital["disagreement"] = after_bet(
+            books.capital["disagreement"], ratio, disagreement_limit, canary.compared
+        )
         bad["disagreement"] = canary.disagreements
     return accounts.model_copy(
         update={
-            "capital": capital,
+            "capital": books.capital,
+            "exceeded": books.exceeded,
             "bad": accounts.bad | {n: accounts.bad.get(n, 0) + found for n, found in bad.items()},
             "bad_seconds": accounts.bad_seconds
             | {n: accounts.bad_seconds.get(n, 0) + (found > 0) for n, found in bad.items()},
         }
     )
+
+
+class _Books(NamedTuple):
+    """The accounts that one settlement changes; see Accounts."""
+
+    capital: dict[str, Capital]
+    exceeded: dict[str, bool]
+
+    @classmethod
+    def of(cls, accounts: Accounts) -> "_Books":
+        return cls(dict(accounts.capital), dict(accounts.exceeded))
+
+
+def _bet_on_arms(
+    books: _Books,
+    name: str,
+    bad: tuple[float, float],
+    answered: tuple[int, int],
+    margin: float,
+) -> None:
+    """Settle both bets of a comparison of (canary, stable).
+
+    A bet on the excess loses in each second without one. So it is made where the second before had
+    one, which is known before the bet, and a clean record costs nothing.
+    """
+    if not all(answered):
+        return
+    capital, in_excess = books.capital, _IN_EXCESS[name]
+    capital[name] = after_arms(capital[name], bad, answered)
+    if books.exceeded.get(name):
+        # A trial that began before there was this bet has nothing staked on it.
+        capital[in_excess] = after_excess(capital.get(in_excess, ()), bad, answered, margin)
+    books.exceeded[name] = excess(bad, answered) > margin
 
 
 def too_slow_ms(stable_ms: float, config: DeployConfig) -> float:
@@ -214,7 +292,7 @@ def too_slow_ms(stable_ms: float, config: DeployConfig) -> float:
 
 
 def _bet_on_latency(
-    capital: dict[str, Capital], phase: Phase, second: tuple[Counts, Counts], config: DeployConfig
+    books: _Books, phase: Phase, second: tuple[Counts, Counts], config: DeployConfig
 ) -> dict[str, float]:
     """Settle each quantile's two bets on a second; return how many of the canary's were slow.
 
@@ -230,7 +308,8 @@ def _bet_on_latency(
         limit_ms = too_slow_ms(before.latency_ms(quantile), config)
         slow = (canary.slower_than(limit_ms), stable.slower_than(limit_ms))
         ratio, timed = slow[0] / canary.timed, (canary.timed, stable.timed)
-        capital[name] = after_bet(capital[name], ratio, 1.0 - quantile, canary.timed)
-        capital[_SLOWER[name]] = after_arms(capital[_SLOWER[name]], slow, timed)
+        before_bet = books.capital[name]
+        books.capital[name] = after_bet(before_bet, ratio, 1.0 - quantile, canary.timed)
+        _bet_on_arms(books, _SLOWER[name], slow, timed, 1.0 - quantile)
         found[name] = slow[0]
     return found

@@ -1,5 +1,6 @@
 """What was counted of a version since some moment, whatever happened to the counters meanwhile."""
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import add, lt, sub
@@ -85,27 +86,31 @@ class Counts:
 
         Source: the interpolation of Prometheus' `histogram_quantile`.
         """
-        rank = quantile * self.timed
-        lower_bound, lower_count = 0.0, 0
-        for bound, count in zip(self.latency_bounds_ms, self.latency_counts, strict=True):
-            if count >= rank and count > lower_count:
-                share = (rank - lower_count) / (count - lower_count)
-                return lower_bound + share * (bound - lower_bound)
-            lower_bound, lower_count = bound, count
-        return lower_bound if self.timed else 0.0
+        rank, counts = quantile * self.timed, self.latency_counts
+        place = bisect_left(counts, rank) if rank else bisect_right(counts, 0)
+        if place == len(counts):
+            return self.latency_bounds_ms[-1] if self.timed and counts else 0.0
+        lower_bound, lower_count = self._below(place)
+        share = (rank - lower_count) / (counts[place] - lower_count)
+        return lower_bound + share * (self.latency_bounds_ms[place] - lower_bound)
 
     def slower_than(self, limit_ms: float) -> float:
         """Return how many answers were slower, linear within the limit's bucket.
 
         What is above the last bound is slow, whatever the limit.
         """
-        lower_bound, lower_count = 0.0, 0
-        for bound, count in zip(self.latency_bounds_ms, self.latency_counts, strict=True):
-            if bound >= limit_ms:
-                share = (limit_ms - lower_bound) / (bound - lower_bound)
-                return self.timed - lower_count - share * (count - lower_count)
-            lower_bound, lower_count = bound, count
-        return float(self.timed - lower_count)
+        place = bisect_left(self.latency_bounds_ms, limit_ms)
+        lower_bound, lower_count = self._below(place)
+        if place == len(self.latency_counts):
+            return float(self.timed - lower_count)
+        share = (limit_ms - lower_bound) / (self.latency_bounds_ms[place] - lower_bound)
+        return self.timed - lower_count - share * (self.latency_counts[place] - lower_count)
+
+    def _below(self, place: int) -> tuple[float, int]:
+        """Return the lower bound of a bucket, and how many answers took less."""
+        if not place:
+            return 0.0, 0
+        return self.latency_bounds_ms[place - 1], self.latency_counts[place - 1]
 
 
 def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:

@@ -12,17 +12,20 @@
 * client errors (4xx): the same with `client_error_margin_ratio`;
 * latency: at most 5 % of the requests are above `max_latency_ratio` times stable's p95, Wald's test
   against 10 %;
-* in the shadow, where answers can be compared, at most the allowed share of rows differs.
+* in the shadow, where answers can be compared, at most the allowed share of rows differs;
+* on the last rung, with few users on the last that can tell: the errors of all rungs together are
+  not many times stable's (`whole_way`).
 
 Besides, a phase has a least time and a least sample, and cannot be passed while stable itself is
 surely above the refused ratio. What is not measured is never a pass; without traffic it waits.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
-from components.deploy.judging.accounts import Accounts, Phase, bound, too_slow_ms
+from components.deploy.judging.accounts import QUANTILES, Accounts, Phase, bound, too_slow_ms
 from components.deploy.judging.evidence import Counts
 from components.deploy.judging.sequential import (
     Limits,
@@ -31,11 +34,13 @@ from components.deploy.judging.sequential import (
     log_likelihood_ratio,
     surely_above,
 )
+from components.deploy.judging.users import log_evidence_of_users
+from components.deploy.judging.whole_way import LEAST_RATIO, TIMES, Rung, log_evidence_near_stable
 from contract.records.traffic import Decision
 from contract.schema.serving import DeployConfig
 
 _SLOW = Limits(allowed=0.05, refused=0.10)
-_OF_STABLE = 0.1  # of beta, where a bound on stable's figure is taken
+_OF_STABLE = 0.1  # of beta or alpha, where a bound on a figure is taken
 _MOST_LOG_EVIDENCE = math.log(1e12)  # beyond any bound; what is shown stays readable
 
 
@@ -100,23 +105,41 @@ _OF_ERRORS, _OF_CLIENT_ERRORS = Parts(0.8, 0.05, 0.05, 0.1), Parts(0.34, 0.33, 0
 
 @dataclass(frozen=True)
 class Terms:
-    """What a phase asks for: a shadow's answers are compared if there is a `disagreement_limit`."""
+    """What a phase asks for: a shadow's answers are compared if there is a `disagreement_limit`.
+
+    `earlier` is what was counted on the rungs before, where the whole way is judged; else None.
+    `sticky_percent` is the canary's share of the users, if they keep their arm; else 0.
+    """
 
     config: DeployConfig
     is_shadow: bool = False
     disagreement_limit: float | None = None
+    earlier: tuple[Rung, ...] | None = None
+    sticky_percent: int = 0
 
 
 def judge(phase: Phase, accounts: Accounts, terms: Terms) -> Judgement:
     """Judge a canary by what was counted in one phase and by the bets of the whole way."""
+    if not (test := accounts.proven(terms.config.alpha)):
+        return _passing(phase, terms)
+    needed = bound(test, terms.config.alpha)
+    told = (
+        f"{_in_words(test, phase, terms)}: {test} decided, evidence "
+        f"{accounts.evidence()[test]:,.0f}, from {needed:,.0f} on it is rolled back"
+    )
+    if (of_users := _evidence_of_users(test, phase, terms)) >= needed:
+        return Judgement("fail", told, decided_by=test)
+    # What few users may be the reason of speaks neither for the version nor against it.
+    reason = f"{told}, but these may be few users: evidence of users {of_users:,.0f}"
+    found = _passing(phase, terms)
+    if found.decision == "pass":
+        return replace(found, reason=f"{reason}; {found.reason}")
+    return replace(found, reason=reason, missing=max(1, found.missing), decided_by="users")
+
+
+def _passing(phase: Phase, terms: Terms) -> Judgement:
+    """Return whether a canary that nothing speaks against passes its phase."""
     config = terms.config
-    if test := accounts.proven(config.alpha):
-        reason = (
-            f"{_in_words(test, phase, terms)}: {test} decided, evidence "
-            f"{accounts.evidence()[test]:,.0f}, from {bound(test, config.alpha):,.0f} on it is "
-            "rolled back"
-        )
-        return Judgement("fail", reason, decided_by=test)
     if seconds := max(0.0, config.min_seconds_per_step - phase.seconds):
         so_far = _errors(phase, config)
         return Judgement("continue", so_far.words, so_far.missing, seconds, "time")
@@ -140,6 +163,8 @@ def consents_of(phase: Phase, terms: Terms) -> list[Consent]:
     ]
     if terms.disagreement_limit is not None:
         consents.append(_disagreement(phase.canary, terms.disagreement_limit))
+    if terms.earlier is not None:
+        consents.append(_whole_way(phase, terms.earlier, terms.config.beta))
     return consents
 
 
@@ -254,14 +279,19 @@ def _latency(phase: Phase, config: DeployConfig) -> Consent:
     return Consent("latency", words, *found)
 
 
+@lru_cache(maxsize=1 << 14)
 def _sure_quantile(timed: int, error: float) -> float:
     """Return the quantile of so many that is surely at most the true p95; 0 if there is none."""
-    low, high = 0, timed  # how many of them lie above: not sure, sure
+    enough = -math.log(error)
+    expected = timed * _SLOW.allowed
+    low = int(expected)  # how many of them lie above: not sure, sure
+    stride = max(1, int(math.sqrt(2 * enough * expected)))
+    high = min(timed, low + stride)
+    while high < timed and log_evidence_above(high, timed, _SLOW.allowed) < enough:
+        low, high = high, min(timed, high + stride)
     while high - low > 1:
         middle = (low + high) // 2
-        is_sure = middle > timed * _SLOW.allowed and (
-            log_evidence_above(middle, timed, _SLOW.allowed) >= -math.log(error)
-        )
+        is_sure = log_evidence_above(middle, timed, _SLOW.allowed) >= enough
         low, high = (low, middle) if is_sure else (middle, high)
     return 1.0 - high / timed
 
@@ -279,6 +309,25 @@ def _sample(phase: Phase, terms: Terms) -> Consent:
     return Consent("sample", f"{requests:,} of at least {least:,} {kind}", max(0, least - requests))
 
 
+def _whole_way(phase: Phase, earlier: tuple[Rung, ...], beta: float) -> Consent:
+    rungs = (*earlier, rung_of(phase.canary, phase.stable))
+    errors, requests, stable_errors, stable_requests = map(sum, zip(*rungs, strict=True))
+    words = (
+        f"over all rungs {_counted(errors, 'error')} in {requests:,} requests, stable "
+        f"{stable_errors:,} in {stable_requests:,}"
+    )
+    found, enough = log_evidence_near_stable(rungs), -math.log(beta)
+    if found < enough:
+        words += f": not shown to be below {TIMES:g} times stable's, or {LEAST_RATIO:.0%}"
+    missing = max(0, math.ceil((enough - found) / LEAST_RATIO))
+    return Consent("whole way", words, missing, _exp(found), 1.0 / beta)
+
+
+def rung_of(canary: Counts, stable: Counts) -> Rung:
+    """Return a rung's errors and requests."""
+    return Rung(canary.errors, canary.requests, stable.errors, stable.requests)
+
+
 def _disagreement(canary: Counts, limit: float) -> Consent:
     ratio = canary.disagreements / canary.compared if canary.compared else 0.0
     words = (
@@ -287,6 +336,36 @@ def _disagreement(canary: Counts, limit: float) -> Consent:
     )
     over = canary.disagreements - limit * canary.compared
     return Consent("disagreement", words, max(0, math.ceil(over / max(limit, 1e-3))))
+
+
+def _evidence_of_users(test: str, phase: Phase, terms: Terms) -> float:
+    """Return the evidence that it is not a few users who are bad; inf where users do not count.
+
+    Of the canary's ratio and of stable's those ends count that speak least against the canary: the
+    test may have been proven on a rung before, and this one may have few requests. In the shadow
+    both versions have all users.
+    """
+    share, error = terms.sticky_percent / 100, _OF_STABLE * terms.config.alpha
+    if not share:
+        return math.inf
+    canary, stable = _bad_samples(test, phase, terms.config)
+    at_least = surely_above(*canary, error)
+    at_most = 1.0 - surely_above(stable.total - stable.bad, stable.total, error)
+    return _exp(log_evidence_of_users(at_least, at_most, terms.config.sticky_users, share))
+
+
+def _bad_samples(test: str, phase: Phase, config: DeployConfig) -> tuple[Sample, Sample]:
+    """Return how many of (canary, stable) are bad by a test."""
+    arms = phase.canary, phase.stable
+    if test == "client errors":
+        canary, stable = (Sample(one.client_errors, one.requests) for one in arms)
+    elif test not in QUANTILES:
+        canary, stable = (Sample(min(one.errors, one.requests), one.requests) for one in arms)
+    else:
+        arms = phase.timed()
+        limit_ms = too_slow_ms(arms[1].latency_ms(QUANTILES[test]), config)
+        canary, stable = (Sample(one.slower_than(limit_ms), one.timed) for one in arms)
+    return canary, stable
 
 
 # --- words --------------------------------------------------------------------------------------

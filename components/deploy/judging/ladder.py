@@ -1,11 +1,13 @@
 """How long the way will take at the traffic seen, and on which rung it begins."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.deploy.judging.accounts import bet_seconds
 from components.deploy.judging.evidence import Counts
 from components.deploy.judging.sequential import Limits, expected_events
+from components.deploy.judging.whole_way import TIMES, bad_ratio
 from contract.schema.serving import DeployConfig
 
 # Of the time left, what the expected way may take: Wald's sample varies by about its own mean.
@@ -87,22 +89,49 @@ def _way(
     rungs: tuple[int, ...], config: DeployConfig, traffic: Traffic, seconds_left: float
 ) -> Outlook:
     needed = [seconds_on_rung(percent, config, traffic) for percent in rungs]
+    ways = [_whole(rungs[n:], needed[n:], config, traffic) for n in range(len(rungs))]
     last = max(0, len(rungs) - _LEAST_RUNGS) if config.ladder == "auto" else 0
-    fits = [n for n in range(last + 1) if sum(needed[n:]) <= _TIME_RATIO * seconds_left]
-    shortest = sum(needed[last:])
+    fits = [n for n in range(last + 1) if ways[n] <= _TIME_RATIO * seconds_left]
+    shortest = ways[last]
     skipped = fits[0] if fits else last if shortest <= seconds_left else 0
     words = (
         f"at {traffic.requests_per_second:.3g} requests a second the way from {rungs[skipped]} % "
-        f"on needs about {sum(needed[skipped:]):,.0f} of {seconds_left:,.0f} s"
+        f"on needs about {ways[skipped]:,.0f} of {seconds_left:,.0f} s"
     )
     if skipped:
         words += "; lower rungs would take too long"
+    words += _few_users(rungs[skipped], config)
     if rungs[-1] < config.rungs_percent[-1]:
         words += f"; on the last rung stable keeps {100 - rungs[-1]} %, to be compared with"
     if not fits:
         asked = "more traffic" if math.isinf(shortest) else f"{shortest / _TIME_RATIO:,.0f} s"
         words += f", so expect 'inconclusive': deploy.timeout_seconds needs {asked}"
     return Outlook(skipped, words, bool(fits), rungs[-1], shortest)
+
+
+def _few_users(percent: int, config: DeployConfig) -> str:
+    """Return what to expect of so few users that one who always fails is more than the margin."""
+    users = config.sticky_users * percent / 100
+    if not users or users * (config.refused_error_ratio - config.allowed_error_ratio) >= 1:
+        return ""
+    return (
+        f"; {percent} % of {config.sticky_users:,} users are {users:.3g}: if one of them fails "
+        "because of what they send, no number of requests lets a good version pass there"
+    )
+
+
+def _whole(
+    rungs: Sequence[int], needed: Sequence[float], config: DeployConfig, traffic: Traffic
+) -> float:
+    """Return the time of some rungs, the last one long enough for the test over all of them."""
+    per_second = [traffic.requests_per_second * percent / 100 for percent in rungs]
+    if not all(per_second):
+        return math.inf
+    bad = bad_ratio(traffic.error_ratio)
+    limits = Limits(min(traffic.error_ratio, bad / TIMES), bad)
+    wanted = expected_events(limits.allowed, limits, config.beta)
+    seen = sum(rate * seconds for rate, seconds in zip(per_second, needed, strict=True))
+    return sum(needed) + max(0.0, wanted - seen) / per_second[-1]
 
 
 def seconds_on_rung(percent: int, config: DeployConfig, traffic: Traffic) -> float:

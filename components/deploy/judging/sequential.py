@@ -23,7 +23,7 @@ BETS = (2.0, 5.0, 25.0)
 EVENLY = (1 / 3, 1 / 3, 1 / 3)
 # What the default limits on errors call bad is five times what they allow.
 MOSTLY_FIVEFOLD = (0.1, 0.8, 0.1)
-# What the bets that a canary is good risk of their capital. More is best where a bet holds many
+# What the bets on a difference of ratios risk of their capital. More is best where a bet holds many
 # answers; then other tests are quicker.
 CONFIDENCE = (0.25, 0.5, 1.0)
 _MOST_CAPITAL = 1e12  # beyond any bound; keeps a product finite
@@ -60,16 +60,24 @@ def after_bet(capital: Capital, found: float, expected: float, events: float) ->
     """
     if events <= 0 or not 0.0 < expected < 1.0:
         return capital
-    return _grown(capital, found / expected - 1.0, expected, events)
+    gain = found / expected - 1.0
+    return tuple(
+        [
+            min(
+                old * (1.0 + (1.0 - (1.0 + expected * (ratio - 1.0)) ** -events) * gain),
+                _MOST_CAPITAL,
+            )
+            for old, ratio in zip(capital, BETS, strict=True)
+        ]
+    )
 
 
 def after_arms(capital: Capital, bad: Sequence[float], answered: Sequence[int]) -> Capital:
     """Return the capital after a bet that the canary has more than its share of a second's events.
 
     Of two versions that are equally good, a bad event falls on one with its share of the answers,
-    however many there are and whatever both suffer together. Where the canary has most of the
-    traffic, that share says little; there the figure is how much larger the canary's ratio of bad
-    answers is than stable's, of mean 0 at most.
+    however many there are, whatever both suffer together, and whether or not the events bring
+    requests of their own, as retries do: those raise the share of the arm they fall on.
 
     Args:
         capital: What each of BETS has.
@@ -83,10 +91,46 @@ def after_arms(capital: Capital, bad: Sequence[float], answered: Sequence[int]) 
     total = sum(bad)
     if not total or not all(answered):
         return capital
-    share = answered[0] / sum(answered)
-    if share <= 0.5:
-        return after_bet(capital, bad[0] / total, share, total)
-    return _grown(capital, bad[0] / answered[0] - bad[1] / answered[1], 0.5, total)
+    return after_bet(capital, bad[0] / total, answered[0] / sum(answered), total)
+
+
+def after_excess(
+    capital: Capital, bad: Sequence[float], answered: Sequence[int], margin: float
+) -> Capital:
+    """Return the capital after a bet that the canary's ratio is above stable's by a margin.
+
+    Where the canary has 95 % of the answers, its share of the bad events can hardly be more than
+    that, so `after_arms` gains at most a twentieth a second there; the ratios of a canary that
+    fails altogether are far apart. Without a margin the bet would be wrong where events bring their
+    own requests: the mean of `bad / answered` is less than the ratio then, on the arm with fewer
+    requests the most, so that arm looks better. A ratio of a good canary can look larger than
+    stable's by no more than itself. So a canary whose ratio is at most `margin` does not gain in
+    the mean, however its events come, nor does one whose ratio is at most `margin` above stable's
+    where events bring no requests.
+
+    Args:
+        capital: What each of CONFIDENCE has.
+        bad: Bad events of (canary, stable) in the second.
+        answered: Requests answered by (canary, stable) in it; there is no bet unless both answered.
+        margin: In 0..1.
+
+    Source:
+        1 + stake (x - margin), as Waudby-Smith & Ramdas (2024), section 4; Cochran (1977), Sampling
+        Techniques, section 6.8, for the bias of a mean of ratios.
+    """
+    if not all(answered):
+        return capital
+    gain = (excess(bad, answered) - margin) / (1.0 + margin)
+    return tuple(
+        min(old * (1.0 + stake * gain), _MOST_CAPITAL)
+        for old, stake in zip(capital, CONFIDENCE, strict=False)
+    )
+
+
+def excess(bad: Sequence[float], answered: Sequence[int]) -> float:
+    """Return how much larger the ratio of bad events is on the canary than on stable, -1..1."""
+    ratio, of_stable = (min(one / of, 1.0) for one, of in zip(bad, answered, strict=True))
+    return ratio - of_stable
 
 
 def after_margin(
@@ -115,14 +159,6 @@ def after_margin(
     )
 
 
-def _grown(capital: Capital, gain: float, expected: float, events: float) -> Capital:
-    kept = ((1.0 + expected * (ratio - 1.0)) ** -events for ratio in BETS)
-    return tuple(
-        min(old * (1.0 + (1.0 - part) * gain), _MOST_CAPITAL)
-        for old, part in zip(capital, kept, strict=True)
-    )
-
-
 @dataclass(frozen=True)
 class Limits:
     """The two hypotheses about a ratio of bad events, each in 0..1, `allowed` < `refused`."""
@@ -139,16 +175,17 @@ def log_likelihood_ratio(bad: float, total: float, limits: Limits) -> float:
     Source:
         Wald (1945), section 3; without his (1 - alpha), which makes the bound exact.
     """
-    allowed, refused = (
-        min(max(p, _NEAREST_TO_CERTAIN), 1 - _NEAREST_TO_CERTAIN)
-        for p in (limits.allowed, limits.refused)
-    )
+    allowed, refused = _inside(limits.allowed), _inside(limits.refused)
     good = total - bad
     return (
         bad * math.log(refused / allowed)
         + good * math.log1p(-refused)
         - good * math.log1p(-allowed)
     )
+
+
+def _inside(ratio: float) -> float:
+    return min(max(ratio, _NEAREST_TO_CERTAIN), 1 - _NEAREST_TO_CERTAIN)
 
 
 def expected_events(ratio: float, limits: Limits, beta: float) -> float:

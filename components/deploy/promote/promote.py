@@ -12,6 +12,7 @@ from components.runs.agent_client import PlanConflictError
 from components.runs.champions import best_kept
 from contract.errors import ServiceUnavailableError
 from contract.records.traffic import DeployRecord, Hold, TrafficPlan
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import digest_directory
 
 log = logging.getLogger("slipway")
@@ -40,10 +41,9 @@ def promote(deployment: Deployment, verdict: DeployRecord) -> DeployRecord:
     version, layout = deployment.version, deployment.layout
     deployment.tracker.register_model(layout.pipeline, layout.version(version), version, "champion")
     deployment.tracker.remove_alias(layout.pipeline, "challenger")
-    best = best_kept(layout, plan, deployment.config)
-    removed = retention.apply(
-        layout, deployment.config.retention, plan, deployment.clock.now(), best
-    )
+    config = deployment.config
+    best = best_kept(layout, plan, config) if isinstance(config, PipelineConfig) else set[int]()
+    removed = retention.apply(layout, config.retention, plan, deployment.clock.now(), best)
     replaced = verdict.champion_version
     words = f"in place of version {replaced}" if replaced else "the first version in service"
     reasons = (f"version {version} has all traffic, {words}", *removed.in_words())

@@ -13,10 +13,11 @@ from components.optimize.engines.choice import TENSORFLOW, Tried
 from components.optimize.engines.comparison import Answers
 from components.optimize.engines.core import Core
 from components.optimize.engines.kinds import KINDS, in_words, make
+from components.optimize.engines.tolerances import UNSEEN_ROWS_FACTOR
 from components.optimize.engines.trials import Trial, write_rows
 from components.optimize.graph.graphs import GraphModel
 from components.optimize.judging.batches import answer
-from components.optimize.judging.judgement import Judge
+from components.optimize.judging.judgement import AnswerCost, AnswerJudge
 from components.optimize.passes import quantize_nodes
 from components.optimize.passes.registry import LossyPass
 from components.optimize.sensitivity import Search, fewest
@@ -121,8 +122,8 @@ class Attempts:
             return in_words(error)
 
     @cached_property
-    def _judge(self) -> Judge:
-        return Judge(
+    def _judge(self) -> AnswerJudge:
+        return AnswerJudge(
             load(self._models.exact).signature(DEFAULT_SIGNATURE), self._models.data.evaluation
         )
 
@@ -161,7 +162,7 @@ class Attempts:
             return replace(of, failure=trial)
         try:
             seen = trial.measure()
-            judgement = self._judge.judge_answers(seen.judged) if seen.judged else None
+            judgement = self._judged(seen.judged) if seen.judged else None
         except (SlipwayError, ValueError) as error:
             return replace(of, failure=in_words(error))
         return replace(
@@ -172,3 +173,9 @@ class Attempts:
             machine=seen.machine,
             judgement=judgement,
         )
+
+    def _judged(self, found: Answers) -> AnswerCost:
+        """Return what a candidate costs, and how far the budget lets its differences grow."""
+        judgement = self._judge.judge_answers(found)
+        reach = self._judge.reach(found, self._limit, UNSEEN_ROWS_FACTOR)
+        return replace(judgement, reach=reach)

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.optimize.engines.comparison import Answers, agreement_ratio, max_difference
 from components.optimize.engines.tolerances import UNSEEN_ROWS_FACTOR, reduced_tolerance
-from components.optimize.judging.judgement import Judgement
+from components.optimize.judging.judgement import AnswerCost
 from components.quality.answer_distances import distances, usual_size
 from components.quality.row_independence import TOLERANCE
 from contract.errors import UserCodeError
@@ -44,7 +44,7 @@ class Tried:
     size_bytes: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
     answers: Answers = field(default_factory=dict)
-    judgement: Judgement | None = None
+    judgement: AnswerCost | None = None
     float_layers: tuple[str, ...] = ()
     no_rescue: str = ""
     machine: Machine | None = None
@@ -184,7 +184,7 @@ def _measured(one: Tried, expected: Answers, settings: EnginesConfig) -> EngineM
     return row.model_copy(update={"is_eligible": not problems, "reason": "; ".join(problems)})
 
 
-def _judged(judgement: Judgement | None) -> dict[str, Any]:
+def _judged(judgement: AnswerCost | None) -> dict[str, Any]:
     if judgement is None:
         return {}
     return {
@@ -254,7 +254,8 @@ def _tolerance(
     if chosen.is_reduced and not chosen.failure:
         wanted = _first_rows(expected, chosen.answers)
         budget = settings.max_accuracy_loss_points
-        return reduced_tolerance(wanted, chosen.answers, budget, exact)
+        reach = UNSEEN_ROWS_FACTOR if chosen.judgement is None else chosen.judgement.reach
+        return reduced_tolerance(wanted, chosen.answers, budget, exact, reach)
     return 0.0 if chosen.name == TENSORFLOW else exact
 
 

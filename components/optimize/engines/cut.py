@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from components.optimize.graph.editing import tensor_name
 from components.optimize.graph.graphs import SignatureGraph, node_of
 from contract.errors import DataError
 
@@ -216,7 +217,7 @@ def _core(
             node.CopyFrom(original)
             inputs = [i for i in original.input if not i.startswith("^")]
             del node.input[:]
-            node.input.extend(placeholders.get(_tensor_name(i), i) for i in inputs)
+            node.input.extend(placeholders.get(tensor_name(i), i) for i in inputs)
     return SignatureGraph(
         graph_def=body,
         inputs={n: (f"{n}:0", _spec(graph, t, n)) for t, n in crossing.items()},
@@ -247,8 +248,3 @@ def _front(
 def _spec(graph: Any, tensor: str, name: str) -> tf.TensorSpec:
     found = graph.get_tensor_by_name(tensor)
     return tf.TensorSpec(found.shape, found.dtype, name)
-
-
-def _tensor_name(reference: str) -> str:
-    """Return a node's input in the long form: `x:0` of `x`."""
-    return reference if ":" in reference else f"{reference}:0"

@@ -1,7 +1,9 @@
 """A core as LiteRT's flat file, for servers with XNNPACK and for phones and embedded boards."""
 
 import tempfile
+import warnings
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -17,6 +19,14 @@ FILE = "core.tflite"
 _CALIBRATION_ROWS = 300
 
 
+@contextmanager
+def _without_notice() -> Iterator[None]:
+    """Ignore that TensorFlow's interpreter has a successor, which servers have; it calibrates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")
+        yield
+
+
 def make_litert(core: Core, folder: Path) -> str:
     """Write a float32 model and return its file name."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -27,6 +37,7 @@ def make_litert(core: Core, folder: Path) -> str:
     return FILE
 
 
+@_without_notice()
 def make_litert_int8(core: Core, folder: Path, float_layers: Collection[str] = ()) -> str:
     """Write a model with int8 weights and activations, calibrated on the core's feeds.
 

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from components.data.raw_examples import Array
 from components.runs.child_process import tied_to_parent
 from contract.errors import SlipwayError
 from contract.places import CODE_FOLDER
+from contract.programs import MODEL_TRIAL, program_command
 from contract.records.optimization import Machine
+from contract.text_arrays import restored, storable
 
 _READY = "ready"
 _LONGEST_SECONDS = 900.0
@@ -58,7 +59,7 @@ class Trial:
             judged_rows: More such rows to answer, however long that takes.
         """
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=workplace))
-        command = [sys.executable, "-m", "serving.server.trial", "--model", str(model)]
+        command = [*program_command(MODEL_TRIAL), "--model", str(model)]
         command += ["--engine", str(engine)] if engine is not None else []
         command += ["--rows", str(rows), "--answers", str(folder / "answers.npz")]
         if judged_rows is not None:
@@ -108,8 +109,8 @@ class Trial:
     def _arrays(self, name: str) -> dict[str, Array]:
         if not (self.folder / name).exists():
             return {}
-        with np.load(self.folder / name, allow_pickle=True) as arrays:
-            return {output: arrays[output] for output in arrays.files}
+        with np.load(self.folder / name, allow_pickle=False) as arrays:
+            return {output: restored(arrays[output]) for output in arrays.files}
 
     def _wait(self) -> str:
         """Return the first line that it says; a library may print others before."""
@@ -123,5 +124,5 @@ class Trial:
 
 
 def write_rows(rows: Mapping[str, Array], path: Path) -> None:
-    """Write sample rows for trials; text as pickled bytes."""
-    np.savez(path, **rows)  # type: ignore[arg-type]
+    """Write sample rows for trials."""
+    np.savez(path, allow_pickle=False, **{name: storable(rows[name]) for name in rows})

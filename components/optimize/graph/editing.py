@@ -135,6 +135,11 @@ def value_of(node: Any) -> Array:
     return value
 
 
+def tensor_name(reference: str) -> str:
+    """Return a node's input in the long form: `x:0` of `x`."""
+    return reference if ":" in reference else f"{reference}:0"
+
+
 def attribute(node: Any, key: str) -> Any:
     """Return an attribute, or an empty one. (`node.attr[key]` would add it to the node.)"""
     return node.attr[key] if key in node.attr else attr_value_pb2.AttrValue()

@@ -30,6 +30,8 @@ _BLOCK_BYTES = 1 << 16
 class BenchProcess(Protocol):
     """A process that answers one request, a line, by one line."""
 
+    pid: int
+
     def ask(self, request: str, seconds: float) -> str:
         """Send the request and return what the process wrote until it ended, killed or not.
 

@@ -8,7 +8,6 @@ has not used TensorFlow yet, else `python -m components.optimize.judging.cold_st
 
 import json
 import logging
-import pickle  # noqa: TID251 (rows of our own, in a private file)
 import sys
 import tempfile
 import time
@@ -18,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.data.raw_examples import Array
 from components.optimize.judging.bench_process import (
     BenchProcess,
@@ -26,6 +27,7 @@ from components.optimize.judging.bench_process import (
     in_fork,
     may_fork,
 )
+from contract.text_arrays import restored, storable
 
 log = logging.getLogger("slipway")
 
@@ -59,8 +61,9 @@ class Bench:
         self, models: Sequence[Path], signature: str, inputs: Mapping[str, Array]
     ) -> list[ColdStart | None]:
         """Measure models one after the other; None for one that did not come to an answer."""
-        with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
-            pickle.dump({name: column[:_ROWS] for name, column in inputs.items()}, file)
+        with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+            rows = {name: storable(column[:_ROWS]) for name, column in inputs.items()}
+            np.savez(file, allow_pickle=False, **rows)
             file.flush()
             request = {
                 "models": [str(m) for m in models],
@@ -92,7 +95,8 @@ def _serve() -> None:
 def _answer(line: str) -> str:
     """Measure each model of a request in a child; TensorFlow has not started a thread yet."""
     request = json.loads(line)
-    rows = pickle.loads(Path(request["rows"]).read_bytes())
+    with np.load(request["rows"], allow_pickle=False) as stored:
+        rows = {name: restored(stored[name]) for name in stored.files}
 
     def of(model: str) -> tuple[float, int]:
         return _measure(model, request["signature"], rows)

@@ -61,7 +61,7 @@ def require_independent_rows(
 ) -> None:
     """Let `serving_default` answer some rows together and alone.
 
-    Outputs that are no numbers or text by row (ragged, sparse, one for all) are not looked at.
+    Outputs that are not numbers or text by row (ragged, sparse, one for all) are not looked at.
 
     Args:
         model: A SavedModel.

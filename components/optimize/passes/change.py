@@ -1,10 +1,11 @@
 """What a pass hands back."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from components.optimize.graph.graphs import GraphModel
+from components.optimize.graph.graphs import GraphModel, SignatureGraph
+from components.optimize.graph.grappler import run_grappler
 
 _SHOWN_KINDS = 5
 _SHOWN_NAMES = 3
@@ -76,3 +77,9 @@ def _shown(names: Iterable[str]) -> str:
     short = ["/".join(name.split("/")[-_PARTS_OF_A_NAME:]) for name in names]
     rest = f" and {len(short) - _SHOWN_NAMES} more" if len(short) > _SHOWN_NAMES else ""
     return ", ".join(short[:_SHOWN_NAMES]) + rest
+
+
+def by_grappler(signature: SignatureGraph, optimizers: Sequence[str]) -> SignatureGraph:
+    """Return a signature after some of Grappler's optimizers; its feeds and fetches survive."""
+    keep = [*signature.feeds, *signature.fetches]
+    return signature.with_graph(run_grappler(signature.graph_def, keep, optimizers))

@@ -1,17 +1,13 @@
 """What depends on constants only is computed now."""
 
-from components.optimize.graph.graphs import GraphModel, SignatureGraph
-from components.optimize.graph.grappler import run_grappler
-from components.optimize.passes.change import Change, change_of
+from functools import partial
+
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.passes.change import Change, by_grappler, change_of
 
 OPTIMIZERS = ("constfold",)
 
 
 def apply(model: GraphModel) -> Change:
     """Fold constants in every signature. Grappler leaves results above 100 KiB uncomputed."""
-    return change_of(model, model.rewritten(_fold))
-
-
-def _fold(signature: SignatureGraph) -> SignatureGraph:
-    keep = [*signature.feeds, *signature.fetches]
-    return signature.with_graph(run_grappler(signature.graph_def, keep, OPTIMIZERS))
+    return change_of(model, model.rewritten(partial(by_grappler, optimizers=OPTIMIZERS)))

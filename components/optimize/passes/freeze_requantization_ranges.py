@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from components.optimize.graph.editing import GraphEdit
+from components.optimize.graph.editing import GraphEdit, tensor_name
 from components.optimize.graph.graphs import GraphModel, SignatureGraph
 from components.optimize.passes.change import Change, unchanged
 from components.optimize.passes.quantize_nodes import FAKE_QUANT
@@ -59,8 +59,3 @@ def _computed(edit: GraphEdit) -> list[Any]:
 def _layer(node: Any) -> str:
     """Return the layer that a quantised tensor was made for."""
     return str(node.name).removesuffix("/data")
-
-
-def tensor_name(reference: str) -> str:
-    """Return `node:0` of an input that may be written as `node`."""
-    return reference if ":" in reference else f"{reference}:0"

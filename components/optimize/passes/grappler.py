@@ -1,8 +1,9 @@
 """TensorFlow's own rewrites, done once here and not at every load."""
 
-from components.optimize.graph.graphs import GraphModel, SignatureGraph
-from components.optimize.graph.grappler import run_grappler
-from components.optimize.passes.change import Change, change_of
+from functools import partial
+
+from components.optimize.graph.graphs import GraphModel
+from components.optimize.passes.change import Change, by_grappler, change_of
 
 # Those whose result any TensorFlow can run. `remap` and `layout` choose kernels for the machine at
 # hand; the serving process does that for its own when it loads the model.
@@ -11,9 +12,4 @@ OPTIMIZERS = ("shape", "arithmetic", "constfold", "common_subgraph_elimination",
 
 def apply(model: GraphModel) -> Change:
     """Simplify shapes and arithmetic, merge equal nodes, drop needless control edges."""
-    return change_of(model, model.rewritten(_optimize))
-
-
-def _optimize(signature: SignatureGraph) -> SignatureGraph:
-    keep = [*signature.feeds, *signature.fetches]
-    return signature.with_graph(run_grappler(signature.graph_def, keep, OPTIMIZERS))
+    return change_of(model, model.rewritten(partial(by_grappler, optimizers=OPTIMIZERS)))

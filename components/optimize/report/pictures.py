@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 from matplotlib.figure import Figure
 
-from components.optimize.graph.graphs import GraphModel, node_of
+from components.optimize.graph.graphs import GraphModel, SignatureGraph, node_of
 from components.optimize.judging.calibration import BINS, TensorValues
 from components.optimize.optimize import Optimized
 from components.optimize.report.ledger import as_figure
@@ -16,6 +16,7 @@ from contract.records.optimization import TensorRange
 
 _MOST_BOXES = 60  # more do not read well on one page
 _MOST_LINES = 6
+_LONGEST_NAME = 28  # characters of an input's name, so that its box stays as wide as others
 _LAYERS_A_PAGE = 12
 _COLOURS = {
     "linear": "#8ecae6",
@@ -51,7 +52,7 @@ def graph_figure(model: GraphModel, title: str) -> Figure:
     more than some 60 boxes is drawn by name scope: as deep as fits.
     """
     name, signature = next(iter(model.signatures.items()))
-    drawn = _condensed(_operations(signature.graph_def))
+    drawn = _condensed(_operations(signature))
     columns = list(nx.topological_generations(drawn))
     tallest = max((len(column) for column in columns), default=1)
     size = (max(5.0, 1.7 * len(columns)), max(3.0, 1.3 * tallest + 0.8))
@@ -76,22 +77,39 @@ def graph_figure(model: GraphModel, title: str) -> Figure:
     return figure
 
 
-def _operations(graph_def: Any) -> "nx.DiGraph[str]":
-    """Return the operations that read each other's data, from an input on."""
-    nodes = {node.name: node for node in graph_def.node}
+def _operations(signature: SignatureGraph) -> "nx.DiGraph[str]":
+    """Return the operations that read each other's data, from an input on.
+
+    Inputs are called by their names, and so are variables and tables that stand outside.
+    """
+    nodes = {node.name: node for node in signature.graph_def.node}
+    inputs = {node_of(tensor): name for name, (tensor, _) in signature.inputs.items()}
+    names = {node_of(tensor): _captured_name(one) for tensor, one in signature.captures.items()}
+    names |= inputs
     graph: nx.DiGraph[str] = nx.DiGraph()
     for name, node in nodes.items():
-        graph.add_node(name, kinds=Counter([node.op]))
+        kind = _cut(names.get(name, node.op))
+        graph.add_node(name, kinds=Counter([kind]), is_input=name in inputs)
         sources = [node_of(r) for r in node.input if not r.startswith("^")]
         graph.add_edges_from((source, name) for source in sources)
-    inputs = [name for name, node in nodes.items() if node.op == "Placeholder"]
-    shown = set(inputs).union(*(nx.descendants(graph, name) for name in inputs))
+    starts = [name for name, node in nodes.items() if node.op == "Placeholder"]
+    shown = set(starts).union(*(nx.descendants(graph, name) for name in starts))
     drawn: nx.DiGraph[str] = graph.subgraph(shown).copy()
     for name in [name for name in shown if nodes[name].op == "Identity"]:
         readers, sources = list(drawn.successors(name)), list(drawn.predecessors(name))
         drawn.add_edges_from((source, reader) for source in sources for reader in readers)
         drawn.remove_node(name)
     return drawn
+
+
+def _captured_name(captured: Any) -> str:
+    """Return what a variable, a table or a constant outside of a graph is called."""
+    name = str(getattr(captured, "name", None) or type(captured).__name__)
+    return name.split(":")[0]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _condensed(graph: "nx.DiGraph[str]") -> "nx.DiGraph[str]":
@@ -118,7 +136,7 @@ def _chains(graph: "nx.DiGraph[str]") -> dict[str, str]:
         kind = next(iter(graph.nodes[name]["kinds"]))
         is_inside = len(sources) == 1 and graph.out_degree(sources[0]) == 1
         starts_box = kind in _LINEAR or kind in _INTEGER
-        is_after_input = is_inside and "Placeholder" in graph.nodes[sources[0]]["kinds"]
+        is_after_input = is_inside and graph.nodes[sources[0]]["is_input"]
         joins = is_inside and not starts_box and not is_after_input and sources[0] in first
         first[name] = first[sources[0]] if joins else name
     return first
@@ -127,6 +145,7 @@ def _chains(graph: "nx.DiGraph[str]") -> dict[str, str]:
 def _joined(graph: "nx.DiGraph[str]", group: dict[str, str]) -> "nx.DiGraph[str]":
     scopes: nx.DiGraph[str] = nx.DiGraph()
     kinds: dict[str, Counter[str]] = {}
+    inputs = {group[name] for name in graph if graph.nodes[name]["is_input"]}
     for name in graph:
         scopes.add_node(group[name])
         kinds.setdefault(group[name], Counter()).update(graph.nodes[name]["kinds"])
@@ -134,8 +153,10 @@ def _joined(graph: "nx.DiGraph[str]", group: dict[str, str]) -> "nx.DiGraph[str]
     circles = nx.condensation(scopes)
     drawn: nx.DiGraph[str] = nx.DiGraph()
     for number in circles:
-        inside = sum((kinds[member] for member in circles.nodes[number]["members"]), Counter[str]())
-        drawn.add_node(str(number), label=_label(inside), kind=_kind(inside))
+        members = circles.nodes[number]["members"]
+        inside = sum((kinds[member] for member in members), Counter[str]())
+        kind = "input" if inputs & members else _kind(inside)
+        drawn.add_node(str(number), label=_label(inside), kind=kind)
     drawn.add_edges_from((str(a), str(b)) for a, b in circles.edges)
     return drawn
 
@@ -148,8 +169,6 @@ def _label(kinds: Counter[str]) -> str:
 
 
 def _kind(kinds: Counter[str]) -> str:
-    if "Placeholder" in kinds:
-        return "input"
     if _INTEGER & kinds.keys():
         return "integer"
     return "linear" if _LINEAR & kinds.keys() else "other"

@@ -36,7 +36,7 @@ class Learner:
 
     @property
     def statistics(self) -> list[Any]:
-        """Moving statistics (BatchNormalization's, for one): what replicas must agree upon."""
+        """Moving statistics (BatchNormalization's, for one): what replicas must agree on."""
         return [
             variable
             for variable in self.model.non_trainable_variables

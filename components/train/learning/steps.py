@@ -169,5 +169,5 @@ def _are_finite(gradients: Gradients) -> tf.Tensor:
 
 
 def _local(strategy: tf.distribute.Strategy, value: Any) -> Any:
-    """Return the first replica's copy of what all replicas agree upon."""
+    """Return the first replica's copy of what all replicas agree on."""
     return strategy.experimental_local_results(value)[0]

@@ -36,7 +36,7 @@ _POLL_SECONDS = 5e-5
 class Collective(ABC):
     """Sums of arrays over `size` processes, of which this one is `rank`; 0 is the chief's.
 
-    `failure` is what a sum has failed with: inside a graph, TensorFlow raises an error of its own
+    `failure` is what a sum has failed with: inside a graph, TensorFlow raises its own error
     class for it.
     """
 

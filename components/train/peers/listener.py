@@ -1,25 +1,49 @@
 """One port of a process: who calls there, and what for."""
 
 import contextlib
+import errno
+import logging
 import queue
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
-from components.train.peers.wire import Connection, Message, PeerError, connect, listen
+from components.train.peers.greeting import Caller, Credentials, greet, welcome
+from components.train.peers.wire import (
+    Connection,
+    Message,
+    PeerError,
+    PeerGoneError,
+    connect,
+    listen,
+)
+from contract.errors import SlipwayError
 
-_HELLO_SECONDS = 3.0  # for a caller to say who it is
+_MAX_STRANGERS = 256  # connections that have not proven to be of the job; the oldest is closed
+_TRIES = 4  # of a greeting that breaks off: a stranger's connections may have pushed it out
+_PAUSE_SECONDS = 0.2
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
+
+log = logging.getLogger("slipway")
 
 Answer = Callable[[Connection, Message], None]
 _Callers = queue.Queue[tuple[Connection, Message]]
 
 
 class Listener:
-    """Accepts connections and sorts them by the purpose that their first message names."""
+    """Accepts connections and sorts them by the purpose that their greeting names.
 
-    def __init__(self, address: str, job: str) -> None:
+    Who does not prove to be of the job is heard for some seconds, costs at most a few kilobytes
+    and leaves nothing behind.
+    """
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
         self._socket = listen(address)
-        self._job = job
+        self._credentials = credentials
+        self._strangers: deque[Connection] = deque()
         self._answers: dict[str, Answer] = {}
         self._waiting: dict[tuple[str, str], _Callers] = {}
         self._lock = threading.Lock()
@@ -60,23 +84,33 @@ class Listener:
         while True:
             try:
                 tcp, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._sort, args=(Connection(tcp, "?"),), daemon=True).start()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    return
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            stranger = Connection(tcp, "?")
+            with self._lock:
+                self._strangers.append(stranger)
+                oldest = self._strangers.popleft() if self._is_crowded() else None
+            if oldest is not None:
+                oldest.close()
+            threading.Thread(target=self._sort, args=(stranger,), daemon=True).start()
+
+    def _is_crowded(self) -> bool:
+        return len(self._strangers) > _MAX_STRANGERS
 
     def _sort(self, connection: Connection) -> None:
         try:
-            connection.set_timeout(_HELLO_SECONDS)
-            hello = connection.receive()
-            connection.set_timeout(None)
-            connection.peer, purpose = str(hello.fields["from"]), str(hello.fields["purpose"])
-            if hello.fields["job"] != self._job:
-                connection.send("refused", {"reason": f"this is {self._job}"})
-                connection.close()
-                return
-        except (PeerError, KeyError, ValueError):  # a port scan, or a probe of the cluster
+            hello = welcome(connection, self._credentials)
+        except PeerError as error:  # a port scan, a probe of the cluster, or an attack
+            log.debug("train: a caller was turned away: %s", error)
             connection.close()
             return
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._strangers.remove(connection)
+        purpose = str(hello.fields["purpose"])
         with self._lock:
             answer = self._answers.get(purpose)
             if answer is None:
@@ -86,12 +120,24 @@ class Listener:
             answer(connection, hello)
 
 
-def call(address: str, peer: str, hello: dict[str, str], patience_seconds: float) -> Connection:
-    """Connect to another process; `hello` says `from` whom, for which `job` and `purpose`.
+def call(
+    address: str, peer: str, credentials: Credentials, who: Caller, patience_seconds: float
+) -> Connection:
+    """Connect to another process of the job and say who calls.
 
     Raises:
-        PeerError: If nobody listens there in time.
+        PeerError: If nobody listens there in time, or what does is not of the job.
+        UserError: If it is of another job.
     """
-    connection = connect(address, peer, patience_seconds)
-    connection.send("hello", hello)
-    return connection
+    tries = 0
+    while True:
+        connection = connect(address, peer, patience_seconds)
+        try:
+            greet(connection, credentials, who, patience_seconds)
+            return connection
+        except SlipwayError as error:
+            connection.close()
+            tries += 1
+            if tries == _TRIES or not isinstance(error, PeerGoneError):
+                raise
+        time.sleep(_PAUSE_SECONDS)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from components.train.peers.collectives import Alone, Collective, Mpi, Ring
+from components.train.peers.greeting import Credentials
 from components.train.peers.listener import Listener
 from components.train.peers.team import ChiefTeam, MemberTeam, Team, TeamSettings
 from contract.errors import ConfigError, SlipwayError
@@ -76,12 +77,13 @@ def chief_session(config: TrainConfig, role: Role, run: RunLayout) -> Iterator[S
         yield Session(role, Alone())
         return
     mpi = _open_mpi(role)
-    listener = Listener(role.address if mpi is None else _own_address(), _job(run))
+    credentials = Credentials.of(run)
+    listener = Listener(role.address if mpi is None else _own_address(), credentials)
     if mpi is not None:
         mpi.broadcast(f"{_own_address(listener.port)}")
     silence = min(_SILENCE_SECONDS, config.step_timeout_seconds / 2)  # before the step is too long
     patience = config.start_timeout_seconds
-    settings = TeamSettings(_job(run), patience, silence, config.replaceable_kinds)
+    settings = TeamSettings(credentials, patience, silence, config.replaceable_kinds)
     team = ChiefTeam(role, settings, listener)
     team.on_hang(partial(_note_hang, run))
     code, reason = 1, "it failed"
@@ -111,8 +113,9 @@ def member_session(
     """
     mpi = _open_mpi(role)
     address = role.addresses["chief"][0] if mpi is None else mpi.broadcast("")
-    listener = Listener(role.address if mpi is None else _own_address(), _job(run))
-    team = MemberTeam(role, TeamSettings(_job(run), _JOIN_SECONDS, _JOIN_SECONDS), address)
+    credentials = Credentials.of(run)
+    listener = Listener(role.address if mpi is None else _own_address(), credentials)
+    team = MemberTeam(role, TeamSettings(credentials, _JOIN_SECONDS, _JOIN_SECONDS), address)
     try:
         config = load()
         check_role(config, role)
@@ -213,7 +216,3 @@ def _problem(config: TrainConfig, role: Role) -> str:
 
 def _count_problem(what: str, found: int, expected: int) -> str:
     return "" if found == expected else f"found {found} {what}, expected {expected} by the config"
-
-
-def _job(run: RunLayout) -> str:
-    return f"{run.pipeline}/{run.run_id}"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.train.peers.greeting import Caller, Credentials
 from components.train.peers.listener import Listener, call
 from components.train.peers.wire import Connection, Message, PeerError
 from contract.errors import EXIT_UNEXPECTED, EXIT_USER_ERROR, SlipwayError, UserError
@@ -37,13 +38,13 @@ class TeamSettings:
     """Who takes part in what, and how long to wait for each other.
 
     Attributes:
-        job: Names the run; a process of another run is turned away.
+        credentials: Of the job; a process without them is turned away.
         patience_seconds: For all members to be there.
         silence_seconds: Without a beat for so long a process counts as hanging.
         replaceable: Kinds of members without which training continues.
     """
 
-    job: str
+    credentials: Credentials
     patience_seconds: float
     silence_seconds: float
     replaceable: frozenset[str] = frozenset()
@@ -86,10 +87,10 @@ class Team:
         """Connect to another process of the team for a purpose.
 
         Raises:
-            PeerError: If it does not listen in time.
+            PeerError: If it does not listen in time, or is not of the job.
         """
-        hello = {"purpose": purpose, "job": self.settings.job, "from": self.name}
-        return call(address, peer, hello, self.settings.patience_seconds)
+        settings, who = self.settings, Caller(self.name, purpose)
+        return call(address, peer, settings.credentials, who, settings.patience_seconds)
 
     def check(self) -> None:
         """Raise the team's failure, if there is one."""
@@ -189,7 +190,7 @@ class ChiefTeam(Team):
                 self._lose(found, error)
 
     def end(self, exit_code: int, reason: str) -> None:
-        """Tell every member that training has ended, and how they shall end."""
+        """Tell every member that training has ended, and how they must end."""
         self.is_over = True
         for member in list(self._members.values()):
             try:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from components.runs.tracking import Tracker
 from contract.schema.training import TrainConfig
@@ -35,7 +36,7 @@ class Progress:
         """Report the interval that ends after `step` steps: `loss`, `examples_per_second`, ..."""
         now = self._clock()
         if step > self._tracked_step:
-            self._tracker.log_metrics(figures, step=step)
+            self._tracker.log_metrics(figures, step=step, logged_at=datetime.now(UTC))
         if now >= self._line_at or step >= self._config.steps:
             self._line_at = now + _LINE_SECONDS
             rate = figures["examples_per_second"]

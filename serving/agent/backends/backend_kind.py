@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 
 from serving.agent.hosts.host import ServerHost
+from serving.agent.reachability import Hosts, anywhere
 from serving.agent.settings import AgentSettings, MachineSettings
 from serving.supervisord.supervision import Program
 from serving.traffic.backend import TrafficBackend
@@ -13,10 +14,20 @@ from serving.traffic.backend import TrafficBackend
 
 @dataclass(frozen=True)
 class OpenBackend:
-    """A backend at work. `questions` are apps, by path, that the agent's API serves for it."""
+    """A backend at work.
+
+    Attributes:
+        backend: What moves the traffic.
+        questions: Apps, by path, that the agent's API serves for it.
+        hosts: Says how many hosts of versions each part of the data plane knows; a version of
+            which it says nothing counts as reached.
+        keep: What the agent does again and again, in a thread of its own, to keep it healthy.
+    """
 
     backend: TrafficBackend
     questions: Mapping[str, FastAPI] = field(default_factory=dict)
+    keep: Callable[[], object] = lambda: None
+    hosts: Hosts = anywhere
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Where Envoys elsewhere ask for their configuration: xDS, its REST form."""
 
 import asyncio
+import hmac
 import time
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from serving.agent.api import ask_for_token
 from serving.traffic.envoy.discovery import HOLD_SECONDS, DiscoveryChannel, Question, kind_of
 
 _LOOK_SECONDS = 0.02
@@ -15,7 +17,7 @@ _LOOK_SECONDS = 0.02
 def discovery_api(channel: DiscoveryChannel, token: str) -> FastAPI:
     """Return the app; it is mounted at `/v3`, where Envoy expects it."""
     app = FastAPI(title="Envoy discovery", docs_url=None, redoc_url=None, openapi_url=None)
-    ask_for_token(app, token, "Envoys'")
+    _ask_for_token(app, token)
 
     @app.post("/discovery:{name}")
     async def discover(name: str, request: Request) -> Response:
@@ -34,3 +36,18 @@ def discovery_api(channel: DiscoveryChannel, token: str) -> FastAPI:
         return Response(text, media_type="application/json")
 
     return app
+
+
+def _ask_for_token(app: FastAPI, token: str) -> None:
+    """Let the app refuse requests without the bearer token."""
+
+    @app.middleware("http")
+    async def check_token(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        is_known = hmac.compare_digest(given, f"Bearer {token}".encode())
+        if not is_known:
+            words = "expected the header 'Authorization: Bearer <Envoys' token>'"
+            return JSONResponse({"error": words}, status_code=401)
+        return await call_next(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
@@ -9,20 +10,25 @@ from typing import TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from contract.clients.cluster import Cluster
-from contract.errors import ServiceUnavailableError, SlipwayError
-from contract.pods import CONTAINER, Manifest, owned
+from contract.errors import NotFoundError, ServiceUnavailableError, SlipwayError
+from contract.pod_templates import CONTAINER, Manifest
+from contract.pods import owned
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from serving.agent.hosts import server_objects
 from serving.agent.hosts.host import ServerSpec, ServerState
+from serving.agent.hosts.scale_repairs import ScaleRepairs
 from serving.agent.hosts.server_objects import SERVE, SERVERS, server_name
 from serving.traffic.backend import Version
 
 T = TypeVar("T")
 
+log = logging.getLogger("slipway.agent")
+
 _LOOK_SECONDS = 2.0
 _CALL_SECONDS = 5.0
 _MANAGER = "slipway-agent"
 _DEPLOYMENTS = "apps/v1/deployments"
+_BUDGETS = "poddisruptionbudgets"
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # in every pod's environment
 
 
@@ -56,6 +62,8 @@ class DeployedServers:
         self._kubernetes, self._cluster, self._thread = kubernetes, cluster, thread
         self._applied: set[Version] = set()  # by this agent, so with what its runtime file says
         self._seen: Mapping[Version, ServerState] | ServiceUnavailableError = {}
+        self._scaled_down: dict[Version, str] = {}  # by somebody else, in words
+        self._repairs = ScaleRepairs()
 
     def states(self) -> Mapping[Version, ServerState]:
         """See ServerHost."""
@@ -68,6 +76,9 @@ class DeployedServers:
         """See ServerHost. What is there already is brought to what the runtime file says."""
         self.states()  # or not even try
         self._answer_of(self._apply, spec)
+
+    def end(self, version: Version) -> None:
+        """See ServerHost. The kubelet does so, by the pods' own probes."""
 
     def stop(self, version: Version) -> bool:
         """See ServerHost. What the Deployment owns goes with it."""
@@ -97,16 +108,36 @@ class DeployedServers:
     # --- in the thread ---
 
     async def _apply(self, spec: ServerSpec) -> None:
+        spec.predictions.mkdir(parents=True, exist_ok=True)  # a node would make it as root
         wanted = server_objects.deployment(spec, self._kubernetes)
         owner = await self._cluster.apply(_DEPLOYMENTS, wanted, _MANAGER)
-        service = server_objects.service(spec.key, self._kubernetes)
+        service = server_objects.service(spec, self._kubernetes)
         await self._cluster.apply("services", owned(service, owner), _MANAGER)
         scaler = server_objects.autoscaler(spec.key, self._kubernetes)
         if scaler is not None:
             scalers = "autoscaling/v1/horizontalpodautoscalers"
             await self._cluster.apply(scalers, owned(scaler, owner), _MANAGER)
+        await self._apply_budget(spec.key, owner)
         self._applied.add(spec.key)
         await self.look()
+
+    async def _apply_budget(self, version: Version, owner: Manifest) -> None:
+        """Apply the PodDisruptionBudget; a server runs without it where it is refused."""
+        budget = server_objects.disruption_budget(version, self._kubernetes)
+        if budget is None:
+            return
+        refusals = []
+        for form in (budget, *server_objects.older_budgets(budget)):
+            resource = f"{form['apiVersion']}/{_BUDGETS}"
+            try:
+                await self._cluster.apply(resource, owned(form, owner), _MANAGER)
+                return
+            except SlipwayError as error:
+                refusals.append(error)
+        if version not in self._applied:
+            known = [error for error in refusals if not isinstance(error, NotFoundError)]
+            said = (known or refusals)[-1]
+            log.warning("%s: version %d runs without a PodDisruptionBudget: %s", *version, said)
 
     async def _delete(self, version: Version) -> bool:
         """Delete the Deployment; True if it is gone."""
@@ -114,6 +145,8 @@ class DeployedServers:
             options = {"propagationPolicy": "Foreground"}
             return not await self._cluster.delete(_DEPLOYMENTS, server_name(version), options)
         finally:
+            self._repairs.forget(version)
+            self._scaled_down.pop(version, None)
             await self.look()
 
     async def look_again_and_again(self) -> None:
@@ -128,18 +161,64 @@ class DeployedServers:
             deployments = await self._cluster.list(_DEPLOYMENTS, SERVERS)
             pods = await self._cluster.list("pods", SERVERS)
             self._seen = self._read(deployments["items"], pods["items"])
+            await self._repair(deployments["items"])
         except SlipwayError as error:
             self._seen = ServiceUnavailableError(str(error))
         except (LookupError, TypeError, ValueError) as error:
             self._seen = ServiceUnavailableError(f"the API server's answer: {error!r}")
 
+    async def _repair(self, deployments: list[Manifest]) -> None:
+        """Give back its replicas to a server that somebody has scaled below what it should have.
+
+        An autoscaler does so itself, but for none: at 0 it takes itself for switched off.
+        """
+        wanted = self._kubernetes.serving.min_replicas
+        least = 1 if server_objects.is_scaled(self._kubernetes) else wanted
+        for found in deployments:
+            version = server_objects.version_of(found["metadata"]["labels"])
+            has = found.get("spec", {}).get("replicas", wanted)
+            if version is None or version not in self._applied:
+                continue
+            if has < least:
+                await self._scale_up(version, found["metadata"]["name"], has)
+                continue
+            self._repairs.has_its_replicas(version)
+            ready = found.get("status", {}).get("readyReplicas", 0)
+            # a small cluster may never have a node for all of them
+            if ready >= wanted or (ready > 0 and self._repairs.has_lasted(version)):
+                self._scaled_down.pop(version, None)
+
+    async def _scale_up(self, version: Version, name: str, has: int) -> None:
+        """Scale a Deployment up, unless that must wait; a refusal is this version's problem only.
+
+        The next look tells it.
+        """
+        wanted = self._kubernetes.serving.min_replicas
+        words = f"its Deployment {name} was scaled to {has} replicas"
+        if self._repairs.seconds_to_next(version) == 0:
+            self._repairs.begin(version)
+            try:
+                await self._cluster.patch(_DEPLOYMENTS, name, {"spec": {"replicas": wanted}})
+                self._scaled_down[version] = f"{words}: set to {wanted} again"
+                log.warning("%s: version %d: %s", *version, self._scaled_down[version])
+                return
+            except SlipwayError as error:
+                self._repairs.refuse(version, str(error))
+        why = self._repairs.why_it_waits(version)
+        self._scaled_down[version] = f"{words} and is not set to {wanted} again yet: {why}"
+
     def _read(
         self, deployments: list[Manifest], pods: list[Manifest]
     ) -> dict[Version, ServerState]:
+        serving = {
+            server_objects.version_of(found["metadata"]["labels"])
+            for found in deployments
+            if found.get("status", {}).get("readyReplicas", 0) > 0
+        }
         problems: dict[Version, str] = {}
         for pod in pods:
             version = server_objects.version_of(pod["metadata"]["labels"])
-            if version is not None and (problem := _problem(pod)):
+            if version is not None and (problem := _problem(pod, version in serving)):
                 problems[version] = f"its pod {pod['metadata']['name']}: {problem}"
         states = {}
         for found in deployments:
@@ -148,9 +227,9 @@ class DeployedServers:
                 continue
             is_ending = "deletionTimestamp" in found["metadata"]
             states[version] = ServerState(
-                server_objects.endpoint(version, self._kubernetes),
+                server_objects.endpoint(version, self._kubernetes, server_objects.has_grpc(found)),
                 is_kept=version in self._applied and not is_ending,
-                problem=problems.get(version, ""),
+                problem=self._scaled_down.get(version) or problems.get(version, ""),
             )
         return states
 
@@ -162,10 +241,15 @@ def _reached(cluster: ClusterConfig) -> ClusterConfig:
     return cluster.model_copy(update={"context": "", "kubeconfig": ""})
 
 
-def _problem(pod: Manifest) -> str:
-    """Say in words what keeps a pod from serving; empty if nothing does."""
+def _problem(pod: Manifest, is_served: bool) -> str:
+    """Say in words what keeps a pod from serving; empty if nothing does.
+
+    Args:
+        is_served: Whether another pod of the version is ready: then one that waits for a node,
+            as a second replica does on a small cluster, is not a problem.
+    """
     status = pod["status"]
-    for condition in status.get("conditions", ()):
+    for condition in () if is_served else status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"waits for a node: {condition.get('message', condition.get('reason', ''))}"
     for container in status.get("containerStatuses", ()):

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from contract.programs import MODEL_SERVER
 from serving.traffic.backend import Endpoint, Version
+
+# The names of a server's ports. Traffic goes to the first.
+HTTP, GRPC = "http", "grpc"
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,17 @@ class ServerSpec:
     package: Path
     predictions: Path
     drain_seconds: float
+    is_grpc: bool = False
+    program: str = MODEL_SERVER  # of contract.programs
 
     @property
     def key(self) -> Version:
         return (self.pipeline, self.version)
+
+    @property
+    def port_names(self) -> tuple[str, ...]:
+        """The ports that it listens on, by name."""
+        return (HTTP, GRPC) if self.is_grpc else (HTTP,)
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class ServerState:
     """A model server as its host sees it.
 
     `is_kept` is False for one that is ending or was given up: if it is needed, start it.
-    `problem` says in words why it does not run.
+    `problem` says in words why it does not run. `process` tells one start of it from the next;
+    empty while it does not run, and where nobody can say.
     """
 
     endpoint: Endpoint
     is_kept: bool = True
     problem: str = ""
+    process: str = ""
 
 
 class ServerHost(Protocol):
@@ -48,6 +61,10 @@ class ServerHost(Protocol):
 
     def start(self, spec: ServerSpec) -> None:
         """Start a server that is not there or not kept; where it must wait, call again."""
+        ...
+
+    def end(self, version: Version) -> None:
+        """Kill a server that hangs; its supervisor or Deployment starts another. Does not wait."""
         ...
 
     def stop(self, version: Version) -> bool:

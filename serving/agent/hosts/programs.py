@@ -44,12 +44,12 @@ def parse_server_name(name: str) -> tuple[str, int] | None:
 
 
 def server_program(
-    settings: MachineSettings, name: str, arguments: tuple[str, ...], drain_seconds: float
+    settings: MachineSettings, name: str, command: tuple[str, ...], drain_seconds: float
 ) -> Program:
     """Return the program that runs one model server."""
     return Program(
         name=name,
-        command=(*settings.server_command, *arguments),
+        command=command,
         log_file=settings.logs_folder / f"{name}.log",
         directory=CODE_FOLDER,
         start_seconds=_SERVER_START_SECONDS,

@@ -8,11 +8,13 @@ turn were measured to cost no more than calls of one size.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,11 @@ from serving.server.engines.engine import (
     first_row_not_finite,
     is_finite,
 )
-from serving.server.requests.errors import OverloadedError, TooLargeError
+from serving.server.requests.errors import DeadlineError, OverloadedError, TooLargeError
 
 log = logging.getLogger("slipway")
+
+_EXPIRED = "the deadline passed while the request waited for the model"
 
 Outcome = Outputs | Exception
 Done = Callable[[Outcome], None]
@@ -38,12 +42,16 @@ Done = Callable[[Outcome], None]
 
 @dataclass(slots=True)
 class Job:
-    """Rows that wait for the model. `done` is called once, on the event loop."""
+    """Rows that wait for the model. `done` is called once, on the event loop.
+
+    After `expires_at` (of `time.monotonic()`) the model is not called for them any more.
+    """
 
     signature: str
     columns: Columns
     rows: int
     done: Done
+    expires_at: float = math.inf
     waits_since: float = field(default_factory=time.monotonic)
 
 
@@ -57,8 +65,11 @@ class BatchObserver:
 class Batcher:
     """Collects jobs, calls the model in its threads, returns each job's rows.
 
-    Belongs to one event loop: all methods must be called on it.
+    Belongs to one event loop: all methods must be called on it. Rows whose answer is NaN or
+    infinite are refused, unless a subclass says otherwise: most protocols cannot say it.
     """
+
+    answers_finite_only = True
 
     def __init__(
         self,
@@ -89,7 +100,7 @@ class Batcher:
         self._executor = ThreadPoolExecutor(config.num_batch_threads, "model")
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job] = deque()
-        self._is_due = False
+        self._is_due = self._may_expire = False
         self._timer: asyncio.TimerHandle | None = None
         self.waiting_rows = 0
 
@@ -110,6 +121,8 @@ class Batcher:
                 f"{self.waiting_rows} rows are waiting, at most {self._max_waiting_rows} may "
                 "(serve.max_batch_size x serve.max_enqueued_batches); try again"
             )
+        if job.expires_at < math.inf:
+            self._may_expire = True
         self.waiting_rows += job.rows
         self._jobs.extend([job] if job.rows <= self._max_rows else _cut(job, self._max_rows))
         self._schedule()
@@ -136,9 +149,23 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         if self._jobs and self._idle_threads:
+            self._shed_expired()
+        if self._jobs and self._idle_threads:
             self._idle_threads -= 1
             self._executor.submit(self._run, self._take())
             self._schedule()
+
+    def _shed_expired(self) -> None:
+        """Refuse the jobs whose callers no longer wait, before work is spent on them."""
+        if not self._may_expire:
+            return
+        now = time.monotonic()
+        expired = [job for job in self._jobs if job.expires_at <= now]
+        if expired:
+            self._jobs = deque(job for job in self._jobs if job.expires_at > now)
+            self.waiting_rows -= sum(job.rows for job in expired)
+            self._hand_out([(job, DeadlineError(_EXPIRED)) for job in expired])
+        self._may_expire = any(job.expires_at < math.inf for job in self._jobs)
 
     def _take(self) -> list[Job]:
         """Take jobs of one signature from the front, as many as fit.
@@ -211,7 +238,7 @@ class Batcher:
             raise OutputShapeError(
                 f"output '{faults[0]}' has not one entry for each of {rows} rows"
             )
-        are_finite = all(is_finite(array) for array in outputs.values())
+        are_finite = not self.answers_finite_only or all(map(is_finite, outputs.values()))
         outcomes: list[Outcome] = []
         start = 0
         for job in batch:
@@ -272,7 +299,8 @@ def _cut(job: Job, max_rows: int) -> list[Job]:
     def piece(index: int, start: int) -> Job:
         columns = {name: array[start : start + max_rows] for name, array in job.columns.items()}
         rows = min(max_rows, job.rows - start)
-        return Job(job.signature, columns, rows, lambda outcome: collect(index, outcome))
+        done = partial(collect, index)
+        return Job(job.signature, columns, rows, done, job.expires_at)
 
     return [piece(index, start) for index, start in enumerate(starts)]
 

@@ -65,8 +65,8 @@ class ServerMetrics(BatchObserver):
         self._count_of = lru_cache(256)(lambda *labels: self._requests.labels(*labels).inc)
         self._observe_of = lru_cache(64)(lambda method: self._seconds.labels(method).observe)
 
-    def observe_request(self, method: str, status: int, seconds: float) -> None:
-        """One request answered."""
+    def observe_request(self, method: str, status: int | str, seconds: float) -> None:
+        """One request answered, with an HTTP status or the name of gRPC's."""
         self._count_of(method, status)()
         self._observe_of(method)(seconds)
 

@@ -14,6 +14,7 @@ from contract.storage import digest_directory
 from serving.server.engines.cpu import differs_from, this_machine
 from serving.server.engines.engine import RefusedInputError, ServedModel, Signature
 from serving.server.engines.opening import open_model
+from serving.server.requests.arrays import ArrayReader
 from serving.server.requests.instances import InputReader, Limits
 
 log = logging.getLogger("slipway")
@@ -73,19 +74,26 @@ def input_specs(manifest: PackageManifest, model: ServedModel) -> dict[str, dict
 
 
 def readers(manifest: PackageManifest, model: ServedModel) -> dict[str, InputReader]:
-    """Return a reader of requests for each signature that can be called over the wire."""
-    serve, is_padded = manifest.serve, bool(fillers(manifest))
+    """Return a reader of JSON for each signature that can be called over the wire."""
     return {
-        signature: InputReader(
-            inputs,
-            Limits(
-                serve.max_request_rows,
-                serve.max_cells,
-                pads_examples=is_padded and signature == EXAMPLES_SIGNATURE,
-            ),
-        )
+        signature: InputReader(inputs, limits_of(manifest, signature))
         for signature, inputs in input_specs(manifest, model).items()
     }
+
+
+def array_readers(manifest: PackageManifest, model: ServedModel) -> dict[str, ArrayReader]:
+    """Return a reader of arrays for each signature that can be called over the wire."""
+    return {
+        signature: ArrayReader(inputs, limits_of(manifest, signature))
+        for signature, inputs in input_specs(manifest, model).items()
+    }
+
+
+def limits_of(manifest: PackageManifest, signature: str) -> Limits:
+    """Return what one request of a signature may ask for."""
+    serve = manifest.serve
+    is_padded = bool(fillers(manifest)) and signature == EXAMPLES_SIGNATURE
+    return Limits(serve.max_request_rows, serve.max_cells, pads_examples=is_padded)
 
 
 def fillers(manifest: PackageManifest) -> dict[str, object]:

@@ -14,15 +14,15 @@ def predict_rows(outputs: Outputs) -> bytes:
     """Answer `:predict` with `instances`: an entry a row, unnamed if there is one output."""
     if len(outputs) == 1:
         name, array = next(iter(outputs.items()))
-        return b'{"predictions":%b}' % _dump(_listed(name, array))
-    columns = {name: _listed(name, array) for name, array in outputs.items()}
+        return b'{"predictions":%b}' % _dump(listed(name, array))
+    columns = {name: listed(name, array) for name, array in outputs.items()}
     rows = zip(*columns.values(), strict=True)
     return _dump({"predictions": [dict(zip(columns, row, strict=True)) for row in rows]})
 
 
 def predict_columns(outputs: Outputs) -> bytes:
     """Answer `:predict` with `inputs`: one list by output, without a name if there is only one."""
-    columns = {name: _listed(name, array) for name, array in outputs.items()}
+    columns = {name: listed(name, array) for name, array in outputs.items()}
     only = next(iter(columns.values()))
     return _dump({"outputs": only if len(columns) == 1 else columns})
 
@@ -47,10 +47,10 @@ def _dump(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _listed(name: str, array: np.ndarray) -> Any:
+def listed(name: str, array: np.ndarray) -> Any:
     """Return what orjson can write: numbers as they are, strings as text or base64 objects."""
     if array.dtype.kind not in "OSU":
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array) if array.ndim else array[()]
     return _texts(array.tolist(), is_binary=name.endswith("_bytes"))
 
 

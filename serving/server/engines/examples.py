@@ -5,15 +5,14 @@ a missing list an empty one; what else is missing, of another kind or another si
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
+from contract.wire.tensorflow_serving import Example
 from serving.server.engines.engine import Columns, RefusedInputError
 
 _KINDS = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
@@ -52,7 +51,7 @@ class ExamplesParser:
 
 def _features(serialized: bytes) -> Any:
     try:
-        return _example_class().FromString(serialized).features.feature
+        return Example.FromString(serialized).features.feature
     except DecodeError as error:
         raise RefusedInputError("could not parse a row as a tf.Example") from error
 
@@ -79,49 +78,3 @@ def _padded(values: list[Any], spec: InputSpec) -> np.ndarray:
     for index, value in enumerate(values):
         padded[index, : len(value)] = value
     return padded
-
-
-@cache
-def _example_class() -> Any:
-    """Return the message class of tf.Example, described here so as not to import TensorFlow.
-
-    Source: tensorflow/core/example/{example,feature}.proto; under another package name, which
-    the wire does not carry.
-    """
-    file = descriptor_pb2.FileDescriptorProto(
-        name="slipway/example.proto", package="slipway", syntax="proto3"
-    )
-    field = descriptor_pb2.FieldDescriptorProto
-    for kind, of in (("Bytes", "BYTES"), ("Float", "FLOAT"), ("Int64", "INT64")):
-        _message(file, f"{kind}List").field.add(
-            name="value", number=1, label=field.LABEL_REPEATED, type=field.Type.Value(f"TYPE_{of}")
-        )
-    feature = _message(file, "Feature")
-    feature.oneof_decl.add(name="kind")
-    for number, kind in enumerate(("Bytes", "Float", "Int64"), start=1):
-        _submessage(feature, f"{kind.lower()}_list", number, f"{kind}List").oneof_index = 0
-    features = _message(file, "Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
-    _submessage(entry, "value", 2, "Feature")
-    _submessage(features, "feature", 1, "Features.FeatureEntry").label = field.LABEL_REPEATED
-    _submessage(_message(file, "Example"), "features", 1, "Features")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("slipway.Example"))
-
-
-def _message(file: Any, name: str) -> Any:
-    return file.message_type.add(name=name)
-
-
-def _submessage(message: Any, name: str, number: int, of: str) -> Any:
-    field = descriptor_pb2.FieldDescriptorProto
-    return message.field.add(
-        name=name,
-        number=number,
-        label=field.LABEL_OPTIONAL,
-        type=field.TYPE_MESSAGE,
-        type_name=f".slipway.{of}",
-    )

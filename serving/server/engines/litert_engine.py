@@ -26,6 +26,7 @@ class _Interpreter:
     def run(self, arrays: Columns) -> Outputs:
         shapes = {name: arrays[name].shape for name in self.inputs}
         if shapes != self.shapes:
+            self.shapes = {}  # of no call, until the file has taken the new ones
             for name, index in self.inputs.items():
                 self.interpreter.resize_tensor_input(index, shapes[name])
             self.interpreter.allocate_tensors()

@@ -7,27 +7,19 @@ a close that does not lose the answer.
 """
 
 import asyncio
-import itertools
-import os
-import resource
 import time
 from collections import deque
-from collections.abc import Callable
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any
 
 import httptools
 
 from contract.records.prediction import ARM_HEADER
+from serving.server.http.connections import Connections
 from serving.server.http.messages import Request, RequestError
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_TRAILER_BYTES = 16 * 1024  # also of chunk extensions that come alone
 _MAX_PIPELINED = 16
-_MAX_CONNECTIONS = 8192  # Envoy opens at most 4096 to a version
-_SPARE_DESCRIPTORS = 64  # for the model, the log and the listener
-_MAX_RECEIVED_BODIES = 8  # of the largest size at the same time; further ones get 503
 _RECEIVE_SECONDS = 60.0  # from the first byte of a request to its last
 # Longer than Envoy keeps its idle upstream connections (one hour): the side that sends requests
 # should be the one to close, or a request crosses the close and is lost.
@@ -35,6 +27,7 @@ _IDLE_SECONDS = 4000.0
 _LINGER_SECONDS = 2.0
 _SENT_AWAY = b"retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _MAX_REQUEST_ID_BYTES = 128
+_HEALTH = b"/healthz"  # who asks that is no caller: a server that drains does not wait for them
 _READ_HEADERS = frozenset(
     (
         b"access-control-request-method",
@@ -42,58 +35,13 @@ _READ_HEADERS = frozenset(
         b"content-encoding",
         b"content-length",
         b"expect",
+        b"inference-header-content-length",
         b"origin",
+        b"transfer-encoding",
         b"x-request-id",
         ARM_HEADER.encode(),
     )
 )
-
-
-class Connections:
-    """All open connections of a server, and what they share."""
-
-    def __init__(
-        self, handle: Callable[[Request], None], max_body_bytes: int, headers: bytes = b""
-    ) -> None:
-        """Hand complete requests to `handle`; `headers` (whole lines) go into every answer."""
-        self.handle = handle
-        self.max_body_bytes = max_body_bytes
-        self.max_received_bytes = _MAX_RECEIVED_BODIES * max_body_bytes
-        self.received_bytes = 0
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.max_connections = min(_MAX_CONNECTIONS, descriptors - _SPARE_DESCRIPTORS)
-        self.is_draining = False
-        self.open: set[Connection] = set()
-        self.last_request_at = time.monotonic()
-        self._headers = headers
-        self._heads: dict[int, bytes] = {}
-        self._request_ids = itertools.count(1)
-        self._request_id_prefix = os.urandom(6).hex()
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being received or wait for their answer."""
-        return sum(connection.is_busy for connection in self.open)
-
-    def head(self, status: int) -> bytes:
-        """Return the status line and the headers that all answers of this status share."""
-        if (head := self._heads.get(status)) is None:
-            phrase = HTTPStatus(status).phrase.encode()
-            date = formatdate(usegmt=True).encode()
-            head = b"HTTP/1.1 %d %b\r\ndate: %b\r\n%b" % (status, phrase, date, self._headers)
-            self._heads[status] = head
-        return head
-
-    def new_request_id(self) -> bytes:
-        """Return an id for a request that came without one."""
-        return b"%b-%x" % (self._request_id_prefix.encode(), next(self._request_ids))
-
-    def sweep(self) -> None:
-        """Refresh the date and end connections that send too slowly; call it once a second."""
-        self._heads.clear()
-        now = time.monotonic()
-        for connection in list(self.open):
-            connection.check_time(now)
 
 
 class Connection(asyncio.Protocol):
@@ -110,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._since = time.monotonic()
         self._is_closing = False
         self._is_in_head = False
+        self._is_read_on = False
         self._start_message()
 
     @property
@@ -140,12 +89,12 @@ class Connection(asyncio.Protocol):
         was_in_head, size_before = self._is_in_head, self._size
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No other protocol is spoken here: the request is answered, the rest ignored.
-            self._is_closing = True
-            self.close_if_idle()
+        except httptools.HttpParserUpgrade as upgrade:
+            (offset,) = upgrade.args
+            self._read_on(data[offset:])
         except httptools.HttpParserError as error:
-            self._refuse(RequestError(400, f"not an HTTP/1.1 request: {error}"))
+            if not self._is_closing:
+                self._refuse(RequestError(400, f"not an HTTP/1.1 request: {error}"))
         if was_in_head and self._is_in_head:
             self._check_head(len(data))
         elif not was_in_head and self._receiving is not None and self._size == size_before:
@@ -166,7 +115,7 @@ class Connection(asyncio.Protocol):
     # --- from the parser ------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._is_closing:
+        if self._is_closing or self._is_read_on:
             return
         self._start_message()
         self._is_in_head = True
@@ -174,7 +123,8 @@ class Connection(asyncio.Protocol):
         self._since = time.monotonic()
 
     def on_url(self, url: bytes) -> None:
-        self._url += url
+        if not self._is_read_on:
+            self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_in_head:
@@ -186,12 +136,14 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        if (request := self._receiving) is None:
+        if (request := self._receiving) is None or self._is_read_on:
             return
         request.method = self._parser.get_method()
         request.path = self._url
         request.is_keep_alive = (
-            self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+            self._parser.should_keep_alive()
+            and self._parser.get_http_version() != "1.0"
+            and not self._parser.should_upgrade()
         )
         if (length := int(self._headers.get(b"content-length", b"0"))) > self._max_body_bytes:
             self._refuse(self._too_large(length))
@@ -211,8 +163,9 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if (request := self._receiving) is None:
+        if (request := self._receiving) is None or self._parser.should_upgrade():
             return
+        self._is_closing = self._is_closing or self._is_read_on
         self._receiving = None
         self._release()
         body = self._body
@@ -220,6 +173,22 @@ class Connection(asyncio.Protocol):
         self._enqueue(request)
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _read_on(self, data: bytes) -> None:
+        """Read the body of a request that offers another protocol, and nothing after it.
+
+        None is spoken here, and an offer may be ignored (RFC 9110 7.8); but the parser takes what
+        follows the head for the other protocol. So another one is told the framing.
+        """
+        names = (b"content-length", b"transfer-encoding")
+        framing = [b"%b: %b\r\n" % (n, self._headers[n]) for n in names if n in self._headers]
+        self._is_read_on = True
+        self._parser = httptools.HttpRequestParser(self)
+        head = b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n" % b"".join(framing)
+        if self._receiving is not None:
+            self.data_received(head)
+        if data:
+            self.data_received(data)
 
     def answer(self, request: Request, status: int, body: bytes, headers: bytes) -> None:
         """Send the answer of the current request and continue with the next."""
@@ -311,7 +280,9 @@ class Connection(asyncio.Protocol):
         given = request.headers.get(b"x-request-id", b"")
         is_usable = 0 < len(given) <= _MAX_REQUEST_ID_BYTES
         request.request_id = given if is_usable else self._shared.new_request_id()
-        request.received_at = self._shared.last_request_at = time.monotonic()
+        request.received_at = time.monotonic()
+        if request.path != _HEALTH:
+            self._shared.last_request_at = request.received_at
         if self._current is None and not self._waiting:
             self._current = request
             self._shared.handle(request)

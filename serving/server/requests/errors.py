@@ -4,8 +4,23 @@ ServingError
 ├── InvalidInputError     the caller's rows are wrong; the message names the place
 ├── TooLargeError         more rows than one request may have
 ├── OverloadedError       too much is waiting; the same request may succeed later
+├── ModelNotFoundError    this server has no such model, version or label
+├── DeadlineError         the caller would no longer wait for the answer
+├── LoadingError          the model is not there yet; the same request may succeed later
+├── ModelFailedError      the model is broken, whatever the rows
 └── InjectedFaultError    failed on purpose (`serve.fault_ratio`)
 """
+
+_LONGEST_WORDS = 2000  # characters: names and values of callers may be of any length
+
+# Of a name that a caller sends; to compare a name of megabytes with ours takes seconds.
+SHOWN_CHARACTERS = 200
+
+
+def for_caller(error: Exception) -> str:
+    """Return an error's message as every protocol sends it to the caller, cut if it is long."""
+    words = str(error)
+    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
 
 
 class ServingError(Exception):
@@ -22,6 +37,22 @@ class TooLargeError(ServingError):
 
 class OverloadedError(ServingError):
     """Too many rows are waiting; try again."""
+
+
+class ModelNotFoundError(ServingError):
+    """This server has no such model, version or label."""
+
+
+class DeadlineError(ServingError):
+    """The caller's deadline passed before the model was called."""
+
+
+class LoadingError(ServingError):
+    """The model is still loading; try again."""
+
+
+class ModelFailedError(ServingError):
+    """The model failed, and the values of the rows are not the cause."""
 
 
 class InjectedFaultError(ServingError):

@@ -17,7 +17,7 @@ from contract.errors import did_you_mean
 from contract.model_io import NUMPY_DTYPES
 from contract.records.package import InputSpec
 from serving.server.requests.base64_text import bytes_of_base64
-from serving.server.requests.errors import InvalidInputError, TooLargeError
+from serving.server.requests.errors import SHOWN_CHARACTERS, InvalidInputError, TooLargeError
 
 _LEAVES: dict[str, frozenset[type]] = {
     "float32": frozenset((int, float)),
@@ -33,7 +33,6 @@ _JSON_NAMES = {
     str: "a string",
     type(None): "null",
 }
-_SHOWN_CHARACTERS = 200  # of a name: to compare a name of megabytes with ours takes seconds
 _INT64 = np.iinfo(np.int64)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -126,7 +125,7 @@ class InputReader:
         return self._only is not None and (type(first) is not dict or _is_base64(first))
 
     def _unknown(self, where: str, row: dict[str, Any]) -> InvalidInputError:
-        name = next(name for name in row if name not in self._names)[:_SHOWN_CHARACTERS]
+        name = next(name for name in row if name not in self._names)[:SHOWN_CHARACTERS]
         hint = did_you_mean(name, self._names) or f"; expected {self._expected()}"
         return InvalidInputError(f"{where}: unknown input '{name}'{hint}")
 

@@ -1,1 +1,1 @@
-"""TensorFlow Serving's REST API."""
+"""REST: TensorFlow Serving's API, and the Open Inference Protocol."""

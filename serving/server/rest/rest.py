@@ -1,4 +1,6 @@
-"""TensorFlow Serving's REST API for one version of one model, with /healthz and /metrics.
+"""The REST APIs for one version of one model, with /healthz and /metrics.
+
+TensorFlow Serving's is under /v1, the Open Inference Protocol's (`rest/open_inference`) under /v2.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest. Errors are `{"error": "..."}`. We depart in
 saying 405 for a wrong method, 503 for a full queue, 404 for an unknown label, and in refusing what
@@ -9,60 +11,51 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import orjson
 
-from contract.model_io import DEFAULT_SIGNATURE, output_names
-from contract.records.package import PackageManifest
-from contract.records.prediction import ARM_HEADER, ARMS
-from contract.schema.data import HeadConfig
+from contract.model_io import DEFAULT_SIGNATURE
+from contract.records.prediction import ARM_HEADER
 from serving.server.core import predictions
-from serving.server.core.batching import Batcher, Job, Outcome
-from serving.server.core.faults import FaultInjector
-from serving.server.core.metrics import ServerMetrics
-from serving.server.core.prediction_columns import Answer
-from serving.server.core.prediction_log import PredictionLog, is_logged
-from serving.server.engines.engine import (
-    Columns,
-    Outputs,
-    RefusedInputError,
-    Signature,
-)
+from serving.server.core.asked import Asked
+from serving.server.core.service import Caller, Found, Loaded, PredictService
+from serving.server.engines.engine import Outputs
 from serving.server.http.cross_origin import CrossOrigin
 from serving.server.http.messages import Request, RequestError
-from serving.server.http.targets import DEFAULT_LABELS, model_paths, not_found_words, path_of
-from serving.server.requests.errors import ServingError
-from serving.server.requests.instances import InputReader
-from serving.server.rest.asked import Asked, Decoded, Formatter
-from serving.server.rest.bodies import choose_reader, parse_body, read_examples, rows_or_columns
+from serving.server.http.statuses import as_http
+from serving.server.http.targets import model_paths, not_found_words, path_of
+from serving.server.requests.errors import ServingError, for_caller
+from serving.server.rest.bodies import (
+    JSON_HEADERS,
+    Body,
+    Decoded,
+    Formatter,
+    choose_reader,
+    parse_body,
+    read_examples,
+    rows_or_columns,
+)
 from serving.server.rest.metadata import metadata_body, status_body
-from serving.server.rest.statuses import as_http
+from serving.server.rest.open_inference import (
+    PlainAnswer,
+    open_model_paths,
+    plain_answers,
+    read_inference,
+)
 
 log = logging.getLogger("slipway")
 
-_JSON_HEADERS = b"content-type: application/json\r\n"
 _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _ARM_HEADER = ARM_HEADER.encode()
-_ARMS = frozenset(arm.encode() for arm in ARMS)
+_OF_SERVER = (b"*", b"/")  # `OPTIONS http://host` asks for the server, too (RFC 9112 3.2.4)
 _PREDICTIONS = ("predict", "classify", "regress")
+_LOGGED = frozenset((*_PREDICTIONS, "infer"))
 
 _LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than a health check should wait
-_LONGEST_WORDS = 2000  # characters of an error: names and values of callers may be of any length
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What answers predictions once the model is there."""
-
-    batcher: Batcher
-    readers: Mapping[str, InputReader]
-    signatures: Mapping[str, Signature]
-    prediction_log: PredictionLog | None = None
 
 
 @dataclass(frozen=True)
@@ -75,30 +68,15 @@ class _Route:
 
 
 class RestApi:
-    """Routes requests; answers 503 for predictions until `loaded` is set."""
+    """Routes requests, reads their bodies, writes their answers and errors."""
 
-    def __init__(
-        self,
-        manifest: PackageManifest,
-        metrics: ServerMetrics,
-        token: str | None = None,
-        labels: Sequence[str] = DEFAULT_LABELS,
-    ) -> None:
-        """Serve `manifest`; with a `token`, everything but /healthz and OPTIONS asks for it.
-
-        The version is also found under `/labels/LABEL` for each of its labels.
-        """
-        self.loaded: Loaded | None = None
-        self.is_draining = False
-        self._manifest = manifest
-        self._metrics = metrics
+    def __init__(self, service: PredictService, token: str | None = None) -> None:
+        """Serve by `service`; with a `token`, everything but /healthz and OPTIONS asks for it."""
+        self._service = service
+        self._manifest = manifest = service.manifest
         self._authorization = f"Bearer {token}".encode() if token else None
-        self._outputs = output_names(manifest.heads)
-        self._log_ratio = manifest.serve.prediction_log_ratio
         self._max_body_bytes = int(manifest.serve.max_body_mb * 2**20)
         self._cross_origin = CrossOrigin(manifest.serve.cors_origins)
-        self._labels = tuple(labels)
-        self._faults = FaultInjector(manifest.serve.fault_ratio, metrics.observe_fault)
         self._decoder = ThreadPoolExecutor(1, "decoder")
         self._routes = self._make_routes()
         self._unknown = _Route("other", {})
@@ -110,7 +88,7 @@ class RestApi:
         try:
             if request.error is not None:
                 raise request.error
-            if request.method == b"OPTIONS" and (route.methods or path == b"*"):
+            if request.method == b"OPTIONS" and (route.methods or path in _OF_SERVER):
                 return self._options(request, route)
             if self._authorization is not None and not route.is_open:
                 self._check_token(request)
@@ -138,12 +116,21 @@ class RestApi:
             b"/healthz": _Route("healthz", _get(self._healthz), is_open=True),
             b"/metrics": _Route("metrics", _get(self._exposition)),
         }
-        for base in model_paths(self._manifest, self._labels):
+        for base in model_paths(self._manifest, self._service.labels):
             routes[base.encode()] = _Route("status", _get(self._status))
             routes[f"{base}/metadata".encode()] = _Route("metadata", _get(self._metadata))
             for verb in _PREDICTIONS:
                 handler = {b"POST": getattr(self, f"_{verb}")}
                 routes[f"{base}:{verb}".encode()] = _Route(verb, handler)
+        return routes | self._open_inference_routes()
+
+    def _open_inference_routes(self) -> dict[bytes, _Route]:
+        routes = {
+            one.path.encode(): _Route(one.name, _get(partial(self._plain, one)), one.is_open)
+            for one in plain_answers(self._service)
+        }
+        for base in open_model_paths(self._manifest):
+            routes[f"{base}/infer".encode()] = _Route("infer", {b"POST": self._infer})
         return routes
 
     def _not_handled(self, request: Request, path: bytes, route: _Route) -> RequestError:
@@ -155,8 +142,8 @@ class RestApi:
                 f"allowed; expected {allowed}",
                 {"allow": f"{allowed}, OPTIONS"},
             )
-        words = not_found_words(path, self._routes, self._manifest, self._labels)
-        return RequestError(404, words)
+        labels = self._service.labels
+        return RequestError(404, not_found_words(path, self._routes, self._manifest, labels))
 
     def _check_token(self, request: Request) -> None:
         given = request.headers.get(b"authorization", b"")
@@ -174,25 +161,29 @@ class RestApi:
         self._finish("options", request, 200, b"", self._cross_origin.options(request, [*methods]))
 
     def _healthz(self, request: Request) -> None:
-        state = "draining" if self.is_draining else "serving" if self.loaded else "loading"
+        service = self._service
+        state = "draining" if service.is_draining else "serving" if service.loaded else "loading"
         status = 200 if state == "serving" else 503
         self._finish("healthz", request, status, b'{"status":"%b"}' % state.encode())
 
     def _exposition(self, request: Request) -> None:
-        self._finish("metrics", request, 200, self._metrics.exposition(), _TEXT_HEADERS)
+        self._finish("metrics", request, 200, self._service.metrics.exposition(), _TEXT_HEADERS)
 
     def _status(self, request: Request) -> None:
-        state = "UNLOADING" if self.is_draining else "AVAILABLE" if self.loaded else "LOADING"
-        self._finish("status", request, 200, status_body(self._manifest.version, state))
+        body = status_body(self._manifest.version, self._service.state)
+        self._finish("status", request, 200, body)
 
     def _metadata(self, request: Request) -> None:
-        body = metadata_body(self._manifest, self._ready().signatures)
+        body = metadata_body(self._manifest, self._service.ready().signatures)
         self._finish("metadata", request, 200, body)
+
+    def _plain(self, one: PlainAnswer, request: Request) -> None:
+        self._finish(one.name, request, *one.answer())
 
     # --- predictions ----------------------------------------------------------------------------
 
     def _predict(self, request: Request) -> None:
-        self._decode("predict", request, partial(self._read_prediction, request, self._ready()))
+        self._decode("predict", request, self._read_prediction)
 
     def _read_prediction(self, request: Request, loaded: Loaded) -> Decoded:
         body = parse_body(request, self._max_body_bytes)
@@ -203,39 +194,39 @@ class RestApi:
             columns, formatter = reader.read_columns(body[key]), predictions.predict_columns
         return Asked(signature, columns, key), formatter
 
+    def _infer(self, request: Request) -> None:
+        read = partial(read_inference, self._manifest, self._max_body_bytes)
+        self._decode("infer", request, read)
+
     def _classify(self, request: Request) -> None:
-        tasks = ("binary_classification", "multiclass_classification")
-        self._predict_examples("classify", request, tasks)
+        self._decode("classify", request, partial(self._read_examples, "classify"))
 
     def _regress(self, request: Request) -> None:
-        self._predict_examples("regress", request, ("regression",))
+        self._decode("regress", request, partial(self._read_examples, "regress"))
 
-    def _predict_examples(self, method: str, request: Request, tasks: tuple[str, ...]) -> None:
-        read = partial(self._read_examples, method, request, tasks, self._ready())
-        self._decode(method, request, read)
-
-    def _read_examples(
-        self, method: str, request: Request, tasks: tuple[str, ...], loaded: Loaded
-    ) -> Decoded:
+    def _read_examples(self, method: str, request: Request, loaded: Loaded) -> Decoded:
         body = parse_body(request, self._max_body_bytes)
-        head, config = self._choose_head(method, body.get("signature_name"), tasks)
-        columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(read_examples(body), "examples")
-        name = self._outputs[head]
+        head = self._service.head_of(method, body.get("signature_name"))
+        manifest = self._manifest
+        rows = read_examples(body, manifest.inputs.keys(), manifest.serve.max_request_rows)
+        columns = loaded.readers[DEFAULT_SIGNATURE].read_rows(rows, "examples")
 
         def formatted(outputs: Outputs) -> bytes:
             if method == "regress":
-                return predictions.regress(outputs[name])
-            return predictions.classify(outputs[name], config)
+                return predictions.regress(outputs[head.output])
+            return predictions.classify(outputs[head.output], head.config)
 
         return Asked(DEFAULT_SIGNATURE, columns, "examples"), formatted
 
-    def _decode(self, method: str, request: Request, read: Callable[[], Decoded]) -> None:
-        """Read a body and hand on what it asks for; a large one in a thread, while others go on."""
-        self._faults.maybe_fail()
+    def _decode(
+        self, method: str, request: Request, read: Callable[[Request, Loaded], Decoded]
+    ) -> None:
+        """Read a body and hand on what it asks for; a large one in a thread, beside the others."""
+        loaded = self._service.begin()
         if len(request.body) <= _LARGE_BODY_BYTES and not request.headers.get(b"content-encoding"):
-            self._submit(method, request, *read())
+            self._submit(method, request, *read(request, loaded))
             return
-        reading = asyncio.get_running_loop().run_in_executor(self._decoder, read)
+        reading = asyncio.get_running_loop().run_in_executor(self._decoder, read, request, loaded)
         reading.add_done_callback(partial(self._decoded, method, request))
 
     def _decoded(self, method: str, request: Request, reading: "asyncio.Future[Decoded]") -> None:
@@ -244,71 +235,35 @@ class RestApi:
         except Exception as error:  # noqa: BLE001 (as above)
             self._fail(method, request, error)
 
-    def _choose_head(
-        self, method: str, wanted: Any, tasks: tuple[str, ...]
-    ) -> tuple[str, HeadConfig]:
-        heads = {n: h for n, h in self._manifest.heads.items() if h.task in tasks}
-        if not heads:
-            raise RequestError(400, f":{method}: '{self._manifest.pipeline}' has no such head")
-        if type(wanted) is str and wanted in heads:
-            return wanted, heads[wanted]
-        names = ", ".join(f"'{name}'" for name in heads)
-        if wanted not in (None, "", DEFAULT_SIGNATURE):
-            raise RequestError(400, f"signature_name: found {wanted!r}, expected a head: {names}")
-        if len(heads) > 1:
-            raise RequestError(400, f"signature_name: several heads, name one of {names}")
-        return next(iter(heads.items()))
-
     def _submit(self, method: str, request: Request, asked: Asked, formatter: Formatter) -> None:
-        rows = len(next(iter(asked.columns.values())))
         done = partial(self._predicted, method, request, asked, formatter)
-        self._ready().batcher.submit(Job(asked.signature, asked.columns, rows, done))
+        self._service.submit(request.request_id, asked, done)
 
     def _predicted(
-        self,
-        method: str,
-        request: Request,
-        asked: Asked,
-        formatter: Formatter,
-        outcome: Outcome,
+        self, method: str, request: Request, asked: Asked, formatter: Formatter, found: Found
     ) -> None:
-        if isinstance(outcome, RefusedInputError):
-            return self._refuse(method, request, RequestError(400, asked.refusal(outcome)))
+        if isinstance(found, ServingError):
+            return self._refuse(method, request, as_http(found))
         try:
-            if isinstance(outcome, Exception):
-                raise outcome
-            body = formatter(outcome)
+            body = formatter(found)
         except Exception as failure:  # noqa: BLE001 (no request may stay without its answer)
-            log.error("request %s: the model failed: %s", request.request_id, failure)
-            error = RequestError(500, f"the model failed: {failure}")
-            return self._refuse(method, request, error)
-        self._finish(method, request, 200, body)
-        if (writer := self._log_for(request)) is not None:
-            inputs = asked.columns if writer.samples(request.request_id) else None
-            writer.add(_answer(request, outcome, asked.signature, inputs))
+            error = self._service.failed(request.request_id, failure)
+            return self._refuse(method, request, as_http(error))
+        if isinstance(body, Body):
+            self._finish(method, request, 200, body.content, body.headers)
+        else:
+            self._finish(method, request, 200, body)
+        self._service.note_answer(_caller(request), asked, found)
         return None
-
-    def _log_for(self, request: Request) -> PredictionLog | None:
-        if self.loaded is None or not is_logged(request.request_id, self._log_ratio):
-            return None
-        return self.loaded.prediction_log
-
-    def _ready(self) -> Loaded:
-        if self.loaded is None:
-            # The second header tells the proxy in front that it may try again itself.
-            headers = {"retry-after": "1", "x-slipway-loading": "1"}
-            raise RequestError(503, "the model is still loading; try again", headers)
-        return self.loaded
 
     # --- answering ------------------------------------------------------------------------------
 
     def _refuse(self, name: str, request: Request, error: RequestError) -> None:
         headers = "".join(f"{key}: {value}\r\n" for key, value in error.headers.items())
-        body = orjson.dumps({"error": _cut(str(error))})
-        self._finish(name, request, error.status, body, _JSON_HEADERS + headers.encode("latin-1"))
-        is_callers = 400 <= error.status < 500
-        if name in _PREDICTIONS and is_callers and (writer := self._log_for(request)) is not None:
-            writer.add(_answer(request, error.status))
+        body = orjson.dumps({"error": for_caller(error)})
+        self._finish(name, request, error.status, body, JSON_HEADERS + headers.encode("latin-1"))
+        if name in _LOGGED and 400 <= error.status < 500:
+            self._service.note_refusal(_caller(request), error.status)
 
     def _finish(
         self,
@@ -316,25 +271,17 @@ class RestApi:
         request: Request,
         status: int,
         body: bytes,
-        headers: bytes = _JSON_HEADERS,
+        headers: bytes = JSON_HEADERS,
     ) -> None:
         request.reply(status, body, headers + self._cross_origin.headers(request))
-        self._metrics.observe_request(name, status, time.monotonic() - request.received_at)
+        seconds = time.monotonic() - request.received_at
+        self._service.metrics.observe_request(name, status, seconds)
 
 
-def _answer(
-    request: Request, found: Outputs | int, signature: str = "", inputs: Columns | None = None
-) -> Answer:
-    """Return what the prediction log keeps of a request."""
+def _caller(request: Request) -> Caller:
     arm = request.headers.get(_ARM_HEADER, b"")
-    arm = arm if arm in _ARMS else b""  # a caller that asks the server itself may send anything
-    seconds = time.monotonic() - request.received_at
-    return Answer(request.request_id, arm, signature, time.time(), seconds, found, inputs)
+    return Caller(request.request_id, arm, request.received_at)
 
 
 def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:
     return {b"GET": handler, b"HEAD": handler}
-
-
-def _cut(words: str) -> str:
-    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,16 @@ class EnvoyAdmin:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.name = f"{endpoint.host}:{endpoint.port}"
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+
+    def is_there(self) -> bool:
+        """Tell whether anybody takes connections on the port."""
+        try:
+            place = (self.endpoint.host, self.endpoint.port)
+            socket.create_connection(place, timeout=_TIMEOUT_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def prometheus(self, pattern: str) -> str:
         """Return the counters whose Envoy names match, in Prometheus' text format.
@@ -32,7 +42,7 @@ class EnvoyAdmin:
         return {one["name"]: one["value"] for one in found if "name" in one}
 
     def _get(self, path: str) -> str:
-        host, port = self._endpoint.host, self._endpoint.port
+        host, port = self.endpoint.host, self.endpoint.port
         connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request("GET", path)

@@ -3,6 +3,7 @@
 from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.discovery import AGENT_CLUSTER, discovery_source
 from serving.traffic.envoy.documents import TYPE, Document, address, named
+from serving.traffic.envoy.edge import EdgeLimits, overload_manager
 
 # Envoy records whole milliseconds, cut off, and counts what lies below a bound: at whole bounds
 # that is exact. From 100 ms on its histograms resolve two digits, so the bounds have no more.
@@ -15,12 +16,15 @@ LATENCY_BOUNDS_MS = (
 _STATS_FLUSH = "0.25s"  # counters are live, histograms are merged this often
 
 
-def bootstrap(listeners: Document, clusters: Document, admin_port: int) -> Document:
-    """Return the bootstrap: two config sources, and the admin port on loopback."""
+def bootstrap(
+    listeners: Document, clusters: Document, admin_port: int, limits: EdgeLimits
+) -> Document:
+    """Return the bootstrap: two config sources, the admin port on loopback, and limits."""
     return {
         "node": {"id": "slipway", "cluster": "slipway"},
         "admin": _admin(Endpoint("127.0.0.1", admin_port)),
         "dynamic_resources": {"lds_config": listeners, "cds_config": clusters},
+        "overload_manager": overload_manager(limits),
         "stats_flush_interval": _STATS_FLUSH,
         "stats_config": {
             "histogram_bucket_settings": [
@@ -30,16 +34,17 @@ def bootstrap(listeners: Document, clusters: Document, admin_port: int) -> Docum
     }
 
 
-def fleet_bootstrap(own: Endpoint, agent: Endpoint, token: str) -> Document:
+def fleet_bootstrap(own: Endpoint, agent: Endpoint, token: str, limits: EdgeLimits) -> Document:
     """Return the bootstrap of one Envoy of many, which asks the agent.
 
     Args:
         own: Where it shows its counters, and by which the agent knows it.
         agent: Where the agent answers.
         token: What the agent wants to hear.
+        limits: What callers may cost it.
     """
     source = discovery_source()
-    document = bootstrap(source, source, own.port)
+    document = bootstrap(source, source, own.port, limits)
     document["node"]["id"] = f"{own.host}:{own.port}"
     document["admin"] = _admin(Endpoint("0.0.0.0", own.port))
     document["static_resources"] = {"clusters": [_agent_cluster(agent) | _sending(token)]}
@@ -52,7 +57,8 @@ def _admin(endpoint: Endpoint) -> Document:
     Everybody who reaches the port could otherwise read tokens in the configuration, and end Envoy.
     """
     shown = [{"prefix": "/stats"}, {"exact": "/ready"}]
-    return {"address": address(endpoint), "allow_paths": shown}
+    # read by the agent also while callers hold all the connections that they may
+    return {"address": address(endpoint), "allow_paths": shown, "ignore_global_conn_limit": True}
 
 
 def _agent_cluster(agent: Endpoint) -> Document:

@@ -3,7 +3,7 @@
 A version has three, so that each use has its own counters: `<pipeline>/<version>` for predictions,
 `<pipeline>/<version>/shadow` with a cap for their copies, so that a slow shadow can only lose
 copies and never piles up, and `<pipeline>/<version>/direct` for what is asked of a version by its
-number, and for status and metadata.
+number, and for status and metadata. One that speaks gRPC has the same three at that port.
 """
 
 import ipaddress
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from contract.records.traffic import Shadow, TrafficPlan
 from serving.traffic.backend import Endpoint, PipelineTraffic
-from serving.traffic.envoy.documents import TYPES, Document, address, cluster_name
+from serving.traffic.envoy.documents import TYPE, TYPES, Document, address, cluster_name, named
+from serving.traffic.envoy.grpc_statuses import status_in_http
 
 _MAX_CONCURRENT_REQUESTS = 4096  # per version; Envoy's default of 3 concurrent retries would bite
 _CONNECT_TIMEOUT = "1s"
@@ -20,6 +21,10 @@ _DNS_INTERVAL = "1s"
 # Below the servers' own keep-alive time: a connection that both ends close at the same moment
 # would cost a caller an error.
 _UPSTREAM_IDLE_TIMEOUT = "60s"
+_HTTP_1: Document = {"explicit_http_config": {"http_protocol_options": {}}}
+_HTTP_2: Document = {"explicit_http_config": {"http2_protocol_options": {}}}
+_HTTP_HEALTH: Document = {"http_health_check": {"path": "/healthz"}}
+_GRPC_HEALTH: Document = {"grpc_health_check": {}}
 
 
 def clusters(traffic: PipelineTraffic) -> dict[str, Document]:
@@ -33,10 +38,34 @@ def clusters(traffic: PipelineTraffic) -> dict[str, Document]:
         shadow = cluster_name(plan.pipeline, version, "shadow")
         # it stays when the shadow ends, with its last counts
         made[shadow] = _cluster(shadow, endpoint, _shadow_limits(plan, version))
+        if endpoint.grpc_port is not None:
+            at = Endpoint(endpoint.host, endpoint.grpc_port)
+            made |= _of_grpc(plan, version, at)
     return made
 
 
-def _cluster(name: str, endpoint: Endpoint, limits: Mapping[str, int]) -> Document:
+def _of_grpc(plan: TrafficPlan, version: int, endpoint: Endpoint) -> dict[str, Document]:
+    arm, shadow, direct = (
+        cluster_name(plan.pipeline, version, use) for use in ("grpc", "grpc-shadow", "grpc-direct")
+    )
+    counted = [status_in_http(), _upstream_codec()]
+    return {
+        arm: _cluster(arm, endpoint, _caller_limits(), _HTTP_2) | _health_checks(_GRPC_HEALTH),
+        direct: _cluster(direct, endpoint, _caller_limits(), _HTTP_2),
+        shadow: _cluster(
+            shadow, endpoint, _shadow_limits(plan, version), {**_HTTP_2, "http_filters": counted}
+        ),
+    }
+
+
+def _upstream_codec() -> Document:
+    kind = f"{TYPE}.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+    return named("envoy.filters.http.upstream_codec", {"@type": kind})
+
+
+def _cluster(
+    name: str, endpoint: Endpoint, limits: Mapping[str, int], protocol: Document | None = None
+) -> Document:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "@type": TYPES["clusters"],
@@ -52,7 +81,7 @@ def _cluster(name: str, endpoint: Endpoint, limits: Mapping[str, int]) -> Docume
             options: {
                 "@type": f"type.googleapis.com/{options}",
                 "common_http_protocol_options": {"idle_timeout": _UPSTREAM_IDLE_TIMEOUT},
-                "explicit_http_config": {"http_protocol_options": {}},
+                **(protocol or _HTTP_1),
             }
         },
     }
@@ -87,7 +116,7 @@ def _shadow_limits(plan: TrafficPlan, version: int) -> dict[str, int]:
     return {**dict.fromkeys(kinds, shadow.max_concurrent_requests), "max_retries": 0}
 
 
-def _health_checks() -> Document:
+def _health_checks(asked: Document | None = None) -> Document:
     # With one endpoint a version Envoy's panic routing still tries an unhealthy one, which is
     # what we want: there is no other, and the retries wait for it.
     return {
@@ -98,7 +127,7 @@ def _health_checks() -> Document:
                 "no_traffic_interval": _HEALTH_INTERVAL,
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "http_health_check": {"path": "/healthz"},
+                **(asked or _HTTP_HEALTH),
             }
         ]
     }

@@ -14,7 +14,7 @@ ROUTES = "pipelines"
 TYPE = "type.googleapis.com/envoy"
 
 Kind = Literal["listeners", "routes", "clusters"]
-Use = Literal["arm", "shadow", "direct"]
+Use = Literal["arm", "shadow", "direct", "grpc", "grpc-shadow", "grpc-direct"]
 TYPES: dict[Kind, str] = {
     "listeners": f"{TYPE}.config.listener.v3.Listener",
     "routes": f"{TYPE}.config.route.v3.RouteConfiguration",
@@ -27,7 +27,8 @@ def cluster_name(pipeline: str, version: int, use: Use = "arm") -> str:
 
     `arm` answers predictions asked of the pipeline, `shadow` copies of them; only these two are
     what a version is judged by. `direct` is the rest: questions about status and metadata, and what
-    callers ask of one version by its number.
+    callers ask of one version by its number. `grpc`, `grpc-shadow` and `grpc-direct` are the same
+    for calls of gRPC, at the port for them.
     """
     return f"{pipeline}/{version}" if use == "arm" else f"{pipeline}/{version}/{use}"
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -16,7 +16,9 @@ from serving.traffic.envoy.clusters import clusters
 from serving.traffic.envoy.documents import LISTENER, ROUTES, Document, Kind, cluster_name
 from serving.traffic.envoy.fleet import FleetCounters
 from serving.traffic.envoy.listener import ListenerOptions, listener
+from serving.traffic.envoy.membership import membership_filter, reach
 from serving.traffic.envoy.routes import routes
+from serving.traffic.reach import Reach
 
 _POLL_SECONDS = 0.01
 _MAX_PARALLEL = 8
@@ -55,10 +57,19 @@ class Envoy:
     capabilities = Capabilities(weight_step_percent=1, max_arms=2, has_shadow=True)
 
     def __init__(
-        self, channel: Channel, options: ListenerOptions, patience_seconds: float = 3.0
+        self,
+        channel: Channel,
+        options: ListenerOptions,
+        patience_seconds: float = 3.0,
+        is_silent: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """Wait for no Envoy of which `is_silent(its name)` says that it hangs.
+
+        It serves nobody, and takes over what is published when it is started again.
+        """
         self._channel = channel
         self._options = options
+        self._is_silent = is_silent
         self._patience_seconds = patience_seconds
         self._counters = FleetCounters()
         self._pool = ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="envoy")
@@ -75,9 +86,9 @@ class Envoy:
         self._wait(_ROUTES_TAKEN_OVER, version)
         self._publish_clusters(wanted)
 
-    def observe(self) -> Mapping[Version, VersionCounters]:
+    def observe(self, pipeline: str = "") -> Mapping[Version, VersionCounters]:
         """See TrafficBackend. Copies that the shadow's cap turned away count for nothing."""
-        texts = self._texts(envoy_stats.COUNTERS_FILTER)
+        texts = self._texts(envoy_stats.counters_filter(pipeline))
         for name, text in texts.items():
             self._counters.update(name, envoy_stats.uptime(text), envoy_stats.counters(text))
         active = _sum_of(envoy_stats.active(text) for text in texts.values())
@@ -91,6 +102,17 @@ class Envoy:
         texts = self._texts(envoy_stats.ACTIVE_FILTER)
         return _sum_of(envoy_stats.active(text) for text in texts.values())
 
+    def hosts(self, versions: Collection[Version]) -> Mapping[Version, Reach]:
+        """Return how far versions are reached.
+
+        Raises:
+            ServiceUnavailableError: If there is no Envoy, or one does not answer.
+        """
+        pattern, instances = membership_filter(versions), self._instances()
+        gauges = self._pool.map(lambda one: one.values(pattern), instances)
+        names = (one.name for one in instances)
+        return reach(versions, dict(zip(names, gauges, strict=True)))
+
     def _publish_clusters(self, wanted: Mapping[str, Document]) -> None:
         version = self._channel.publish("clusters", [wanted[name] for name in sorted(wanted)])
         self._wait(_CLUSTERS_TAKEN_OVER, version)
@@ -99,7 +121,7 @@ class Envoy:
         """Wait until every Envoy says that it has taken over a version."""
         deadline = time.monotonic() + self._patience_seconds
         while True:
-            instances = self._channel.instances()
+            instances = self._instances()
             done = self._pool.map(lambda one: _has_taken_over(one, stat, version), instances)
             late = [one.name for one, is_done in zip(instances, done, strict=True) if not is_done]
             if not late:
@@ -112,9 +134,14 @@ class Envoy:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def _instances(self) -> Sequence[EnvoyAdmin]:
+        """Return the Envoys that do not hang; all of them where all do."""
+        found = self._channel.instances()
+        return [one for one in found if not self._is_silent(one.name)] or found
+
     def _texts(self, pattern: str) -> dict[str, str]:
         """Return what the Envoys that answer say; some of many may be ending."""
-        instances = self._channel.instances()
+        instances = self._instances()
         answers = self._pool.map(lambda one: _said(one, pattern), instances)
         said = {one.name: answer for one, answer in zip(instances, answers, strict=True)}
         texts = {name: answer for name, answer in said.items() if isinstance(answer, str)}

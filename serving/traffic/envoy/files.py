@@ -1,4 +1,8 @@
-"""Telling the Envoy of one machine what to do, by files that it watches."""
+"""Telling the Envoys of one machine what to do, by files that they watch.
+
+Two of them listen on one port (SO_REUSEPORT, which is Envoy's default): the kernel gives each new
+connection to one, and to the other while one is started again.
+"""
 
 import json
 from collections.abc import Sequence
@@ -9,33 +13,40 @@ from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.admin import EnvoyAdmin
 from serving.traffic.envoy.bootstrap import bootstrap
 from serving.traffic.envoy.documents import Document, Kind, discovery_response, version_of
+from serving.traffic.envoy.edge import EdgeLimits
 
 _FILES: dict[Kind, str] = {"listeners": "lds.json", "routes": "rds.json", "clusters": "cds.json"}
 
 
-def prepare(folder: Path, admin_port: int) -> Path:
-    """Write what Envoy needs before it can start and return the bootstrap's path.
+def prepare(folder: Path, admin_port: int, limits: EdgeLimits, name: str = "bootstrap") -> Path:
+    """Write what an Envoy needs before it can start and return the bootstrap's path.
 
     Resource files of earlier are left: a restarted Envoy serves as before.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # the routes may hold the callers' token
-    channel = FileChannel(folder, admin_port)
+    channel = FileChannel(folder, [admin_port])
     for kind in ("listeners", "clusters"):
         if not channel.path(kind).exists():
             channel.publish(kind, [])
-    path = folder / "bootstrap.json"
-    document = bootstrap(channel.source("listeners"), channel.source("clusters"), admin_port)
+    path = folder / f"{name}.json"
+    sources = (channel.source("listeners"), channel.source("clusters"))
+    document = bootstrap(*sources, admin_port, limits)
     write_atomically(path, json.dumps(document, indent=1))
     return path
 
 
 class FileChannel:
-    """A Channel of one folder and one Envoy: it re-reads a file that is renamed into its place."""
+    """A Channel of one folder: its Envoys re-read a file that is renamed into its place."""
 
-    def __init__(self, folder: Path, admin_port: int) -> None:
+    def __init__(self, folder: Path, admin_ports: Sequence[int]) -> None:
         self._folder = folder
-        self._admin = EnvoyAdmin(Endpoint("127.0.0.1", admin_port))
+        self._admins = [EnvoyAdmin(Endpoint("127.0.0.1", port)) for port in admin_ports]
+
+    @property
+    def admins(self) -> Sequence[EnvoyAdmin]:
+        """All Envoys, also those that are started again or take no connections any more."""
+        return self._admins
 
     def path(self, kind: Kind) -> Path:
         """Return the file of a kind of documents."""
@@ -64,5 +75,7 @@ class FileChannel:
         return version_of(resources)
 
     def instances(self) -> Sequence[EnvoyAdmin]:
-        """See Channel."""
-        return [self._admin]
+        """See Channel. One that is started again reads the files by itself: it is left out."""
+        if len(self._admins) == 1:
+            return self._admins
+        return [one for one in self._admins if one.is_there()] or self._admins

@@ -14,6 +14,8 @@ from serving.traffic.envoy.documents import (
     duration,
     named,
 )
+from serving.traffic.envoy.edge import connection_rules, rate_limit
+from serving.traffic.envoy.grpc_statuses import status_filter
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class ListenerOptions:
 
     Attributes:
         token: What callers must send; empty: nothing.
+        requests_per_second: Of each caller; 0: any number.
         server_token: What servers want to hear, so that nobody calls them past the data plane.
     """
 
@@ -32,6 +35,7 @@ class ListenerOptions:
     server_token: str = ""
     certificate: Path | None = None
     private_key: Path | None = None
+    requests_per_second: int = 0
 
 
 def listener(routes_source: Document, options: ListenerOptions) -> Document:
@@ -54,7 +58,12 @@ def _manager(routes_source: Document, options: ListenerOptions) -> Document:
         "@type": f"{TYPE}.{kind}",
         "stat_prefix": LISTENER,
         "rds": {"route_config_name": ROUTES, "config_source": routes_source},
-        "http_filters": [_router()],
+        "http_filters": [
+            *rate_limit(options.requests_per_second, has_tokens=bool(options.token)),
+            status_filter(),
+            _router(),
+        ],
+        **connection_rules(),
         # A caller's own request id is kept as it is: it joins the logs of the stable and the
         # shadow server.
         "preserve_external_request_id": True,

@@ -9,11 +9,12 @@ from serving.traffic.envoy.documents import (
     ROUTES,
     TYPES,
     Document,
-    Use,
     cluster_name,
     duration,
 )
+from serving.traffic.envoy.grpc_routes import grpc_routes
 from serving.traffic.envoy.listener import ListenerOptions
+from serving.traffic.envoy.weights import mirrored, weighted
 
 # A server's 503 carries it while the model is loading.
 LOADING_HEADER = "x-slipway-loading"
@@ -44,6 +45,7 @@ def routes(traffic: Sequence[PipelineTraffic], options: ListenerOptions) -> Docu
                 "routes": [
                     *_refusal_without(options.token),
                     *of_pipelines,
+                    *grpc_routes(traffic, action),
                     {"match": {"prefix": "/"}, **nowhere},
                 ],
             }
@@ -110,8 +112,8 @@ def _label_routes(traffic: PipelineTraffic, prefix: str, action: Document) -> li
     """Route each label to the version that has it now; a server knows its number only."""
     routes = []
     labels = _labels(traffic)
-    for label, version in labels.items():
-        path = f"{prefix}/labels/{label}"
+    for label, has_it in labels.items():
+        path, version = f"{prefix}/labels/{label}", _answering(traffic, has_it)
         rewrite = {
             "pattern": {"regex": f"^{path}"},
             "substitution": f"{prefix}/versions/{version}",
@@ -123,6 +125,18 @@ def _label_routes(traffic: PipelineTraffic, prefix: str, action: Document) -> li
     known = ", ".join(labels) or "none"
     unknown = f"pipeline '{traffic.plan.pipeline}': no version has this label now (labels: {known})"
     return [*routes, {"match": {"prefix": f"{prefix}/labels/"}, **_answer(404, unknown)}]
+
+
+def _answering(traffic: PipelineTraffic, version: int) -> int:
+    """Return the version whose server answers for a version: another one's, if that stands in.
+
+    A server refuses what is asked of another number than its own.
+    """
+    if version != traffic.plan.champion:
+        return version
+    place = traffic.endpoints[version]
+    same = (v for v, other in traffic.endpoints.items() if v != version and other == place)
+    return next(same, version)
 
 
 def _labels(traffic: PipelineTraffic) -> dict[str, int]:
@@ -149,53 +163,9 @@ def _weighted_routes(plan: TrafficPlan, prefix: str, action: Document) -> list[D
         "headers": [{"name": ":method", "string_match": {"exact": "POST"}}],
     }
     return [
-        {"match": predictions, "route": _weighted(plan, "arm") | _mirror(plan) | action},
-        {"match": rest, "route": _weighted(plan, "direct") | action},
+        {"match": predictions, "route": weighted(plan, "arm") | mirrored(plan, "shadow") | action},
+        {"match": rest, "route": weighted(plan, "direct") | action},
     ]
-
-
-def _weighted(plan: TrafficPlan, use: Use) -> Document:
-    """Return the arms with their weights, stable first.
-
-    With a hash policy Envoy takes the first cluster whose weight, added to those before it, exceeds
-    the header's hash modulo 100. So who is once on the last arm stays there while it grows. A
-    request without the header is drawn by chance.
-    """
-    arms = [
-        {
-            "name": cluster_name(plan.pipeline, arm.version, use),
-            "weight": arm.weight_percent,
-            "request_headers_to_add": [_said_arm(arm.name)],
-        }
-        for arm in sorted(plan.arms, key=lambda arm: arm.name != "stable")
-    ]
-    if not plan.sticky_header:
-        return {"weighted_clusters": {"clusters": arms}}
-    return {
-        "weighted_clusters": {"clusters": arms, "use_hash_policy": True},
-        "hash_policy": [{"header": {"header_name": plan.sticky_header}}],
-    }
-
-
-def _mirror(plan: TrafficPlan) -> Document:
-    if plan.shadow is None or plan.shadow.percent == 0:
-        return {}
-    mirror = {
-        "cluster": cluster_name(plan.pipeline, plan.shadow.version, "shadow"),
-        "runtime_fraction": {
-            "default_value": {"numerator": plan.shadow.percent, "denominator": "HUNDRED"}
-        },
-        "request_headers_mutations": [{"append": _said_arm("shadow")}],
-    }
-    return {"request_mirror_policies": [mirror]}
-
-
-def _said_arm(arm: str) -> Document:
-    """Tell the server, for its prediction log, as what it was asked; replaces a caller's word."""
-    return {
-        "header": {"key": ARM_HEADER, "value": arm},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
 
 
 def _retry_policy() -> Document:
@@ -205,7 +175,7 @@ def _retry_policy() -> Document:
     says that it is loading.
     """
     return {
-        "retry_on": "connect-failure,reset-before-request,retriable-headers",
+        "retry_on": "connect-failure,reset-before-request,refused-stream,retriable-headers",
         "retriable_headers": [{"name": LOADING_HEADER, "present_match": True}],
         "num_retries": _RETRIES,
         "retry_back_off": {

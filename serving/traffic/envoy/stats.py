@@ -1,5 +1,6 @@
 """Reading Envoy's own counters, as its admin port gives them in Prometheus' text format."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,32 +9,53 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from serving.traffic.backend import Version, VersionCounters
+from serving.traffic.envoy.grpc_statuses import CANCELLED, CLIENT_ERRORS, is_error
 
-# What versions are judged by: `<pipeline>/<version>` and `<pipeline>/<version>/shadow`
-_JUDGED = r"^cluster\.[a-z0-9_]+/\d+(/shadow)?\."
-COUNTERS_FILTER = (
-    _JUDGED + r"upstream_rq_(\dxx|time|active|(pending|active)_overflow)$|^server\.uptime$"
-)
+
+def counters_filter(pipeline: str = "") -> str:
+    """Return the pattern of what versions are judged by: of one pipeline's, or of all.
+
+    They are in the clusters `<pipeline>/<version>` and `<pipeline>/<version>/shadow`, and in those
+    of gRPC.
+    """
+    judged = rf"^cluster\.{pipeline or '[a-z0-9_]+'}/\d+(/shadow|/grpc|/grpc-shadow)?\."
+    counted = r"upstream_(rq_(\dxx|time|active|(pending|active)_overflow)|cx_none_healthy)"
+    return judged + rf"({counted}|grpc\.\d+)$" + r"|^server\.uptime$"
+
+
+COUNTERS_FILTER = counters_filter()
 _UPTIME = "envoy_server_uptime"
+_GRPC_STATUS = re.compile(r"envoy_cluster_grpc_(\d+)(?:_total)?")
+_SHADOWS = ("shadow", "grpc-shadow")
 _ACTIVE = "envoy_cluster_upstream_rq_active"
 # All that a server may still be at: `<pipeline>/<version>/direct`, too.
-ACTIVE_FILTER = r"^cluster\.[a-z0-9_]+/\d+(/shadow|/direct)?\.upstream_rq_active$"
+ACTIVE_FILTER = (
+    r"^cluster\.[a-z0-9_]+/\d+(/shadow|/direct|/grpc(-shadow|-direct)?)?\.upstream_rq_active$"
+)
 
 
 def counters(text: str) -> dict[Version, VersionCounters]:
     """Return the counters of every version: those of its callers and of its copies, added.
 
     Errors are answers with status 5xx, also those that Envoy gave itself for want of an answer;
-    client errors those with 4xx. A copy turned away by the shadow's cap was never sent: Envoy
-    counts it as a 503, we do not.
+    client errors those with 4xx. Two kinds of requests were never sent to a server, and Envoy
+    counts each as a 503: copies turned away by the shadow's cap count for nothing, and those for
+    which Envoy knew no host (response flag UH) are `unreached` and nothing else. A call of gRPC is
+    counted by its grpc-status, never by HTTP's, which is 200; in a shadow HTTP's was made of it.
     """
     totals: dict[Version, VersionCounters] = defaultdict(VersionCounters)
     buckets: dict[Version, dict[float, int]] = defaultdict(lambda: defaultdict(int))
-    for version, is_shadow, sample in _samples(text):
-        count, total = int(sample.value), totals[version]
+    for version, use, sample in _samples(text):
+        count, total, is_shadow = int(sample.value), totals[version], use in _SHADOWS
+        if (status := _GRPC_STATUS.fullmatch(sample.name)) is not None:
+            totals[version] = _with_status(total, count, int(status[1]))
+            continue
         # the parser gives counters the suffix that OpenMetrics wants of them
         match sample.name.removesuffix("_total").removeprefix("envoy_cluster_upstream_rq_"):
-            case "xx":
+            case "envoy_cluster_upstream_cx_none_healthy":
+                less = _plus(total, -count, -count, 0)
+                totals[version] = replace(less, unreached=total.unreached + count)
+            case "xx" if use != "grpc":
                 kind = sample.labels["envoy_response_code_class"]
                 totals[version] = _plus(total, count, count * (kind == "5"), count * (kind == "4"))
             case "pending_overflow" | "active_overflow" if is_shadow:
@@ -58,11 +80,18 @@ def active(text: str) -> dict[Version, int]:
     return dict(totals)
 
 
-def _samples(text: str) -> Iterator[tuple[Version, bool, Sample]]:
+def _samples(text: str) -> Iterator[tuple[Version, str, Sample]]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples if family.name != _UPTIME else ():
             pipeline, version, *use = sample.labels["envoy_cluster_name"].split("/")
-            yield (pipeline, int(version)), use == ["shadow"], sample
+            yield (pipeline, int(version)), "".join(use), sample
+
+
+def _with_status(total: VersionCounters, count: int, status: int) -> VersionCounters:
+    """Add calls that ended with a grpc-status; those whose callers left count for nothing."""
+    if status == CANCELLED:
+        return total
+    return _plus(total, count, count * is_error(status), count * (status in CLIENT_ERRORS))
 
 
 def _plus(

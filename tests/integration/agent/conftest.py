@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import warm
 from callers import Callers
 
 from components.runs.agent_client import AgentClient
@@ -23,14 +24,19 @@ from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.records.traffic import Arm, ArmObservation, Observation, Shadow, TrafficPlan
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
-from serving.agent.backends.envoy import envoy_program
+from serving.agent.backends.envoy import envoy_programs
+from serving.agent.hosts.host import HTTP
 from serving.agent.hosts.programs import agent_program, server_name
 from serving.agent.settings import MachineSettings
 from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
 
 STAND_IN = Path(__file__).parent / "stand_in_server.py"
 PIPELINE = "digits"
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 120.0
+
+
+class NotRunningError(AssertionError):
+    """A version does not run, as far as the agent has looked."""
 
 
 class Stack:
@@ -58,9 +64,10 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.settings.envoy_port}"
 
     def up(self) -> None:
-        programs = [envoy_program(self.settings), agent_program(self.settings)]
+        programs = [*envoy_programs(self.settings), agent_program(self.settings)]
         write_configuration(self.settings.supervisor_home, programs)
-        self.supervisor.start()
+        with warm.inherited_environment():
+            self.supervisor.start()
         self.client.plan(PIPELINE)
 
     def down(self) -> None:
@@ -72,6 +79,12 @@ class Stack:
         (folder / "model").mkdir(parents=True)
         (folder / "behaviour.json").write_text(json.dumps(behaviour))
         manifest(version, serve or ServeConfig(drain_seconds=2.0)).write(folder / "package.json")
+
+    def gated_package(self, version: int) -> Path:
+        """Make a package whose server is not ready until the returned file is there."""
+        gate = self.layout.version(version) / "may_start"
+        self.package(version, start_file=str(gate))
+        return gate
 
     def propose(
         self, weights: dict[int, int], shadow: Shadow | None = None, standby: tuple[int, ...] = ()
@@ -101,18 +114,27 @@ class Stack:
 
     def until(self, is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not is_so():
+        while not self._is_so(is_so):
             if time.monotonic() > deadline:
                 log = self.settings.logs_folder / "agent.log"
                 pytest.fail(f"not so in {PATIENCE_SECONDS} s: {what}\n{log.read_text()[-3000:]}")
             time.sleep(0.02)
+
+    @staticmethod
+    def _is_so(condition: Callable[[], bool]) -> bool:
+        """A new agent has not looked yet: what it does not know is not so."""
+        try:
+            return condition()
+        except NotRunningError:
+            return False
 
     def observation(self) -> Observation:
         return self.client.observation(PIPELINE)
 
     def seen(self, version: int) -> ArmObservation:
         arm = self.observation().of(version)
-        assert arm is not None, f"version {version} does not run"
+        if arm is None:
+            raise NotRunningError(f"version {version} does not run")
         return arm
 
     def predict(self, count: int, **headers: str) -> Counter[str]:
@@ -136,9 +158,9 @@ class Stack:
     def server(self, version: int) -> str:
         return server_name(PIPELINE, version)
 
-    def server_port(self, version: int) -> int:
+    def server_port(self, version: int, name: str = HTTP) -> int:
         text = (self.settings.state_folder / "ports.json").read_text()
-        return int(json.loads(text)["ports"][self.server(version)])
+        return int(json.loads(text)["ports"][self.server(version)][name])
 
 
 def manifest(version: int, serve: ServeConfig) -> PackageManifest:
@@ -172,10 +194,14 @@ def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 @pytest.fixture
 def load_on() -> Callable[..., Callers]:
-    """Return a function that makes callers of a stack, to be used in a `with`."""
+    """Return a function that makes callers of a stack, to be used in a `with`.
 
-    def make(stack: Stack, callers: int = 4, body: object = None) -> Callers:
-        return Callers(("127.0.0.1", stack.settings.envoy_port), PIPELINE, body, callers)
+    They pause between two requests, unless a test wants all that the machine can send: callers
+    that never pause take the cores from the agent, and from the tests that run beside.
+    """
+
+    def make(stack: Stack, callers: int = 4, body: object = None, pause: float = 0.005) -> Callers:
+        return Callers(("127.0.0.1", stack.settings.envoy_port), PIPELINE, body, callers, pause)
 
     return make
 

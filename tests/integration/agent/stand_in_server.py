@@ -2,7 +2,7 @@
 
 It does what `<package>/behaviour.json` says: `delay_seconds`, `error_every` (each n-th prediction
 fails), `refused_every` (each n-th gets a 400), `exit_code` (dies at its start), `start_seconds`,
-`answer` (the class index it predicts).
+`start_file` (is ready when that is there), `answer` (the class index it predicts).
 """
 
 import argparse
@@ -53,8 +53,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         message = await receive()
         size, has_more = size + len(message.get("body", b"")), message.get("more_body", False)
     is_loaded = time.monotonic() - started >= behaviour.get("start_seconds", 0.0)
+    is_loaded = is_loaded and Path(behaviour.get("start_file", "/")).exists()
     headers = [(b"x-slipway-version", str(version).encode())]
-    status, answer = 200, {"status": "serving"}
+    status: int = 200
+    answer: dict[str, Any] = {"status": "serving"}
     if scope["path"] == "/most":
         answer = {"most": most_under_way}
     elif not is_loaded:

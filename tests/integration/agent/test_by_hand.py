@@ -69,7 +69,7 @@ class Terminal:
 
     def run(self, *words: str) -> tuple[int, str]:
         process = self.start(*words)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=180)
         return process.returncode, said
 
     def answered(self, answer: str, *words: str) -> tuple[int, str]:
@@ -77,7 +77,7 @@ class Terminal:
         ours, theirs = pty.openpty()
         os.write(ours, answer.encode() + b"\n")
         process = self.start(*words, stdin=theirs)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=180)
         os.close(ours)
         os.close(theirs)
         return process.returncode, said
@@ -135,7 +135,7 @@ def test_promote_picks_only_a_version_that_passed(terminal) -> None:
 def test_of_two_rollbacks_at_once_no_one_skips_a_version_unseen(terminal) -> None:
     """Each goes back by one from a plan that it showed, or is refused; none acts on an old plan."""
     both = [terminal.start("rollback", "digits") for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    said = [process.communicate(timeout=180)[0] for process in both]
     plan = terminal.stack.client.plan("digits")
     left = {int(v) for text in said for v in re.findall(r"goes from version (\d) to", text)}
     went = [process.returncode for process in both]
@@ -152,7 +152,7 @@ def test_a_command_killed_at_any_moment_has_gone_back_once_or_not_at_all(termina
         process = terminal.start("rollback", "digits")
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=180)
         plan = terminal.stack.client.plan("digits")
         assert plan.champion in (before, before - 1)
         assert plan.champions[-1].version == plan.lineage[-1] == plan.champion
@@ -174,7 +174,8 @@ def test_a_store_killed_at_any_moment_leaves_a_plan_whose_history_fits(tmp_path:
     for kill in range(KILLS):
         generation = store.current("digits").generation
         writer = subprocess.Popen([sys.executable, "-c", STEERING, str(tmp_path)], cwd=CODE_FOLDER)
-        until(lambda least=generation + 2 + kill: store.current("digits").generation >= least)
+        least = generation + 2 + kill
+        until(lambda: store.current("digits").generation >= least)  # noqa: B023 (called at once)
         writer.kill()
         writer.wait()
         found = TrafficPlan.read(layout.traffic_plan)
@@ -186,4 +187,4 @@ def test_a_store_killed_at_any_moment_leaves_a_plan_whose_history_fits(tmp_path:
 def until(is_so: Callable[[], bool]) -> None:
     started = datetime.now(UTC)
     while not is_so():
-        assert (datetime.now(UTC) - started).total_seconds() < 30
+        assert (datetime.now(UTC) - started).total_seconds() < 120

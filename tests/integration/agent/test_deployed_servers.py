@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from contract.errors import ConfigError, ServiceUnavailableError
+from contract.pod_templates import merged
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig, ServingConfig
 from serving.agent.hosts.deployed_servers import DeployedServers, deployed_servers
 from serving.agent.hosts.host import ServerSpec, ServerState
@@ -30,20 +31,28 @@ class Api:
         self.objects: dict[str, dict[str, Any]] = {}  # by path
         self.pods: list[dict[str, Any]] = []
         self.is_silent = False
+        self.looks = 0  # at Deployments
         self.refusal = 0  # the status of all answers
+        self.absent = "none"  # what paths begin with that the server does not have
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
+                api.looks += path.endswith("/deployments")
                 below = [o for p, o in api.objects.items() if p.rpartition("/")[0] == path]
                 self._answer(200, {"items": api.pods if path.endswith("/pods") else below})
 
             def do_PATCH(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                path = self.path.partition("?")[0]
+                if path.startswith(api.absent):
+                    return self._answer(404, {"message": "not found"})
+                if "merge-patch" in self.headers["content-type"]:
+                    body = merged(api.objects[path], body)
                 body["metadata"]["uid"] = "u"
-                api.objects[self.path.partition("?")[0]] = body
-                self._answer(200, body)
+                api.objects[path] = body
+                return self._answer(200, body)
 
             def do_DELETE(self) -> None:
                 found = api.objects.pop(self.path.partition("?")[0], None)
@@ -95,9 +104,16 @@ def servers(kubernetes: KubernetesConfig) -> Iterator[DeployedServers]:
         yield made
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def servers_after_a_while(servers: DeployedServers) -> Mapping[Version, ServerState]:
     """Return the states as soon as they can be said again."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with contextlib.suppress(ServiceUnavailableError):
             return servers.states()
@@ -111,16 +127,42 @@ def test_what_is_started_is_applied_owned_and_kept(
     assert servers.states() == {}
     servers.start(SPEC)
     assert sorted(body["kind"] for body in api.objects.values()) == [
-        *("Deployment", "HorizontalPodAutoscaler", "Service")
+        *("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service")
     ]
     owners = [
         o["metadata"].get("ownerReferences", [{}])[0].get("uid") for o in api.objects.values()
     ]
-    assert sorted(owners, key=str) == [None, "u", "u"]
+    assert sorted(owners, key=str) == [None, "u", "u", "u"]
     assert servers.states()[DIGITS].is_kept
     # another agent brings what it finds to what its own runtime file says
     with deployed_servers(kubernetes) as others:
         assert not others.states()[DIGITS].is_kept
+
+
+def test_before_1_21_the_budget_has_another_version(api: Api, servers: DeployedServers) -> None:
+    api.absent = "/apis/policy/v1/"
+    servers.start(SPEC)
+    (budget,) = (o for o in api.objects.values() if o["kind"] == "PodDisruptionBudget")
+    assert budget["apiVersion"] == "policy/v1beta1"
+    assert servers.states()[DIGITS].is_kept
+
+
+def test_what_somebody_has_scaled_down_is_scaled_up_again_and_told(
+    api: Api, servers: DeployedServers
+) -> None:
+    servers.start(SPEC)
+    (deployment,) = (o for o in api.objects.values() if o["kind"] == "Deployment")
+    deployment["spec"]["replicas"] = 1  # as a new one has until its autoscaler has looked
+    looks = api.looks
+    until(lambda: api.looks >= looks + 2)
+    assert servers.states()[DIGITS].problem == ""
+    deployment["spec"]["replicas"] = 0
+    words = "its Deployment slipway-digits-3 was scaled to 0 replicas: set to 2 again"
+    until(lambda: servers.states()[DIGITS].problem == words)
+    (deployment,) = (o for o in api.objects.values() if o["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    deployment["status"] = {"readyReplicas": 2}
+    until(lambda: servers.states()[DIGITS].problem == "")
 
 
 def test_a_stopped_one_is_gone_when_the_api_says_so(api: Api, servers: DeployedServers) -> None:
@@ -143,7 +185,7 @@ def test_what_keeps_a_pod_from_serving_is_said(api: Api, servers: DeployedServer
 def test_nobody_waits_for_a_silent_api_server(api: Api, servers: DeployedServers) -> None:
     servers.start(SPEC)
     api.is_silent = True
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         began = time.monotonic()
         try:

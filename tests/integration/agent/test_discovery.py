@@ -21,6 +21,7 @@ from contract.free_ports import free_port
 from contract.records.traffic import Arm, TrafficPlan
 from serving.agent.api import DISCOVERY
 from serving.agent.backends.discovery_api import discovery_api
+from serving.agent.backends.envoy_keeper import EnvoyKeeper
 from serving.traffic.backend import Endpoint, PipelineTraffic
 from serving.traffic.envoy.discovery import DiscoveryChannel
 from serving.traffic.envoy.envoy import Envoy
@@ -29,7 +30,7 @@ from serving.traffic.envoy.listener import ListenerOptions
 TOKEN = "only for Envoys"
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not so in time"
@@ -44,11 +45,14 @@ class Fleet:
         self.channel = DiscoveryChannel(self.gone.__contains__)
         self.port = free_port()
         options = ListenerOptions("127.0.0.1", self.port, timeout_seconds=10.0)
-        self.backend = Envoy(self.channel, options, patience_seconds=10.0)
+        self.keeper = EnvoyKeeper(self.channel.instances)
+        self.backend = Envoy(self.channel, options, 10.0, self.keeper.is_silent)
         self._token_file = folder / "token"
         self._token_file.write_text(TOKEN)
         self._api = self._serve_api()
         self._servers = {version: _server(version) for version in (1, 2)}
+        ports = {version: one.server_port for version, one in self._servers.items()}
+        self.places = {version: Endpoint("127.0.0.1", port) for version, port in ports.items()}
         self._envoys: list[subprocess.Popen[bytes]] = []
 
     def _serve_api(self) -> uvicorn.Server:
@@ -73,14 +77,13 @@ class Fleet:
             Arm(name="canary", version=2, weight_percent=weight),
         )
         plan = TrafficPlan(pipeline="digits", generation=generation, arms=arms)
-        ends = {v: Endpoint("127.0.0.1", s.server_port) for v, s in self._servers.items()}
-        self.backend.apply([PipelineTraffic(plan, ends)])
+        self.backend.apply([PipelineTraffic(plan, self.places)])
 
     def ask(self, count: int) -> Counter[str]:
         """Send requests, each on a connection of its own, so that the Envoys share them."""
         answers: Counter[str] = Counter()
         for _ in range(count):
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             connection.request("POST", "/v1/models/digits:predict", "{}")
             answers[connection.getresponse().read().decode()] += 1
             connection.close()
@@ -157,6 +160,43 @@ def test_all_envoys_follow_and_their_counters_add_up(fleet: Fleet) -> None:
     assert fleet.ask(20) == {"2": 20}
 
 
+def test_an_envoy_that_knows_no_host_says_so_and_blames_no_version(fleet: Fleet) -> None:
+    """The name is one that no name server may know (RFC 7686), so no network is asked."""
+    fleet.start_envoy("127.0.0.1")
+    until(lambda: bool(fleet.channel._asked))
+    one, two = ("digits", 1), ("digits", 2)
+    fleet.places[2] = Endpoint("nowhere.onion", 1)
+    fleet.apply(1, 0)
+    until(lambda: fleet.backend.hosts([one])[one].healthy == 1)
+    seen = fleet.backend.hosts([one, two])
+    assert (seen[one].lost_at, seen[two].healthy) == ("", 0)
+    assert seen[two].lost_at == seen[two].at
+    unknown = fleet.backend.hosts([("digits", 3)])["digits", 3]
+    assert (unknown.healthy, unknown.lost_at) == (0, "")
+    fleet.apply(2, 100)
+    refused = fleet.ask(20)
+    assert sum(refused.values()) == 20
+    assert refused["2"] == 0
+    until(lambda: fleet.backend.observe()[two].unreached == 20)
+    counted = fleet.backend.observe()[two]
+    assert (counted.requests, counted.errors) == (0, 0)
+
+
+def test_one_that_hangs_is_not_waited_for(fleet: Fleet) -> None:
+    envoys = [fleet.start_envoy(host) for host in ("127.0.0.1", "127.0.0.2")]
+    until(lambda: len(fleet.channel._asked) == 2)
+    fleet.apply(1, 0)
+    envoys[1].send_signal(signal.SIGSTOP)
+    name = next(one.name for one in fleet.channel.instances() if one.name.startswith("127.0.0.2"))
+    with pytest.raises(ServiceUnavailableError, match=f"{name} does not answer"):
+        fleet.apply(2, 0)
+    while not fleet.keeper.is_silent(name):
+        fleet.keeper.look()
+    fleet.apply(3, 100)
+    envoys[1].send_signal(signal.SIGCONT)
+    until(lambda: fleet.ask(40) == {"2": 40})
+
+
 def test_an_envoy_goes_on_while_nobody_answers_it(fleet: Fleet) -> None:
     fleet.start_envoy("127.0.0.1")
     until(lambda: bool(fleet.channel._asked))
@@ -179,6 +219,6 @@ def test_other_questions_are_refused(
     fleet: Fleet, token: str, path: str, body: str, status: int
 ) -> None:
     until(lambda: fleet._api.started)
-    connection = http.client.HTTPConnection("127.0.0.1", fleet.api_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", fleet.api_port, timeout=60)
     connection.request("POST", path, body, {"authorization": f"Bearer {token}"})
     assert connection.getresponse().status == status

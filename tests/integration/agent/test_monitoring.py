@@ -171,11 +171,11 @@ def test_the_judge_counts_what_a_real_prometheus_has(served, prometheus: str, tm
         lambda: answered(prometheus, query)[0]["value"][1] == str(served.seen(2).requests), "read"
     )
     found = desk._question(given)
-    for arm, version in ((found.canary, 2), (found.stable, 1)):
+    for counted, version in ((found.canary, 2), (found.stable, 1)):
         seen = served.seen(version)
-        assert (arm.requests, arm.errors) == (seen.requests, seen.errors)
-        assert arm.latency_bounds_ms == seen.latency_bounds_ms
-        assert arm.latency_total == seen.latency_total
+        assert (counted.requests, counted.errors) == (seen.requests, seen.errors)
+        assert counted.latency_bounds_ms == seen.latency_bounds_ms
+        assert counted.latency_total == seen.latency_total
     assert desk.ask(given, False).decision == "continue"
 
 

@@ -3,17 +3,22 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
+import warm
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from contract.prediction_log.reading import read_tables
 from contract.records.package import InputSpec, PackageManifest, Provenance
@@ -21,9 +26,10 @@ from contract.records.traffic import Shadow
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from launching.environment import component_environment
+from contract.tokens import read_token
 from launching.processes.forked_program import command_of
 from launching.processes.warm_start import own_warm_parent
+from slipway.client import Client
 
 SERVER = (sys.executable, "-m", "serving.server")
 BODY = {"instances": [{"x": 1.0}, {"x": 2.0}]}
@@ -60,12 +66,98 @@ def add_package(stack, version: int, logits: tuple[float, float], **serve: objec
     manifest.write(folder / "package.json")
 
 
+def named_ports(stack: Any) -> dict[str, int]:
+    """Return the ports of version 1's server."""
+    text = (stack.settings.state_folder / "ports.json").read_text()
+    return dict(json.loads(text)["ports"][stack.server(1)])
+
+
 @pytest.fixture
 def real_stack(make_stack):
     stack = make_stack(server_command=SERVER)
+    add_package(stack, 1, (2.0, 1.0), grpc=True)
+    add_package(stack, 2, (1.0, 2.0))
+    return stack
+
+
+@pytest.fixture
+def warm_stack(make_stack: Callable[..., Any], warm_parent: Path, tmp_path: Path) -> Any:
+    """The same, its servers forks of the warm parent of all tests."""
+    stack = make_stack(server_command=warm.server_command(warm_parent, tmp_path / "home"))
     add_package(stack, 1, (2.0, 1.0))
     add_package(stack, 2, (1.0, 2.0))
     return stack
+
+
+class GrpcCaller:
+    """Calls Predict at the data plane; `statuses` counts how its calls ended."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self._token = token
+        self.statuses: Counter[str] = Counter()
+
+    def call(self, x: float = 1.0, token: str | None = None, **metadata: str) -> str:
+        """Return the version that answered, or the status and its words."""
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "digits"
+        request.inputs["x"].dtype = 1
+        request.inputs["x"].tensor_shape.dim.add(size=1)
+        request.inputs["x"].float_val.append(x)
+        sent = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+        sent.append(("authorization", f"Bearer {self._token if token is None else token}"))
+        try:
+            answer = self._stub.Predict(request, 60, metadata=sent)
+        except grpc.RpcError as error:
+            self.statuses[error.code().name] += 1
+            return f"{error.code().name}: {error.details()}"
+        self.statuses["OK"] += 1
+        return str(answer.model_spec.version.value)
+
+
+def test_grpc_is_split_copied_and_counted_like_rest(
+    make_stack: Callable[..., Any], warm_parent: Path, tmp_path: Path
+) -> None:
+    callers = tmp_path / "callers"
+    callers.write_text("open\n")
+    command = warm.server_command(warm_parent, tmp_path / "home")
+    stack = make_stack(server_command=command, data_plane_token_file=callers)
+    add_package(stack, 1, (2.0, 1.0), grpc=True)
+    add_package(stack, 2, (1.0, 2.0), grpc=True, fault_ratio=1.0)
+    stack.serve({1: 100})
+    caller = GrpcCaller(stack.settings.envoy_port, "open")
+    with caller.channel:
+        assert caller.call() == "1"  # the only pipeline
+        assert caller.call(x_slipway_model="digits") == "1"
+        assert caller.call(x_slipway_version="1") == "1"  # of no arm: not counted
+        assert caller.call(token="wrong").startswith("UNAUTHENTICATED: ")
+        nowhere = caller.call(x_slipway_model="digitz")
+        assert nowhere.startswith("UNIMPLEMENTED: ")
+        assert "no such pipeline here" in nowhere
+        assert caller.call(float("inf")).startswith("INVALID_ARGUMENT: ")
+        stack.until(lambda: stack.seen(1).requests == 3, "three calls counted")
+        assert (stack.seen(1).errors, stack.seen(1).client_errors) == (0, 1)
+
+        stack.serve({1: 100}, shadow=Shadow(version=2, percent=100))
+        assert [caller.call() for _ in range(20)] == ["1"] * 20
+        # HTTP says 200 to each of them
+        stack.until(lambda: stack.seen(2).errors == 20, "20 copies failed")
+        assert stack.seen(2).requests == 20
+
+        stack.serve({1: 50, 2: 50})
+        caller.statuses.clear()
+        found = Counter(caller.call().partition(":")[0] for _ in range(40))
+        assert found.keys() == {"1", "INTERNAL"}
+        url = f"grpc://127.0.0.1:{stack.settings.envoy_port}"
+        with Client(url, "digits", version=1, token="open") as digits:  # of no arm, past the split
+            assert {digits.predict({"x": [1.0]}).version for _ in range(10)} == {1}
+        stack.until(lambda: stack.seen(2).errors == 20 + found["INTERNAL"], "its errors counted")
+        assert stack.seen(2).requests == 20 + found["INTERNAL"]
+        stack.until(lambda: stack.seen(1).requests == 3 + 20 + found["1"], "those of stable")
+        assert stack.seen(1).errors == 0
+        stack.until(lambda: stack.seen(1).latency_total == 3 + 20 + found["1"], "all were timed")
+    stack.until(lambda: {a for _, a in logged_arms(stack, 1)} == {"stable", ""}, "both in the log")
 
 
 def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> None:
@@ -75,6 +167,16 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
     answer = httpx.post(url, json=BODY)
     assert answer.json()["predictions"] == [pytest.approx([0.7311, 0.2689], abs=1e-4)] * 2
     assert answer.headers["x-slipway-version"] == "1"
+    ports = named_ports(stack)
+    assert set(ports) == {"http", "grpc"}
+    token = read_token(stack.settings.server_token_file)
+    with Client(f"grpc://127.0.0.1:{ports['grpc']}", "digits", token=token) as digits:
+        scores = digits.predict({"x": [1.0]}).outputs["scores"]
+    assert scores[0] == pytest.approx([0.7311, 0.2689], abs=1e-4)
+    # a file of Slipway 0.1, where ports had no names
+    stack.settings.state_folder.joinpath("ports.json").write_text(
+        json.dumps({"ports": {stack.server(1): ports["http"]}})
+    )
 
     stack.serve({1: 100}, shadow=Shadow(version=2, percent=100))
     for _ in range(20):
@@ -97,7 +199,7 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
     stack.until(lambda: ("direct", "") in logged_arms(stack, 2), "the direct request in the log")
     arms = {arm for _, arm in logged_arms(stack, 2)}
     assert arms == {"shadow", "canary", "stable", ""}
-    assert {arm for _, arm in logged_arms(stack, 1)} == {"stable"}
+    assert {arm for _, arm in logged_arms(stack, 1)} == {"stable", ""}  # gRPC asks it directly
 
 
 def logged_arms(stack, version: int) -> set[tuple[str, str]]:
@@ -121,12 +223,12 @@ def save_lookup(folder: Path, ids: int) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serving_default})
 
 
-def test_a_shadow_that_refuses_what_stable_answers_is_counted(make_stack) -> None:
+def test_a_shadow_that_refuses_what_stable_answers_is_counted(warm_stack) -> None:
     """Version 1 knows ids up to 9, version 2 up to 4; neither knows 99."""
-    stack = make_stack(server_command=(sys.executable, "-m", "serving.server"))
+    stack = warm_stack
     for version, ids in ((1, 10), (2, 5)):
-        add_package(stack, version, (0.0, 0.0))
         folder = stack.layout.version(version)
+        shutil.rmtree(folder / "model")
         save_lookup(folder / "model", ids)
         manifest = PackageManifest.read(folder / "package.json")
         digest = digest_directory(folder / "model")
@@ -147,11 +249,11 @@ def test_a_shadow_that_refuses_what_stable_answers_is_counted(make_stack) -> Non
     assert (stable.client_errors, stable.errors) == (5, 0)
 
 
-def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> None:
+def test_what_callers_may_send_passes_the_data_plane(make_stack, warm_parent, tmp_path) -> None:
     """Labels, gzip, a preflight without a token, and a target with scheme and host."""
     (tmp_path / "callers").write_text("s3cret\n")
     stack = make_stack(
-        server_command=SERVER,
+        server_command=warm.server_command(warm_parent, tmp_path / "home"),
         data_plane_token_file=tmp_path / "callers",
     )
     page = "https://app.example.org"
@@ -159,11 +261,11 @@ def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> No
         add_package(stack, version, (2.0, 1.0), cors_origins=(page,))
     stack.serve({1: 90, 2: 10})
     known = {"authorization": "Bearer s3cret"}
-    for label, version in {"stable": "1", "canary": "2", "champion": "1"}.items():
+    for label, expected in {"stable": "1", "canary": "2", "champion": "1"}.items():
         url = f"{stack.url}/v1/models/digits/labels/{label}:predict"
         for _ in range(5):
             answer = httpx.post(url, json=BODY, headers=known)
-            assert (answer.status_code, answer.headers["x-slipway-version"]) == (200, version)
+            assert (answer.status_code, answer.headers["x-slipway-version"]) == (200, expected)
     unknown = httpx.get(f"{stack.url}/v1/models/digits/labels/blue", headers=known)
     assert (unknown.status_code, "stable, champion, canary" in unknown.text) == (404, True)
 
@@ -179,7 +281,7 @@ def test_what_callers_may_send_passes_the_data_plane(make_stack, tmp_path) -> No
     read = httpx.post(url, json=BODY, headers={"origin": page, **known})
     assert read.headers["access-control-allow-origin"] == page
 
-    with socket.create_connection(("127.0.0.1", stack.settings.envoy_port), timeout=10) as caller:
+    with socket.create_connection(("127.0.0.1", stack.settings.envoy_port), timeout=60) as caller:
         target = "http://models.example.org/v1/models/digits/versions/2"
         lines = ("host: models.example.org", "authorization: Bearer s3cret", "connection: close")
         caller.sendall(f"GET {target} HTTP/1.1\r\n".encode())
@@ -205,8 +307,8 @@ def test_a_killed_model_server_costs_callers_little(real_stack, load_on) -> None
     assert sum(answer.seconds < 2.0 for answer in failed) <= 2 * 4, failed
 
 
-def test_a_corrupt_model_is_told_in_words(real_stack) -> None:
-    stack = real_stack
+def test_a_corrupt_model_is_told_in_words(warm_stack) -> None:
+    stack = warm_stack
     stack.serve({1: 100})
     (stack.layout.version(2) / "model" / "saved_model.pb").write_bytes(b"broken")
     stack.propose({1: 90, 2: 10})
@@ -222,21 +324,6 @@ def test_a_corrupt_model_is_told_in_words(real_stack) -> None:
 
 
 # --- forks of a warm parent ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def warm_parent(tmp_path: Path) -> Iterator[Path]:
-    environment = component_environment(os.environ, None)
-    with own_warm_parent(environment, tmp_path / "warm.log", ("tensorflow",)) as socket:
-        yield socket
-
-
-@pytest.fixture
-def warm_stack(make_stack: Callable[..., Any], warm_parent: Path) -> Any:
-    stack = make_stack(server_command=command_of(warm_parent, SERVER))
-    add_package(stack, 1, (2.0, 1.0))
-    add_package(stack, 2, (1.0, 2.0))
-    return stack
 
 
 def version_that_answers(stack: Any) -> str:
@@ -279,17 +366,25 @@ def test_a_forked_server_serves_is_restarted_after_each_kill_and_ends_when_it_is
     assert "fresh process" not in log_of(stack, 1) + log_of(stack, 2)
 
 
+@pytest.fixture
+def own_parent(tmp_path: Path) -> Iterator[Path]:
+    """A warm parent that a test may kill."""
+    with own_warm_parent(warm.environment_of(), tmp_path / "warm.log", ("tensorflow",)) as socket:
+        yield socket
+
+
 def test_servers_outlive_the_warm_parent_and_later_ones_are_fresh(
-    warm_stack: Any, warm_parent: Path
+    make_stack: Callable[..., Any], own_parent: Path
 ) -> None:
-    stack = warm_stack
+    stack = make_stack(server_command=command_of(own_parent, SERVER))
+    add_package(stack, 1, (2.0, 1.0))
+    add_package(stack, 2, (1.0, 2.0))
     stack.serve({1: 100})
-    module = "launching.processes.warm_parent"
-    (warm,) = (p for p in psutil.Process().children() if module in str(p.cmdline()))
-    warm.kill()
-    warm.wait()
+    (parent,) = (p for p in psutil.Process().children() if str(own_parent) in str(p.cmdline()))
+    parent.kill()
+    parent.wait()
     assert version_that_answers(stack) == "1"
     stack.serve({2: 100})
     assert version_that_answers(stack) == "2"
-    assert f"INFO started as a fresh process: no answer at {warm_parent}" in log_of(stack, 2)
+    assert f"INFO started as a fresh process: no answer at {own_parent}" in log_of(stack, 2)
     assert listener(stack.server_port(2)).pid == stack.pid(stack.server(2))

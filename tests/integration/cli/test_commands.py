@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from noise import a_readers_environment, noise_in
 from sklearn.datasets import load_wine
 from typer.testing import CliRunner
 
@@ -50,6 +51,20 @@ class Machine:
         result = CliRunner().invoke(app, words, env=self.environment)
         assert result.exit_code == 0, f"{words}: {result.output}"
         return json.loads(result.stdout) if "--json" in words else None
+
+    def slipway_apart(self, *words: str) -> Any:
+        """Run a command as `slipway` does, in a process that must be quiet."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *words],
+            cwd=CODE_FOLDER,
+            env=a_readers_environment() | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert noise_in(done.stdout + done.stderr) == []
+        return json.loads(done.stdout)
 
     def steered(self, *words: str) -> int | None:
         """Run a command that changes the traffic; return who is champion then."""
@@ -153,8 +168,11 @@ def test_what_mlflow_loads_answers_as_the_server_does(machine: Machine, tmp_path
     environment = os.environ | tracking_environment(Stack.model_validate(machine.stack))
     loaded = subprocess.run(
         [sys.executable, "-c", LOADING, str(rows)],
-        **{"cwd": CODE_FOLDER, "env": environment, "text": True, "check": True},
+        cwd=CODE_FOLDER,
+        env=environment,
         capture_output=True,
+        text=True,
+        check=True,
     )
     found = json.loads(loaded.stdout.splitlines()[-1])
     assert [pytest.approx(row, abs=1e-6) for row in found] == served
@@ -171,7 +189,7 @@ def test_it_answers_rows_files_and_callers(machine: Machine, tmp_path: Path) -> 
     assert {len(p["grower"]["scores"]) for p in answer["predictions"]} == {3}
     wine[columns].to_csv(tmp_path / "wine.csv", index=False)
     paths = ("--in", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "answers.csv"))
-    scored = machine.slipway("score", "wine", *paths, "--key", columns[0], "--json")
+    scored = machine.slipway_apart("score", "wine", *paths, "--key", columns[0], "--json")
     assert (scored["rows"], scored["bad_rows"], scored["version"]) == (len(wine), 0, 1)
     answers = pd.read_csv(tmp_path / "answers.csv")
     assert answers["row"].tolist() == list(range(1, len(wine) + 1))  # as predict counts

@@ -107,6 +107,7 @@ def test_a_failing_model_keeps_its_exit_code_and_shows_its_log(wine: Path) -> No
     assert (ended["left_with"], ended["outcome"]) == (2, "failed")
     assert ended["failed_step"] == "transform"  # it looks at the model before any training
     assert "build_model" in str(ended["log"])
+    assert "Not tracked in MLflow: no services are running" in str(ended["said"])
     assert "--resume" not in str(ended["said"])  # the same code would fail again
 
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import psutil
@@ -22,8 +25,17 @@ from launching.environment import component_environment
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
 from launching.processes.warm_start import socket_of
+from serving.supervisord.supervision import Supervisor
 
 runner = CliRunner()
+
+
+class StartedTwice(NamedTuple):
+    """The services of a state folder, and what each of two starts made and told of them."""
+
+    home: Path
+    stacks: list[Stack]
+    said: list[str]
 
 
 @pytest.fixture
@@ -50,7 +62,7 @@ def left_running(home: Path) -> list[str]:
     return found
 
 
-def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path) -> None:
+def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path, tmp_path: Path) -> None:
     stack = up()
     with httpx.Client(trust_env=False) as client:
         assert client.get(f"{stack.agent_url}/healthz").is_success
@@ -62,19 +74,29 @@ def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path) -> N
     assert Stack.read(home / "stack.json") == stack
     assert stat.S_IMODE(Path(stack.agent_token_file).stat().st_mode) == 0o600
 
+    # supervisord dies: its programs hold the ports until the next `up` ends them, the second Envoy
+    # last, once the first is back
+    programs = Supervisor(home / "supervisor").states()
+    ports, before = (home / "ports.json").read_text(), [one.pid for one in programs.values()]
+    supervisord = int((home / "supervisor" / "supervisord.pid").read_text())
+    os.kill(supervisord, signal.SIGKILL)
+    wait_for(lambda: not is_alive(supervisord))
     again = up()
-    assert again == stack
+    assert again == stack, "callers keep their address"
+    assert (home / "ports.json").read_text() == ports
+    wait_for(lambda: not any(map(is_alive, before)))
+    assert len([*(home / "backups").glob("mlflow-*.db")]) in (1, 2)  # one a second
 
     assert runner.invoke(app, ["down"]).exit_code == 0
-    assert left_running(home) == []
+    wait_for(lambda: left_running(home) == [])
     assert not (home / "stack.json").exists()
     assert up() == stack, "the same ports after a restart"
+    see_a_killed_warm_parent_replaced_and_down_end_what_it_forked(home, tmp_path)
 
 
-def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
+def see_a_killed_warm_parent_replaced_and_down_end_what_it_forked(
     home: Path, tmp_path: Path
 ) -> None:
-    up()
 
     def start(script: str) -> tuple[StepProcess, str]:
         command = (sys.executable, "-c", script)
@@ -95,21 +117,57 @@ def test_a_killed_warm_parent_is_replaced_and_down_ends_what_it_forked(
     process, pid = start("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     assert runner.invoke(app, ["down"]).exit_code == 0
     assert process.wait() != 0
-    assert not is_alive(int(pid))
-    assert left_running(home) == []
+    wait_for(lambda: not is_alive(int(pid)))
+    wait_for(lambda: left_running(home) == [])
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.1)
 
 
-def test_callers_without_the_token_are_turned_away(home: Path, tmp_path: Path) -> None:
-    token_file = tmp_path / "token"
-    token_file.write_text("open sesame")
-    stack = up("--data-plane-token-file", str(token_file))
+# --- two starts at once, of services whose callers need a token -----------------------------------
+
+
+@pytest.fixture(scope="module")
+def started_twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedTwice]:
+    folder = tmp_path_factory.mktemp("twice")
+    (folder / "token").write_text("open sesame")
+    environment = {**os.environ, "SLIPWAY_HOME": str(folder / "home")}
+    command = [sys.executable, "-m", "slipway", "up", "--without-airflow", "--json"]
+    command += ["--data-plane-token-file", str(folder / "token")]
+    pipe = subprocess.PIPE
+    starts = [
+        subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(2)
+    ]
+    try:
+        said = [start.communicate(timeout=300) for start in starts]
+        assert [start.returncode for start in starts] == [0, 0], said
+        stacks = [Stack.model_validate(json.loads(out)) for out, _ in said]
+        yield StartedTwice(folder / "home", stacks, [err for _, err in said])
+    finally:
+        runner.invoke(app, ["down"], env=environment)
+
+
+def test_two_at_once_end_with_everything_running(started_twice: StartedTwice) -> None:
+    one, other = started_twice.stacks
+    assert one == other
+    waited = (
+        "held by 'slipway up', process" in err.replace("\n", " ") for err in started_twice.said
+    )
+    assert sum(waited) == 1
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{one.agent_url}/healthz").is_success
+
+
+def test_callers_without_the_token_are_turned_away(
+    started_twice: StartedTwice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(started_twice.home))
+    stack = started_twice.stacks[0]
     url = f"{stack.data_plane_url}/v1/models/digits:predict"
     with httpx.Client(trust_env=False) as client:
         assert client.post(url, json={}).status_code == 401
@@ -117,14 +175,16 @@ def test_callers_without_the_token_are_turned_away(home: Path, tmp_path: Path) -
     assert known.status_code == 404
 
 
-def test_other_ports_for_running_services_are_refused(home: Path) -> None:
-    up()
+def test_other_ports_for_running_services_are_refused(
+    started_twice: StartedTwice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(started_twice.home))
     result = runner.invoke(app, ["up", "--without-airflow", "--port", "agent=1"])
     assert result.exit_code == 2
     assert "the services run on other ports" in result.stderr
 
 
-def test_a_service_that_cannot_start_is_named_with_its_log_and_nothing_stays(home: Path) -> None:
+def test_a_damaged_database_keeps_no_model_out_of_service(home: Path) -> None:
     with socket.socket() as other:  # port ours to take between the choice and the start
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -136,6 +196,8 @@ def test_a_service_that_cannot_start_is_named_with_its_log_and_nothing_stays(hom
         assert f"agent={port}: in use by another program" in result.stderr
     result = runner.invoke(app, ["up", "--without-airflow"])
     assert result.exit_code == 1
-    assert "mlflow did not start: it ended" in result.stderr  # and not: not healthy after 180 s
-    assert "file is not a database" in result.stderr
-    assert left_running(home) == []
+    assert "mlflow was not started: its database" in result.stderr
+    assert "file is not a database); there is no backup yet" in result.stderr
+    stack = Stack.read(home / "stack.json")  # serving does not wait for it
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{stack.agent_url}/healthz").is_success

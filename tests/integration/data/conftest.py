@@ -1,6 +1,6 @@
 """A small pipeline of people in a temporary folder, and a way to run its data steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ def people(count: int, seed: int = 0) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def as_csv(rows: list[tuple[str, ...]], header: tuple[str, ...] | None = COLUMNS) -> bytes:
-    lines = [",".join(row) for row in ([header] if header else []) + rows]
+def as_csv(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] | None = COLUMNS) -> bytes:
+    lines = [",".join(row) for row in ([header, *rows] if header else rows)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.data.raw_examples import RawColumns, encode_rows, read_raw, read_serialized, to_rows
+from components.labels.labelled_files import LabelFile
 from components.labels.labels import add_labels
 from contract.errors import ConfigError, DataError
 from contract.records.data import IngestRecord
@@ -89,7 +90,7 @@ def test_rows_of_one_key_stay_together(workshop: Workshop, edit: Edit) -> None:
     assert not found["train"] & found["test"]
 
 
-def test_a_test_file_is_the_whole_test_part(workshop: Workshop, edit: Edit) -> None:
+def test_a_test_file_is_the_whole_test_split(workshop: Workshop, edit: Edit) -> None:
     edit("ingest.test_source", {"kind": "csv", "files": ["test.csv"], "columns": list(COLUMNS)})
     edit("ingest.split", {"train": 0.6, "eval": 0.2, "test": 0.2})
     dotted = [(age, job, words, f"{label}.") for age, job, words, label in people(50, seed=5)]
@@ -260,7 +261,11 @@ def test_label_deltas_are_read_in_addition_but_never_into_a_test_file(
     new = tmp_path / "new.csv"
     new.write_bytes(as_csv([("55", "pilot", f"fresh{n}", ">50K") for n in range(20)]))
     added = add_labels(
-        workshop.layout().of_pipeline, workshop.frozen("before"), new, "ada", datetime.now(UTC)
+        workshop.layout().of_pipeline,
+        workshop.frozen("before"),
+        LabelFile(new),
+        "ada",
+        datetime.now(UTC),
     )
     record = workshop.run("ingest", run_id="after").detail_as(IngestRecord)
     assert added.delta
@@ -280,7 +285,11 @@ def test_the_newest_label_of_a_row_replaces_those_before_it(
     for label in ("<=50K", ">50K"):
         new.write_bytes(as_csv([(age, job, words, label), ("55", "pilot", "fresh", label)]))
         add_labels(
-            workshop.layout().of_pipeline, workshop.frozen("before"), new, "ada", datetime.now(UTC)
+            workshop.layout().of_pipeline,
+            workshop.frozen("before"),
+            LabelFile(new),
+            "ada",
+            datetime.now(UTC),
         )
     record = workshop.run("ingest", run_id="after").detail_as(IngestRecord)
     assert sum(record.examples.values()) == len(rows) + 1

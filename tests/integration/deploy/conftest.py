@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from callers import Callers
 from releases import leave_package
 
@@ -27,13 +29,18 @@ from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.agent.backends.envoy import envoy_program
+from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
+from serving.supervisord.supervision import (
+    ProgramState,
+    Supervisor,
+    socket_path,
+    write_configuration,
+)
 
 PIPELINE = "coins"
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
 
 CONFIG = f"""
 name: {PIPELINE}
@@ -47,7 +54,7 @@ deploy:
   ladder_percent: [5, 25, 50, 100]
   shadow_requests: 100
   min_seconds_per_step: 2
-  timeout_seconds: 120
+  timeout_seconds: 600
 """
 
 # A SavedModel as small as can be: P(tails) = sigmoid(x).
@@ -69,13 +76,16 @@ tf.saved_model.save(coin, sys.argv[1], signatures={"serving_default": coin.predi
 class Stack:
     """One machine's serving, and the runs that deploy to it."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(
+        self, folder: Path, model: Path, warm_parent: Path | None = None, **changes: Any
+    ) -> None:
+        """Make one whose model servers are forks of a warm parent, or without one fresh."""
         self.layout = PipelineLayout(folder / "artifacts", PIPELINE)
         self._folder, self._model = folder, model
         home = folder / "home"
         self.token_file = folder / "token"
         self.token_file.write_text("secret\n")
-        self.settings = MachineSettings(
+        settings = MachineSettings(
             root=self.layout.root,
             home=home,
             port=free_port(),
@@ -85,6 +95,9 @@ class Stack:
             supervisor_socket=socket_path(home / "supervisor"),
             drain_seconds=0.5,
         )
+        if warm_parent is not None:
+            changes["server_command"] = warm.server_command(warm_parent, home)
+        self.settings = replace(settings, **changes)
         self._supervisor = Supervisor(home / "supervisor")
         self.agent_url = f"http://127.0.0.1:{self.settings.port}"
         self.client = AgentClient(self.agent_url, "secret")
@@ -93,10 +106,19 @@ class Stack:
         pipeline = self._folder / "pipelines" / PIPELINE
         pipeline.mkdir(parents=True)
         (pipeline / "pipeline.yaml").write_text(CONFIG)
-        programs = [envoy_program(self.settings), agent_program(self.settings)]
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start what does not run, as `slipway up` does."""
+        programs = [*envoy_programs(self.settings), agent_program(self.settings)]
         write_configuration(self.settings.supervisor_home, programs)
-        self._supervisor.start()
+        with warm.inherited_environment():
+            self._supervisor.start()
         self.client.plan(PIPELINE)
+
+    def programs(self) -> dict[str, ProgramState]:
+        """Return the state of each program by name."""
+        return self._supervisor.states()
 
     def down(self) -> None:
         self.client.close()
@@ -153,7 +175,7 @@ class Stack:
     def run(self, step: str, run_id: str) -> Result:
         """Run one stage to its end and return its result."""
         process = self.start(step, run_id)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=700)
         assert process.returncode == 0, output
         return Result.read(self.layout.run(run_id).result(step))
 
@@ -178,9 +200,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, model: Path, warm_parent: Path
+) -> Iterator[Stack]:
     """A stack whose pipeline has version 1 in service."""
-    made = Stack(tmp_path_factory.mktemp("stack"), model)
+    made = Stack(tmp_path_factory.mktemp("stack"), model, warm_parent)
     made.up()
     try:
         canary, promote = made.deploy(made.package(1, compared_with=None))

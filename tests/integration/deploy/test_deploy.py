@@ -6,11 +6,23 @@ The tests share one stack and go on from one another's champion.
 import json
 import signal
 import time
+from datetime import UTC, datetime
+from typing import Any
+
+from callers import Callers
 
 from components.deploy.canary.state import STATE_FILE, CanaryState
+from components.deploy.imported import deploy_imported
+from components.deploy.labelled.verdict import judge_labels, rollback_by_labels
 from components.deploy.promote.manual import carry_out, promotion, rollback, teardown
+from components.package.imported import Import, import_model
+from contract.layout import PipelineLayout
+from contract.loader import load_frozen
+from contract.prediction_log.reading import read_tables
 from contract.records.record import Result
 from contract.records.traffic import DeployRecord
+from contract.schema.imported import DeployingConfig, PackagingConfig
+from slipway.client import Client
 
 PIPELINE = "coins"
 
@@ -35,6 +47,10 @@ def test_a_good_canary_is_promoted_and_no_caller_notices(stack, callers):
     assert (plan.champion, plan.canary, plan.standby) == (version, None, (before,))
     assert callers.failures() == {}
     assert callers.counted()[str(version)] >= canary.canary_requests
+    logs = stack.settings.logs_folder.glob("slipway-server-*.log")
+    said = [log.read_text() for log in logs]
+    assert len(said) == 2  # else each server would import TensorFlow, and nobody notice
+    assert not any("fresh process" in text for text in said)
 
 
 def test_a_faulty_one_is_rolled_back_within_two_seconds(stack, callers):
@@ -99,12 +115,53 @@ def test_a_canary_survives_the_death_of_the_agent(stack, callers):
     process = stack.start("canary", run)
     stack.until(lambda: stack.client.plan(PIPELINE).canary is not None, "on a rung")
     stack.kill("agent")
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=700)
     assert process.returncode == 0, output
     canary = Result.read(stack.layout.run(run).result("canary")).detail_as(DeployRecord)
     assert canary.outcome == "passed"
     assert callers.failures() == {}
     stack.run("promote", run)
+
+
+def test_labels_that_come_late_roll_a_promoted_version_back(stack, callers, tmp_path):
+    """Half of what the version in service has answered turns out to be wrong."""
+    plan = stack.client.plan(PIPELINE)
+    version, before = champion(stack), plan.lineage[-2]
+    needed = {version: 200, before: 200}
+
+    def logged() -> dict[int, list[dict[str, Any]]]:
+        columns = ["request_id", "row", "arm", "predicted:side"]
+        return {
+            one: [
+                row
+                for table in read_tables(stack.layout.predictions(one), columns=columns)
+                for row in table.to_pylist()
+                if row["arm"] in ("stable", "canary")
+            ]
+            for one in needed
+        }
+
+    stack.until(lambda: all(len(logged()[one]) >= n for one, n in needed.items()), "200 answers")
+    classes = ("heads", "tails")
+    lines = ["request_id,row,side"]
+    for one, rows in logged().items():
+        for number, row in enumerate(rows):
+            is_right = one == before or number % 2 == 0
+            side = classes[row["predicted:side"] ^ (not is_right)]
+            lines.append(f"{row['request_id']},{row['row']},{side}")
+    file = tmp_path / "truth.csv"
+    file.write_text("\n".join(lines) + "\n")
+    config = load_frozen(stack.layout.run(f"r{version}"))
+    verdict = judge_labels(stack.layout, config, plan, file, datetime.now(UTC))
+    assert (verdict.decision, verdict.decided_by, verdict.unknown) == ("rollback", "side", 0)
+    assert verdict.tests[0].before.accuracy == 1.0
+    carry_out(stack.client, rollback_by_labels(plan, stack.layout, verdict, "ada"))
+    after = stack.client.plan(PIPELINE)
+    mark = after.mark_of(version)
+    assert after.champion == before
+    assert mark is not None
+    assert mark.reason.startswith(f"rolled back by labels: side: version {version} is right in")
+    assert callers.failures() == {}
 
 
 def test_a_manual_promotion_in_mid_canary_stops_it(stack, callers):
@@ -115,7 +172,7 @@ def test_a_manual_promotion_in_mid_canary_stops_it(stack, callers):
     stack.until(lambda: stack.client.plan(PIPELINE).canary is not None, "on a rung")
     move = promotion(stack.client.plan(PIPELINE), stack.layout, before, False, "ada")
     plan = carry_out(stack.client, move)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     canary = Result.read(stack.layout.run(run).result("canary")).detail_as(DeployRecord)
     assert canary.outcome == "refused"
@@ -151,3 +208,28 @@ def test_by_hand_back_and_out_of_service(stack, callers):
     assert callers.failures() == {}
     assert teardown(stack.client, stack.layout, None, "ada").versions == frozenset()
     assert json.loads(stack.layout.traffic_plan.read_text())["author"] == "ada"
+
+
+def test_a_strangers_model_is_promoted_and_no_caller_notices(stack, model):
+    layout = PipelineLayout(stack.layout.root, "stranger")
+    short = {"deploy": {"ladder_percent": [50, 100], "shadow_requests": 20, "timeout_seconds": 240}}
+    short["deploy"]["min_seconds_per_step"] = 0
+    settings = DeployingConfig.model_validate_json(json.dumps(short))
+    agent = (stack.agent_url, str(stack.token_file))
+    tried = {"package": {"loadtest": {"requests": 50, "max_p99_ms": 60000.0}}}
+    packaging = PackagingConfig.model_validate_json(json.dumps(tried))
+    import_model(Import(model, [0.0, 1.0], "", packaging), layout)
+    assert deploy_imported(layout, 1, settings, *agent).outcome == "promoted"
+    import_model(Import(model, [], "", packaging), layout)
+    address, body = ("127.0.0.1", stack.settings.envoy_port), {"instances": [0.0]}
+    with Callers(address, "stranger", body, pause=0.01) as callers:
+        record = deploy_imported(layout, 2, settings, *agent)
+    assert (record.outcome, record.champion_version) == ("promoted", 1), record.reasons
+    assert [rung.name for rung in record.ladder] == ["shadow", "50 %", "95 %"]
+    assert callers.failures() == {}
+    assert callers.counted()["2"] >= record.canary_requests
+    with Client(f"grpc://127.0.0.1:{stack.settings.envoy_port}", "stranger") as stranger:
+        answer = stranger.predict({"x": [0.0]})
+    assert (answer.version, answer.outputs["scores"].tolist()) == (2, [[0.5, 0.5]])
+    plan = stack.client.plan("stranger")
+    assert (plan.champion, plan.standby) == (2, (1,))

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 
 from components.optimize.engines.core import Core
 from components.optimize.engines.index_limits import index_limits
@@ -20,6 +21,7 @@ from components.package.server_process import RunningServer, running_server
 from contract.errors import DataError
 from contract.layout import PipelineLayout
 from contract.model_io import DEFAULT_SIGNATURE
+from contract.programs import WARM_PARENT
 from contract.records.optimization import (
     EngineFiles,
     EngineMeasurement,
@@ -32,6 +34,13 @@ from contract.schema.serving import LoadtestConfig, PackageConfig
 from contract.storage import Attempt, digest_directory
 
 Packaged = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _servers_are_forks(monkeypatch: pytest.MonkeyPatch, warm_parent: Path) -> None:
+    """Let servers start here as in a step that is a fork."""
+    monkeypatch.setenv(WARM_PARENT, str(warm_parent))
+
 
 GOOD = {"town": "b", "id": 3, "x": 1.5, "amount": "2.5", "lengths": [1.0, 3.0]}
 INPUTS = {
@@ -110,6 +119,7 @@ def trap_server(
     request: pytest.FixtureRequest,
     traps: Any,
     packaged: Packaged,
+    warm_parent: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("served")
@@ -118,9 +128,13 @@ def trap_server(
     else:
         package = packaged(traps, request.param)
     add_example(package)
-    with running_server(package, folder / "server.log") as server:
-        server.wait_until_ready()
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(WARM_PARENT, str(warm_parent))
+        warm.await_warm(warm_parent)
+        with running_server(package, folder / "server.log") as server:
+            server.wait_until_ready()
+            assert "fresh process" not in server.log.read_text()
+            yield server
 
 
 def ask(server: RunningServer, *rows: dict[str, Any]) -> tuple[int, Any]:
@@ -136,12 +150,12 @@ ANSWERED = [
     ({"amount": "-1e32"}, -1e32),
     ({"lengths": [1.0] * 5000}, 1.0 + 3.0 + np.exp(1.5) + 2.5 + 1.0),
 ]
-REFUSED = {
+REFUSED: dict[str, list[Any]] = {
     "town": ["d", "", "never seen", "long " * 20_000, "A"],
     "id": [10, -1, 2**31, 2**63 - 1, -(2**63)],
     "amount": ["", "abc", "1,5", "0x", "ten " * 1000, {"b64": "//79"}],
 }
-NOT_FINITE = {
+NOT_FINITE: dict[str, list[Any]] = {
     "x": [1e32, 89.0, 3.4028234e38, 1000, 12345.678],
     "lengths": [[], [3e38, 3e38], [1e38] * 9, [-3e38] * 2, [3.4e38, 1.0, 3.4e38]],
     "amount": ["inf", "-inf", "nan", "1e39", "-1e400"],
@@ -293,6 +307,11 @@ def test_the_next_best_engine_is_packaged_if_the_best_is_left_out(
     )
     manifest = PackageManifest.read(best / "package.json").model_copy(update={"version": 0})
     made: list[str] = []  # the rows of the skew check are looked up once, however many are tried
+
+    def looked_up() -> str:
+        made.append("rows")
+        return "there is no run"
+
     contents = Contents(
         model=traps.path,
         engine=best / "engine",
@@ -301,7 +320,7 @@ def test_the_next_best_engine_is_packaged_if_the_best_is_left_out(
         rows=[GOOD],
         features={},
         row_tolerance=1e-4,
-        skew=lambda: made.append("rows") or "there is no run",
+        skew=looked_up,
         fallbacks=[(fallback, second / "engine")],
     )
     layout = PipelineLayout(tmp_path / "root", "tried")

@@ -67,6 +67,7 @@ def test_the_step_the_layer_and_the_batch_of_a_nan_are_kept_for_replay(make_run,
     (row,) = found.rows
     assert batch.features["x"][row].numpy().tolist() == [np.float32(1e30), 0.0]
     seen, culprit = look_again(made.run)
+    assert culprit is not None
     assert (seen, culprit.layer, culprit.rows) == (found, found.layer, found.rows)
     command = [sys.executable, "-m", "components.train.watch.divergence", "--pipeline", "tiny"]
     command += ["--run-id", made.run.run_id, "--root", str(made.run.root)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from tracked import experiment_in
 
 from components.evaluate.mlflow_figures import Figures
 from components.quality.verdicts import read_verdicts
@@ -14,7 +15,7 @@ RIGHT, WRONG = (9.0, 0.0), (-9.0, 0.0)
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return experiment_in(tmp_path, "tiny")
 
 
 def test_no_figure_or_picture_is_doubled_or_lost_though_evaluators_die(make_run, store):

@@ -6,7 +6,7 @@ end must be within reach in which all is judged and announced: nothing can get s
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -302,7 +302,7 @@ def ends_early(state: State, reply: object) -> State:
     return after
 
 
-def forgets_the_dead(state: State, reply: object) -> State:
+def forgets_the_dead(state: State, reply: Any) -> State:
     """Announce what was judged by oneself only, not what an earlier attempt has left."""
     if state.action.kind is Kind.LIST_VERDICTS:
         return advance(state._replace(announced=state.announced | reply), reply)

@@ -1,5 +1,6 @@
 """Packaging as the process that it is: a version is kept only when everything passed."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -47,8 +48,8 @@ def servers_of(run: RunLayout) -> list[psutil.Process]:
     """Return the model servers that were started below a run's root."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "serving.server" in words and any(str(run.root) in word for word in words):
+        words = " ".join(process.info["cmdline"] or [])  # of a fork they are one already
+        if " serving.server " in words and str(run.root) in words:
             found.append(process)
     return found
 
@@ -61,6 +62,26 @@ def test_the_steps_of_these_tests_are_forks(component: Any, tmp_path: Path) -> N
     assert warm.run(component.warm_parent, command, lock, variables) == (0, "True")
 
 
+FORKS = """
+import subprocess, sys
+import tensorflow, tensorflow_transform
+from contract.programs import warm_command
+command = [*warm_command("x")[:-2], "-c", sys.argv[1]]
+sys.exit(subprocess.run(command).returncode)
+"""
+
+
+def test_what_a_step_starts_is_a_fork_of_the_same_parent(component: Any, tmp_path: Path) -> None:
+    """Also after the step's libraries have set variables. No lock of it is left."""
+    code = "from launching.processes.python_command import is_forked; print(is_forked())"
+    command = [sys.executable, "-c", FORKS, code]
+    lock, variables = tmp_path / "lock", warm.environment_of()
+    until = time.monotonic() + 120
+    while (said := warm.run(component.warm_parent, command, lock, variables)) != (0, "True"):
+        assert time.monotonic() < until, said  # the parent may still be importing
+    assert list((component.warm_parent.parent / "programs").iterdir()) == []
+
+
 def test_a_package_is_kept_after_skew_check_and_load_test(
     own_run: RunLayout, component: Any
 ) -> None:
@@ -69,7 +90,10 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     record = Result.read(own_run.result("package")).detail_as(PackageRecord)
     assert (record.version, versions(own_run)) == (1, ["1"])
     assert record.skew_skipped_because == ""
-    assert 0.0 <= record.max_skew <= record.skew_tolerance
+    engine = PackageManifest.read(own_run.of_pipeline.version(1) / "package.json").engine
+    # an engine in int8 may be further off in a few rows; which one is chosen depends on its speed
+    assert record.max_skew >= 0.0
+    assert record.max_skew <= record.skew_tolerance or engine.exempt_ratio > 0
     assert record.load.requests > 0 == record.load.errors
     assert record.callers is not None
     assert record.callers.signatures == ("serving_default", "serving_examples")
@@ -90,13 +114,25 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     assert manifest.provenance.run_id == "trained"
     assert len((folder / manifest.examples).read_text().splitlines()) == 64
     assert json.loads((folder / "loadtest.json").read_text())["requests"] == record.load.requests
+    statement = json.loads((folder / "provenance.intoto.json").read_text())
+    subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
+    graph = (folder / manifest.model / "saved_model.pb").read_bytes()
+    assert subjects[f"{manifest.model}/saved_model.pb"] == hashlib.sha256(graph).hexdigest()
+    purls = [
+        one["purl"] for one in json.loads((folder / "sbom.cdx.json").read_text())["components"]
+    ]
+    assert any(purl.startswith("pkg:pypi/tensorflow@") for purl in purls)
     assert servers_of(own_run) == []
 
-    # A retry (its result lost) finds its own package again, under the same number.
+    # A retry (its result lost) finds its own package again, under the same number, and as a fresh
+    # process it comes to the same: digest, engine, skew to the last bit, answers to callers.
     own_run.result("package").unlink()
-    code, said = component(own_run, "package")
-    assert code == 0, said
+    retry = component.start(own_run, "package")
+    said = retry.communicate(timeout=300)[0]
+    assert retry.returncode == 0, said
     assert versions(own_run) == ["1"]
+    fresh = Result.read(own_run.result("package")).detail_as(PackageRecord)
+    assert fresh.model_copy(update={"load": record.load}) == record
 
     # The same once more as a new version, failing one request in ten.
     again = own_run.of_pipeline.run("again")

@@ -40,7 +40,8 @@ WORDS: Samples = {
 
 def settings(*passes: Any, **others: Any) -> OptimizeConfig:
     """Return a config with these passes, or the default ones."""
-    return OptimizeConfig(**({"passes": passes} if passes else {}), **others)
+    given: dict[str, Any] = {"passes": passes} if passes else {}
+    return OptimizeConfig(**given, **others)
 
 
 def data_of(samples: Samples, *truths: Truth) -> Data:

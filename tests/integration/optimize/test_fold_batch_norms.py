@@ -37,7 +37,7 @@ BEHIND, BEFORE = [[2, 6], [6, -12]], [[2, -4], [-9, -12]]  # columns, rows times
 # By side and layer: the weight, and the answers to [1, 1] without and with the bias. Without a
 # norm the layers answer [4, 2], depthwise [1, 3]; the norm makes 2 x + 10 and -3 x + 20 of it.
 # Before the layer it makes [12, 17] of the data.
-EXPECTED = {
+EXPECTED: dict[tuple[str, str], tuple[Any, Any, Any]] = {
     ("behind", "conv"): (BEHIND, [18, 14], [20, -1]),
     ("behind", "depthwise"): ([[2], [-9]], [12, 11], [14, -4]),
     ("behind", "transposed"): (np.transpose(BEHIND), [18, 14], [20, -1]),

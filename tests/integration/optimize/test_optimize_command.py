@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from noise import a_readers_environment, noise_in
 from small_models import SIGNATURE, images, save_function
 from typer.testing import CliRunner
 
@@ -50,7 +51,13 @@ def rows(tmp_path: Path) -> Path:
     return write(tmp_path / "rows.tfrecord", examples, "GZIP")
 
 
-def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path: Path) -> None:
+def test_it_writes_model_ledger_and_pictures(
+    network: Path,
+    rows: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
     out = tmp_path / "small"
     passes = "freeze_graph, {round_weights: {num_steps: 64}}"
     code, said, noted = optimize(
@@ -72,6 +79,8 @@ def test_it_writes_model_ledger_and_pictures(network: Path, rows: Path, tmp_path
         "--json",
     )
     assert code == 0, noted
+    assert noise_in("".join((noted, *capfd.readouterr()))) == []  # native code's, too
+    assert [str(one.message) for one in recwarn if issubclass(one.category, UserWarning)] == []
     record = OptimizeRecord.read(out / "ledger.json")
     assert json.loads(said)["ledger"][0]["name"] == "original"
     assert record.metric == "accuracy of y"
@@ -172,9 +181,15 @@ def test_a_kill_leaves_no_process_and_at_most_the_folder_that_the_next_run_remov
     out = tmp_path / "place" / "small"
     command = [sys.executable, "-m", "cli.main", "optimize", *map(str, (network, "--data", rows))]
     command += ["--out", str(out)]
-    started = subprocess.Popen(command, cwd=CODE_FOLDER, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        command, cwd=CODE_FOLDER, env=a_readers_environment(), stderr=subprocess.PIPE, text=True
+    )
     assert started.stderr is not None
-    assert any("original" in line for line in started.stderr)
+    said = [started.stderr.readline()]
+    while said[-1] and "original" not in said[-1]:
+        said.append(started.stderr.readline())
+    assert "original" in said[-1]
+    assert noise_in("".join(said)) == []
     children = psutil.Process(started.pid).children(recursive=True)
     started.send_signal(number)
     started.communicate()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import SIGNATURE, save_function
+from small_models import SIGNATURE, data_of, run_chain, save_function, settings
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -83,6 +83,19 @@ def test_optimize_says_of_a_random_model_that_two_calls_differ(tmp_path: Path) -
     assert code == 2, noted
     assert "two calls on the same rows differ: the answer of output 'y' changes by" in noted
     assert not (tmp_path / "out").exists()
+
+
+def test_optimize_says_of_a_model_that_calls_python_that_nobody_else_can(tmp_path: Path) -> None:
+    """In this process the function is known, so that all of it would seem to work."""
+
+    def answer(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        doubled = tf.map_fn(lambda v: tf.numpy_function(lambda a: 2 * a, [v], tf.float32), x)
+        return {"y": tf.ensure_shape(doubled, [None])}
+
+    path = save_function(tmp_path / "in", answer, tf.TensorSpec([None], tf.float32, "x"))
+    data = data_of({SIGNATURE: {"x": np.arange(4, dtype=np.float32)}})
+    with pytest.raises(UserCodeError, match=r"signature 'serving_default': '.*PyFunc' calls Pyth"):
+        run_chain(path, data, settings("freeze_graph"), tmp_path / "work")
 
 
 def test_no_engine_is_chosen_for_answers_that_depend_on_the_batch(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_a_pipeline_runs_from_an_empty_folder(whole: Environment, tmp_path: Path
     before = {path for path in whole.code.rglob("*") if "__pycache__" not in path.parts}
 
     words = ["run", "churn", "--local", "--json", "--set", "train.steps=100"]
+    words += ["--set", "optimize.engines.candidates=[tensorflow]"]
     done = whole.run("slipway", *words, cwd=workspace, SEEN=str(seen))
 
     assert done.returncode == 0, done.stderr

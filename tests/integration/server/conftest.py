@@ -111,6 +111,11 @@ class ServerProcess:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def grpc_port(self) -> int:
+        (port,) = re.findall(r"gRPC at [\d.]+:(\d+)", self.log.read_text())
+        return int(port)
+
     def wait_ready(self) -> None:
         pattern = r"serving \w+ version \d+ at (https?://[\d.]+:\d+)/"
         for _ in range(1200):
@@ -183,8 +188,9 @@ def digits_server(
     digits_package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """One running server for all tests that leave it as it is."""
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    server = start("--package", digits_package, "--port", 0, log=log)
+    folder = tmp_path_factory.mktemp("log")
+    grpc = ["--grpc-port", 0, "--grpc-socket", folder / "grpc.sock"]
+    server = start("--package", digits_package, "--port", 0, *grpc, log=folder / "server.log")
     server.wait_ready()
     yield server
     server.process.kill()

@@ -31,7 +31,7 @@ def registry(tmp_path: Path):
     experiment = client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))
     run = client.create_run(experiment)
     yield client, run.info.run_id
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri("")
 
 
 def registered(registry, package: Path, name: str):

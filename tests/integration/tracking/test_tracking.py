@@ -18,7 +18,7 @@ from mlflow.entities import Run, ViewType
 
 from components.optimize.report.engine_tables import log_trials
 from components.optimize.report.ledger import as_figure, log_ledger
-from components.runs.tracking import Tracker, open_tracker, point_champion
+from components.runs.tracking import Tracker, open_tracker, point_champion, tell_untracked
 from contract.clients.http import open_client
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord, Metric
@@ -46,8 +46,9 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
+    ours = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # as `slipway up` does
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=ours, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     _await_health(address, server)
     yield address
@@ -94,6 +95,40 @@ def test_a_retry_continues_the_same_child(uri: str, tmp_path: Path) -> None:
     parents = {r.data.tags.get("mlflow.parentRunId") for r in runs} - {None}
     assert len(parents) == 1
     assert other.run_id != tracker.run_id
+
+
+def test_figures_of_a_killed_attempt_are_not_doubled(uri: str, tmp_path: Path) -> None:
+    """It is killed before its result is there, and its successor after that."""
+    run = RunLayout(tmp_path, "digits", "r-killed")
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from components.runs.tracking import open_tracker\n"
+        "from contract.layout import RunLayout\n"
+        "run = RunLayout(Path(sys.argv[2]), 'digits', 'r-killed')\n"
+        "with open_tracker(sys.argv[1], run, 'validate') as tracker:\n"
+        "    tracker.log_metrics({'drift/x': 0.5})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, uri, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    result = Result(
+        step="validate",
+        pipeline="digits",
+        run_id="r-killed",
+        attempt=2,
+        started_at=datetime.now(UTC),
+        seconds=3.0,
+        inputs={},
+        metrics={"rows": 7.0},
+    )
+    with open_tracker(uri, run, "validate") as tracker:
+        tracker.log_metrics({"drift/x": 0.5})
+        tracker.log_result(result)
+    tell_untracked(uri, run, result)  # the mark that it was told is not there
+    assert run.tracked("validate").exists()
+    client = MlflowClient(uri)
+    for name in ("drift/x", "rows", "seconds"):
+        assert len(client.get_metric_history(tracker.run_id, name)) == 1, name
 
 
 def test_what_the_optimiser_did_is_there_as_tables_and_pictures(uri: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from components.runs.tracking import Tracker
@@ -37,7 +38,10 @@ class History(Tracker):
         super().__init__()
         self.kept: list[dict[str, float]] = []
 
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(
+        self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
+    ) -> None:
+        del logged_at
         cpu_seconds = time.process_time()
         self.kept.append({**values, "step": step, "cpu_seconds": cpu_seconds})
 

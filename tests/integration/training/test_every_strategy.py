@@ -37,7 +37,8 @@ MNIST = {
     "ingest.split": {"train": 0.8, "eval": 0.1, "test": 0.1},
 }
 
-pytestmark = pytest.mark.long
+# What each strategy computes is compared number by number in test_roles.py.
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 
 def call(warm_parent: Path, command: StepCommand) -> None:
@@ -91,7 +92,6 @@ def test_digits(warm_parent: Path, tmp_path: Path) -> None:
     check(warm_parent, "digits", tmp_path, DIGITS)
 
 
-@pytest.mark.thorough
 @pytest.mark.timeout(1500)
 def test_mnist(warm_parent: Path, tmp_path: Path, shared_data: Path) -> None:
     """On ten thousand of them: preparing all seventy would take longer than the five trainings."""

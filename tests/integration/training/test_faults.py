@@ -211,6 +211,10 @@ def disturb_replaceable(job: Job, role: str) -> None:
     job.wait_for(lambda: f"starting {role} again" in job.said)
     job.wait_for(lambda: not hung.is_running())
     job.wait_for_more_than(job.made.published[-1])
+    again = job.process_of(role)
+    again.terminate()  # as a drained node does
+    job.wait_for(lambda: not again.is_running())
+    job.wait_for_more_than(job.made.published[-1])
     assert len(job.resumed) == resumed  # nobody else has started again
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -36,7 +37,7 @@ NUMBER = {
 }
 
 
-def batches(made, take: int, **order: object) -> list[np.ndarray]:
+def batches(made, take: int, **order: Any) -> list[np.ndarray]:
     source = example_source(made.run, made.config, made.record, "train")
     feed = open_feed(source, Order(**{"batch_size": 30, "seed": 5, **order}))
     return [batch.features["x"].numpy() for batch in feed.batches().take(take)]

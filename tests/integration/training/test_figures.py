@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from tracked import experiment_in
 
 from components.quality.verdicts import read_verdicts
 from components.runs.tracking import Tracker, open_tracker
@@ -13,7 +14,7 @@ from components.runs.tracking import Tracker, open_tracker
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    return experiment_in(tmp_path_factory.mktemp("mlflow"), "tiny")
 
 
 def history(store: str, made, step: str, name: str) -> list[tuple[int, float]]:

@@ -1,6 +1,7 @@
 """Default losses against hand arithmetic."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +16,23 @@ from contract.schema.training import TrainConfig
 
 NO_HOOKS = ModelHooks(build_model=print)
 
+
+def config_of(heads: dict[str, HeadConfig], **train: Any) -> PipelineConfig:
+    return PipelineConfig.model_construct(  # type: ignore[call-arg]  # of the rest nothing is read
+        heads=heads, train=TrainConfig(**train)
+    )
+
+
 BINARY = HeadConfig(task="binary_classification", classes=("no", "yes"))
 MULTICLASS = HeadConfig(task="multiclass_classification", classes=("a", "b", "c"))
 REGRESSION = HeadConfig(task="regression")
 TWICE = REGRESSION.model_copy(update={"loss_weight": 2.0})
 
 
-def losses_of(heads, labels, outputs, weights=(1.0, 1.0), **train: object) -> np.ndarray:
-    config = PipelineConfig.model_construct(heads=heads, train=TrainConfig(**train))
+def losses_of(heads, labels, outputs, weights=(1.0, 1.0), **train: Any) -> np.ndarray:
+    config = config_of(heads, **train)
     tensors = [{k: tf.constant(v) for k, v in values.items()} for values in (labels, outputs)]
-    return example_losses(config, NO_HOOKS)(*tensors, tf.constant(weights)).numpy()
+    return example_losses(config, NO_HOOKS)(tensors[0], tensors[1], tf.constant(weights)).numpy()
 
 
 def test_binary_is_cross_entropy_of_the_logits_sigmoid():
@@ -63,7 +71,7 @@ def test_heads_add_up_by_loss_weight_and_examples_by_their_weight():
     ],
 )
 def test_an_own_loss_that_would_drop_factors_is_refused(heads, train, named):
-    config = PipelineConfig.model_construct(heads=heads, train=TrainConfig(**train))
+    config = config_of(heads, **train)
     message = f"loss: it replaces the losses of the heads, so {named}"
     with pytest.raises(UserCodeError, match=message):
         example_losses(config, ModelHooks(build_model=print, loss=print))

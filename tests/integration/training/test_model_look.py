@@ -1,76 +1,15 @@
 """The look at the user's model before any data is read: what it refuses, and what it lets pass."""
 
+import os
+import re
 from pathlib import Path
-from textwrap import dedent, indent
+from textwrap import dedent
 from typing import Any
 
 import pytest
+from looked_at import BINARY, MASKED, MEAN, MULTI, PREPROCESSING, VALUE, finished, look
 
-from components.models.model_look import look_at_model
-from components.transform.preprocessing import load_preprocessing
 from contract.errors import UserCodeError
-from contract.loader import validate
-from contract.schema.pipeline import PipelineConfig
-
-PREPROCESSING = """
-import tensorflow as tf
-import tensorflow_transform as tft
-
-def preprocessing_fn(inputs):
-    words = tft.compute_and_apply_vocabulary(inputs["words"], num_oov_buckets=1)
-    return {"x": inputs["x"], "words": FIRST}
-"""
-HEADER = """
-import keras
-import numpy as np
-import tensorflow as tf
-from keras import layers, ops
-
-def number(features):
-    return layers.Reshape((1,))(features["x"])
-"""
-BINARY = {"y": {"task": "binary_classification", "classes": ["no", "yes"]}}
-MULTI = {"y": {"task": "multiclass_classification", "classes": ["a", "b", "c"]}}
-VALUE = {"y": {"task": "regression"}}
-MASKED = """
-    words = layers.Embedding(9, 4, mask_zero=True)(features["words"])
-    words = layers.GRU(4)(words)
-    h = layers.Concatenate()([number(features), words])
-"""
-MEAN = MASKED.replace("layers.GRU(4)", "layers.GlobalAveragePooling1D()")
-
-
-def look(
-    folder: Path,
-    body: str,
-    heads: dict[str, Any] = BINARY,
-    first: int = 1,
-    extra: str = "",
-    **changes: Any,
-) -> tuple[str, ...]:
-    """Look at a model whose `build_model` has this body."""
-    raw = {
-        "name": "odd",
-        "features": {
-            "x": {"dtype": "float32"},
-            "words": {"dtype": "string", "is_variable_length": True},
-        },
-        "heads": heads,
-        "ingest": {"source": {"kind": "csv", "files": ["a.csv"]}},
-        **changes,
-    }
-    config = validate(PipelineConfig, raw, "odd")
-    pipeline = folder / "pipelines" / "odd"
-    pipeline.mkdir(parents=True)
-    words = "words + 1" if first else "words"
-    build = f"def build_model(features, hyperparameters):\n{indent(dedent(body), '    ')}"
-    (pipeline / "model.py").write_text(f"{HEADER}\n{dedent(extra)}\n{build}")
-    (pipeline / "preprocessing.py").write_text(PREPROCESSING.replace("FIRST", words))
-    return look_at_model(config, pipeline, load_preprocessing(pipeline))
-
-
-def finished(body: str, output: str = "layers.Dense(1)(h)") -> str:
-    return f"{dedent(body)}\nreturn keras.Model(inputs=features, outputs={output})"
 
 
 def test_a_masked_model_of_logits_passes(tmp_path: Path) -> None:
@@ -132,6 +71,146 @@ def test_a_model_that_is_not_the_same_twice_is_refused(
     """
     with pytest.raises(UserCodeError, match=f"model.py: build_model: .*{said}"):
         look(tmp_path, finished(dedent(MASKED) + body), extra=noisy)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "parts = {'x': number(features), 'square': number(features) ** 2, 'all': h}\n"
+            "h = layers.Concatenate()([parts[name] for name in set(parts)])",
+            r"answers the same rows differently \(by .*goes through a set, .*use sorted\(",
+        ),
+        (
+            "for width in {'4': 4, '5': 5, '6': 6}.keys() - {'7'}:\n"
+            "    h = layers.Dense(int(width))(h)",
+            r"other weights: of shape .*goes through a set, .*evaluation and serving have another",
+        ),
+        ("h = h * (1.0 + hash('seed') % 97)", r"calls hash\(\), which is another one in each"),
+        (
+            "import os\nh = h * float(1 + os.getpid() % 97)",
+            r"from its layer or operation 'multiply.*reads os.getpid\(\) \(model.py, line \d+\)",
+        ),
+        (
+            "import socket\nh = layers.Rescaling(1.0 + len(socket.gethostname()), name='odd')(h)",
+            r"from its layer or operation 'odd' on: .*reads socket.gethostname\(\)",
+        ),
+        (
+            "import time\nprint(time.time())\nfrom datetime import date\n"
+            "h = h * (date.today().year - 1970)",
+            r"reads date.today\(\) .* evaluation and serving have another",
+        ),
+        (
+            "import os\nh = layers.Dense(int(os.environ['SHLVL']), name='odd')(h)",
+            r"of shape \[5, 4\] and \[5, 5\], in layer 'odd'.*reads os.environ\['SHLVL'\]",
+        ),
+    ],
+)
+def test_a_model_that_is_another_one_in_another_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    """Python draws a new order of sets of text in each process, not in each build."""
+    monkeypatch.setenv("SHLVL", "4")
+    with pytest.raises(UserCodeError, match=f"model.py: build_model: built twice.*{said}"):
+        look(tmp_path, finished(dedent(MASKED) + body))
+
+
+TEXT = PREPROCESSING.replace('{"x"', '{"text": tf.strings.as_string(inputs["x"]), "x"')
+LOOKUP = """
+number_of = layers.StringLookup(vocabulary=WORDS, num_oov_indices=1)(features["text"])
+h = layers.Concatenate()([h, ops.cast(ops.expand_dims(number_of, 1), "float32")])
+"""
+
+
+def test_a_vocabulary_in_the_order_of_a_set_is_refused(tmp_path: Path) -> None:
+    body = dedent(MASKED) + LOOKUP.replace("WORDS", "list({'basic', 'plus', 'pro'})")
+    with pytest.raises(UserCodeError, match="operation 'string_lookup.*goes through a set, whose"):
+        look(tmp_path, finished(body), preprocessing=TEXT)
+
+
+def test_a_vocabulary_in_sorted_order_passes(tmp_path: Path) -> None:
+    body = dedent(MASKED) + LOOKUP.replace("WORDS", "sorted({'basic', 'plus', 'pro'})")
+    assert look(tmp_path, finished(body), preprocessing=TEXT) == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import time, os\nprint(time.time(), os.getpid())",
+        "import os\nwith open(f\"{FOLDER}/{os.environ['USER']}\") as names:\n    names.read()",
+        "import os\nassert not os.path.exists(os.path.join(os.getcwd(), 'no such file'))",
+    ],
+)
+def test_reading_of_the_process_what_no_answer_depends_on_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    (tmp_path / "names").write_text("a b c")
+    monkeypatch.setenv("USER", "names")
+    extra = f"FOLDER = {str(tmp_path)!r}"
+    assert look(tmp_path, f"{body}\n{finished(MASKED)}", extra=extra) == ()
+
+
+def test_a_model_of_a_setting_in_the_environment_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_WIDTH", "4")
+    monkeypatch.setenv("USE_ATTENTION", "true")
+    body = "import os\nif os.environ.get('USE_ATTENTION') == 'true':\n"
+    body += "    h = layers.Dense(int(os.environ['SLIPWAY_WIDTH']))(h)"
+    assert look(tmp_path, finished(dedent(MASKED) + body)) == ()
+
+
+def test_a_random_constant_is_not_blamed_on_the_clock_that_is_read_beside(tmp_path: Path) -> None:
+    body = "import time\nprint(time.time())\nh = h * float(np.random.normal())"
+    with pytest.raises(
+        UserCodeError, match=r"operation 'multiply.*: a constant is drawn at random"
+    ):
+        look(tmp_path, finished(dedent(MASKED) + body))
+
+
+def test_a_model_of_another_width_elsewhere_is_refused_with_what_it_read(tmp_path: Path) -> None:
+    body = "import os\nwidth = 1 if os.getpid() == PID else 2"
+    with pytest.raises(UserCodeError, match=r"\[batch, 2\].*as in this process.*reads os.getpid"):
+        look(
+            tmp_path,
+            finished(dedent(MASKED) + body, "layers.Dense(width)(h)"),
+            extra=f"PID = {os.getpid()}",
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("inputs['x'] * float(1 + os.getpid() % 97)", r"reads os.getpid\(\) \(preprocessing.py, l"),
+        ("inputs['x'] - NOW.year", r"constant 2\d\d\d.0 instead of 2\d\d\d.0.*reads datetime.now"),
+        ("inputs['x'] + tf.cast(START, tf.float32)", r"reads time.time\(\)"),
+    ],
+)
+def test_a_constant_of_preprocessing_that_another_process_has_not_is_refused(
+    tmp_path: Path, value: str, said: str
+) -> None:
+    head = "import os, time\nfrom datetime import datetime\nNOW = datetime.now()\n"
+    head += "import tensorflow as tf\nSTART = tf.constant(int(time.time()))\n"
+    preprocessing = head + PREPROCESSING.replace('inputs["x"]', value)
+    with pytest.raises(
+        UserCodeError, match=f"preprocessing_fn: traced as in another process.*{said}"
+    ):
+        look(tmp_path, finished(MASKED), preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["inputs['x']", "inputs['x'] * float(os.urandom(1)[0])", "inputs['x'] * len({'a', 'b'})"],
+)
+def test_other_constants_of_preprocessing_pass(tmp_path: Path, value: str) -> None:
+    head = "import os, time\nprint(time.time())\n"
+    preprocessing = head + PREPROCESSING.replace('inputs["x"]', value)
+    assert look(tmp_path, finished(MASKED), preprocessing=preprocessing) == ()
+
+
+def test_a_set_in_sorted_order_passes(tmp_path: Path) -> None:
+    body = "h = layers.Concatenate()([{'a': h, 'b': h ** 2}[name] for name in sorted({'a', 'b'})])"
+    assert look(tmp_path, finished(dedent(MASKED) + body)) == ()
 
 
 def test_state_that_no_checkpoint_has_is_named(tmp_path: Path) -> None:
@@ -304,6 +383,12 @@ class Own(layers.Layer):
     [
         (BINARY, "layers.Lambda(lambda x: tf.sigmoid(x))(layers.Dense(1)(h))", "sigmoid"),
         (MULTI, "layers.Lambda(lambda x: tf.nn.softmax(x)[:, :])(layers.Dense(3)(h))", "softmax"),
+        (BINARY, "layers.Lambda(lambda x: ops.clip(ops.sigmoid(x), .1, .9))(h[:, :1])", "sigmoid"),
+        (
+            MULTI,
+            "layers.Lambda(lambda x: ops.maximum(ops.softmax(x), 1e-7))(layers.Dense(3)(h))",
+            "softmax",
+        ),
     ],
 )
 def test_probabilities_made_inside_a_layer_are_refused(
@@ -312,6 +397,55 @@ def test_probabilities_made_inside_a_layer_are_refused(
     body = finished("h = layers.Dense(4)(number(features))", output)
     with pytest.raises(UserCodeError, match=rf"head 'y' ends in a {kind} \(operation '.*lambda"):
         look(tmp_path, body, heads)
+
+
+@pytest.mark.parametrize(
+    ("heads", "output", "said"),
+    [
+        (BINARY, "1 / (1 + ops.exp(-layers.Dense(1)(h)))", "never below 0, .* would be 'yes'"),
+        (BINARY, "layers.Dense(1, 'relu')(h)", "never below 0, .* would be 'yes'"),
+        (BINARY, "layers.Dense(1, 'log_sigmoid')(h)", "never above 0, .* would be 'no'"),
+        (
+            MULTI,
+            "0.5 * layers.Dense(3, 'softmax')(h) + 0.5 * layers.Dense(3, 'softmax')(h)",
+            "to 1",
+        ),
+    ],
+)
+def test_outputs_of_one_side_are_a_warning(
+    tmp_path: Path, heads: dict[str, Any], output: str, said: str
+) -> None:
+    body = finished("h = layers.Dense(4)(number(features))", output)
+    (warning,) = look(tmp_path, body, heads)
+    assert re.search(rf"head 'y' .*{said}.*; expected logits", warning)
+
+
+@pytest.mark.parametrize(
+    ("heads", "output"),
+    [
+        (BINARY, "layers.Dense(1, bias_initializer=keras.initializers.Constant(9.0))(h)"),
+        (BINARY, "layers.Dense(1, kernel_initializer='zeros')(h)"),
+        (MULTI, "layers.Dense(3, 'relu')(h)"),
+        (VALUE, "layers.Dense(1, 'softplus')(h)"),
+    ],
+)
+def test_outputs_that_only_begin_on_one_side_are_no_warning(
+    tmp_path: Path, heads: dict[str, Any], output: str
+) -> None:
+    body = finished("h = layers.Dense(4, 'relu')(number(features))", output)
+    assert look(tmp_path, body, heads) == ()
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["layers.Dense(1, kernel_initializer='zeros')(h)", "1e-3 * layers.Dense(1)(h)"],
+)
+def test_what_first_weights_hide_is_found(tmp_path: Path, last: str) -> None:
+    """Kernels of zeros answer alike whatever the padding, and embeddings begin close to 0."""
+    body = "words = ops.sum(layers.Embedding(9, 4)(features['words']), axis=1)\n"
+    body += "h = layers.Concatenate()([number(features), words])"
+    with pytest.raises(UserCodeError, match="changes with the padding of feature 'words'"):
+        look(tmp_path, finished(body, last))
 
 
 @pytest.mark.parametrize(

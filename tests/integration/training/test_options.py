@@ -1,6 +1,8 @@
 """What a training can be told: repeat itself, go step by step, scale its loss, show itself."""
 
 import json
+from collections.abc import Mapping
+from datetime import datetime
 
 import keras
 import numpy as np
@@ -34,7 +36,10 @@ class History(Tracker):
         super().__init__()
         self.kept: list[dict[str, float]] = []
 
-    def log_metrics(self, values, step=0) -> None:
+    def log_metrics(
+        self, values: Mapping[str, float], step: int = 0, logged_at: datetime | None = None
+    ) -> None:
+        del logged_at
         self.kept.append({**values, "step": step})
 
 

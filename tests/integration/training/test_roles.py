@@ -277,12 +277,13 @@ def compare(found: Trained, expected: Trained, apart: str = "", after: int = 0) 
         assert [name in ours for name in figures] == [name in theirs for name in figures]
         for name in (name for name in figures if name in theirs):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-5, abs=1e-7), name
-    for ours, theirs in ((found.weights, expected.weights), (found.training, expected.training)):
+    states = ((found.weights, expected.weights), (found.training, expected.training))
+    for own, others in states:
         # by their order: Keras counts the layers of all the models that a process makes
-        for our, name in zip(sorted(ours), sorted(theirs), strict=True):
+        for our, name in zip(sorted(own), sorted(others), strict=True):
             if not name.startswith("random:") and not (apart and name.endswith(apart)):
                 np.testing.assert_allclose(
-                    ours[our], theirs[name], rtol=2e-5, atol=2e-6, err_msg=name
+                    own[our], others[name], rtol=2e-5, atol=2e-6, err_msg=name
                 )
 
 

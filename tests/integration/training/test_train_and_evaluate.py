@@ -168,7 +168,7 @@ def test_sigterm_ends_a_chief_that_waits_for_its_workers_and_says_for_whom(make_
         if "waiting for worker-0, for " in line:
             break
     process.terminate()
-    output = process.communicate(timeout=30)[0]
+    output = process.communicate(timeout=120)[0]
     assert process.returncode == 1, output
     assert "SIGTERM before the first step" in output
     assert "Traceback" not in output

@@ -67,6 +67,23 @@ def test_what_was_not_said_stays_unsaid_when_it_is_written_down_and_read_again()
 def test_a_default_that_is_said_wins_over_what_was_said_before() -> None:
     assert PodConfig(gpus=2).merged(PodConfig(gpus=0)).gpus == 0
     assert PodConfig(gpus=2).merged(PodConfig(cpu="1"), None).gpus == 2
+    secrets = PodConfig(environment_secrets=("a",))
+    assert secrets.merged(PodConfig(environment_secrets=())).environment_secrets == ()
+
+
+def test_a_steps_template_is_merged_over_that_of_all_pods() -> None:
+    under = PodConfig(template=_template("tmp", "/tmp"))
+    spec = under.merged(PodConfig(template=_template("agent", "/agent"))).template["spec"]
+    (container,) = spec["containers"]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp", "/agent"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["tmp", "agent"]
+    assert spec["priority"] == 1
+
+
+def _template(name: str, path: str) -> dict[str, Any]:
+    container = {"volumeMounts": [{"name": name, "mountPath": path}]}
+    volumes = [{"name": name, "emptyDir": {}}]
+    return {"spec": {"priority": 1, "containers": [container], "volumes": volumes}}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ UNIT_IN_NAME = re.compile(
 UNIT_IN_TEXT = re.compile(
     r"\b(seconds|milliseconds|megabytes|percent|points|rows|examples|steps|updates|checkpoints"
     r"|requests|processes|workers|replicas|GPUs|lines|weights|values|micro-batches|retries|runs"
-    r"|versions|share|probability|factor|TCP port|unit|units|relative to)\b",
+    r"|versions|share|probability|factor|TCP port|unit|units|relative to|answers|labels)\b",
     re.IGNORECASE,
 )
 BOUNDS = ("ge", "gt", "le", "lt", "interval")

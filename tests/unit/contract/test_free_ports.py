@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from contract import free_ports as ports_module
-from contract.free_ports import LOOPBACK, free_port, free_ports, is_free
+from contract.addresses import LOOPBACK
+from contract.free_ports import free_port, free_ports, is_free
 
 
 @pytest.fixture

@@ -131,6 +131,40 @@ def test_folders_that_cannot_hold_pipelines_are_named(
     assert str(caught.value).splitlines()[1:] == [f"SLIPWAY_PIPELINES: {one}" for one in expected]
 
 
+@pytest.mark.parametrize(
+    ("given", "earlier"),
+    [
+        (["train.steps=200", "train.steps=300"], "train.steps"),
+        (["train.steps=200", " train.steps =200"], "train.steps"),
+        (["train.steps=200", "train={steps: 300}"], "train.steps"),
+        (["optimize.runtimes.tolerance=1", "optimize.engines.tolerance=2"], "optimize.runtimes.to"),
+    ],
+)
+def test_an_override_that_replaces_an_earlier_one_is_refused(
+    folder: Path, given: list[str], earlier: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"--set .*: replaces --set {earlier}.*; remove one"):
+        parse_overrides(given)
+
+
+def test_overrides_of_a_form_that_replace_each_other_are_refused(folder: Path) -> None:
+    overrides = {"train.steps": 200, "train": {"steps": 300}}
+    with pytest.raises(ConfigError, match="the override 'train' replaces 'train.steps'; remove"):
+        load_pipeline(folder, overrides)
+
+
+def test_an_override_below_an_earlier_one_changes_a_part_of_it(folder: Path) -> None:
+    overrides = parse_overrides(["train={steps: 200, seed: 4}", "train.steps=300", "train.seeds=1"])
+    overrides.pop("train.seeds")  # no part of 'train.seed'
+    config = load_pipeline(folder, overrides)
+    assert (config.train.steps, config.train.seed) == (300, 4)
+
+
+def test_an_override_with_a_key_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--set train=.*key 'steps' is repeated"):
+        parse_overrides(['train={"steps": 1, "steps": 2}'])
+
+
 def test_a_name_other_than_the_folder_is_refused(folder: Path) -> None:
     with pytest.raises(
         ConfigError, match="name: found 'homes', expected the folder's name, 'houses'"

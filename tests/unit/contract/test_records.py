@@ -87,7 +87,7 @@ def test_one_version_cannot_be_two_arms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "has_passed", "goes_on", "is_in_service"),
+    ("outcome", "has_passed", "continues_run", "is_in_service"),
     [
         ("passed", True, True, False),
         ("first", True, True, True),
@@ -98,8 +98,8 @@ def test_one_version_cannot_be_two_arms() -> None:
     ],
 )
 def test_what_follows_from_an_outcome(
-    outcome: Any, has_passed: bool, goes_on: bool, is_in_service: bool
+    outcome: Any, has_passed: bool, continues_run: bool, is_in_service: bool
 ) -> None:
     record = DeployRecord(stage="canary", outcome=outcome, version=1)
-    found = (record.has_passed, record.goes_on, record.is_in_service)
-    assert found == (has_passed, goes_on, is_in_service)
+    found = (record.has_passed, record.continues_run, record.is_in_service)
+    assert found == (has_passed, continues_run, is_in_service)

@@ -43,6 +43,11 @@ PIPELINES: dict[str, dict[str, Any]] = {
     "clock": {"schedule": {"cron": "5 4 * * *", "on_new_labels": False}},
     "labels": {"schedule": {"on_new_labels": True}},
     "by_hand": {"schedule": {"on_new_labels": False}},
+    "looping": {
+        "serve": {"prediction_log_inputs_ratio": 0.1},
+        "labels": {"cron": "*/10 * * * *", "min_labels": 50},
+    },
+    "looping_by_hand": {"serve": {"prediction_log_inputs_ratio": 0.1}, "labels": {}},
     "broken": {"train": {"learnin_rate": 0.1, "steps": 0}},
 }
 
@@ -86,7 +91,9 @@ def edges(dag: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def test_each_pipeline_is_a_dag_of_its_steps_in_order(found: dict[str, Any]) -> None:
-    assert {"digits", "census", "mnist", *PIPELINES} - {"broken"} == found["dags"].keys()
+    loops = {"looping.labels", "looping_by_hand.labels"}
+    expected = {"digits", "census", "mnist", *PIPELINES} - {"broken"} | loops
+    assert expected == found["dags"].keys()
     chain = ["start", "ingest", "validate", "transform", "train", "bless"]
     chain += ["optimize", "package", "canary"]
     common = {*itertools.pairwise(chain), ("start", "package")}
@@ -157,6 +164,29 @@ def test_the_page_and_the_tasks_explain_the_run(found: dict[str, Any]) -> None:
     assert all(task.get("doc_md") for task in tasks(dag).values())
     groups = {name for name, kind in dag["task_group"]["children"].items() if "taskgroup" in kind}
     assert groups == {"data", "training", "delivery"}
+
+
+def test_a_label_loop_is_a_dag_whose_last_task_announces_by_the_asset_of_the_pipeline(
+    found: dict[str, Any],
+) -> None:
+    dag = found["dags"]["looping.labels"]
+    assert edges(dag) == {("harvest", "learn"), ("learn", "announce")}
+    asset = "slipway://looping/labels"
+    inlets, outlets = (json.dumps(tasks(dag)["announce"][side]) for side in ("inlets", "outlets"))
+    assert f'"{asset}"' in inlets
+    assert "AssetAlias" in outlets or "asset_alias" in outlets  # a plain outlet would always emit
+    assert f'"{asset}"' in json.dumps(found["dags"]["looping"]["timetable"])
+    assert dag["max_active_runs"] == 1 and dag.get("catchup", False) is False
+    assert "50 new labels start a run of" in dag["doc_md"]
+    assert all(task.get("doc_md") for task in tasks(dag).values())
+
+
+def test_a_label_loop_turns_by_its_own_clock_or_by_hand(found: dict[str, Any]) -> None:
+    timetable = found["dags"]["looping.labels"]["timetable"]
+    assert timetable["__type"].endswith("CronTriggerTimetable")
+    assert "*/10 * * * *" in json.dumps(timetable)
+    by_hand = found["dags"]["looping_by_hand.labels"]["timetable"]
+    assert by_hand["__type"].endswith("NullTimetable")
 
 
 def test_a_machine_for_one_component_at_a_time_evaluates_after_training(

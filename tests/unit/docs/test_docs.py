@@ -128,8 +128,10 @@ def test_the_reference_has_every_command_and_option(reference: dict[str, str]) -
     for path, command in commands("slipway", typer.main.get_command(app)):
         text = reference["commands"].partition(f"\n## {path}\n")[2].partition("\n## ")[0]
         assert text, path
-        for option in (name for p in command.params for name in p.opts if name.startswith("-")):
-            assert f"`{option}`" in text, (path, option)
+        options = {o: p for p in command.params for o in p.opts if o.startswith("-")}
+        for option, parameter in options.items():  # hidden: an old name, kept for its users
+            assert (f"`{option}`" in text) is not parameter.hidden, (path, option)
+            assert parameter.hidden or parameter.help, (path, option)
     assert "[bold]" not in reference["commands"]
     assert "    $ slipway new churn --from customers.csv --label churned" in reference["commands"]
 

@@ -154,6 +154,14 @@ def test_the_project_comes_before_other_paths_and_once() -> None:
     assert found == [str(CODE_FOLDER), "/packages", "/elsewhere"]
 
 
+def test_a_component_below_a_program_of_supervisord_does_not_pass_for_that_program() -> None:
+    """Two steps below one scheduler start servers side by side, under a lock by that name."""
+    base = {"SUPERVISOR_PROCESS_NAME": "airflow-scheduler", "SUPERVISOR_SERVER_URL": "unix:///s"}
+    found = component_environment(base, None)
+    assert "SUPERVISOR_PROCESS_NAME" not in found
+    assert found["SUPERVISOR_SERVER_URL"] == "unix:///s"  # by which what is left over is found
+
+
 def test_the_artifact_root_is_the_runtimes_or_in_the_state_folder(tmp_path: Path) -> None:
     home = {"SLIPWAY_HOME": str(tmp_path)}
     assert artifact_root(RuntimeConfig(), home) == tmp_path / "artifacts"

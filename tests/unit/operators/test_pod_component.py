@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import V1ObjectMeta, V1Pod
+from small_cluster import Pod, SmallCluster
 from stub_api import StubApi, listed, pod
 
+from contract.clients.cluster import Cluster
 from contract.command import StepCommand
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig
@@ -204,6 +206,60 @@ def test_a_killed_triggers_pod_is_deleted_unless_it_was_adopted_meanwhile(api: S
     asyncio.run(trigger(api).on_kill())
     (deletion,) = api.asked("DELETE")
     assert deletion.body["preconditions"] == EXACTLY
+
+
+def test_a_trigger_that_may_not_watch_says_which_right_is_missing(api: StubApi) -> None:
+    said = (
+        'pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace'
+    )
+    api.say("GET", "pods", {"kind": "Status", "code": 403, "message": f'{said} "team"'})
+
+    async def event() -> dict[str, Any]:
+        async for found in trigger(api).run():
+            return dict(found.payload)
+        raise AssertionError("no event")
+
+    found = asyncio.run(asyncio.wait_for(event(), 60))
+    assert found["exit_code"] == 2
+    assert "The right to list pods in namespace 'team' is missing" in found["complaints"]
+
+
+def test_a_pod_that_a_queue_holds_back_is_waited_for_beyond_the_time_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(later=0.0, time=time.time)
+    clock.monotonic = lambda: time.monotonic() + clock.later
+    monkeypatch.setattr("operators.triggers.time", clock)
+    gates = [{"name": "kueue.x-k8s.io/admission"}]
+    said: list[str] = []
+
+    async def gate(cluster: SmallCluster, made: Pod) -> None:
+        cluster.change("pods", made, spec={**made["spec"], "schedulingGates": gates})
+        for number in range(2):  # the second is said by a look at the later clock
+            gated = {**made["spec"], "schedulingGates": [{"name": f"gate-{number}"}]}
+            cluster.change("pods", made, spec=gated)
+            while not any(f"gate-{number}" in text for text in said):
+                await asyncio.sleep(0.02)
+            clock.later += 10_000.0
+        cluster.run(made)
+        cluster.end(made)
+
+    async def event(cluster: SmallCluster) -> dict[str, Any]:
+        kubernetes = KubernetesConfig(
+            clusters={"one": cluster.settings()}, default_cluster="one", pod=PodConfig(image="i:1")
+        ).model_dump(mode="json", exclude_unset=True)
+        given = {"pod": POD, "kubernetes": kubernetes, "cluster": "one", "labels": {}, "attempt": 1}
+        waiting = PodTrigger(**given, earlier=0, deadline=time.time() + 100)
+        monkeypatch.setattr(waiting, "say", lambda _, text: said.append(text))
+        async with Cluster(cluster.settings()) as api:
+            await api.create("pods", {**the_pod(), "status": {"phase": "Pending"}})
+        async for found in waiting.run():
+            return dict(found.payload)
+        raise AssertionError("no event")
+
+    with SmallCluster(tmp_path, gate) as cluster:
+        found = asyncio.run(event(cluster))
+    assert (found["exit_code"], found["status"]) == (0, "success")
 
 
 @pytest.mark.parametrize(

@@ -81,21 +81,21 @@ def test_a_pipelines_form_says_what_is_configured_and_which_keys_there_are() -> 
     fields = form(a_config())
     assert str(fields["training_steps"].description).endswith("Empty: 2,000, as configured.")
     keys = fields["overrides"].schema["description_md"].splitlines()
-    assert "- `train.hyperparameters.`: units" in keys
-    (train,) = [line for line in keys if line.startswith("- `train.`: ")]
+    assert "- **train.hyperparameters.**: units" in keys
+    (train,) = [line for line in keys if line.startswith("- **train.**: ")]
     assert {"batch_size", "steps"} <= set(train.partition(": ")[2].split(", "))
-    assert not [line for line in keys if line.startswith(("- `features", "- `heads"))]
+    assert not [line for line in keys if line.startswith(("- **features", "- **heads"))]
 
 
 def test_the_form_names_only_keys_that_a_run_may_override() -> None:
     allowed = ("train", "evaluate", "serve.fault_ratio")
     lines = form(a_config(), allowed)["overrides"].schema["description_md"].splitlines()
     keys = {section: names for section, _, names in (line.partition(": ") for line in lines)}
-    named = [section for section in keys if section.startswith("- `")]
-    sections = {section.removeprefix("- `").partition(".")[0] for section in named}
+    named = [section for section in keys if section.startswith("- **")]
+    sections = {section.removeprefix("- **").partition(".")[0] for section in named}
     assert sections == {"train", "evaluate", "serve"}
-    assert keys["- `serve.`"] == "fault_ratio"
-    assert "queue_uri" not in keys["- `evaluate.`"]
+    assert keys["- **serve.**"] == "fault_ratio"
+    assert "queue_uri" not in keys["- **evaluate.**"]
 
 
 def test_no_field_of_the_form_is_required() -> None:
@@ -111,8 +111,8 @@ def test_every_key_that_the_form_names_is_taken_as_an_override() -> None:
     config = load_pipeline(folder)
     overrides: dict[str, Any] = {}
     for line in form(config, allowed)["overrides"].schema["description_md"].splitlines():
-        if line.startswith("- `"):
-            section, names = line.removeprefix("- `").split(".`: ")
+        if line.startswith("- **"):
+            section, names = line.removeprefix("- **").split(".**: ")
             values: Any = config.model_dump(mode="json", by_alias=True)
             for part in section.split("."):
                 values = values[part]

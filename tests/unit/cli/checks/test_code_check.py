@@ -79,16 +79,11 @@ def test_code_and_metrics_that_are_wrong_are_errors_with_their_place(folder: Pat
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_code_that_kills_its_process_is_an_error(folder: Path, code: int) -> None:
-    (folder / "model.py").write_text(f"import os\nos._exit({code})")
+    """What it prints before is not taken for the number of GPUs, which are counted earlier."""
+    (folder / "model.py").write_text(f"import os\nos.write(1, b'gpus: 77\\n')\nos._exit({code})")
     (finding,), gpus = looked_at(check_code(folder, {}))
-    assert gpus is not None, "counted before the code runs"
+    assert gpus not in (None, 77)
     assert (finding.state, f"exit code {code}" in finding.message) == ("error", True)
-
-
-def test_what_the_users_code_prints_is_not_the_number_of_gpus(folder: Path) -> None:
-    _, gpus = looked_at(check_code(folder, {}))
-    (folder / "model.py").write_text("import os\nos.write(1, b'gpus: 77\\n')\nos._exit(0)")
-    assert looked_at(check_code(folder, {}))[1] == gpus != 77
 
 
 @pytest.mark.parametrize(

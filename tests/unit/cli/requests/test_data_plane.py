@@ -39,6 +39,9 @@ def test_rows_may_be_a_list_a_request_or_one_row(text: str, tmp_path: Path) -> N
     [
         ("x: 1", "not JSON"),
         ('[{"x": NaN}]', "found NaN; numbers are finite"),
+        ('[{"x": 1e999}]', "not JSON: Out of range float"),
+        ('["a\\ud800"]', "surrogates not allowed"),
+        ('[{"x": 1, "x": 2}]', "not JSON: the key 'x' is there twice in one object"),
         ("[]", "no rows; expected at least one"),
     ],
 )
@@ -56,3 +59,8 @@ def test_a_missing_file_of_rows_is_refused(tmp_path: Path) -> None:
 def test_without_a_run_there_are_no_rows(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="give a file of rows with --file"):
         rows_of_last_run(PipelineLayout(tmp_path, "digits"))
+
+
+@pytest.mark.parametrize("prediction", [3.0, {"sum": 1.5, "greeting": "hi"}, [0.1, 0.9]])
+def test_predictions_of_an_imported_model_stay_as_they_are(prediction: object) -> None:
+    assert named(prediction, {}) == prediction

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from cli.board import Board
+from cli.board import WAITING, Board
+from cli.runs import follow
 from cli.runs.airflow_api import AirflowClient
 from cli.runs.follow import Follower, expected_seconds, show, stages_of
 from contract.layout import RunLayout
 from contract.records.record import Failure
+from contract.records.traffic import Arm, TrafficPlan
 
 
 def task(name: str, *downstream: str) -> dict[str, Any]:
@@ -123,13 +126,72 @@ class FailedRun(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def airflow() -> Iterator[AirflowClient]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), FailedRun) as server:
+class QueuedRun(FailedRun):
+    """Answers that the run waits for another one, once, and then as above."""
+
+    has_waited = False
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.endswith("/dagRuns"):
+            QueuedRun.has_waited = True
+            others = {"r1": "queued", "r0": "running"}
+            listed = [{"dag_run_id": name, "state": state} for name, state in others.items()]
+            self._answer(200, {"dag_runs": listed})
+        elif QueuedRun.has_waited or not path.endswith("/r1"):
+            super().do_GET()
+        else:
+            self._answer(200, {"state": "queued"})
+
+
+@contextmanager
+def client_of(handler: type[BaseHTTPRequestHandler]) -> Iterator[AirflowClient]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         with AirflowClient(f"http://127.0.0.1:{server.server_port}", "me", "secret") as client:
             yield client
         server.shutdown()
+
+
+@pytest.fixture
+def airflow() -> Iterator[AirflowClient]:
+    with client_of(FailedRun) as client:
+        yield client
+
+
+class Noting(Board):
+    """A board that keeps what a waiting task is said to wait for."""
+
+    said: str | None = None
+
+    def update(
+        self, task: str, state: str, seconds: float | None = None, note: str | None = None
+    ) -> None:
+        self.said = note if state == WAITING else self.said
+        super().update(task, state, seconds, note)
+
+
+@pytest.mark.parametrize(
+    ("percent", "needs"),
+    [
+        (0, ""),
+        (5, ": canary version 3 at 5 %: judged on requests; 'slipway replay digits --rate 200' "),
+    ],
+)
+def test_a_queued_run_names_the_run_before_it_and_what_that_needs(
+    percent: int, needs: str, run: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(QueuedRun, "has_waited", False)
+    arms = [Arm(name="stable", version=1, weight_percent=100 - percent)]
+    arms += [Arm(name="canary", version=3, weight_percent=percent)] if percent else []
+    TrafficPlan(pipeline="digits", arms=tuple(arms)).write(run.of_pipeline.traffic_plan)
+    board = Noting("", [["data.ingest"]])
+    with client_of(QueuedRun) as airflow:
+        Follower(airflow, "digits", "r1").follow(board, run)
+    assert board.said is not None
+    assert board.said.startswith(f"waits for run r0{needs}")
+    assert bool(needs) is ("sends some" in board.said)
 
 
 @pytest.mark.parametrize(

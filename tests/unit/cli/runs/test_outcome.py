@@ -1,11 +1,15 @@
 """How a run ended, from its records."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cli.runs.outcome import ending_of, failed, failure, refusal_of
+from cli.board import Board
+from cli.runs.local_run import LocalRun
+from cli.runs.outcome import ended_before, ending_of, failed, failure, refusal_of
+from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.record import Failure, Record, Result
@@ -72,6 +76,36 @@ def test_after_a_good_canary_the_promotion_decides(run: RunLayout, outcome: str)
     assert ending.outcome == "promoted"
 
 
+class Done(LocalRun):
+    """A local run whose steps are all done: no process is started."""
+
+    @property
+    def stages(self) -> list[tuple[str, ...]]:
+        return []
+
+
+def test_a_resumed_run_that_does_not_deploy_says_that_its_promotion_is_of_an_earlier_call(
+    run: RunLayout, tmp_path: Path
+) -> None:
+    leave(run, "canary", DeployRecord.model_validate(_record("canary", "first")))
+    assert ended_before(run) is None
+    promoted = {**_record("promote", "promoted"), "reasons": ("version 3 has all traffic",)}
+    leave(run, "promote", DeployRecord.model_validate(promoted))
+    command = StepCommand("ingest", run.pipeline, run.run_id, str(tmp_path))
+    said = {
+        is_deploying: Done(command, tmp_path, {}, is_deploying).follow(Board("", [])).reasons
+        for is_deploying in (True, False)
+    }
+    assert said[True] == ("version 3 has all traffic",)
+    first, second = said[False]
+    assert first == "version 3 has all traffic"
+    assert re.fullmatch(
+        r"decided on 20\d\d-\d\d-\d\d at \d\d:\d\d and not again; 'slipway status digits' shows "
+        "which version is in service now",
+        second,
+    )
+
+
 def _record(stage: str, outcome: str) -> dict[str, object]:
     return {"stage": stage, "outcome": outcome, "version": 3}
 
@@ -91,7 +125,7 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path: Path) -> None:
 
 
 def test_of_two_steps_that_failed_the_first_to_fail_is_named(run: RunLayout) -> None:
-    """Training and evaluation go on side by side; whoever fails second may fail for the first."""
+    """Training and evaluation run side by side; the second may fail because the first did."""
     for step, second in {"train": 2, "evaluate": 1}.items():
         run.attempts(step).mkdir(parents=True)
         (run.attempts(step) / "1").touch()

@@ -1,8 +1,16 @@
 """One line of what a step says: whole parts, and no more than fits."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
-from cli.runs.progress import MOST_CHARACTERS, number, shortened
+from cli.runs.progress import MOST_CHARACTERS, number, shortened, summary_of
+from contract.layout import RunLayout
+from contract.loader import freeze_pipeline
+from contract.pipelines import find_pipeline
+from contract.records.evaluation import BlessRecord, Metric
+from contract.records.record import Result
 
 
 @pytest.mark.parametrize(
@@ -38,3 +46,30 @@ def test_a_first_part_that_is_too_long_alone_is_cut_between_words() -> None:
     said = shortened(["word " * 100])
     assert said.endswith("word …")
     assert len(said) <= MOST_CHARACTERS + 2
+
+
+def test_the_comparison_with_the_version_in_service_comes_first(tmp_path: Path) -> None:
+    run = RunLayout(tmp_path, "digits", "r1")
+    freeze_pipeline(find_pipeline("digits"), run, {"bless.metric": "accuracy"})
+    threshold = "accuracy 0.95 (0.92 to 0.97) on the test split, required ≥ 0.9: met"
+    record = BlessRecord(
+        is_blessed=True,
+        candidate="candidate",
+        step=100,
+        champion_version=1,
+        metrics={"digit": {"accuracy": Metric(value=0.95, low=0.92, high=0.97)}},
+        champion_metrics={"digit": {"accuracy": Metric(value=0.9375, low=0.9, high=0.96)}},
+        reasons=(threshold, "accuracy is 0.0125 better than version 1's " + 200 * "."),
+    )
+    Result(
+        step="bless",
+        pipeline="digits",
+        run_id="r1",
+        attempt=1,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        seconds=1.0,
+        inputs={},
+        reasons=record.reasons,
+        detail=record.model_dump(mode="json"),
+    ).write(run.result("bless"))
+    assert summary_of(run, "bless") == f"accuracy 0.95, version 1 has 0.9375; {threshold}; …"

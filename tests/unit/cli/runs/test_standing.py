@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from releases import leave_stage
+from releases import leave_package, leave_stage
 from rich.console import Console
 
 from cli.runs.run_states import Airflow, state_of
@@ -21,6 +21,7 @@ from contract.records.traffic import (
     Hold,
     Shadow,
     TrafficPlan,
+    Withdrawal,
 )
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
@@ -170,6 +171,20 @@ def test_a_run_that_airflow_has_queued_says_what_it_waits_for(layout: PipelineLa
     assert outcome(Airflow({"r1": "queued"}, ids)) == ("queued", "waits for Airflow's scheduler")
 
 
+def test_a_queued_run_says_that_the_one_before_it_needs_requests(layout: PipelineLayout) -> None:
+    arms = (
+        Arm(name="stable", version=1, weight_percent=95),
+        Arm(name="canary", version=3, weight_percent=5),
+    )
+    plan = TrafficPlan(pipeline="digits", arms=arms, author="run r0")
+    airflow = Airflow({"r1": "queued", "r0": "running"}, {"r1": "r1", "r0": "r0"})
+    assert outcome(airflow, plan) == (
+        "queued",
+        "waits for run r0; canary version 3 at 5 %: judged on requests; "
+        "'slipway replay digits --rate 200' sends some",
+    )
+
+
 def test_a_run_that_somebody_ended_in_airflow_has_not_failed(begun: RunLayout) -> None:
     ended = Airflow({"r1": "failed"}, {"r1": "r1"}, {"r1": ()})
     assert outcome(ended) == ("ended by a person", "marked as failed in Airflow")
@@ -210,3 +225,34 @@ def test_a_paused_trial_is_told(layout: PipelineLayout) -> None:
     assert "; paused by ada (lunch))" in in_words(plan)
     ending = state_of(layout.run("r1"), plan, Airflow({"r1": "running"}))
     assert ending.reasons == ("version 2 at 5 %", "paused by ada")
+
+
+def test_a_run_that_ended_in_its_canary_is_not_called_packaged(begun: RunLayout) -> None:
+    leave_package(begun, 3, "sha256:0", compared_with=1)
+    assert outcome() == ("packaged", "")
+    begun.attempts("canary").mkdir(parents=True)
+    (begun.attempts("canary") / "1").touch()
+    assert outcome() == ("interrupted", "in 'canary': its process ended without a message")
+
+
+def test_a_trial_that_was_withdrawn_is_told_with_who_when_and_why() -> None:
+    withdrawal = Withdrawal(
+        version=2,
+        weight_percent=50,
+        author="run r2",
+        by="the serving agent",
+        reason="run r2 has been silent for 61 s",
+        withdrawn_at=datetime(2026, 1, 1, 12, tzinfo=UTC),
+    )
+    arms = (Arm(name="stable", version=1, weight_percent=100),)
+    said = in_words(TrafficPlan(pipeline="digits", arms=arms, withdrawn=withdrawal))
+    when = f"{withdrawal.withdrawn_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert "the serving agent withdrew the trial of version 2 (at 50 %, run r2)" in said
+    assert f"at {when}: run r2 has been silent for 61 s" in said
+
+
+def test_without_an_agent_a_damaged_plan_is_shown_by_its_copy(layout: PipelineLayout) -> None:
+    arms = (Arm(name="stable", version=1, weight_percent=100),)
+    TrafficPlan(pipeline="digits", arms=arms).write(layout.good_traffic_plan)
+    layout.traffic_plan.write_text("{")
+    assert standing_of("digits", 5)["champion"] == 1

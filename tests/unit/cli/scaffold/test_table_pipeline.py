@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cli.checks.preflight import check_sources
 from cli.main import app
 from cli.scaffold.table_columns import read_table
+from cli.scaffold.table_pipeline import data_path, label_of, pipeline_text
 from contract.errors import DataError
 from contract.loader import load_pipeline
 from contract.places import CODE_FOLDER
@@ -182,6 +183,35 @@ def test_what_cannot_be_learned_is_refused_and_leaves_no_folder(
     assert "no column to learn from: 'one' has the same value in each row" in refused(only, "y")
     assert "no such file" in refused(tmp_path / "gone.csv", "y")
     assert not (parent / "made").exists()
+
+
+def test_a_table_elsewhere_is_named_absolutely_and_new_says_what_that_means(
+    tmp_path: Path, parent: Path
+) -> None:
+    path = table(tmp_path, {"x": [1, 2, 3], "y": [0, 1, 0]})
+    result = runner.invoke(app, ["new", "made", "--from", str(path), "--label", "y"])
+    assert "by this absolute path. If the file moves, as on another machine, change" in " ".join(
+        result.stderr.split()
+    )
+    text = (parent / "made" / "pipeline.yaml").read_text()
+    assert "# an absolute path: change it where the file moves" in text
+    assert f'files: ["{path}"]' in text
+
+
+def test_a_table_of_the_same_workspace_is_named_relative_to_the_pipeline() -> None:
+    folder = CODE_FOLDER / "configs" / "pipelines" / "churn"
+    read = read_table(CUSTOMERS, "churned")
+    path = data_path(folder, folder, CUSTOMERS)
+    assert path == "../../../docs/data/customers.csv"
+    text = pipeline_text("churn", path, read, label_of(read, "churned"))
+    assert f'# relative to this folder\n  source: {{kind: csv, files: ["{path}"]}}' in text
+    assert data_path(folder, Path("/elsewhere/churn"), CUSTOMERS) == str(CUSTOMERS)
+
+
+def test_a_table_in_the_pipelines_folder_is_named_by_its_place_there(tmp_path: Path) -> None:
+    folder = tmp_path / "unfinished"
+    folder.mkdir()
+    assert data_path(folder, tmp_path / "made", folder / "data" / "x.csv") == "data/x.csv"
 
 
 @pytest.mark.parametrize("option", ["--from", "--label"])

@@ -59,6 +59,6 @@ def test_the_program_of_any_traffic_backend_is_awaited_as_it_asks(
 def test_the_board_is_drawn_before_there_are_secrets(tmp_path: Path) -> None:
     plan = Plan(tmp_path, choose_ports(tmp_path / "ports.json", {}), True, DataPlaneOptions())
     base, airflow = services_of(plan)
-    assert base == ["mlflow", "envoy", "agent", "airflow-database"]
+    assert base == ["mlflow", "envoy", "envoy-2", "agent", "airflow-database"]
     assert "airflow-scheduler" in airflow
     assert not Path(plan.stack.tracking_password_file).exists()

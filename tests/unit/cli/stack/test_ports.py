@@ -1,5 +1,6 @@
 """Which ports the services get."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from cli.stack.ports import SERVICES, choose_ports, parse_ports
 from contract.errors import ConfigError
+from contract.free_ports import free_port
 
 
 def test_every_service_gets_a_port_of_its_own(tmp_path: Path) -> None:
@@ -20,14 +22,52 @@ def test_ports_are_the_same_again(tmp_path: Path) -> None:
     assert choose_ports(path, {}) == choose_ports(path, {})
 
 
-def test_a_kept_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+def test_an_address_does_not_change_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "ports.json"
     first = choose_ports(path, {})
     with socket.socket() as other:
-        other.bind(("127.0.0.1", first["mlflow"]))
+        other.bind(("127.0.0.1", first["data_plane"]))
+        other.listen()
+        holder = rf"in use by another program \(.+, {os.getpid()}\)"
+        with pytest.raises(
+            ConfigError, match=rf"data_plane: its port {first['data_plane']} is {holder}"
+        ):
+            choose_ports(path, {})
+        chosen = choose_ports(path, {"data_plane": free_port()})
+    assert chosen["data_plane"] != first["data_plane"]
+    assert chosen["agent"] == first["agent"]
+    assert choose_ports(path, {}) == chosen
+
+
+def test_what_serves_on_keeps_its_ports_and_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    first = choose_ports(path, {})
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", first["data_plane"]))
+        with pytest.raises(ConfigError, match="data_plane: its port"):
+            choose_ports(path, {}, {os.getpid()})  # nobody listens, so nobody knows whose it is
+        own.listen()
+        assert choose_ports(path, {}, {os.getpid()}) == first
+        with pytest.raises(ConfigError, match="data_plane: its port"):
+            choose_ports(path, {}, {os.getpid() + 1})
+
+
+def test_a_port_that_nobody_else_calls_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    first = choose_ports(path, {})
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first["envoy_admin"]))
         second = choose_ports(path, {})
-    assert second["mlflow"] != first["mlflow"]
+    assert second["envoy_admin"] != first["envoy_admin"]
     assert second["agent"] == first["agent"]
+
+
+def test_a_kept_port_goes_to_the_service_that_asks_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    first = choose_ports(path, {})
+    second = choose_ports(path, {"agent": first["mlflow"]})
+    assert second["agent"] == first["mlflow"]
+    assert second["mlflow"] != first["mlflow"]
 
 
 def test_a_wanted_port_that_is_taken_is_refused(tmp_path: Path) -> None:

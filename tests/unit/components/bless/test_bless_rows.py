@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.bless.answers import TestPart
+from components.bless.answers import TestSplit
 from components.bless.champion import Champion
 from components.bless.comparison import Comparison
 from components.bless.slices import on_slices, rows_by_slice
@@ -231,7 +231,7 @@ def test_15_many_slices_share_one_chance_of_a_wrong_refusal() -> None:
 
 
 def test_15_the_rows_of_a_slice_are_found_over_all_batches() -> None:
-    class Rows(TestPart):
+    class Rows(TestSplit):
         def batches(self) -> Iterator[tuple[RawColumns, list[bytes]]]:
             for towns, sizes in (((b"a", b"b"), (1, 2)), ((b"a", b"c"), (1, 1))):
                 columns = {"town": np.array(towns, object), "size": np.array(sizes)}

@@ -40,7 +40,7 @@ def test_a_loss_above_its_threshold_fails() -> None:
     assert "required ≤ 0.3: not met" in finding.reason
 
 
-def test_a_metric_that_is_undefined_on_the_test_part_fails_its_threshold() -> None:
+def test_a_metric_that_is_undefined_on_the_test_split_fails_its_threshold() -> None:
     (finding,) = against_thresholds({}, BlessConfig(thresholds={"auc": 0.8}))
     assert not finding.has_passed
     assert "auc is undefined on the test split" in finding.reason

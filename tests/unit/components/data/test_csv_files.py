@@ -18,7 +18,8 @@ def source(**changes: object) -> CsvSource:
 
 
 def read(path: Path, settings: CsvSource) -> tuple[list[dict[str, str | None]], list[BadRow]]:
-    rows, bad = [], []
+    rows: list[dict[str, str | None]] = []
+    bad: list[BadRow] = []
     for batch in read_csv(path, settings):
         rows += batch.columns.to_pylist()
         bad += batch.bad

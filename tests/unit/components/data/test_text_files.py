@@ -3,6 +3,9 @@
 import bz2
 import gzip
 import lzma
+import pickle
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +34,7 @@ def packed(codec: str, data: bytes) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-PACKERS = {
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,
@@ -81,6 +84,14 @@ def test_a_packed_file_that_is_cut_off_is_named_with_its_packing(file: Path, pac
         read(file)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_that_a_decoder_cannot_begin_with_is_refused(file: Path, encoding: str) -> None:
+    """UTF-16 needs its mark; without it the decoder gives up as a whole."""
+    file.write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(DataError, match=f"cannot be read as {encoding}: .*BOM.*encoding"):
+        read(file, encoding)
+
+
 def test_a_file_packed_twice_is_refused(file: Path) -> None:
     file.write_bytes(bz2.compress(gzip.compress(b"a,b\n")))
     with pytest.raises(DataError, match="packed twice: gzip inside bz2"):
@@ -95,8 +106,15 @@ def test_a_file_packed_twice_is_refused(file: Path) -> None:
         (b"PAR1rest", "a Parquet file"),
         (b"\xd0\xcf\x11\xe0rest", "an old Excel workbook"),
         (b"SQLite format 3\0", "an SQLite database"),
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "an HTML page .does its address"),
+        (b"<html>", "an HTML page"),
+        (b"<?xml version='1.0'?>", "an XML document"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         (b"x" * 257 + b"ustar\0", "a tar archive"),
+        (zlib.compress(b"a,b\n"), "data packed by zlib"),
+        (lzma.compress(b"a,b\n", lzma.FORMAT_ALONE), "a file packed by 'lzma'"),
+        (pickle.dumps({"a": [1] * 99}, 5), "a Python pickle"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'}", "a NumPy array"),
         (gzip.compress(b"x" * 257 + b"ustar\0", mtime=0), "a tar archive"),
     ],
 )

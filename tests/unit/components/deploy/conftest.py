@@ -17,7 +17,7 @@ from components.runs.tracking import Tracker
 from contract.layout import PipelineLayout
 from contract.records.evaluation import BlessRecord
 from contract.records.package import InputSpec, PackageManifest, Provenance
-from contract.records.traffic import ArmObservation, Hold, Observation, TrafficPlan
+from contract.records.traffic import Arm, ArmObservation, Hold, Observation, TrafficPlan
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import digest_directory
 
@@ -70,6 +70,7 @@ class World:
     unavailable_answers: int = 0
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     observed_at: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of comparing and setting
 
     def of(self, version: int) -> Behaviour:
         return self.behaviours.setdefault(version, Behaviour())
@@ -110,9 +111,9 @@ class World:
 
     def _flow(self, requests: int) -> None:
         shares = [arm.weight_percent / 100 for arm in self.plan.arms]
-        split = self.random.multinomial(requests, shares) if shares else []
+        split = self.random.multinomial(requests, shares).tolist() if shares else []
         for arm, share in zip(self.plan.arms, split, strict=True):
-            self._count(arm.version, int(share))
+            self._count(arm.version, share)
         if self.plan.shadow:
             seen = round(requests * self.plan.shadow.percent / 100)
             self._count(self.plan.shadow.version, seen, is_shadow=True)
@@ -168,6 +169,10 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["content-length"]))
             proposed = TrafficPlan.model_validate_json(body)
             world.before_proposal(world)
+            with world.lock:
+                self._take(proposed)
+
+        def _take(self, proposed: TrafficPlan) -> None:
             if 999 in proposed.versions:
                 self._answer(422, {"error": "version 999 is not kept"})
             elif proposed.generation != world.plan.generation:
@@ -202,6 +207,14 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def served(world: World) -> World:
+    """Version 1 is in service."""
+    arms = (Arm(name="stable", version=1, weight_percent=100),)
+    world.put(TrafficPlan(pipeline="digits", arms=arms, author="run r1"))
+    return world
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_a_thousand_kills_neither_miss_nor_double_a_verdict(tmp_path: Path, forg
         Trainer(world)
         for replica in range(1 + seed % 3):
             Evaluator(world, replica)
-        world.at(0.5, lambda world=world: strike(world))
+        world.at(0.5, partial(strike, world))
         world.play()
         where = f"seed {seed}, at {world.now:.1f} s"
         assert world.is_over, where

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ DATASETS = get_args(SklearnSource.model_fields["dataset"].annotation)
 
 
 @pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "digits"])
-def test_a_table_has_scikit_learns_columns_in_snake_case_and_its_values(dataset: str) -> None:
+def test_a_table_has_scikit_learns_columns_in_snake_case_and_its_values(dataset: Any) -> None:
     source = SklearnSource(kind="sklearn", dataset=dataset)
     (file,) = sklearn.files(source)
     bunch = getattr(datasets, f"load_{dataset}")()

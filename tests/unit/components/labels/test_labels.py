@@ -13,6 +13,7 @@ import pytest
 
 from components.data.label_deltas import list_deltas, newest_deltas
 from components.labels.__main__ import main
+from components.labels.labelled_files import LabelFile
 from components.labels.labels import add_labels, announce, list_labels
 from contract.errors import DataError
 from contract.layout import PipelineLayout
@@ -55,7 +56,7 @@ def make_config(columns: list[str] | None = None, key: str | None = None) -> Pip
 
 
 def add(layout: PipelineLayout, config: PipelineConfig, file: Path) -> LabelsRecord:
-    return add_labels(layout, config, file, "ada", NOW)
+    return add_labels(layout, config, LabelFile(file), "ada", NOW)
 
 
 def delta_text(layout: PipelineLayout, record: LabelsRecord) -> str:
@@ -121,6 +122,19 @@ def test_two_answers_of_one_row_in_a_file_are_both_refused_with_their_lines(
         (4, "line 2 has the same features and another answer; keep one of them"),
     ]
     assert delta_text(layout, record) == HEADER + "2,cook,low\n"
+
+
+def test_equal_rows_of_different_weights_have_the_mean_of_them(
+    layout: PipelineLayout, tmp_path: Path
+) -> None:
+    config = make_config().model_copy(update={"weight": "worth"})
+    text = "age,job,income,worth\n1,cook,low,0.4\n2,cook,low,3\n1, cook ,low,1.7\n"
+    first = add(layout, config, write(tmp_path, text))
+    assert (counts(first), first.bad) == ((2, 0, 1), ())
+    assert delta_text(layout, first) == "age,job,income,worth\n1,cook,low,1.05\n2,cook,low,3\n"
+    assert counts(add(layout, config, write(tmp_path, text))) == (0, 0, 3)
+    other = add(layout, config, write(tmp_path, text.replace("0.4", "0.8")))
+    assert counts(other) == (0, 1, 2)
 
 
 def test_rows_that_share_a_key_of_the_split_are_rows_of_their_own(
@@ -271,6 +285,15 @@ def test_predictions_are_labelled_by_request_and_row(
     record = add(layout, make_config(), file)
     assert (counts(record), record.bad) == ((2, 0, 0), ())
     assert delta_text(layout, record) == HEADER + "42,smith,high\n43,café owner,low\n"
+
+
+def test_inputs_that_were_kept_need_no_log(layout: PipelineLayout, tmp_path: Path) -> None:
+    log_inputs(layout, 1, ("b", 0, (43, b"smith")))
+    file = write(tmp_path, PREDICTED + "a,1,high\nb,0,low\nz,0,low\n")
+    kept = {("a", "1"): {"age": 42, "job": "café owner"}}
+    record = add_labels(layout, make_config(), LabelFile(file, kept), "ada", NOW)
+    assert ([bad.row for bad in record.bad], counts(record)) == ([4], (2, 0, 0))
+    assert delta_text(layout, record) == HEADER + "42,café owner,high\n43,smith,low\n"
 
 
 def test_predictions_that_are_not_known_are_refused_with_their_line(

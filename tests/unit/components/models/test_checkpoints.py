@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +203,7 @@ def test_a_kill_before_any_file_operation_leaves_the_last_whole_checkpoint(tmp_p
         run = RunLayout(root, "digits", "r1")
         publish_step(run, 10)
         judge(run, 10)
-        has_died = killed(
-            lambda n=operation, r=root: die_before(n, r, log), lambda r=run: publish_step(r, 20)
-        )
+        has_died = killed(partial(die_before, operation, root, log), partial(publish_step, run, 20))
         assert_resumes_from(run, 20 if is_published else 10)
         if not has_died:
             break

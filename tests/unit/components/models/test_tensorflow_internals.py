@@ -17,8 +17,8 @@ def test_the_private_names_are_those_of_the_version_that_is_installed() -> None:
 
 def test_no_other_module_names_tensorflows_private_ones() -> None:
     rooms = ("cli", "components", "contract", "launching", "operators", "serving", "slipway")
-    rooms += ("tests/benchmarks",)
-    files = [file for room in rooms for file in (CODE_FOLDER / room).rglob("*.py")]
+    searched = (*rooms, "tests/benchmarks")
+    files = [file for room in searched for file in (CODE_FOLDER / room).rglob("*.py")]
     having = {str(file.relative_to(CODE_FOLDER)) for file in files if _is_private(file.read_text())}
     assert having == {"components/models/tensorflow_internals.py"}
 

@@ -14,7 +14,7 @@ from components.models.user_code import (
     optional_function,
     user_code,
 )
-from contract.errors import UserCodeError
+from contract.errors import SlipwayError, UserCodeError
 
 
 def write(folder: Path, text: str) -> Path:
@@ -87,6 +87,49 @@ def test_what_a_library_refuses_has_no_line_of_the_user() -> None:
         user_code("loss"),
     ):
         json.loads("")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise ConnectionResetError(104, 'Connection reset by peer')",
+        "raise TimeoutError('timed out')",
+        "raise MemoryError('no room')",
+        "raise OSError(5, 'Input/output error')",
+        "import socket\n    raise socket.gaierror(-3, 'Temporary failure in name resolution')",
+        "import urllib.request\n    urllib.request.urlopen('http://127.0.0.1:9/', timeout=5)",
+    ],
+)
+def test_what_a_retry_may_cure_has_exit_code_1_with_its_place(tmp_path: Path, body: str) -> None:
+    fetch = function_of(
+        load_module(write(tmp_path, f"def fetch():\n    {body}\n"), "model.py"), "fetch", ()
+    )
+    with (
+        pytest.raises(SlipwayError, match=r"^model.py: build_model: .* at .*:\d+: ") as caught,
+        user_code("model.py: build_model"),
+    ):
+        fetch()
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('/no/such/file')",
+        "open('/')",
+        "raise OSError('unable to open file: bad signature')",
+        "raise OSError(28, 'No space left on device')",
+    ],
+)
+def test_a_file_that_is_not_what_the_code_expects_has_exit_code_2(
+    tmp_path: Path, body: str
+) -> None:
+    fetch = function_of(
+        load_module(write(tmp_path, f"def fetch():\n    {body}\n"), "model.py"), "fetch", ()
+    )
+    with pytest.raises(UserCodeError, match=r"at model.py:2: ") as caught, user_code("fetch"):
+        fetch()
+    assert caught.value.exit_code == 2
 
 
 def raised_by(call: Callable[[], object]) -> Exception:

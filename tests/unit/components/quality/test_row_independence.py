@@ -1,7 +1,7 @@
 """What an answer depends on beside its row: models of a few lines, whose arithmetic is known."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from components.quality.row_independence import (
 )
 from contract.schema.pipeline import PipelineConfig
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 ROWS: list[Row] = [
     {"x": 1.0, "words": [2, 4], "tags": [1], "city": "Ulm"},
     {"x": 3.0, "words": [6, 2, 4, 4], "tags": [3, 5], "city": "Rome"},
@@ -59,7 +59,7 @@ def test_a_mean_over_padding_is_named_by_its_feature_and_size() -> None:
     # Alone 8; beside a row of four words 8 / 4. Together the means are 1.5, 4 and 2: their median
     # is 2, the row's own answer alone 8, so the difference is (8 - 2) / 8.
     dependence = found(mean_of("words"))
-    assert dependence == Dependence(Cause.PADDING, "y", pytest.approx(0.75), "words")
+    assert dependence == Dependence(Cause.PADDING, "y", pytest.approx(0.75), "words")  # type: ignore[arg-type]
     assert in_words(dependence, "head 'price'").startswith(
         "the answer of head 'price' to a row changes by 0.75 with the padding of 'words', that is "
         "with longer rows beside it: mask it, as with Embedding(..., mask_zero=True)"
@@ -105,6 +105,47 @@ def test_statistics_of_lists_over_the_batch_are_no_padding() -> None:
     dependence = found(lambda rows: masked_mean(rows) - masked_mean(rows).mean())
     assert dependence is not None
     assert dependence.cause is Cause.NEIGHBOURS
+
+
+MANY: list[Row] = [
+    {"x": 1.0 + n % 7, "words": [1 + n % 5] * (1 + n % 4), "tags": [1], "city": "Ulm"}
+    for n in range(40)
+]
+
+
+def remembering() -> Callable[[Sequence[Row]], np.ndarray]:
+    """Return a model that adds a tenth of the first number of the call before."""
+    before = [0.0]
+
+    def answer(rows: Sequence[Row]) -> np.ndarray:
+        found = column(rows) + 0.1 * before[0]
+        before[0] = column(rows)[0]
+        return found
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (lambda rows: np.sort(column(rows)), Cause.ORDER),
+        (lambda rows: np.argsort(np.argsort(column(rows))).astype(float), Cause.NEIGHBOURS),
+        (lambda rows: column(rows) + 0.1 * np.roll(column(rows), 1), Cause.ORDER),
+        (lambda rows: column(rows) + 0.5 * (np.arange(len(rows)) == len(rows) - 1), Cause.ORDER),
+        (lambda rows: column(rows).sum() - column(rows), Cause.NEIGHBOURS),
+        (lambda rows: column(rows) + 0.5 * (column(rows) == column(rows).max()), Cause.NEIGHBOURS),
+        (lambda rows: column(rows) * (1.01 if len(rows) > 16 else 1.0), Cause.NEIGHBOURS),
+        (lambda rows: column(rows) + 0.01 * padded(rows, "words").shape[1], Cause.PADDING),
+        (remembering(), Cause.CALLS),
+    ],
+)
+def test_whatever_an_answer_takes_from_its_batch_is_found(
+    answer: Callable[[Sequence[Row]], np.ndarray], cause: Cause
+) -> None:
+    """Sorted, ranked, shifted, the last row, the rest, the largest, many rows, widths, memory."""
+    dependence = found(answer, MANY)
+    assert dependence is not None
+    assert dependence.cause is cause
 
 
 def test_a_random_answer_is_found_before_anything_else() -> None:

@@ -13,7 +13,7 @@ from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
 from components.train.train import termination
 from contract.errors import SlipwayError
 
-BLOCKS = {
+BLOCKS: dict[str, tuple[Callable[[], AbstractContextManager[object]], type[BaseException], str]] = {
     "train": (termination, SlipwayError, "train: SIGTERM before the first step"),
     "deploy": (stops_on_sigterm, StoppedError, "asked to end by SIGTERM"),
 }
@@ -44,7 +44,6 @@ def destroy_an_object() -> None:
 @pytest.mark.parametrize("happening", [log_a_line, destroy_an_object])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_signal_is_not_lost(name: str, happening: Callable[[], None]) -> None:
-    block: Callable[[], AbstractContextManager[object]]
     block, error, text = BLOCKS[name]
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(error, match=text), block():

@@ -1,16 +1,20 @@
 """What every component process promises: publish first, record last, skip, fence, continue."""
 
+import errno
 import os
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from components.runs.step import Outcome, Step, run_step
 from contract.command import StepCommand
-from contract.errors import ConflictError, DataError, NotFoundError
+from contract.errors import ConflictError, DataError, DiskFullError, NotFoundError
 from contract.layout import RunLayout
 from contract.records.record import Artifact, Failure, Record, Result
+from contract.steps import STEPS
 from contract.storage import Attempt
 
 YAML = """
@@ -79,6 +83,23 @@ def test_a_failure_leaves_its_reason_and_no_result(root: Path) -> None:
     assert not layout(root).result("ingest").exists()
 
 
+def test_a_failure_is_noted_on_a_full_disk_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes no new file, but what was reserved before."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill(step: Step) -> Outcome:
+        monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        raise DiskFullError(f"{step.output}: disk full")
+
+    with pytest.raises(DiskFullError, match="disk full"):
+        run_step(command(root), fill)
+    found = Failure.read(layout(root).failure("ingest"))
+    assert (found.attempt, found.exit_code) == (1, 2)
+    assert found.reason.endswith("disk full")
+
+
 def test_a_complete_step_is_skipped(root: Path) -> None:
     first = run_step(command(root), laying("red"))
 
@@ -90,6 +111,16 @@ def test_a_step_whose_artifact_is_gone_runs_again(root: Path) -> None:
     (layout(root).step("ingest") / "wall").unlink()
 
     assert run_step(command(root), laying("blue")).attempt == 2
+
+
+def test_mlflow_has_not_been_told_of_a_result_that_replaces_another(root: Path) -> None:
+    run_step(command(root), laying("red"))
+    told = layout(root).tracked("ingest")
+    told.parent.mkdir(exist_ok=True)
+    told.touch()
+    (layout(root).step("ingest") / "wall").unlink()
+    run_step(command(root), laying("red"))
+    assert not told.exists()
 
 
 def test_a_step_runs_again_when_its_input_changed(root: Path) -> None:
@@ -112,6 +143,32 @@ def test_a_failed_step_leaves_no_artifact_and_no_record(root: Path) -> None:
         run_step(command(root), failing)
 
     assert not layout(root).step("ingest").exists()
+
+
+def test_an_evaluation_is_not_done_when_training_began_again_since(root: Path) -> None:
+    """Training failed and was cleared: what it makes now has no verdict yet."""
+    Attempt.claim(layout(root).attempts("train"))
+    for step in STEPS["evaluate"].reads:
+        leave(root, step)
+    first = run_step(command(root, "evaluate"), laying("red"))
+    assert run_step(command(root, "evaluate"), laying("blue")) == first
+    token = Attempt.claim(layout(root).attempts("train"))
+    later = layout(root).result("evaluate").stat().st_mtime + 1.0
+    os.utime(token.folder / str(token.number), (later, later))
+    assert run_step(command(root, "evaluate"), laying("blue")).attempt == 2
+
+
+def leave(root: Path, step: str) -> None:
+    """Leave the result of a step without having done it."""
+    Result(
+        step=step,
+        pipeline="houses",
+        run_id="r1",
+        attempt=1,
+        started_at=datetime.now(UTC),
+        seconds=0.0,
+        inputs={},
+    ).write(layout(root).result(step))
 
 
 def test_an_overtaken_attempt_publishes_nothing(root: Path) -> None:

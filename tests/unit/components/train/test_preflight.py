@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,8 @@ from contract.schema.pipeline import PipelineConfig
 from contract.schema.training import TrainConfig
 
 
-def config(**train: object) -> PipelineConfig:
-    return PipelineConfig.model_construct(train=TrainConfig(**train))
+def config(**train: Any) -> PipelineConfig:
+    return PipelineConfig.model_construct(train=TrainConfig(**train))  # type: ignore[call-arg]
 
 
 def test_mpi_without_mpirun_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

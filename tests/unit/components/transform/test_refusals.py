@@ -1,6 +1,7 @@
 """The record of what a user's graph refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorflow_transform.beam import impl
@@ -21,9 +22,9 @@ class Graph:
         return given
 
 
-def handling(folder: Path, error: Exception | None) -> NotingDoFn:
+def handling(folder: Path, error: Exception | None) -> Any:
     """Return a function of a pipeline whose graph is loaded already."""
-    made = NotingDoFn.__new__(NotingDoFn)
+    made: Any = NotingDoFn.__new__(NotingDoFn)
     made._folder = folder
     made._use_tf_compat_v1 = False
     made._graph_state = Graph(error)
@@ -57,6 +58,6 @@ def test_a_failure_beside_the_graph_is_no_refusal(tmp_path: Path) -> None:
 def test_only_what_is_built_meanwhile_leaves_records(tmp_path: Path) -> None:
     usual = impl._RunMetaGraphDoFn
     with pytest.raises(KeyError, match="in the building"), noting_refusals(tmp_path):
-        assert impl._RunMetaGraphDoFn.func is NotingDoFn
+        assert impl._RunMetaGraphDoFn.func is NotingDoFn  # type: ignore[attr-defined]
         raise KeyError("in the building")
     assert impl._RunMetaGraphDoFn is usual

@@ -1,6 +1,7 @@
 """The client of a cluster's API against a stand-in: what it refuses, and how many it can follow."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,8 @@ from typing import Any, TypeVar
 import pytest
 from stub_api import StubApi, listed, pod
 
-from contract.clients.cluster import Cluster, ForbiddenError, QuotaError, error_of
+from contract.clients.cluster import Cluster
+from contract.clients.cluster_errors import ForbiddenError, QuotaError, error_of
 from contract.errors import (
     ConfigError,
     ConflictError,
@@ -49,6 +51,58 @@ def test_a_refusal_has_its_error_and_says_what_to_do(
     with pytest.raises(kind, match=f"cluster 'one', namespace 'team': .*{said}") as raised:
         with_cluster(api.cluster(), lambda cluster: cluster.get("pods", "one"))
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_right", "words"),
+    [
+        (
+            'pods "x" is forbidden: no PriorityClass with name urgent was found',
+            False,
+            "Create PriorityClass 'urgent', or name another one in the template",
+        ),
+        (
+            'pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2',
+            False,
+            "A rule of the cluster refuses it, no right is missing",
+        ),
+        (
+            'pods is forbidden: User "system:serviceaccount:slipway:slipway-launcher" cannot list '
+            'resource "pods" in API group "" in the namespace "slipwai"',
+            True,
+            "is of namespace 'slipway': expected that in the runtime file instead of 'slipwai'",
+        ),
+        (
+            'pods is forbidden: User "system:serviceaccount:slipway:slipway-launcher" cannot list '
+            'resource "pods" in API group "" in the namespace "slipway"',
+            True,
+            "The right to list pods in namespace 'slipway' is missing. Give the service account "
+            "the verbs of docker/kubernetes/base, Role 'slipway-launcher'",
+        ),
+        (
+            'deployments.apps is forbidden: User "system:serviceaccount:slipway:slipway-agent" '
+            'cannot patch resource "deployments" in API group "apps" in the namespace "slipway"',
+            True,
+            "The right to patch deployments.apps in namespace 'slipway' is missing. Give the "
+            "service account the verbs of docker/kubernetes/serving, Role 'slipway-agent'",
+        ),
+        (
+            'nodes is forbidden: User "ann" cannot list resource "nodes" in API group "" at the '
+            "cluster scope",
+            True,
+            "The right to list nodes in the whole cluster is missing. Give the service account "
+            "the verbs of docker/kubernetes/base, Role 'slipway-launcher'",
+        ),
+    ],
+)
+def test_a_403_is_a_missing_right_only_where_it_says_so(
+    reason: str, is_right: bool, words: str
+) -> None:
+    body = json.dumps({"message": reason})
+    error = error_of(403, body, "cluster 'one'", "POST /pods")
+    assert isinstance(error, ForbiddenError) is is_right
+    assert isinstance(error, ConfigError)
+    assert words in str(error)
 
 
 def test_a_namespace_that_is_ending_is_not_a_missing_right() -> None:

@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from contract.pods import Inside, merged, owned, pod
+from contract.pod_storage import FolderAccess, mounts
+from contract.pod_templates import merged
+from contract.pods import Inside, owned, pod
 from contract.schema.cluster import (
     ClusterConfig,
     JobConfig,
@@ -22,6 +24,8 @@ JOB = JobSpec(
     replicas={"chief": 1, "worker": 2},
     settings=JobConfig(grace_seconds=7),
 )
+
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def kubernetes(**changes: Any) -> KubernetesConfig:
@@ -50,6 +54,10 @@ def test_a_plain_pod_is_what_it_says() -> None:
             "restartPolicy": "Never",
             "enableServiceLinks": False,
             "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": [
                 {
                     "name": "main",
@@ -65,6 +73,7 @@ def test_a_plain_pod_is_what_it_says() -> None:
                         {"name": "storage", "mountPath": "/slipway"},
                         {"name": "data", "mountPath": "/data", "readOnly": True},
                     ],
+                    "securityContext": RESTRICTED,
                 }
             ],
             "volumes": [
@@ -122,7 +131,42 @@ def test_a_template_is_merged_in_under_ours_by_the_names_of_things() -> None:
     assert made["spec"]["restartPolicy"] == "Never"
     assert (main["name"], main["workingDir"]) == ("main", "/work")
     assert main["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
-    assert beside == {"name": "beside", "image": "other:1"}
+    assert beside == {"name": "beside", "image": "other:1", "securityContext": RESTRICTED}
+
+
+def test_a_template_may_ask_for_more_than_the_profile_restricted_gives() -> None:
+    context = {"capabilities": {"add": ["SYS_CHROOT"]}, "allowPrivilegeEscalation": True}
+    spec = {"securityContext": {"runAsNonRoot": False, "fsGroup": 7}}
+    template = {"spec": {**spec, "containers": [{"securityContext": context}]}}
+    made = pod(PodConfig(image="slipway:1", template=template), (), Inside("name", ("run",)))
+    seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert made["spec"]["securityContext"] == {"runAsNonRoot": False, "fsGroup": 7, **seccomp}
+    assert made["spec"]["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": True,
+        "capabilities": {"drop": ["ALL"], "add": ["SYS_CHROOT"]},
+    }
+
+
+def test_folders_are_mounted_in_the_volume_that_they_lie_in() -> None:
+    volumes = (
+        VolumeConfig(name="all", mount_path="/slipway", claim="all"),
+        VolumeConfig(name="fast", mount_path="/slipway/fast", claim="fast"),
+        VolumeConfig(name="data", mount_path="/data", claim="data", is_read_only=True),
+    )
+    paths = ("/slipway/a/b", "/slipway/fast", "/slipway/fast/c", "/data/d", "/elsewhere")
+    access = tuple(FolderAccess(path=path) for path in paths)
+    read_only = {"readOnly": True}
+    assert mounts(volumes, access, is_narrow=False) == [
+        {"name": "all", "mountPath": "/slipway", **read_only},
+        {"name": "all", "mountPath": "/slipway/a/b", "subPath": "a/b"},
+        {"name": "fast", "mountPath": "/slipway/fast"},
+        {"name": "fast", "mountPath": "/slipway/fast/c", "subPath": "c"},
+        {"name": "data", "mountPath": "/data", **read_only},
+        {"name": "data", "mountPath": "/data/d", **read_only, "subPath": "d"},
+    ]
+    narrow = [mount["mountPath"] for mount in mounts(volumes, access[:1], is_narrow=True)]
+    assert narrow == ["/slipway/a/b", "/slipway/fast", "/data"]
+    assert mounts(volumes[:1], (), is_narrow=False) == [{"name": "all", "mountPath": "/slipway"}]
 
 
 def test_merging_joins_named_lists_and_strings_others_together() -> None:

@@ -48,6 +48,59 @@ def test_what_no_node_can_ever_give_is_named(config: Any, message: str) -> None:
     assert found.endswith(message) if message else not found
 
 
+def affinity(*expressions: Any) -> Any:
+    terms = [{"matchExpressions": [one]} for one in expressions]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"spec": {"affinity": {"nodeAffinity": required}}}
+
+
+def rule(key: str, operator: str, *values: str) -> Any:
+    return {"key": key, "operator": operator, "values": list(values)}
+
+
+@pytest.mark.parametrize(
+    ("expressions", "is_met"),
+    [
+        ([rule("pool", "In", "gpu", "tpu")], True),
+        ([rule("pool", "In", "tpu")], False),
+        ([rule("pool", "NotIn", "gpu")], False),  # codespell:ignore
+        ([rule("pool", "NotIn", "tpu")], True),  # codespell:ignore
+        ([rule("other", "NotIn", "gpu")], True),  # codespell:ignore
+        ([rule("pool", "Exists")], True),
+        ([rule("pool", "DoesNotExist")], False),
+        ([rule("generation", "Gt", "4")], True),
+        ([rule("generation", "Gt", "5")], False),
+        ([rule("generation", "Lt", "6")], True),
+        ([rule("pool", "Lt", "6")], False),
+        ([rule("generation", "Lt")], False),  # refused by the API server, and no crash here
+        ([{"operator": "Exists"}], False),
+        ([rule("pool", "In", "tpu"), rule("generation", "Exists")], True),
+        ([], False),
+    ],
+)
+def test_a_required_node_affinity_keeps_nodes_out_by_kubernetes_rules(
+    expressions: Any, is_met: bool
+) -> None:
+    nodes = [node({"pool": "gpu", "generation": "5"}, cpu="8", memory="16Gi")]
+    found = problem(nodes, template=affinity(*expressions))
+    assert bool(found) is not is_met
+
+
+def test_an_affinity_that_no_node_meets_is_written_out() -> None:
+    wanted = affinity(rule("pool", "In", "tpu", "npu"), rule("ssd", "Exists"))
+    assert problem([GPU], template=wanted) == (
+        "required node affinity (pool In (tpu, npu) or ssd Exists): no node of the cluster meets it"
+    )
+    term = {"matchFields": [rule("metadata.name", "In", "node-7")]}
+    both = wanted["spec"]["affinity"]["nodeAffinity"]
+    both["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].append(term)
+    named = node(cpu="8", memory="16Gi")
+    named["metadata"]["name"] = "node-7"
+    assert not problem([GPU, named], template=wanted)
+    preferred: Any = {"preferredDuringSchedulingIgnoredDuringExecution": []}
+    assert not problem([GPU], template={"spec": {"affinity": {"nodeAffinity": preferred}}})
+
+
 def test_enough_of_each_on_different_nodes_is_not_enough() -> None:
     nodes = [node(cpu="8", memory="1Gi"), node(cpu="1", memory="16Gi")]
     found = problem(nodes, cpu="4", memory="8Gi")

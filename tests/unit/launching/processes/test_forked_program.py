@@ -56,7 +56,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "did not happen in time"
         time.sleep(0.02)
@@ -115,7 +115,7 @@ def launch(
 @pytest.mark.parametrize("code", [0, 2, 7])
 def test_output_and_exit_code_are_the_programs(launch: Launch, code: int) -> None:
     program = launch(f"import os, sys; print('said in', os.getcwd()); sys.exit({code})")
-    said, _ = program.communicate(timeout=20)
+    said, _ = program.communicate(timeout=60)
     assert said.startswith("said in /")
     assert program.returncode == code
 
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_program_and_shows_in_how_it_ends(
     program = launch(f"import signal; signal.signal({number:d}, signal.SIG_DFL)\n{WAITING}")
     process = process_of(program)
     program.send_signal(number)
-    assert program.wait(20) == -number
+    assert program.wait(60) == -number
     assert has_ended(process)
 
 
@@ -135,14 +135,14 @@ def test_a_program_that_saves_at_sigterm_ends_with_its_own_code(launch: Launch) 
     program = launch(SAVING)
     process_of(program)
     program.terminate()
-    said, _ = program.communicate(timeout=20)
+    said, _ = program.communicate(timeout=60)
     assert (said, program.returncode) == ("saved\n", 5)
 
 
 def test_a_killed_program_is_seen_as_killed(launch: Launch) -> None:
     program = launch(WAITING)
     process_of(program).kill()
-    assert program.wait(20) == -signal.SIGKILL
+    assert program.wait(60) == -signal.SIGKILL
 
 
 def test_kill_9_of_the_supervised_process_ends_the_program(launch: Launch) -> None:
@@ -165,7 +165,7 @@ def test_the_next_start_waits_for_the_end_of_one_that_was_killed(
         f"print(is_alive({process.pid}))"
     )
     second = launch_from(parent, look, SUPERVISOR_PROCESS_NAME="server-1")
-    said, _ = second.communicate(timeout=20)
+    said, _ = second.communicate(timeout=60)
     assert said == "False\n"
 
 
@@ -177,7 +177,7 @@ def test_kill_9_of_the_guard_loses_the_program_which_ends(
     guard = process.parent()
     assert guard is not None
     guard.kill()
-    assert program.wait(20) == -signal.SIGKILL
+    assert program.wait(60) == -signal.SIGKILL
     wait_for(lambda: has_ended(process))
 
 
@@ -194,7 +194,7 @@ def test_kill_9_of_the_warm_parent_leaves_the_program_running(
         warm.wait()
         assert process.is_running()
         program.terminate()
-        said, _ = program.communicate(timeout=20)
+        said, _ = program.communicate(timeout=60)
         assert (said, program.returncode) == ("saved\n", 5)
 
 
@@ -204,7 +204,7 @@ def test_where_no_lock_can_be_made_the_program_is_a_fresh_process(
     (tmp_path / "warm").mkdir()
     (tmp_path / "warm" / "programs").write_text("a file where the locks' folder belongs")
     program = launch_from(tmp_path / "warm" / "parent.sock", "print('done')")
-    said, _ = program.communicate(timeout=20)
+    said, _ = program.communicate(timeout=60)
     first, second = said.splitlines()
     assert "INFO started as a fresh process: [Errno 17] File exists" in first
     assert (second, program.returncode) == ("done", 0)
@@ -215,7 +215,7 @@ def test_a_program_that_is_not_of_this_python_becomes_a_fresh_process(
 ) -> None:
     command = command_of(parent, ("/bin/sh", "-c", "echo $$"))
     with subprocess.Popen(command, cwd=CODE_FOLDER, stdout=subprocess.PIPE, text=True) as program:
-        said, _ = program.communicate(timeout=20)
+        said, _ = program.communicate(timeout=60)
     first, second = said.splitlines()
     assert "started as a fresh process: '/bin/sh' is not a command of this Python" in first
     assert int(second) == program.pid

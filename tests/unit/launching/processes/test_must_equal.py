@@ -84,6 +84,15 @@ def test_equal_processes_differ_in_nothing(request_of: ForkRequest) -> None:
     assert difference(free, request_of.environment) == ""
 
 
+def test_what_the_imports_have_set_may_be_asked_for(request_of: ForkRequest) -> None:
+    started = {k: v for k, v in request_of.environment.items() if k != "MPLBACKEND"}
+    fork = replace(request_of, environment={**started, "MPLBACKEND": "agg"})
+    assert difference(fork, started, {**started, "MPLBACKEND": "agg"}) == ""
+    refused = "it was started with another MPLBACKEND"
+    assert difference(fork, started, {**started, "MPLBACKEND": "svg"}) == refused
+    assert difference(fork, started, started) == refused
+
+
 def test_a_shells_own_variables_need_not_be_equal(request_of: ForkRequest) -> None:
     other = {**request_of.environment, "PWD": "/x", "SHLVL": "7", "TERM": "dumb", "OLDPWD": "/y"}
     assert difference(request_of, other) == ""

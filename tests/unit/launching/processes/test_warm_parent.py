@@ -47,7 +47,7 @@ def parent_of(folder: Path, *modules: str) -> Iterator[tuple[Path, psutil.Proces
             process.kill()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "did not happen in time"

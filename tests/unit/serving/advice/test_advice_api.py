@@ -192,6 +192,11 @@ def test_the_token_is_asked_of_everybody_and_may_come_in_flaggers_metadata(rollo
 def test_what_is_no_question_says_no(rollout) -> None:
     assert rollout.http.post("/argo/measurement", content=b"[1]").status_code == 422
     assert rollout.http.post("/argo/measurement", json={}).status_code == 422
+    twice = rollout.http.post("/argo/measurement", content=b'{"rollout": "a", "rollout": "b"}')
+    assert (twice.status_code, twice.json()["error"]) == (
+        422,
+        "expected a JSON object with each key once",
+    )
     assert rollout.http.post("/flagger/rollback", json={"name": "x"}).status_code == 422
     assert rollout.hook("load-test")[0] == 404
     assert rollout.http.get("/healthz").json() == {"status": "ok"}

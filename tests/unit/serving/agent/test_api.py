@@ -8,7 +8,9 @@ from contract.errors import ServiceUnavailableError
 from contract.layout import PipelineLayout
 from contract.records.rollout import Rollout
 from contract.records.traffic import Observation
+from serving.agent.access import Access
 from serving.agent.api import control_api
+from serving.agent.leases import TrialLeases
 from serving.agent.plans import PlanStore
 from serving.traffic.backend import Capabilities
 
@@ -37,7 +39,9 @@ def api(tmp_path, woken) -> TestClient:
         return Observation(pipeline=pipeline, generation=3, observed_at=datetime.now(UTC))
 
     store = PlanStore(tmp_path, Capabilities(1, 2, True))
-    app = control_api(store, "secret", observe, lambda: woken.append(True))
+    app = control_api(
+        store, Access("secret"), observe, lambda: woken.append(True), TrialLeases(store)
+    )
     return TestClient(app, headers={"authorization": "Bearer secret"})
 
 
@@ -70,6 +74,10 @@ def test_a_conflict_shows_the_plan_in_force(api, woken) -> None:
             "weights must sum to 100 percent, found 90",
         ),
         (b'{"pipeline": "digits", "standby": [7]}', "no version 7"),
+        (
+            b'{"pipeline": "digits", "standby": [], "standby": [7]}',
+            "not a traffic plan: the key 'standby' is there twice in one object",
+        ),
         (b" " * 70_000, "not a traffic plan"),
     ],
 )
@@ -105,6 +113,18 @@ def test_a_trial_is_paused_and_resumed(api, woken) -> None:
     resumed = api.delete(HOLD)
     assert (resumed.status_code, resumed.json()["hold"]) == (200, None)
     assert woken == [True, True, True]
+
+
+def test_a_trial_is_withdrawn_by_the_name_of_its_run(api, woken) -> None:
+    api.put(URL, json={**ON_TRIAL, "author": "run r2"})
+    order = {"author": "run r2", "by": "Airflow", "reason": "the run has failed"}
+    withdrawn = api.delete("/v1/pipelines/digits/trial", params=order)
+    assert (withdrawn.status_code, withdrawn.json()["withdrawn"]["version"]) == (200, 2)
+    assert len(api.get(URL).json()["arms"]) == 1
+    assert woken == [True, True]
+    of_another = api.delete("/v1/pipelines/digits/trial", params={**order, "author": "run r9"})
+    assert (of_another.status_code, len(woken)) == (409, 2)
+    assert "no trial of 'run r9'" in of_another.json()["error"]
 
 
 def test_an_order_that_nobody_can_follow_is_refused(api, woken) -> None:

@@ -1,24 +1,26 @@
 import configparser
+import re
 from pathlib import Path
 
 import pytest
 
 from contract.errors import ConfigError
 from serving.agent.one_machine import supervisord
+from serving.supervisord.supervision import socket_path
 
 
-def options(folder: Path, socket: str) -> list[str]:
+def options(folder: Path, socket: Path) -> list[str]:
     paths = {"--root": "artifacts", "--home": ".", "--token-file": "token"}
-    paths["--supervisor-socket"] = socket
     ports = {"--port": "1", "--envoy-port": "2", "--envoy-admin-port": "3"}
     given = {flag: str(folder / path) for flag, path in paths.items()} | ports
+    given["--supervisor-socket"] = str(socket)
     return [word for pair in given.items() for word in pair]
 
 
 def test_a_container_keeps_envoy_and_agent_and_makes_the_token_once(tmp_path: Path) -> None:
-    command = supervisord(options(tmp_path, "supervisor/supervisor.sock"))
+    command = supervisord(options(tmp_path, socket_path(tmp_path / "supervisor")))
     token = (tmp_path / "token").read_text()
-    supervisord(options(tmp_path, "supervisor/supervisor.sock"))
+    supervisord(options(tmp_path, socket_path(tmp_path / "supervisor")))
     assert "--nodaemon" in command
     assert len(token) > 30
     assert (tmp_path / "token").read_text() == token
@@ -30,5 +32,6 @@ def test_a_container_keeps_envoy_and_agent_and_makes_the_token_once(tmp_path: Pa
 
 
 def test_a_socket_that_nobody_will_listen_on_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--supervisor-socket: expected .*/supervisor.sock"):
-        supervisord(options(tmp_path, "elsewhere"))
+    expected = re.escape(f"--supervisor-socket: expected {socket_path(tmp_path / 'supervisor')}")
+    with pytest.raises(ConfigError, match=expected):
+        supervisord(options(tmp_path, tmp_path / "elsewhere"))

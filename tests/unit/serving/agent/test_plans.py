@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contract.errors import ConfigError, ConflictError, NotFoundError, UserError
+from contract.errors import ConfigError, ConflictError, DataError, NotFoundError, UserError
 from contract.layout import PipelineLayout
 from contract.records.traffic import Arm, BadVersion, Shadow, TrafficPlan
 from serving.agent.plans import PlanStore
@@ -226,3 +226,51 @@ def test_a_pipeline_that_is_not_there_is_not_made_by_a_pause(store, layout) -> N
     with pytest.raises(NotFoundError, match="pipeline 'census': not found"):
         store.pause("census", "ada", "")
     assert [path.name for path in layout.root.iterdir()] == ["digits"]
+
+
+# --- damaged on storage -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"pipeline": 7}', "\x00" * 300])
+def test_a_damaged_plan_is_put_aside_for_the_copy_of_the_last_one(store, layout, content) -> None:
+    store.propose(plan({1: 100}))
+    last = store.propose(plan({1: 95, 2: 5}, generation=1))
+    layout.traffic_plan.write_text(content)
+    assert store.current("digits") == last
+    (aside,) = layout.damaged_traffic_plans()
+    assert aside.read_text() == content
+    assert TrafficPlan.read(layout.traffic_plan) == last
+    assert store.propose(plan({1: 100}, generation=2)).generation == 3
+
+
+def test_a_pause_is_in_the_copy_too(store, layout) -> None:
+    store.propose(plan({1: 95, 2: 5}))
+    paused = store.pause("digits", "ada", "lunch")
+    layout.traffic_plan.write_text("{")
+    assert store.current("digits") == paused
+
+
+def test_without_a_sound_copy_the_damage_is_told_with_the_next_step(store, layout) -> None:
+    store.propose(plan({1: 100}))
+    for path in (layout.traffic_plan, layout.good_traffic_plan):
+        path.write_text("{")
+    with pytest.raises(DataError, match=r"there is no sound copy .* promote digits --version N"):
+        store.current("digits")
+    assert layout.traffic_plan.read_text() == "{"
+
+
+def test_plans_of_an_older_slipway_get_a_copy(store, layout) -> None:
+    stored = store.propose(plan({1: 100}))
+    layout.good_traffic_plan.unlink()
+    store.copy_all()
+    assert TrafficPlan.read(layout.good_traffic_plan) == stored
+
+
+def test_a_plan_of_a_newer_slipway_is_not_called_damaged(store, layout) -> None:
+    store.propose(plan({1: 100}))
+    newer = json.dumps({"record_version": 99, "pipeline": "digits"})
+    layout.traffic_plan.write_text(newer)
+    with pytest.raises(DataError, match="upgrade Slipway"):
+        store.current("digits")
+    assert layout.traffic_plan.read_text() == newer
+    assert layout.damaged_traffic_plans() == []

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from html.parser import HTMLParser
 
+import pytest
 from rollouts import NOW, a_rollout
 
 from contract.records.rollout import RolloutEvent
@@ -42,6 +43,22 @@ def test_it_shows_weights_counts_and_every_test_against_its_bounds() -> None:
     # 21.5 of 172.4 and 1.24 of 125
     assert [m["value"] for m in seen.named("meter")][:2] == ["0.1247", "0.0099"]
     assert "this rung about 56 s, the way about 254 s" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "colours"),
+    [("rolled back", ["#16a34a", "#dc2626"]), ("passed", ["#16a34a", "#64748b"])],
+)
+def test_the_end_of_a_rolled_back_rollout_is_red_by_its_state_and_not_by_its_words(
+    state: str, colours: list[str]
+) -> None:
+    kinds = ("entered", "passed", "ended")
+    events = tuple(
+        RolloutEvent(at=NOW, kind=kind, phase="5 %", weight_percent=5, words="rolled back?")
+        for kind in kinds
+    )
+    seen = Seen(rollout_page(a_rollout(state=state, events=events), NOW))
+    assert [mark["fill"] for mark in seen.named("circle")] == colours
 
 
 def test_every_text_of_others_is_escaped() -> None:

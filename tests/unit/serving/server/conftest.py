@@ -20,13 +20,16 @@ from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from serving.server.core.batching import Batcher
 from serving.server.core.metrics import ServerMetrics
-from serving.server.core.model import fillers, readers
+from serving.server.core.model import array_readers, fillers, readers
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.service import Loaded, PredictService
 from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import Columns, Outputs, RefusedInputError, Signature, TensorInfo
-from serving.server.http.connection import Connection, Connections
+from serving.server.grpc.front import GrpcFront, GrpcPorts
+from serving.server.http.connection import Connection
+from serving.server.http.connections import Connections
 from serving.server.http.targets import DEFAULT_LABELS
-from serving.server.rest.rest import Loaded, RestApi
+from serving.server.rest.rest import RestApi
 
 UNLUCKY = 13.0  # the engine refuses a row with it
 BROKEN = 666.0  # the engine fails on it, as no engine should
@@ -79,9 +82,10 @@ class Running:
     """A server on a loopback port."""
 
     port: int
-    api: RestApi
+    service: PredictService
     connections: Connections
     loop: asyncio.AbstractEventLoop
+    grpc_port: int | None = None
 
     def send(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -110,15 +114,17 @@ def run_server(
     token: str | None = None,
     predictions: Path | None = None,
     labels: tuple[str, ...] = DEFAULT_LABELS,
+    is_grpc: bool = False,
 ) -> Iterator[Running]:
     ready, stop = threading.Event(), threading.Event()
     found: list[Running] = []
 
     async def serve() -> None:
         metrics = ServerMetrics(manifest.pipeline, manifest.version)
-        api = RestApi(manifest, metrics, token, labels)
+        service = PredictService(manifest, metrics, labels)
         body_bytes = int(manifest.serve.max_body_mb * 2**20)
-        connections = Connections(api.handle, body_bytes, b"x-slipway-version: 7\r\n")
+        handle = RestApi(service, token).handle
+        connections = Connections(handle, body_bytes, b"x-slipway-version: 7\r\n")
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(lambda: Connection(connections), "127.0.0.1", 0)
         log = None
@@ -128,12 +134,20 @@ def run_server(
             metrics.watch_queue(lambda: batcher.waiting_rows)
             if predictions is not None:
                 log = PredictionLog(predictions, manifest, metrics.observe_dropped)
-            api.loaded = Loaded(batcher, readers(manifest, engine), engine.signatures, log)
+            by_json, by_array = readers(manifest, engine), array_readers(manifest, engine)
+            service.loaded = Loaded(batcher, by_json, by_array, engine.signatures, log)
         port = listener.sockets[0].getsockname()[1]
-        found.append(Running(port, api, connections, loop))
+        front = None
+        if is_grpc:
+            front = GrpcFront(service, GrpcPorts("127.0.0.1", 0, token=token))
+            await front.start()
+        grpc_port = None if front is None else front.port
+        found.append(Running(port, service, connections, loop, grpc_port))
         ready.set()
         while not stop.is_set():
             await asyncio.sleep(0.01)
+        if front is not None:
+            await front.stop(1)
         if log is not None:
             log.close()
         listener.close()
@@ -156,6 +170,12 @@ def manifest() -> Callable[..., PackageManifest]:
 @pytest.fixture
 def serve() -> Callable[..., AbstractContextManager[Running]]:
     return run_server
+
+
+@pytest.fixture(scope="session")
+def serve_once() -> Callable[..., AbstractContextManager[Running]]:
+    """Serve an engine that doubles over gRPC, too, for all tests of a module."""
+    return lambda: run_server(make_manifest(), Doubling(), is_grpc=True)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_supervisord_reads_back_what_was_written(tmp_path) -> None:
         stop_signal="INT",
     )
     seen = read_back(write_configuration(home, [program]))["server-1"]
-    assert tuple(shlex.split(seen.command)) == command
+    assert tuple(shlex.split(seen.command))[-len(command) :] == command
     assert {key: seen.environment[key] for key in environment} == environment
     assert (seen.startsecs, seen.stopwaitsecs, seen.stopsignal.name) == (7, 11, "SIGINT")
     assert seen.stdout_logfile == str(program.log_file)

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving.tracking.password import PasswordDoor
+from contract.errors import ConfigError
+from serving.tracking.password import PasswordDoor, set_database_password
 
 PASSWORD = "with: a colon, and ü"
 
@@ -75,3 +77,20 @@ def test_nothing_else_is_open(path: str) -> None:
 
 def test_a_websocket_is_closed() -> None:
     assert asked(kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_the_databases_password_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("from a file\n", encoding="utf-8")
+    environment = {"SLIPWAY_DATABASE_PASSWORD_FILE": str(file)}
+    set_database_password(environment)
+    assert environment["PGPASSWORD"] == "from a file"  # libpq's own variable
+    without: dict[str, str] = {}
+    set_database_password(without)
+    assert without == {}
+
+
+def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    environment = {"SLIPWAY_DATABASE_PASSWORD_FILE": str(tmp_path / "missing")}
+    with pytest.raises(ConfigError, match="SLIPWAY_DATABASE_PASSWORD_FILE .*missing: cannot read"):
+        set_database_password(environment)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -24,7 +25,7 @@ SENT = {
     "stable_errors": 0.0,
     "stable_latency_buckets": '{"5": 80, "+Inf": 100}',
 }
-VECTORS = {
+VECTORS: dict[str, list[tuple[dict[str, str], str]]] = {
     'sum(requests{arm="canary"})': [({}, "10")],
     'requests{arm="stable"}': [({"pod": "a"}, "60"), ({"pod": "b"}, "40")],
     "nothing": [],
@@ -39,7 +40,7 @@ class Api(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = parse_qs(urlparse(self.path).query)["query"][0]
         if query == "scalar(up)":
-            data = {"resultType": "scalar", "result": [0, "7"]}
+            data: dict[str, Any] = {"resultType": "scalar", "result": [0, "7"]}
         elif query in VECTORS:
             result = [{"metric": m, "value": [0, v]} for m, v in VECTORS[query]]
             data = {"resultType": "vector", "result": result}

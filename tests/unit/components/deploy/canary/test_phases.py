@@ -25,14 +25,11 @@ def test_the_time_to_go_is_at_least_the_least_time():
 
 def test_what_stable_has_too_little_of_takes_as_long_as_stable_needs():
     """On the last rung stable has a twentieth: 49 timed requests take it half a minute."""
-    many = {"latency_bounds_ms": (10.0,), "latency_counts": (2000,), "latency_total": 2000}
-    few = {"latency_bounds_ms": (10.0,), "latency_counts": (1,), "latency_total": 1}
-    counted = Phase(
-        seconds=10.0,
-        canary=Counts(requests=2000, **many),
-        stable=Counts(requests=16, **few),
-        warm_canary=Counts(),
+    many, few = (
+        Counts(requests, latency_bounds_ms=(10.0,), latency_counts=(timed,), latency_total=timed)
+        for requests, timed in ((2000, 2000), (16, 1))
     )
+    counted = Phase(seconds=10.0, canary=many, stable=few, warm_canary=Counts())
     assert seconds_to_go(CONTINUE, counted, RUNG) == 30.6  # 49 at 1.6 a second
 
 

@@ -12,19 +12,16 @@ from components.deploy.canary.stopping import StoppedError
 from components.deploy.deployment import Deployment
 from components.deploy.plans import Note, with_champion
 from contract.records.rollout import MOST_EVENTS, Rollout, RolloutEvent
-from contract.records.traffic import Arm, TrafficPlan
 
 # A rung takes 2 s, which are eight looks.
 SLOWLY = {"shadow_requests": 0, "ladder_percent": (5, 50, 100)}
 
 
 @pytest.fixture
-def served(world):
+def served(served):
     """Version 1 is in service, at 1,000 requests a second."""
-    world.requests_per_second = 1000.0
-    arms = (Arm(name="stable", version=1, weight_percent=100),)
-    world.put(TrafficPlan(pipeline="digits", arms=arms, author="run r1"))
-    return world
+    served.requests_per_second = 1000.0
+    return served
 
 
 class KilledError(Exception):
@@ -92,6 +89,8 @@ def test_the_time_to_a_decision_comes_from_the_rate_so_far(served, make_deployme
     expected = max(by_requests, 2.0 - told.seconds)
     assert told.seconds_to_decision == pytest.approx(expected, abs=0.1)
     # two rungs more, of at least 2 s each
+    assert told.seconds_to_decision is not None
+    assert told.seconds_to_end is not None
     assert told.seconds_to_end >= told.seconds_to_decision + 4.0
 
 
@@ -287,7 +286,7 @@ def test_a_pause_that_comes_with_the_decision_keeps_the_weights(served, make_dep
 
 def test_of_very_many_events_the_first_and_the_latest_are_kept(served):
     now = served.time.clock().now()
-    events = ()
+    events: tuple[RolloutEvent, ...] = ()
     for number in range(MOST_EVENTS + 50):
         event = RolloutEvent(at=now, kind="entered", phase=str(number), weight_percent=1)
         events = with_event(events, event)

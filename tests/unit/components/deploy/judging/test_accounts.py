@@ -74,6 +74,8 @@ def test_a_bet_counts_what_stable_failed_while_the_canary_had_no_answer():
         part * (1 + (1 - (1 + share * (odds - 1)) ** -16) * 5)
         for part, odds in ((0.1, 2), (0.8, 5), (0.1, 25))
     )
+    # a twenty-fifth of the stake is for the excess, of which the bet before had none
+    expected = 0.96 * expected + 0.04
     assert now.evidence()["errors"] == pytest.approx(expected)
 
 
@@ -102,10 +104,39 @@ def test_the_evidence_on_a_quantile_is_the_lesser_of_its_two_bets():
     assert Accounts(capital=capital).evidence() == {"errors": 1.0, "p95": 2.0}
 
 
+def test_a_version_that_fails_altogether_on_the_last_rung_is_proven_in_seconds():
+    accounts, phase, seconds = with_stake(Accounts(), 0.05), Phase(), 0
+    while not accounts.proven(CONFIG.alpha):
+        phase = phase.grown(Counts(95, 95), Counts(5, 0), 0)
+        phase, accounts = after(1.0, phase, accounts, CONFIG, None)
+        seconds += 1
+    # after the first second 0.05 x 0.04 / 3 grows by 1 + 0.9 / 1.05 a second, up to 172
+    # 0.00067 x 1.905 ** 20 = 263, and x 1.905 ** 19 = 138
+    assert seconds == 21
+    # by the share of 95 % alone it takes ln(172 / 0.048) / ln(1 / 0.95) = 160
+
+
+def test_a_clean_record_costs_nothing_of_the_bet_on_an_excess():
+    accounts, phase = with_stake(Accounts(), 1.0), Phase()
+    for _ in range(600):
+        phase = phase.grown(Counts(95, 0), Counts(5, 0), 0)
+        phase, accounts = after(1.0, phase, accounts, CONFIG, None)
+    assert sum(accounts.capital["errors in excess"]) == pytest.approx(0.04)
+
+
+def test_a_trial_that_began_before_there_were_bets_on_an_excess_goes_on():
+    capital = with_stake(Accounts(), 1.0).capital
+    old = Accounts(capital={n: c for n, c in capital.items() if "excess" not in n})
+    phase = Phase().grown(Counts(10, 5), Counts(10, 0), 0)
+    _, now = after(1.0, phase, old, CONFIG, None)
+    assert now.evidence()["errors"] > 1.0
+    assert sum(with_stake(now, 0.5).capital["errors in excess"]) == pytest.approx(0.02)
+
+
 def test_latency_counts_from_the_warm_up_on():
-    bounds = {"latency_bounds_ms": (10.0,)}
-    cold = Counts(20, latency_counts=(0,), latency_total=20, **bounds)
-    warm = Counts(30, latency_counts=(30,), latency_total=30, **bounds)
+    bounds = (10.0,)
+    cold = Counts(20, latency_bounds_ms=bounds, latency_counts=(0,), latency_total=20)
+    warm = Counts(30, latency_bounds_ms=bounds, latency_counts=(30,), latency_total=30)
     phase = Phase().grown(cold, cold, 20).grown(warm, warm, 20)
     assert [arm.timed for arm in phase.timed()] == [30, 30]
     assert phase.timed()[0].slower_than(10.0) == 0

@@ -75,8 +75,14 @@ def test_what_is_above_the_last_bound_is_timed_and_slow():
 
 def test_counts_since_an_earlier_state_are_the_difference():
     before = Counts(requests=5, errors=1, latency_bounds_ms=(1.0, 2.0), latency_counts=(1, 2))
-    histogram = {"latency_bounds_ms": (1.0, 2.0), "latency_counts": (2, 3), "latency_total": 4}
-    more = Counts(requests=3, client_errors=2, active=4, **histogram)
+    more = Counts(
+        requests=3,
+        client_errors=2,
+        active=4,
+        latency_bounds_ms=(1.0, 2.0),
+        latency_counts=(2, 3),
+        latency_total=4,
+    )
     assert (before + more).since(before) == more
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ QUICK = (0, 900, 990, 1000, 1000, 1000, 1000, 1000)  # of a thousand; p95 is 7.8
 FIRST_STAKE = 0.7
 
 
-def counts(requests: int, errors: int = 0, shape: tuple[int, ...] = QUICK, **more: float) -> Counts:
+def counts(requests: int, errors: int = 0, shape: tuple[int, ...] = QUICK, **more: Any) -> Counts:
     """Return counts whose answers were timed in the shape of a thousand."""
     timed = tuple(requests * n // shape[-1] if shape[-1] else 0 for n in shape)
     values = {"latency_counts": timed, "latency_total": requests, **more}
@@ -59,8 +60,8 @@ def judged(
     before = (Counts(), Counts())
     for second in range(1, seconds + 1):
         now = (part(canary, second / seconds), part(stable, second / seconds))
-        grown = [new.since(old) for new, old in zip(now, before, strict=True)]
-        phase = phase.grown(*grown, terms.config.warm_up_requests)
+        ours, theirs = (new.since(old) for new, old in zip(now, before, strict=True))
+        phase = phase.grown(ours, theirs, terms.config.warm_up_requests)
         phase, accounts = after(1.0, phase, accounts, terms.config, terms.disagreement_limit)
         before, judgement = now, judge(phase, accounts, terms)
         if judgement.decision != "continue":
@@ -205,7 +206,7 @@ def test_12_the_first_requests_of_a_cold_server_may_be_slow():
 # --- error rates over the whole way -------------------------------------------------------------
 
 
-def rolled_back(stable_ratio: float, ratio: float, trials: int, **how: float) -> int:
+def rolled_back(stable_ratio: float, ratio: float, trials: int, **how: int) -> int:
     """Return how many of so many canaries are rolled back on a rung of 50 % in two minutes."""
     return sum(walk(stable_ratio, ratio, seed, **how) == "fail" for seed in range(trials))
 
@@ -217,7 +218,8 @@ def walk(stable_ratio: float, ratio: float, seed: int, burst: int = 1, rate: int
         errors = [
             min(rate, burst * int(random.binomial(rate, p / burst))) for p in (ratio, stable_ratio)
         ]
-        phase = phase.grown(*(Counts(rate, found) for found in errors), 20)
+        canary, stable = (Counts(rate, found) for found in errors)
+        phase = phase.grown(canary, stable, 20)
         phase, accounts = after(1.0, phase, accounts, CONFIG, None)
         if accounts.proven(CONFIG.alpha):
             return "fail"
@@ -288,7 +290,8 @@ def test_at_4_requests_a_second_5_percent_errors_are_caught_as_soon_as_at_400():
             answered = random.poisson((0.2, 3.8))
             errors = random.binomial(answered, (0.05, 0.01))
             arms = zip(answered.tolist(), errors.tolist(), strict=True)
-            phase = phase.grown(*(Counts(total, bad) for total, bad in arms), 20)
+            canary, stable = (Counts(total, bad) for total, bad in arms)
+            phase = phase.grown(canary, stable, 20)
             phase, accounts = after(1.0, phase, accounts, CONFIG, None)
             if accounts.proven(CONFIG.alpha):
                 break

@@ -39,19 +39,32 @@ def test_the_last_two_rungs_are_never_left_out():
 
 def test_what_cannot_end_in_time_says_how_much_time_it_needs():
     found = outlook(CONFIG, Traffic(0.3), 3540.0)
-    # 186.15 canary requests on 50 %, 50 timed ones of stable on 80 %: 1,241 + 833 s
+    # 186.15 canary requests on 50 %, 50 timed ones of stable on 80 %: 1,241 + 833 s, in which the
+    # canary has 386 of the 458.2 that all rungs together need: 72 / 0.24 = 300 s more
     assert (found.skipped, found.last_percent) == (3, 80)
     assert not found.is_possible  # but it may do
-    assert "so expect 'inconclusive': deploy.timeout_seconds needs 4,149 s" in found.words
+    assert "so expect 'inconclusive': deploy.timeout_seconds needs 4,750 s" in found.words
     assert outlook(CONFIG, Traffic(0.01), 3540.0).skipped == 0
     assert "more traffic" in outlook(CONFIG, Traffic(0.0), 3540.0).words
 
 
+@pytest.mark.parametrize(
+    ("users", "is_told"), [(0, False), (400, True), (2_400, True), (2_500, False)]
+)
+def test_a_first_rung_of_fewer_than_25_users_is_told(users, is_told):
+    # one user of 25 is 4 %, the margin of the default limits
+    config = DeployConfig(sticky_header="x-user-id", sticky_users=users)
+    words = outlook(config, Traffic(100.0), 3540.0).words
+    assert ("no number of requests lets a good version pass there" in words) == is_told
+    assert ("1 % of 400 users are 4:" in words) == (users == 400)
+
+
 def test_where_stables_sample_takes_too_long_it_keeps_more_on_the_last_rung():
     found = outlook(CONFIG, Traffic(0.5), 3540.0)
-    # at 95 %: 50 / 0.025 = 2,000 s, and 745 on 50 %, of 1,770. At 80 %: 50 / 0.1 = 500 s
+    # at 95 %: 50 / 0.025 = 2,000 s, and 745 on 50 %, of 1,770. At 80 %: 50 / 0.1 = 500 s,
+    # and 458 - 186 - 200 requests more for all rungs, at 0.4 a second: 180 s
     assert (found.skipped, found.last_percent, found.is_possible) == (3, 80, True)
-    assert "needs about 1,245 of 3,540 s" in found.words
+    assert "needs about 1,425 of 3,540 s" in found.words
     assert "on the last rung stable keeps 20 %" in found.words
     assert outlook(CONFIG, Traffic(100.0), 3540.0).last_percent == 95
 

@@ -7,7 +7,7 @@ import pytest
 
 from components.optimize.engines.choice import Tried, choose, next_best
 from components.optimize.engines.comparison import agreement_ratio, max_difference
-from components.optimize.judging.judgement import Judgement
+from components.optimize.judging.judgement import AnswerCost
 from components.optimize.report.engine_tables import as_figure, as_table
 from contract.errors import UserCodeError
 from contract.records.evaluation import Metric
@@ -26,7 +26,11 @@ def tried(name: str, milliseconds: float, megabytes: float = 100.0, **changes: A
         "rows_per_second": 32_000 / milliseconds,
         "memory_mb": megabytes,
     }
-    values = {"figures": figures, "answers": EXPECTED, "is_reduced": name.endswith("_int8")}
+    values: dict[str, Any] = {
+        "figures": figures,
+        "answers": EXPECTED,
+        "is_reduced": name.endswith("_int8"),
+    }
     return Tried(name, **(values | changes))
 
 
@@ -34,10 +38,11 @@ def off_by(difference: float) -> dict[str, np.ndarray]:
     return {"scores": EXPECTED["scores"] + np.float32(difference)}
 
 
-def costs(points: float) -> Judgement:
-    """Return a judgement of so many points of accuracy."""
+def costs(points: float, reach: float = 2.0) -> AnswerCost:
+    """Return a judgement of so many points of accuracy, and how far its differences may grow."""
     lost = -points / 100
-    return Judgement(points, 0.9, 0.9 + lost, Metric(value=lost, low=lost - 0.01, high=lost + 0.01))
+    difference = Metric(value=lost, low=lost - 0.01, high=lost + 0.01)
+    return AnswerCost(points, 0.95, 0.9 + lost, difference, reach)
 
 
 def other_class(rows: int) -> dict[str, np.ndarray]:
@@ -97,9 +102,12 @@ def test_int8_is_judged_by_its_metric_not_by_digits() -> None:
     served = choose([TENSORFLOW, close], EXPECTED, EnginesConfig())
     assert served.name == "openvino_int8"
     assert served.tolerance == pytest.approx(0.1, rel=1e-5)  # twice what the sample rows differ by
+    bounded = tried("openvino_int8", 0.1, answers=off_by(0.05), judgement=costs(0.9, reach=1.2))
+    served = choose([TENSORFLOW, bounded], EXPECTED, EnginesConfig())
+    assert served.tolerance == pytest.approx(0.06, rel=1e-5)  # no further than the budget lets grow
     row = served.measured[-1]
     assert (row.cost_points, row.metric) == (0.9, pytest.approx(0.891))
-    # other classes cost nothing if they are as often right
+    # the judgement on the evaluation rows decides, not the classes of the sample rows
     assert chosen(tried("openvino_int8", 0.1, answers=other_class(1), judgement=costs(0.0))) == (
         "openvino_int8"
     )

@@ -52,7 +52,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., BenchProcess]
 
 
 def wait_for(is_true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not is_true() and time.monotonic() < until:
         time.sleep(0.02)
     assert is_true()

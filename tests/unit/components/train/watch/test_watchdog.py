@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Failures:
         return self._came.wait(seconds)
 
 
-def config(**changes: object) -> TrainConfig:
+def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**{"start_timeout_seconds": 60.0, "step_timeout_seconds": 0.5, **changes})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import serving.server.http.connection as connection_module
+from serving.server.http.connections import Connections
 
 BODY = b'{"instances": [1]}'
 
@@ -128,6 +129,37 @@ def test_http_1_0_and_connection_close_are_closed_after_the_answer(server):
         assert statuses(received) == [200]
 
 
+UPGRADE = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQA")
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize("offer", [UPGRADE, ("connection: upgrade", "upgrade: websocket")])
+@pytest.mark.parametrize("step", [10_000, 7])
+def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(server, offer, step):
+    """RFC 9110 7.8: a server may ignore it, and then answers as if it had not been there."""
+    for whole in (post(BODY, *offer), post(CHUNKS, "transfer-encoding: chunked", *offer)):
+        pieces = [whole[at : at + step] for at in range(0, len(whole), step)]
+        received = talk(server.port, *pieces, pause=0.001)
+        assert statuses(received) == [200]
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["predictions"] == [2.0]
+        assert b"connection: close" in received
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answers"),
+    [
+        (post(BODY, *UPGRADE) + post(), [200]),  # what follows is not read: it may be HTTP/2
+        (post() + post(BODY, *UPGRADE), [200, 200]),
+        (post(b"", f"content-length: {1 << 40}", *UPGRADE), [413]),
+        (post(BODY, "transfer-encoding: identity", *UPGRADE), [400]),
+        (post(b"zz\r\n", "transfer-encoding: chunked", *UPGRADE), [400]),
+        (post(BODY, "content-length: 5", "transfer-encoding: chunked", *UPGRADE), [400]),
+    ],
+)
+def test_an_offer_of_another_protocol_changes_no_framing(server, request_bytes, answers):
+    assert statuses(talk(server.port, request_bytes)) == answers
+
+
 def test_a_caller_that_goes_away_disturbs_nobody(serve, manifest, slow_engine):
     with serve(manifest(), slow_engine) as server:
         for _ in range(5):
@@ -166,7 +198,7 @@ def test_a_caller_that_half_closes_between_two_answers_gets_the_second():
             return False
 
     async def scenario():
-        shared = connection_module.Connections(handled.append, 1 << 20)
+        shared = Connections(handled.append, 1 << 20)
         one = connection_module.Connection(shared)
         one.connection_made(Wire())
         one.data_received(post() + post())
@@ -262,8 +294,8 @@ def test_a_large_body_is_read_while_others_are_answered(server):
 def test_an_error_does_not_echo_megabytes(server):
     name = b"n" * 3_000_000
     for body in (b'{"instances": [{"%b": 1}]}' % name, b'{"%b": 1}' % name):
-        began = time.monotonic()
+        began = time.process_time()  # the server is a thread of this process
         received = talk(server.port, post(body))
         assert statuses(received) == [400]
         assert len(received) < 4000
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5

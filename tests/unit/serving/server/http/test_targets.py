@@ -105,6 +105,7 @@ def test_options_says_what_a_path_takes(server):
     assert headers["content-length"] == "0"
     assert server.send("OPTIONS", "/healthz")[1]["allow"] == "GET, HEAD, OPTIONS"
     assert server.send("OPTIONS", "*")[1]["allow"] == "GET, HEAD, POST, OPTIONS"
+    assert server.send("OPTIONS", "http://proxied.example.org")[0] == 200  # the server's too
     assert server.send("OPTIONS", "/nothing")[0] == 404
 
 

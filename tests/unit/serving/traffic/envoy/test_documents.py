@@ -118,6 +118,16 @@ def test_a_label_goes_to_the_version_that_has_it_and_is_rewritten_to_its_number(
             assert rewritten == f"/v1/models/digits/versions/{version}{rest}"
 
 
+def test_a_label_goes_to_the_version_that_stands_in_for_the_champion() -> None:
+    """By its number: it would refuse what is asked of the champion's."""
+    standing_in = {**ENDPOINTS, 1: ENDPOINTS[3]}
+    found = of([PipelineTraffic(PLAN.model_copy(update={"shadow": None}), standing_in)])
+    for label, version in {"stable": 3, "champion": 3, "canary": 2}.items():
+        route = first_match(found, f"/v1/models/digits/labels/{label}:predict")["route"]
+        assert route["cluster"] == f"digits/{version}/direct"
+        assert route["regex_rewrite"]["substitution"] == f"/v1/models/digits/versions/{version}"
+
+
 def test_a_label_that_no_version_has_is_said_with_those_there_are() -> None:
     alone = PLAN.model_copy(update={"arms": PLAN.arms[:1], "shadow": None})
     found = of([PipelineTraffic(alone, ENDPOINTS)])

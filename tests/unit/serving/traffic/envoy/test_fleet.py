@@ -51,7 +51,8 @@ def test_a_version_that_comes_back_is_counted_on() -> None:
 
 def test_client_errors_and_timed_answers_are_kept_over_a_restart() -> None:
     fleet = FleetCounters()
-    before = VersionCounters(10, client_errors=4, latency_total=9)
+    before = VersionCounters(10, client_errors=4, latency_total=9, unreached=3)
     fleet.update("a", 50, {ONE: before})
-    fleet.update("a", 0, {ONE: VersionCounters(2, client_errors=1, latency_total=2)})
-    assert fleet.total()[ONE] == VersionCounters(12, client_errors=5, latency_total=11)
+    fleet.update("a", 0, {ONE: VersionCounters(2, client_errors=1, latency_total=2, unreached=1)})
+    total = VersionCounters(12, client_errors=5, latency_total=11, unreached=4)
+    assert fleet.total()[ONE] == total

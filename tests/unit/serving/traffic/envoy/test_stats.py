@@ -2,7 +2,13 @@ import re
 
 import pytest
 
-from serving.traffic.envoy.stats import ACTIVE_FILTER, COUNTERS_FILTER, active, counters
+from serving.traffic.envoy.stats import (
+    ACTIVE_FILTER,
+    COUNTERS_FILTER,
+    active,
+    counters,
+    counters_filter,
+)
 
 # As Envoy 1.40 prints it; callers' cluster and shadow's cluster of two pipelines.
 TEXT = """\
@@ -42,6 +48,21 @@ def test_a_shadow_adds_up_and_copies_turned_away_count_for_nothing() -> None:
     assert seen.latency_total == 10  # two of them slower than the last bound
 
 
+def test_what_envoy_refused_for_want_of_a_host_is_no_error_of_the_version() -> None:
+    """40 answers of the server, 3 of them 503; 12 copies and 5 callers found no host."""
+    text = """\
+# TYPE envoy_cluster_upstream_cx_none_healthy counter
+envoy_cluster_upstream_cx_none_healthy{envoy_cluster_name="digits/4"} 5
+envoy_cluster_upstream_cx_none_healthy{envoy_cluster_name="digits/4/shadow"} 12
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="digits/4"} 37
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="digits/4"} 8
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="digits/4/shadow"} 12
+"""
+    seen = counters(text)[("digits", 4)]
+    assert (seen.requests, seen.errors, seen.unreached) == (40, 3, 17)
+
+
 def test_pipelines_are_apart() -> None:
     assert counters(TEXT)[("census", 1)].requests == 5
     assert counters("") == {}
@@ -67,6 +88,14 @@ def test_active_requests_of_both_clusters_are_added() -> None:
         (COUNTERS_FILTER, "cluster.digits/3.internal.upstream_rq_5xx", False),
         (COUNTERS_FILTER, "cluster.digits/3.retry.upstream_rq_5xx", False),
         (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_active", True),
+        (COUNTERS_FILTER, "cluster.digits/3/shadow.upstream_cx_none_healthy", True),
+        (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_cx_none_healthy", False),
+        (COUNTERS_FILTER, "server.uptime", True),
+        (counters_filter("digits"), "cluster.digits/3.upstream_rq_5xx", True),
+        (counters_filter("digits"), "cluster.digits/3/shadow.upstream_rq_time", True),
+        (counters_filter("digits"), "cluster.my_digits/3.upstream_rq_5xx", False),
+        (counters_filter("digits"), "cluster.digits_2/3.upstream_rq_5xx", False),
+        (counters_filter("digits"), "server.uptime", True),
         (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_rq_2xx", False),
         (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_rq_active", False),
         (ACTIVE_FILTER, "cluster.digits/3/direct.upstream_rq_active", True),
@@ -76,3 +105,65 @@ def test_active_requests_of_both_clusters_are_added() -> None:
 )
 def test_only_what_counts_is_asked_for(pattern, name, is_wanted) -> None:
     assert bool(re.search(pattern, name)) is is_wanted
+
+
+GRPC_TEXT = """\
+# TYPE envoy_cluster_grpc_0 counter
+envoy_cluster_grpc_0{envoy_cluster_name="digits/1/grpc"} 90
+# TYPE envoy_cluster_grpc_1 counter
+envoy_cluster_grpc_1{envoy_cluster_name="digits/1/grpc"} 7
+# TYPE envoy_cluster_grpc_3 counter
+envoy_cluster_grpc_3{envoy_cluster_name="digits/1/grpc"} 6
+# TYPE envoy_cluster_grpc_13 counter
+envoy_cluster_grpc_13{envoy_cluster_name="digits/1/grpc"} 3
+# TYPE envoy_cluster_grpc_14 counter
+envoy_cluster_grpc_14{envoy_cluster_name="digits/1/grpc"} 5
+# TYPE envoy_cluster_grpc_42 counter
+envoy_cluster_grpc_42{envoy_cluster_name="digits/1/grpc"} 1
+# TYPE envoy_cluster_upstream_cx_none_healthy counter
+envoy_cluster_upstream_cx_none_healthy{envoy_cluster_name="digits/1/grpc"} 4
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="digits/1"} 10
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="digits/1/grpc"} 99
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="d/3/grpc-shadow"} 8
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="4",envoy_cluster_name="d/3/grpc-shadow"} 2
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="d/3/grpc-shadow"} 1
+# TYPE envoy_cluster_upstream_rq_active gauge
+envoy_cluster_upstream_rq_active{envoy_cluster_name="digits/1/grpc"} 2
+envoy_cluster_upstream_rq_active{envoy_cluster_name="digits/1/grpc-direct"} 3
+"""
+
+
+def test_calls_of_grpc_count_by_their_status_and_not_by_http_200() -> None:
+    """Of 105 calls with a status 90 were good, 6 the callers' fault and 9 errors.
+
+    4 of the errors (UNAVAILABLE) are Envoy's own, which knew no host. 7 callers left. 10 answers of
+    REST were good.
+    """
+    seen = counters(GRPC_TEXT)[("digits", 1)]
+    assert (seen.requests, seen.errors, seen.client_errors) == (10 + 105 - 4, 9 - 4, 6)
+    assert seen.unreached == 4
+
+
+def test_copies_of_calls_count_by_what_was_made_of_their_status() -> None:
+    seen = counters(GRPC_TEXT)[("d", 3)]
+    assert (seen.requests, seen.errors, seen.client_errors) == (11, 1, 2)
+
+
+def test_calls_under_way_are_under_way_for_their_version() -> None:
+    assert active(GRPC_TEXT) == {("digits", 1): 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_judged"),
+    [
+        ("cluster.digits/1/grpc.grpc.13", True),
+        ("cluster.digits/1/grpc.grpc.total", False),
+        ("cluster.digits/1/grpc.upstream_rq_time", True),
+        ("cluster.digits/1/grpc-shadow.upstream_rq_5xx", True),
+        ("cluster.digits/1/grpc-direct.grpc.13", False),
+        ("cluster.census/1/grpc.grpc.13", False),
+    ],
+)
+def test_of_grpc_only_what_a_version_is_judged_by_is_read(name: str, is_judged: bool) -> None:
+    assert bool(re.search(counters_filter("digits"), name)) is is_judged

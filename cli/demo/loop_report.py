@@ -1,0 +1,189 @@
+"""What the label demo shows: figures of its loops, and of what labels would have been without."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from cli.demo.digit_rows import CLASSES, NAME, DigitRows, Rows
+from cli.labels.learning import settled
+from cli.output import data
+from cli.runs.outcome import read_result
+from contract.layout import PipelineLayout, RunLayout
+from contract.loader import state_folder
+from contract.records.evaluation import BlessRecord
+from contract.records.label_loop import LabelLoopRecord
+from serving.labels.store.answering import answers
+from serving.labels.store.database import Database, sqlite_url
+from serving.labels.store.exchange import stored_questions
+from serving.labels.store.questions import topic_id
+from serving.labels.store.records import Answered, Question
+
+_TWINS = 5  # models of each comparison, with other seeds
+# Sixty epochs, whatever the loss does: small batches, so that few rows make enough steps.
+_EPOCHS = 60
+
+
+@dataclass(frozen=True)
+class Looped:
+    """A model, and the labels that were new to it."""
+
+    accuracy: float
+    version: int
+    labels: int = 0
+    seconds: float = 0.0  # from the last answer to the model in service
+    outcome: str = "promoted"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What people were asked and have said."""
+
+    answers: Sequence[Answered]
+    questions: dict[tuple[str, str], Question]
+    truth: dict[tuple[str, str], str]
+
+    @classmethod
+    def read(cls, rows: DigitRows) -> "Said":
+        store = Database(sqlite_url(state_folder() / "labels.db"))
+        number, _ = topic_id(store, NAME)
+        questions = {(q.request_id, str(q.row)): q for q in stored_questions(store, number)}
+        truth = {place: rows.truth(question.inputs) for place, question in questions.items()}
+        return cls([*answers(store, number)], questions, truth)
+
+
+def accuracy_of(run: RunLayout) -> float:
+    """Return the accuracy on the test rows of the model that a run has blessed."""
+    result = read_result(run, "bless")
+    assert result is not None
+    return result.detail_as(BlessRecord).metrics["digit"]["accuracy"].value
+
+
+def show(done: Sequence[Looped], layout: PipelineLayout, rows: DigitRows) -> None:
+    """Print all figures."""
+    said = Said.read(rows)
+    _show_loops(done, layout, rows)
+    for line in (*_of_consensus(said), *_of_bias(said, layout, rows)):
+        data.print(line)
+
+
+def wrong_labels(said: Said) -> tuple[int, int, int]:
+    """Return how many labels there are, and how many are wrong by consensus and by majority."""
+    votes = defaultdict[tuple[str, str], Counter[str]](Counter)
+    for one in said.answers:
+        if one.label is not None:
+            votes[one.request_id, str(one.row)][one.label] += 1
+    found = {one.place: one.label for one in settled(said.answers, CLASSES).labels}
+    by_consensus = sum(label != said.truth[place] for place, label in found.items())
+    by_majority = sum(
+        count.most_common(1)[0][0] != said.truth[place] for place, count in votes.items()
+    )
+    return len(found), by_consensus, by_majority
+
+
+def _show_loops(done: Sequence[Looped], layout: PipelineLayout, rows: DigitRows) -> None:
+    table = Table(title="Accuracy after each loop", title_justify="left", box=None, pad_edge=False)
+    for column in ("Loop", "Labels", "Model in service", "Twin", "Twin, random rows", "Minutes"):
+        table.add_column(column, justify="left" if column == "Loop" else "right")
+    learned = _learned(layout)
+    labels = 0
+    for number, one in enumerate(done):
+        labels += one.labels
+        asked = (learned[0][:labels], learned[1][:labels])
+        chance = (rows.stream[0][:labels], rows.stream[1][:labels])
+        twins = [f"{_twin(rows, more):.1%}" for more in (asked, chance)]
+        minutes = f"{one.seconds / 60:.1f}" if number else ""
+        name = f"{number} (version {one.version})"
+        table.add_row(name, f"{labels:,}", f"{one.accuracy:.1%}", *twins, minutes)
+    data.print(table)
+    data.print(
+        f"A twin is scikit-learn's network of the same size, the mean of {_TWINS}: with the "
+        "labels of the\nloop, and with as many right ones of random rows. Minutes: from the last "
+        "answer to the model\nin service."
+    )
+
+
+def _of_consensus(said: Said) -> Iterator[str]:
+    labels, by_consensus, by_majority = wrong_labels(said)
+    yield (
+        f"Wrong labels of {labels:,}: {by_consensus:,} by consensus, {by_majority:,} by majority"
+    )
+
+
+def _of_bias(said: Said, layout: PipelineLayout, rows: DigitRows) -> Iterator[str]:
+    """Yield what people's labels say of each version, and what is true of all logged rows."""
+    record = LabelLoopRecord.read(layout.label_loop)
+    settled_labels = {one.place: one.label for one in settled(said.answers, CLASSES).labels}
+    for one in record.accuracy:
+        own = {
+            place: question.guesses[0][0] == settled_labels[place]
+            for place, question in said.questions.items()
+            if question.version == one.version and place in settled_labels
+        }
+        plain = float(np.mean([*own.values()]))
+        yield (
+            f"Version {one.version} is right in {_truth_of(one.version, layout, rows):.1%} of what "
+            f"callers sent; by {len(own):,} labels: {one.accuracy:.1%} with weights "
+            f"({one.low:.1%} to {one.high:.1%}), {plain:.1%} without"
+        )
+
+
+def _truth_of(version: int, layout: PipelineLayout, rows: DigitRows) -> float:
+    """Return the share of right answers among all rows of a version's log."""
+    from contract.prediction_log.reading import read_tables
+
+    right = [
+        CLASSES[predicted] == rows.truth({"image": image})
+        for table in read_tables(layout.predictions(version))
+        for predicted, image, arm in zip(
+            *(table[name].to_pylist() for name in ("predicted:digit", "input:image", "arm")),
+            strict=True,
+        )
+        if arm in ("stable", "canary")
+    ]
+    return float(np.mean(right))
+
+
+def _learned(layout: PipelineLayout) -> Rows:
+    """Return the rows of all deltas, in the order in which they were learned."""
+    images, labels = [], []
+    for path in sorted(
+        layout.label_deltas.glob("*.csv"), key=lambda one: int(one.name.partition("-")[0])
+    ):
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                images.append(np.array(row["image"].split(), float).reshape(8, 8))
+                labels.append(int(row["label"]))
+    return np.array(images).reshape(-1, 8, 8), np.array(labels, int)
+
+
+def _twin(rows: DigitRows, more: Rows) -> float:
+    """Return the accuracy of a small network on base rows and more, the mean of a few seeds."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    images = np.concatenate([rows.base[0], more[0]]).reshape(-1, 64) / 16
+    labels = np.concatenate([rows.base[1], more[1]])
+    test = rows.test[0].reshape(-1, 64) / 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it ends with its epochs
+        models = [_network(seed).fit(images, labels) for seed in range(_TWINS)]
+    return float(np.mean([model.score(test, rows.test[1]) for model in models]))
+
+
+def _network(seed: int) -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    return MLPClassifier(
+        (64,),
+        batch_size=16,
+        learning_rate_init=0.005,
+        max_iter=_EPOCHS,
+        n_iter_no_change=_EPOCHS,
+        random_state=seed,
+    )

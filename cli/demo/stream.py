@@ -1,0 +1,58 @@
+"""The label demo's callers: they send each row of a stream once, a row in each request."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpx
+
+from cli.requests.data_plane import predict_url
+from contract.clients.http import open_client
+from contract.errors import ServiceUnavailableError
+from contract.records.stack import Stack
+
+ROWS_PER_SECOND = 25.0
+
+
+class Stream:
+    """A thread that sends rows until `close`, or until there are no more."""
+
+    def __init__(self, stack: Stack, pipeline: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._url, self._rows = predict_url(stack, pipeline), rows
+        self._is_over = threading.Event()
+        self.answered = self.failed = 0
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send no more rows."""
+        self._is_over.set()
+        self._thread.join()
+
+    def await_answers(self, count: int, seconds: float) -> None:
+        """Wait until so many more rows are answered.
+
+        Raises:
+            ServiceUnavailableError: If they are not in this time.
+        """
+        until, wanted = time.monotonic() + seconds, self.answered + count
+        while self.answered < wanted and time.monotonic() < until and self._thread.is_alive():
+            time.sleep(0.2)
+        if self.answered < wanted:
+            raise ServiceUnavailableError(
+                f"{self._url}: expected {count:,} more answers in {seconds:.0f} s, and "
+                f"{wanted - self.answered:,} are missing; {self.failed:,} requests have failed"
+            )
+
+    def _send(self) -> None:
+        with open_client(self._url) as http:
+            for row in self._rows:
+                if self._is_over.wait(1 / ROWS_PER_SECOND):
+                    return
+                try:
+                    answer = http.post(self._url, json={"instances": [row]})
+                    self.answered += answer.is_success
+                    self.failed += not answer.is_success
+                except httpx.HTTPError:
+                    self.failed += 1

@@ -1,0 +1,1 @@
+"""Labels that come after the promotion: is the version in service worse than the one before it?"""

@@ -1,0 +1,76 @@
+"""What a turn of the label loop leaves: the part of the log it asked about, and the labels."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from pydantic import Field
+
+from contract.records.quality import LabelledVersion
+from contract.records.record import Record
+
+# Of labels.min_labels, while the version in service is below labels.min_accuracy: a single label
+# would start a run with each turn.
+_PART_WHILE_BELOW = 10
+
+
+def labels_to_run(min_labels: int, is_below: bool) -> int:
+    """Return the number of new labels that start a run."""
+    return -(-min_labels // _PART_WHILE_BELOW) if is_below else min_labels
+
+
+class HarvestRecord(Record):
+    """The part of the prediction log that people were asked about last.
+
+    It is written before the rows are chosen, and again when they are questions: a harvest that was
+    killed is repeated with the same part and the same seed, so that each row is chosen once.
+    """
+
+    since: datetime | None = Field(
+        None, description="Rows from this moment on, in UTC; null: all before `until`."
+    )
+    until: datetime = Field(description="Rows before this moment, in UTC.")
+    seed: int = Field(description="Of the choice.")
+    is_done: bool = Field(False, description="Whether the chosen rows are questions.")
+    questions: int = Field(0, description="Rows that were chosen.")
+    problem: str = Field("", description="Why none of the logged rows can be asked about.")
+
+
+class LabelLoopRecord(Record):
+    """What people's answers said at the last turn of the loop, and what became of it."""
+
+    pipeline: str = Field(description="Name of the pipeline.")
+    answers: int = Field(0, description='Answers, without "can\'t tell".')
+    labels: int = Field(0, description="Rows that have a label which is sure enough to learn from.")
+    waiting: int = Field(0, description="Labels of them that are new, and too few to be stored.")
+    added: int = Field(0, description="Labels that were stored now.")
+    delta: str = Field("", description="File name of the delta that they are in; empty: none.")
+    accuracy: tuple[LabelledVersion, ...] = Field(
+        (), description="Accuracy of each version by people's labels, the newest version first."
+    )
+    champion: int = Field(0, description="The version in service; 0: none.")
+    is_below: bool = Field(
+        False, description="Whether that version's whole range is below labels.min_accuracy."
+    )
+    turned_at: datetime = Field(description="When, in UTC.")
+
+    def in_words(self, min_labels: int) -> Iterator[str]:
+        """Yield what people's labels say of the versions, and what became of the labels."""
+        yield from accuracy_in_words(self.accuracy, self.champion)
+        if self.is_below:
+            yield f"version {self.champion} is below labels.min_accuracy, with its whole range"
+        told = f"{self.labels:,} labels to learn from by {self.answers:,} answers"
+        if self.delta:
+            yield f"{told}; {self.added:,} of them are new and stored as {self.delta}"
+        else:
+            wanted = labels_to_run(min_labels, self.is_below)
+            yield f"{told}; {self.waiting:,} of them are new, {wanted:,} start a run"
+
+
+def accuracy_in_words(accuracy: Sequence[LabelledVersion], champion: int) -> Iterator[str]:
+    """Yield a line for each version."""
+    for one in accuracy:
+        served = " (in service)" if one.version == champion else ""
+        yield (
+            f"version {one.version}{served} is right in {one.accuracy:.1%} of "
+            f"{one.requests:,} labelled requests ({one.low:.1%} to {one.high:.1%})"
+        )

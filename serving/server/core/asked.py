@@ -1,0 +1,41 @@
+"""What a prediction request asks of the model, in the terms of no protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.server.engines.engine import (
+    NotFiniteError,
+    RefusedInputError,
+    largest_value,
+    shown,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a prediction was asked about; `key` is where its rows stand, for messages."""
+
+    signature: str
+    columns: Mapping[str, np.ndarray]
+    key: str
+
+    def refusal(self, error: RefusedInputError) -> str:
+        """Say which value the model cannot answer, where that is known, and why."""
+        is_finite = not isinstance(error, NotFiniteError)
+        words = f"the model refuses the input: {error}" if is_finite else str(error)
+        if error.row is None:
+            return words
+        if error.feature is None:
+            largest = "" if is_finite else largest_value(self.columns, error.row)
+            return f"{self.key}[{error.row}]: {words}{largest}"
+        value = ""
+        if error.feature in self.columns:
+            value = f" = {shown(self.columns[error.feature][error.row])}"
+        return f"{self._place(error.row, error.feature)}{value}: {words}"
+
+    def _place(self, row: int, feature: str) -> str:
+        if self.key == "inputs":
+            return f"inputs.{feature}[{row}]"
+        return f"{self.key}[{row}].{feature}"

@@ -1,0 +1,94 @@
+"""Metrics under the names that TensorFlow Serving gives them, in Prometheus's text format.
+
+Source: tensorflow_serving/servables/tensorflow/util.cc and util/prometheus_exporter.cc: slashes
+are colons, counters have no `_total`, times are microseconds in buckets of 10 x 1.8^n. Dashboards
+that were made for the real program read these.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+
+from serving.standalone.servables import Servables
+
+_REQUESTS = ":tensorflow:serving:request_count"
+_LATENCY = ":tensorflow:serving:request_latency"
+_LOADS = ":tensorflow:serving:model_version_state"
+_BOUNDS = tuple(10 * 1.8**power for power in range(33))
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class _Histogram:
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(_BOUNDS, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, labels: Labels) -> list[str]:
+        made, count = [], 0
+        for index, one in enumerate(self.counts):
+            count += one
+            bound = f"{_BOUNDS[index]:g}" if index < len(_BOUNDS) else "+Inf"
+            made.append(_line(f"{name}_bucket", (*labels, ("le", bound)), count))
+        made.append(_line(f"{name}_sum", labels, self.total))
+        made.append(_line(f"{name}_count", labels, count))
+        return made
+
+
+class Monitoring:
+    """Counts requests of all models."""
+
+    def __init__(self, servables: Servables) -> None:
+        self._servables = servables
+        self._requests: Counter[Labels] = Counter()
+        self._latencies: dict[Labels, _Histogram] = {}
+
+    def observe(self, model: str, method: str, front: str, status: str, seconds: float) -> None:
+        """One request was answered.
+
+        Args:
+            model: As the caller named it.
+            method: `predict`, `classify`, `Predict` and so on.
+            front: `REST` or `GRPC`.
+            status: The name of its gRPC status, `OK` if it went well.
+            seconds: How long it took.
+        """
+        if not self._servables.knows(model):
+            model = ""
+        self._requests[("model_name", model), ("status", status)] += 1
+        if status == "OK":
+            labels = (("model_name", model), ("API", method), ("entrypoint", front))
+            self._latencies.setdefault(labels, _Histogram()).observe(seconds * 1e6)
+
+    def exposition(self) -> bytes:
+        """Return everything as Prometheus reads it."""
+        lines = [f"# TYPE {_REQUESTS} counter"]
+        lines += [_line(_REQUESTS, labels, n) for labels, n in self._requests.items()]
+        lines.append(f"# TYPE {_LATENCY} histogram")
+        for labels, histogram in self._latencies.items():
+            lines += histogram.lines(_LATENCY, labels)
+        lines.append(f"# TYPE {_LOADS} gauge")
+        for version in self._servables.versions():
+            labels = (
+                ("model_name", version.model),
+                ("version", str(version.number)),
+                ("state", version.state),
+            )
+            lines.append(_line(_LOADS, labels, 1))
+        return "\n".join([*lines, ""]).encode()
+
+
+def _line(name: str, labels: Labels, value: float) -> str:
+    written = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+    return (
+        f"{name}{{{written}}} {value:g}"
+        if isinstance(value, float)
+        else (f"{name}{{{written}}} {value}")
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

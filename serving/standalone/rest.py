@@ -1,0 +1,236 @@
+"""TensorFlow Serving's REST API for all models of the process.
+
+Source: tensorflow_serving/model_servers/http_rest_api_{handler,util}.cc.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from google.protobuf.json_format import MessageToDict
+from grpc import StatusCode
+
+from contract.wire.tensorflow_serving import GetModelStatusResponse, ModelSpec, SignatureDefMap
+from serving.server.grpc.statuses import CallError
+from serving.server.http.messages import Request, RequestError
+from serving.server.http.targets import path_of
+from serving.server.requests.errors import for_caller
+from serving.server.rest.bodies import JSON_HEADERS, content_of
+from serving.standalone import json_tensors
+from serving.standalone.inference import Asked, Inference
+from serving.standalone.monitoring import Monitoring
+from serving.standalone.rpc import write_status
+from serving.standalone.statuses import HTTP_STATUSES, refusal_of
+
+_MODEL = rb"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICTION = re.compile(_MODEL + rb":(?P<method>classify|regress|predict)", re.IGNORECASE)
+_STATUS = re.compile(_MODEL + rb"(?P<metadata>/metadata)?", re.IGNORECASE)
+_LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than other callers should wait
+_MOST_VERSION = (1 << 63) - 1
+_MOST_DIGITS = len(str(_MOST_VERSION))
+_TEXT_HEADERS = b"content-type: text/plain\r\n"
+_CORS_HEADERS = (
+    b"access-control-allow-origin: *\r\naccess-control-allow-methods: POST, GET\r\n"
+    b"access-control-allow-headers: Content-Type\r\n"
+)
+
+MAX_BODY_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class RestOptions:
+    """How the front answers.
+
+    Attributes:
+        timeout_seconds: After which a call is given up.
+        metrics_path: Under which Prometheus asks; None: nowhere.
+        is_open_to_pages: Whether web pages of any origin may call.
+    """
+
+    timeout_seconds: float = 30.0
+    metrics_path: str | None = None
+    is_open_to_pages: bool = False
+
+
+class RestFront:
+    """Routes requests, reads their bodies, writes their answers and errors."""
+
+    def __init__(self, inference: Inference, monitoring: Monitoring, options: RestOptions) -> None:
+        self._inference, self._monitoring, self._options = inference, monitoring, options
+        self._metrics_path = (options.metrics_path or "").encode()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._methods: dict[str, Callable[[Request, Any, float], Awaitable[bytes]]] = {
+            "predict": self._predict,
+            "classify": partial(self._examples, inference.classify),
+            "regress": partial(self._examples, inference.regress),
+        }
+
+    def handle(self, request: Request) -> None:
+        """Answer a request, now or when the model has; never raises."""
+        path = path_of(request.path)
+        if request.error is not None:
+            return self._reply(request, request.error.status, _error(request.error))
+        if self._metrics_path and path == self._metrics_path and request.method == b"GET":
+            return self._reply(request, 200, self._monitoring.exposition(), _TEXT_HEADERS)
+        if request.method == b"OPTIONS":
+            return self._options_of(request)
+        if request.method == b"POST" and (found := _PREDICTION.fullmatch(path)):
+            task = asyncio.create_task(self._answer(request, found))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return None
+        return self._plain(request, path)
+
+    # --- predictions ----------------------------------------------------------------------------
+
+    async def _answer(self, request: Request, found: "re.Match[bytes]") -> None:
+        method, status, name = found["method"].decode().lower(), "OK", ""
+        expires_at = request.received_at + self._options.timeout_seconds
+        try:
+            spec = _spec(found)
+            name = spec.name
+            left = expires_at - time.monotonic()
+            body = await asyncio.wait_for(self._methods[method](request, spec, expires_at), left)
+        except RequestError as error:
+            status = "INVALID_ARGUMENT"
+            self._reply(request, error.status, _error(error))
+        except Exception as error:  # noqa: BLE001 (no request may stay without its answer)
+            refusal = refusal_of(error)
+            status = refusal.code.name
+            self._refuse(request, refusal)
+        else:
+            self._reply(request, 200, body)
+        seconds = time.monotonic() - request.received_at
+        self._monitoring.observe(name, method, "REST", status, seconds)
+
+    async def _predict(self, request: Request, spec: Any, expires_at: float) -> bytes:
+        body = await self._body(request)
+        spec.signature_name = body.get("signature_name", "")
+        is_by_row = json_tensors.is_by_row(body)
+
+        def read(signature: Any) -> Any:
+            if is_by_row:
+                return json_tensors.tensors_of_rows(body["instances"], signature)
+            return json_tensors.tensors_of_columns(body["inputs"], signature)
+
+        asked = Asked(spec, read, (), expires_at, _is_large(request))
+        outputs = (await self._inference.predict(asked)).found
+        write = json_tensors.rows_json if is_by_row else json_tensors.columns_json
+        return write(outputs)
+
+    async def _examples(self, infer: Any, request: Request, spec: Any, expires_at: float) -> bytes:
+        body = await self._body(request)
+        spec.signature_name = body.get("signature_name", "")
+        if _is_large(request) or "context" in body:
+            examples = await asyncio.to_thread(json_tensors.examples_of, body)
+        else:
+            examples = json_tensors.examples_of(body)
+        return json_tensors.results_json((await infer(spec, examples, expires_at)).found)
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        if _is_large(request):
+            return await asyncio.to_thread(_decoded, request)
+        return json_tensors.read_object(request.body)
+
+    # --- small answers --------------------------------------------------------------------------
+
+    def _plain(self, request: Request, path: bytes) -> None:
+        found = _STATUS.fullmatch(path) if request.method == b"GET" else None
+        try:
+            if found is None:
+                raise _malformed(request, path)
+            spec = _spec(found)
+            body = self._metadata(spec) if found["metadata"] else self._status(spec)
+        except CallError as refusal:
+            self._refuse(request, refusal)
+        else:
+            self._reply(request, 200, body)
+
+    def _status(self, spec: Any) -> bytes:
+        answer = GetModelStatusResponse()
+        write_status(answer, self._inference.servables.status(spec))
+        return _json(_shown(answer))
+
+    def _metadata(self, spec: Any) -> bytes:
+        with self._inference.servables.use(spec) as version:
+            definitions = SignatureDefMap()
+            assert version.opened is not None
+            for name, signature in version.opened.signatures.items():
+                definitions.signature_def[name].CopyFrom(signature)
+            number = str(version.number)
+        model = {"name": spec.name, "signature_name": "", "version": number}
+        return _json({"model_spec": model, "metadata": {"signature_def": _shown(definitions)}})
+
+    def _options_of(self, request: Request) -> None:
+        if request.headers.get(b"origin", b"").startswith((b"http://", b"https://")):
+            return self._reply(request, 200, b"")
+        words = "Origin header is missing in CORS preflight"
+        return self._refuse(request, CallError(StatusCode.FAILED_PRECONDITION, words))
+
+    # --- answering ------------------------------------------------------------------------------
+
+    def _refuse(self, request: Request, refusal: CallError) -> None:
+        self._reply(request, HTTP_STATUSES.get(refusal.code, 500), _error(refusal))
+
+    def _reply(
+        self, request: Request, status: int, body: bytes, headers: bytes = JSON_HEADERS
+    ) -> None:
+        if self._options.is_open_to_pages:
+            headers += _CORS_HEADERS
+        request.reply(status, body, headers)
+
+
+def _is_large(request: Request) -> bool:
+    """Tell whether reading takes long enough for a thread; what a body inflates to is unknown."""
+    is_compressed = bool(request.headers.get(b"content-encoding"))
+    return is_compressed or len(request.body) > _LARGE_BODY_BYTES
+
+
+def _decoded(request: Request) -> dict[str, Any]:
+    return json_tensors.read_object(content_of(request, MAX_BODY_BYTES))
+
+
+def _spec(found: "re.Match[bytes]") -> Any:
+    spec = ModelSpec(name=_text(found["name"]))
+    if found["version"]:
+        digits = found["version"].decode().lstrip("0") or "0"
+        # First their count, because Python refuses to read more than 4,300 digits.
+        if len(digits) > _MOST_DIGITS or int(digits) > _MOST_VERSION:
+            words = f"Failed to convert version: {digits} to numeric."
+            raise CallError(StatusCode.INVALID_ARGUMENT, words)
+        spec.version.value = int(digits)
+    if found["label"]:
+        spec.version_label = _text(found["label"])
+    return spec
+
+
+def _text(quoted: bytes) -> str:
+    return unquote(quoted.decode("latin-1"), errors="replace")
+
+
+def _malformed(request: Request, path: bytes) -> CallError:
+    where = path.decode("latin-1")[:200]
+    if not path.lower().startswith(b"/v1/"):
+        return CallError(StatusCode.NOT_FOUND, f"{where}: not found; models are under /v1/models/")
+    method = request.method.decode("latin-1")
+    return CallError(StatusCode.INVALID_ARGUMENT, f"Malformed request: {method} {where}")
+
+
+def _shown(message: Any) -> Any:
+    return MessageToDict(
+        message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
+    )
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value)
+
+
+def _error(error: Exception) -> bytes:
+    return orjson.dumps({"error": for_caller(error)})

@@ -1,0 +1,205 @@
+"""What the choice of rows to label costs, and how many labels several people's answers get wrong.
+
+Run as `python tests/benchmarks/bench_labels.py [--rows N]`. The log has N rows (1,000,000) of ten
+classes and 16 numbers as inputs, in files of 100,000 rows. The choice runs in a process of its own,
+whose time and memory count from its start; the peer is a choice of the 1,000 least sure rows
+without variety, duplicates or probabilities (pandas, the whole log in memory). For the answers the
+peer is the majority of five people: three are right in 90 %, one guesses, one is always wrong. The
+store holds a million questions in SQLite; 50 people answer at once, each two seconds after the last
+answer, and the answer and the next question are timed. The peer is one person alone.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+from support import cost_of, emit
+
+from components.labels.consensus.answers import Answers
+from components.labels.consensus.dawid_skene import dawid_skene
+from contract.layout import PipelineLayout
+from contract.loader import validate
+from contract.prediction_log.columns import log_schema
+from contract.prediction_log.files import LogFile
+from contract.prediction_log.writing import write_rows
+from contract.records.package import InputSpec
+from contract.schema.pipeline import PipelineConfig
+from serving.labels.store.answering import answer
+from serving.labels.store.database import Database, sqlite_url
+from serving.labels.store.questions import add_questions, next_questions, topic_id
+from serving.labels.store.records import NewQuestion, Topic
+
+SEED = 20_261_129
+CLASSES, WIDTH, PER_FILE, BUDGET = 10, 16, 100_000, 1_000
+LIMIT_SECONDS, LIMIT_MIB = 60.0, 1024.0
+BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
+
+OURS = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, "tests/benchmarks")
+from bench_labels import BUDGET, make_config
+from components.labels.choosing.choice import Budget
+from components.labels.choosing.questions import Wish, choose_questions
+from contract.layout import PipelineLayout
+wish = Wish("digit", "margin", Budget(BUDGET))
+layout = PipelineLayout(Path(sys.argv[1]), "digits")
+found = choose_questions(layout, make_config(), wish, np.random.default_rng(1))
+assert abs(len(found) - BUDGET) <= 20, len(found)
+"""
+PEER = """
+import sys
+from pathlib import Path
+import numpy as np
+import pandas as pd
+log = pd.concat(map(pd.read_parquet, sorted(Path(sys.argv[1]).rglob("*.parquet"))))
+scores = np.sort(np.stack(log["scores:digit"].to_numpy()), axis=1)
+log["margin"] = scores[:, -1] - scores[:, -2]
+assert len(log.nsmallest(1000, "margin")) == 1000
+"""
+
+
+def make_config() -> PipelineConfig:
+    """Return a pipeline of ten classes and one row of numbers."""
+    names = [str(number) for number in range(CLASSES)]
+    raw = {
+        "name": "digits",
+        "features": {"numbers": {"dtype": "float32", "shape": [WIDTH]}},
+        "heads": {"digit": {"task": "multiclass_classification", "classes": names}},
+        "ingest": {"source": {"kind": "csv", "files": ["digits.csv"]}},
+    }
+    return validate(PipelineConfig, raw, "digits")
+
+
+def write_log(layout: PipelineLayout, rows: int) -> None:
+    """Write a log of one day."""
+    random, config = np.random.default_rng(SEED), make_config()
+    specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
+    schema = log_schema(config.heads, specs)
+    for number, first in enumerate(range(0, rows, PER_FILE)):
+        size = min(PER_FILE, rows - first)
+        logits = random.standard_normal((size, CLASSES)) * 4
+        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        numbers = random.standard_normal((size, WIDTH)).astype(np.float32)
+        hour = BEGIN + timedelta(hours=number % 24)
+        columns = {
+            "time": pa.array([hour] * size),
+            "request_id": [f"{first + one:08x}-0000-4000-8000-{one:012x}" for one in range(size)],
+            "row": np.zeros(size, np.int32),
+            "version": np.ones(size, np.int32),
+            "arm": ["stable"] * size,
+            "signature": ["predict"] * size,
+            "status": np.full(size, 200, np.int16),
+            "latency_seconds": np.full(size, 0.001, np.float32),
+            "predicted:digit": scores.argmax(axis=1).astype(np.int32),
+            "confidence:digit": scores.max(axis=1).astype(np.float32),
+            "scores:digit": [*scores.astype(np.float32)],
+            "input:numbers": [*numbers],
+            "example": pa.nulls(size, pa.binary()),
+        }
+        file = LogFile(hour, "bench-1-a", first, first + size, layout.predictions(1))
+        write_rows(file, pa.table(columns, schema))
+
+
+def measure_choice(rows: int) -> None:
+    """Choose among the rows of a log, ours and the peer's way."""
+    with TemporaryDirectory() as folder:
+        layout = PipelineLayout(Path(folder), "digits")
+        write_log(layout, rows)
+        ours = cost_of([sys.executable, "-c", OURS, folder], {})
+        peer = cost_of([sys.executable, "-c", PEER, str(layout.predictions(1))], {})
+    what = f"labels: {BUDGET:,} of {rows:,} predictions chosen"
+    emit(what, ours.seconds, peer.seconds, LIMIT_SECONDS, "s", cpu_seconds=ours.cpu_seconds)
+    emit(f"{what}, memory", ours.peak_mib, peer.peak_mib, LIMIT_MIB, "MiB")
+
+
+def measure_consensus(classes: int, questions: int = 20_000) -> None:
+    """Label questions from the answers of five people, of whom two spoil the vote."""
+    random = np.random.default_rng(SEED)
+    truth = random.integers(0, classes, questions)
+    erring = (truth[:, None] + random.integers(1, classes, (questions, 3))) % classes
+    good = np.where(random.random((questions, 3)) < 0.9, truth[:, None], erring)
+    guesses = random.integers(0, classes, (questions, 1))
+    said = np.hstack([good, guesses, (truth[:, None] + 1) % classes])
+    answers = Answers(
+        np.repeat(np.arange(questions), 5),
+        np.tile(np.arange(5), questions),
+        said.ravel(),
+        tuple(range(questions)),
+        ("a", "b", "c", "guesses", "wrong"),
+        tuple(map(str, range(classes))),
+    )
+    began = time.monotonic()
+    labels = dawid_skene(answers).probabilities.argmax(axis=1)
+    seconds = time.monotonic() - began
+    wrong, theirs = ((found != truth).sum() for found in (labels, answers.votes().argmax(axis=1)))
+    name = f"labels: wrong of {questions:,} by five people, one guessing, one wrong, "
+    emit(f"{name}{classes} classes", int(wrong), int(theirs), theirs / 5, "labels", seconds=seconds)
+
+
+def measure_store(rows: int, people: int = 50, seconds: float = 30.0) -> None:
+    """Answer questions out of many, many people at once."""
+    topic = Topic("digits", "digit", tuple(map(str, range(CLASSES))), {})
+    with TemporaryDirectory() as folder:
+        database = Database(sqlite_url(Path(folder) / "labels.db"))
+        began = time.monotonic()
+        for first in range(0, rows, PER_FILE):
+            some = range(first, min(first + PER_FILE, rows))
+            new = [NewQuestion(f"r{number}", 0, {"x": number}) for number in some]
+            add_questions(database, topic, new, people=3)
+        filled = time.monotonic() - began
+        alone = answer_times(database, 1, seconds / 3)
+        together = answer_times(database, people, seconds)
+    for name, place in (("the next", 1), ("an answer to one", 0)):
+        what = f"labels: {name} of {rows:,} questions, {people} people at work, p95"
+        p95, peer = (float(np.percentile(times, 95, axis=0)[place]) for times in (together, alone))
+        emit(what, 1000 * p95, 1000 * peer, 50.0, "ms", times=len(together), filled=filled)
+
+
+def answer_times(database: Database, people: int, seconds: float) -> list[tuple[float, float]]:
+    """Return how long each answer, and then the next question, has taken, in seconds."""
+    number, _ = topic_id(database, "digits")
+    times, until = list[tuple[float, float]](), time.monotonic() + seconds
+
+    def work(who: str, pause: float) -> None:
+        time.sleep(pause)
+        (held,) = next_questions(database, number, who, time.time())
+        while time.monotonic() < until:
+            began = time.monotonic()
+            answer(database, held.question, who, "3", time.time())
+            answered = time.monotonic()
+            (held,) = next_questions(database, number, who, time.time())
+            times.append((answered - began, time.monotonic() - answered))
+            time.sleep(2.0)
+
+    threads = [
+        threading.Thread(target=work, args=(f"{people}-{one}", 2.0 * one / people))
+        for one in range(people)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    rows = parser.parse_args().rows
+    measure_choice(rows)
+    for classes in (2, 10):
+        measure_consensus(classes)
+    measure_store(rows)
+
+
+if __name__ == "__main__":
+    main()

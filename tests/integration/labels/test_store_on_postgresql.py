@@ -1,0 +1,225 @@
+"""Questions and answers in a real PostgreSQL: many people at once, and a server that goes away."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from contract.errors import ConflictError, ServiceUnavailableError
+from contract.free_ports import free_port
+from serving.labels.store.answering import answer, answers, skip, undo
+from serving.labels.store.database import Database
+from serving.labels.store.exchange import import_answers
+from serving.labels.store.questions import (
+    ASSIGNMENT_SECONDS,
+    add_questions,
+    next_questions,
+    topic_id,
+)
+from serving.labels.store.records import NewQuestion, Topic
+from serving.labels.store.reviewing import decide, disputed, take_back
+from serving.labels.store.standing import gold_results, leaders, standing
+
+NOW = 1_796_000_000.0
+COLOURS = Topic("colours", "colour", ("red", "green"), {"shade": {"shape": []}})
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Postgres:
+    """A server of its own in a folder of its own, which root runs as another user."""
+
+    programs: Path
+    folder: Path
+    user: str | None
+    port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://labels@127.0.0.1:{self.port}/postgres"
+
+    def run(self, program: str, *words: str) -> None:
+        command = [str(self.programs / program), "--pgdata", str(self.folder / "data"), *words]
+        subprocess.run(
+            command, user=self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL
+        )
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -c fsync=off"
+        log = str(self.folder / "log")
+        self.run(
+            "pg_ctl", "start", "--wait", "--timeout", "300", "--log", log, "--options", options
+        )
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "stop", "--wait", "--mode", "immediate")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not installed:
+        pytest.skip("no PostgreSQL server (Debian: apt-get install postgresql)")
+    folder, user = Path(tempfile.mkdtemp(prefix="slipway-labels-")), None
+    if os.geteuid() == 0:
+        user = "postgres"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    server = Postgres(installed[-1].parent, folder, user)
+    try:
+        server.run("initdb", "--username", "labels", "--auth", "trust", "--no-sync")
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    found = Database(postgres.url, PATIENCE_SECONDS)
+    yield found
+    found.close()
+
+
+def test_people_at_once_share_questions_and_lose_nothing(database: Database) -> None:
+    names = [f"q{n}" for n in range(40)]
+    questions = [NewQuestion(name, 0, {"shade": name}, (("red", 0.6),)) for name in names]
+    assert add_questions(database, COLOURS, questions, people=2) == (40, 0)
+    assert add_questions(database, COLOURS, questions, people=2) == (0, 40)
+    topic, failed = topic_id(database, "colours")[0], list[BaseException]()
+
+    def work(who: str) -> None:
+        try:
+            while held := next_questions(database, topic, who, NOW, 2):
+                answer(database, held[0].question, who, "red", NOW)
+        except BaseException as error:  # noqa: BLE001 (told below)
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"p{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    said = [*answers(database, topic)]
+    assert sorted(Counter(one.question for one in said).values()) == [2] * 40
+    assert len({(one.question, one.labeller) for one in said}) == 80
+    assert standing(database, topic, "p0").closed == 40
+    assert sum(count for _, _, count in leaders(database)) == 80
+
+
+def test_of_reviewers_who_decide_at_once_the_first_one_counts(database: Database) -> None:
+    topic = Topic("sounds", "sound", tuple("abcdefgh"), {})
+    add_questions(database, topic, [NewQuestion("r", 0, {})], people=1)
+    number, _ = topic_id(database, "sounds")
+    (held,) = next_questions(database, number, "ada", NOW)
+    answer(database, held.question, "ada", "a", NOW)
+    refused = list[str]()
+
+    def work(label: str) -> None:
+        try:
+            decide(database, (number, held.question), f"judge-{label}", label, NOW)
+        except ConflictError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(label,)) for label in topic.classes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = disputed(database, number, held.question)
+    assert found.decision is not None and found.said == (("ada", "a"),)
+    first = found.decision.label
+    assert found.decision.author == f"judge-{first}" and len(refused) == 7
+    assert all(f"judge-{first} has decided '{first}'" in words for words in refused)
+    (said,) = answers(database, number)
+    assert (said.label, said.decided) == ("a", first)
+    assert take_back(database, number, f"judge-{first}", NOW) == held.question
+    assert disputed(database, number, held.question).decision is None
+
+
+def test_expiry_skips_undo_gold_and_import_are_as_in_sqlite(database: Database) -> None:
+    topic = Topic("shapes", "shape", ("round", "square"), {})
+    new = [NewQuestion("a", 0, {"x": 1.5}), NewQuestion("g", 0, {}, gold="round")]
+    add_questions(database, topic, new, people=1)
+    number, known = topic_id(database, "shapes")
+    held = {one.question: one for one in next_questions(database, number, "ada", NOW, 2)}
+    plain = next(n for n, one in held.items() if one.inputs)
+    gold = next(n for n in held if n != plain)
+    later = NOW + ASSIGNMENT_SECONDS + 1
+    assert {one.question for one in next_questions(database, number, "bob", later, 2)} == {*held}
+    with pytest.raises(ConflictError, match="your time for it was over"):
+        answer(database, plain, "ada", "round", later)
+    answer(database, gold, "bob", "round", later)
+    assert gold_results(database, number) == {"bob": (1, 1)}
+    assert undo(database, number, "bob", later) == gold
+    skip(database, plain, "bob", later)
+    done = import_answers(database, (number, known), [("a", 0, "cy", "square")], later)
+    assert (done.added, done.refused) == (1, ())
+    assert standing(database, number, "cy").closed == 1
+
+
+def test_two_undos_at_once_take_one_answer_back_once(database: Database) -> None:
+    topic = Topic("tastes", "taste", ("sweet", "sour"), {})
+    add_questions(database, topic, [NewQuestion("a", 0, {}), NewQuestion("b", 0, {})], people=1)
+    number, _ = topic_id(database, "tastes")
+    for second in range(2):
+        (held,) = next_questions(database, number, "dan", NOW)
+        answer(database, held.question, "dan", "sweet", NOW + second)
+    undone = list[int]()
+    twice = [
+        threading.Thread(target=lambda: undone.append(undo(database, number, "dan", NOW + 2)))
+        for _ in range(2)
+    ]
+    with database.reading() as connection:  # the question is in somebody's hands meanwhile
+        connection.execute(
+            text("SELECT id FROM question WHERE id = :id FOR UPDATE"), {"id": held.question}
+        )
+        for one in twice:
+            one.start()
+        _wait_for_two(database)
+    for one in twice:
+        one.join()
+    found = standing(database, number, "dan")
+    assert undone == [held.question] * 2
+    assert (found.points, found.answers, found.closed) == (10, 1, 1)
+
+
+def _wait_for_two(database: Database) -> None:
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        with database.reading() as connection:
+            if connection.execute(waiting).scalar() == 2:
+                return
+        time.sleep(0.01)
+    pytest.fail("the undos do not wait for the question")
+
+
+def test_a_server_that_is_down_is_told_and_the_answer_counts_when_it_is_back(
+    postgres: Postgres, database: Database
+) -> None:
+    topic = Topic("sizes", "size", ("big", "small"), {})
+    add_questions(database, topic, [NewQuestion("a", 0, {})], people=1)
+    number, _ = topic_id(database, "sizes")
+    (held,) = next_questions(database, number, "ada", NOW)
+    impatient = Database(postgres.url, patience_seconds=0)
+    postgres.stop()
+    try:
+        with pytest.raises(ServiceUnavailableError, match="nothing was changed, try again"):
+            answer(impatient, held.question, "ada", "big", NOW)
+    finally:
+        postgres.start()
+    answer(database, held.question, "ada", "big", NOW)
+    assert [one.label for one in answers(database, number)] == ["big"]
+    impatient.close()

@@ -1,0 +1,153 @@
+"""The server of an imported package: all of it but TensorFlow; a model that halves."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from contract.free_ports import free_port
+from contract.records.package import PackageManifest, Provenance
+from contract.schema.serving import ServeConfig
+from contract.wire import tensorflow_serving as wire
+from contract.wire.tensors import write_tensor
+from serving.server.process import Options
+from serving.standalone.packaged import PackagedServer
+
+from .conftest import PATIENCE_SECONDS, Array, Halving
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+DRAINED_SOON_SECONDS = 0.2  # many polls of a test; a server that is idle has closed its port
+
+
+class Slow(Halving):
+    """Lets a test decide when it is loaded and when it answers."""
+
+    may_load, is_asked, may_run = threading.Event(), threading.Event(), threading.Event()
+
+    def __init__(self, folder: Path) -> None:
+        self.may_load.wait(PATIENCE_SECONDS)
+        super().__init__(folder)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        self.is_asked.set()
+        self.may_run.wait(PATIENCE_SECONDS)
+        return super().run(inputs, outputs)
+
+
+class Running:
+    """A server in this loop, and its callers."""
+
+    def __init__(self, package: Path, **options: Any) -> None:
+        self.port, self.handlers = free_port(), dict[int, Any]()
+        self._socket = package / "socket"
+        loop = asyncio.get_running_loop()
+        # the process's border: a test has no signals of its own
+        loop.add_signal_handler = self.handlers.__setitem__  # type: ignore[assignment, method-assign]
+        server = PackagedServer(Options(package, self.port, grpc_socket=self._socket, **options))
+        self.task = asyncio.create_task(server.run())
+
+    def end(self) -> None:
+        self.handlers[signal.SIGTERM]()
+
+    async def predict(self, rows: int) -> Any:
+        await until(self._socket.exists)
+        request = wire.PredictRequest()
+        request.model_spec.name = "half"
+        write_tensor(request.inputs["x"], np.full(rows, 2.0, np.float32))
+        async with grpc.aio.insecure_channel(f"unix:{self._socket}") as channel:
+            call = channel.unary_unary(PREDICT)
+            options = {"timeout": PATIENCE_SECONDS, "wait_for_ready": True}
+            answer = await call(request.SerializeToString(), **options)
+        return list(wire.PredictResponse.FromString(answer).outputs["y"].float_val)
+
+    async def get(self, path: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("serving.standalone.packaged._opened", lambda _, folder: Slow(folder))
+    monkeypatch.setattr("serving.server.http.port._POLL_SECONDS", 0.001)
+    for event in ("may_load", "is_asked", "may_run"):
+        monkeypatch.setattr(Slow, event, threading.Event())
+    folder = tmp_path / "1"
+    (folder / "model").mkdir(parents=True)
+    PackageManifest(
+        pipeline="half",
+        version=1,
+        created_at=datetime.now(UTC),
+        digest="sha256:0",
+        format="saved_model",
+        inputs={},
+        heads={},
+        serve=ServeConfig(max_body_mb=0.001, drain_seconds=600.0),
+        provenance=Provenance(run_id="import-1", git_commit="", data_digests={}, versions={}),
+    ).write(folder / "package.json")
+    return folder
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+
+def test_a_draining_server_stays_open_while_a_call_of_grpc_is_answered(package: Path) -> None:
+    async def main() -> list[float]:
+        Slow.may_load.set()
+        server = Running(package)
+        call = asyncio.create_task(server.predict(1))
+        await until(Slow.is_asked.is_set)
+        server.end()
+        await asyncio.sleep(DRAINED_SOON_SECONDS)
+        assert b'{"status":"draining"}' in await server.get("/healthz")
+        Slow.may_run.set()
+        found: list[float] = await call
+        await server.task
+        return found
+
+    assert asyncio.run(main()) == [2.0]
+
+
+def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:
+    async def main() -> None:
+        Slow.may_load.set()
+        Slow.may_run.set()
+        server = Running(package)
+        assert await server.predict(2) == [2.0, 2.0]
+        with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED.*larger than max"):
+            await server.predict(1000)
+        server.end()
+        await server.task
+
+    asyncio.run(main())
+
+
+def test_a_server_that_ends_before_it_has_loaded_says_that_it_is_loading(package: Path) -> None:
+    """So the proxy asks another one; 404 would be the caller's fault."""
+
+    async def main() -> bytes:
+        server = Running(package, leave_seconds=600.0)
+        await until(lambda: bool(server.handlers))
+        server.end()
+        while b"draining" not in await server.get("/healthz"):
+            await asyncio.sleep(0)
+        answer = await server.get("/v1/models/half")
+        server.task.cancel()
+        Slow.may_load.set()
+        return answer
+
+    answer = asyncio.run(main())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"x-slipway-loading: 1" in answer
