@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).resolve().parents[1] / "docker" / "helm" / "slipway"
+CHART = Path(__file__).resolve().parents[1] / "docker" / "kubernetes"
 
 Body = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules of docker/monitoring against what a real stack shows."""
+"""The dashboard and the alert rules of docker/kubernetes/monitoring against what a real stack shows."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from contract.free_ports import free_port
 from contract.places import CODE_FOLDER
 from contract.schema.serving import DeployConfig
 
-FOLDER = CODE_FOLDER / "docker" / "monitoring"
+FOLDER = CODE_FOLDER / "docker" / "kubernetes" / "monitoring"
 METRIC = re.compile(r"\b(?:slipway|envoy)_\w+(?=[{\[])|\bslipway_\w+")
 LABELS = {"envoy_cluster_name", "envoy_response_code_class"}
 

@@ -120,7 +120,7 @@ def test_secrets_runtime_dashboards_and_alerts_are_made_where_values_have_them()
         },
         "Secret/slipway-postgres": {"password": "d"},
     }
-    monitoring = DOCKER / "monitoring"
+    monitoring = DOCKER / "kubernetes" / "monitoring"
     dashboard = found["ConfigMap/slipway-dashboards"]["data"]["slipway-rollouts.json"]
     assert dashboard == (monitoring / "rollouts.dashboard.json").read_text()
     rules = yaml.safe_load((monitoring / "rules.yaml").read_text())

@@ -4,7 +4,7 @@ Takes a dict: root (the chart's scope) and folder.
 */}}
 {{- define "slipway.folder" -}}
 {{- $root := .root -}}
-{{- range $path, $_ := $root.Files.Glob (printf "files/kubernetes/%s/*.yaml" .folder) }}
+{{- range $path, $_ := $root.Files.Glob (printf "%s/*.yaml" .folder) }}
 {{- if not (hasSuffix "/kustomization.yaml" $path) }}
 {{- range $text := splitList "\n---\n" (include "slipway.values" (dict "root" $root "text" ($root.Files.Get $path))) }}
 {{- $body := fromYaml $text }}
