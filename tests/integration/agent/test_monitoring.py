@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules of docker/kubernetes/monitoring against what a real stack shows."""
+"""The shipped dashboard and alert rules against what a real stack shows."""
 
 import json
 import re
