@@ -1,7 +1,8 @@
 """One more DAG per pipeline that has a section `labels`: the label loop.
 
-`harvest` makes questions of what was logged, `learn` stores what people have agreed on, and
-`announce` emits the asset event that starts the pipeline's own DAG. What they do: `cli/labels/`.
+`harvest` makes questions of what was logged; `learn` stores what people have agreed on, and
+`announce` emits the asset event that starts the pipeline's own DAG. A harvest that fails keeps no
+answer from being learned. What they do: `cli/labels/`.
 """
 
 import contextlib
@@ -53,10 +54,10 @@ def label_loop_dag(config: PipelineConfig, labels: LabelsConfig) -> DAG:
         },
     ) as dag:
         asset = Asset(labels_asset(config.name))
-        harvest = LabelLoopOperator(**task("harvest"))
+        LabelLoopOperator(**task("harvest"))
         learn = LearnOperator(min_labels=labels.min_labels, **task("learn"))
         announce = AnnounceLabelsOperator(labels=asset, **task("announce"))
-        harvest >> learn >> announce
+        learn >> announce
     return dag
 
 

@@ -285,7 +285,7 @@ def learn(
         file.write_text(text, encoding="utf-8")
         author = f"consensus of {len(found.people):,} people"
         kept = kept_inputs(stored_questions(store, number), {one.place for one in learned})
-        add_file(layout, config, LabelFile(file, kept), author, is_json)
+        add_file(layout, config, LabelFile(file, kept, is_consensus=True), author, is_json)
 
 
 def import_answers(

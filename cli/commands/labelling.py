@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contract.schema.pipeline import PipelineConfig
 
 SHOWN_BAD_ROWS = 10
-_SHOWN_IN_JSON = {"added", "corrected", "duplicates", "bad", "author", "added_at"}
+_SHOWN_IN_JSON = {"added", "corrected", "kept", "duplicates", "bad", "author", "added_at"}
 
 app = typer.Typer(
     cls=PlainGroup,
@@ -123,6 +123,8 @@ def _show(record: "LabelsRecord", announcement: str) -> None:
         f"Rows: {record.added:,} new, {record.corrected:,} corrected, {record.duplicates:,} known "
         f"already, {len(record.bad):,} refused; {announcement}"
     )
+    if record.kept:
+        say(f"{record.kept:,} rows keep the label that somebody has added: a consensus differs")
     for bad in record.bad[:SHOWN_BAD_ROWS]:
         say(f"  line {bad.row}: {escape(f'{bad.reason} {bad.found}'.rstrip())}")
 

@@ -195,7 +195,7 @@ class Loop:
             path = Path(folder) / "consensus.csv"
             text = as_csv(learned, self.config.label_column(head), self.config.weight)
             path.write_text(text, encoding="utf-8")
-            file = LabelFile(path, kept, least)
+            file = LabelFile(path, kept, least, is_consensus=True)
             record = add_labels(self.layout, self.config, file, author, now)
         return Stored(len(learned), record.added + record.corrected, record.delta)
 

@@ -30,11 +30,14 @@ class LabelFile:
         path: Where it is.
         kept: Inputs of predictions for which the log is not read.
         least_news: The number of rows of news below which none of them is stored.
+        is_consensus: Whether its labels are estimated from several people's answers. Such a label
+            never replaces one that somebody has added.
     """
 
     path: Path
     kept: Mapping[Place, Inputs] = field(default_factory=dict)
     least_news: int = 1
+    is_consensus: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Adding, listing and announcing newly labelled rows."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ def add_labels(
     A row is compared with earlier deltas; what the base data has is not looked at. The file has
     the pipeline's columns, or `request_id` and `row` of predictions whose inputs were logged, and
     the labels. It has a header; where the pipeline's own source has none, it may lack it too.
-    Fewer rows of news than the file's `least_news` are counted and not stored.
+    Fewer rows of news than the file's `least_news` are counted and not stored. A consensus leaves
+    the labels that somebody has added as they are.
 
     Raises:
         DataError: If the file is missing, broken or lacks a column, or if no row of it is valid.
@@ -43,8 +44,9 @@ def add_labels(
     found = labelled_rows(layout, config, file)
     with exclusive_lock(layout.label_deltas / ".lock"):
         deltas = list_deltas(layout)
-        known = {row: answer for _, row, answer in stored_answers(deltas, config)}
-        count, news = _news(found, known)
+        known = {row: (answer, delta) for delta, row, answer in stored_answers(deltas, config)}
+        fixed = {*deltas} - _by_consensus(deltas) if file.is_consensus else set()
+        count, news = _news(found, known, fixed)
         if not count:
             raise DataError(f"{file.path}: no valid row:\n{_reasons(found.bad)}")
         number = delta_number(deltas[-1]) + 1 if deltas else 1
@@ -53,7 +55,9 @@ def add_labels(
             added=count["added"],
             corrected=count["corrected"],
             duplicates=count["duplicate"],
+            kept=count["kept"],
             bad=tuple(BadLabel(row=b.row, reason=b.reason, found=b.found) for b in found.bad),
+            is_consensus=file.is_consensus,
             author=author,
             added_at=now,
         )
@@ -75,24 +79,39 @@ def announce(record: LabelsRecord, announcer: Announcer) -> bool:
 
 
 def _news(
-    found: Labelled, known: Mapping[bytes, Answer]
-) -> tuple[Counter[str], list[tuple[str, ...]]]:
-    """Count what the rows are, and return the cells of those that say something new."""
-    count, standing, news = Counter[str](), dict(known), list[Cells]()
+    found: Labelled, known: Mapping[bytes, tuple[Answer, Path]], fixed: Set[Path]
+) -> tuple[Counter[str], list[Cells]]:
+    """Count what the rows are, and return the cells of those that say something new.
+
+    Args:
+        found: What the file says.
+        known: What is known of a row, and the delta that says so.
+        fixed: Deltas whose rows stay as they are.
+    """
+    count, news, seen = Counter[str](), list[Cells](), dict[bytes, Answer]()
     for row in found.rows:
-        said = standing.get(row.content)
-        count["duplicate" if said == row.answer else "corrected" if said else "added"] += 1
-        if said != row.answer:
-            standing[row.content] = row.answer
+        known_answer, delta = known.get(row.content, (None, None))
+        said = seen.get(row.content, known_answer)
+        if said == row.answer:
+            count["duplicate"] += 1
+        elif delta in fixed:
+            count["kept"] += 1
+        else:
+            count["corrected" if said else "added"] += 1
+            seen[row.content] = row.answer
             news.append(row.cells)
     return count, news
 
 
+def _by_consensus(deltas: Iterable[Path]) -> set[Path]:
+    """Return the deltas whose labels are a consensus."""
+    return {one for one in deltas if (record := _stored_record(one)) and record.is_consensus}
+
+
 def _record_of(layout: PipelineLayout, config: PipelineConfig, delta: Path) -> LabelsRecord:
     """Return a delta's record; one of 0.1.0 has none, so that its rows are counted."""
-    path = delta.with_suffix(".json")
-    if path.exists():
-        return LabelsRecord.read(path)
+    if record := _stored_record(delta):
+        return record
     rows = sum(1 for _ in stored_answers([delta], config))
     return LabelsRecord(
         pipeline=layout.pipeline,
@@ -102,6 +121,11 @@ def _record_of(layout: PipelineLayout, config: PipelineConfig, delta: Path) -> L
         duplicates=0,
         added_at=datetime.fromtimestamp(delta.stat().st_mtime, UTC),
     )
+
+
+def _stored_record(delta: Path) -> LabelsRecord | None:
+    path = delta.with_suffix(".json")
+    return LabelsRecord.read(path) if path.exists() else None
 
 
 def _reasons(bad: Sequence[BadRow]) -> str:

@@ -29,7 +29,11 @@ class LabelsRecord(Record):
     added: int = Field(description="Rows whose features no delta had.")
     corrected: int = Field(description="Rows that a delta had with another label or weight.")
     duplicates: int = Field(description="Rows that say the same as is known.")
+    kept: int = Field(
+        0, description="Rows on which a consensus differs from a label that somebody has added."
+    )
     bad: tuple[BadLabel, ...] = Field((), description="Rows that were refused.")
+    is_consensus: bool = Field(False, description="Whether the labels are a consensus of answers.")
     author: str = Field("", description="Who added them; empty: unknown.")
     added_at: datetime = Field(description="When they were added, in UTC.")
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,10 @@ class Postgres:
             "pg_ctl", "start", "--wait", "--timeout", "300", "--log", log, "--options", options
         )
 
+    def sql(self, statement: str) -> None:
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "labels", "postgres"]
+        subprocess.run([str(self.programs / "psql"), *address, "-qc", statement], check=True)
+
     def stop(self) -> None:
         self.run("pg_ctl", "stop", "--wait", "--mode", "immediate")
 
@@ -89,6 +94,15 @@ def database(postgres: Postgres) -> Iterator[Database]:
     found = Database(postgres.url, PATIENCE_SECONDS)
     yield found
     found.close()
+
+
+def test_programs_that_open_a_new_database_at_once_all_can(postgres: Postgres) -> None:
+    postgres.sql("create database fresh")
+    url = postgres.url.removesuffix("postgres") + "fresh"
+    with ThreadPoolExecutor(8) as threads:
+        opened = [*threads.map(lambda _: Database(url, PATIENCE_SECONDS), range(8))]
+    for database in opened:
+        database.close()
 
 
 def test_people_at_once_share_questions_and_lose_nothing(database: Database) -> None:

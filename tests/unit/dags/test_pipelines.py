@@ -170,7 +170,7 @@ def test_a_label_loop_is_a_dag_whose_last_task_announces_by_the_asset_of_the_pip
     found: dict[str, Any],
 ) -> None:
     dag = found["dags"]["looping.labels"]
-    assert edges(dag) == {("harvest", "learn"), ("learn", "announce")}
+    assert edges(dag) == {("learn", "announce")}  # a failed harvest stops neither
     asset = "slipway://looping/labels"
     inlets, outlets = (json.dumps(tasks(dag)["announce"][side]) for side in ("inlets", "outlets"))
     assert f'"{asset}"' in inlets

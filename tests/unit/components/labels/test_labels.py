@@ -296,6 +296,27 @@ def test_inputs_that_were_kept_need_no_log(layout: PipelineLayout, tmp_path: Pat
     assert delta_text(layout, record) == HEADER + "42,café owner,high\n43,smith,low\n"
 
 
+def test_a_consensus_never_replaces_a_label_that_somebody_has_added(
+    layout: PipelineLayout, tmp_path: Path
+) -> None:
+    def consensus(lines: str) -> LabelsRecord:
+        file = LabelFile(write(tmp_path, HEADER + lines), is_consensus=True)
+        return add_labels(layout, make_config(), file, "consensus of 3 people", NOW)
+
+    assert counts(consensus("42,smith,low\n43,cook,low\n")) == (2, 0, 0)
+    assert counts(add(layout, make_config(), write(tmp_path, HEADER + "42,smith,high\n"))) == (
+        0,
+        1,
+        0,
+    )
+    record = consensus("42,smith,low\n43,cook,high\n44,clerk,low\n")
+    assert (counts(record), record.kept) == ((1, 1, 0), 1)
+    assert delta_text(layout, record) == HEADER + "43,cook,high\n44,clerk,low\n"
+    assert counts(consensus("42,smith,high\n")) == (0, 0, 1)  # as the person says
+    by_hand = add(layout, make_config(), write(tmp_path, HEADER + "42,smith,low\n"))
+    assert counts(by_hand) == (0, 1, 0)
+
+
 def test_predictions_that_are_not_known_are_refused_with_their_line(
     layout: PipelineLayout, tmp_path: Path
 ) -> None:
