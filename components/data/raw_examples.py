@@ -18,6 +18,7 @@ import pyarrow as pa
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
+from components.data.example_bytes import can_encode, encode_examples
 from components.data.raw_columns import ARROW_TYPES, ID, NUMPY_TYPES, WEIGHT
 from components.data.shards import check_shards, read_shard
 from components.data.tf_example import example_class
@@ -84,6 +85,13 @@ def encode(batch: pa.RecordBatch, schema: schema_pb2.Schema | None = None) -> li
             null means that the row lacks the value.
         schema: Needed for lists of lists only: it names the columns for their lengths.
     """
+    if can_encode(batch):
+        try:
+            return encode_examples(batch)
+        except OverflowError:
+            if batch.num_rows > 1:
+                half = batch.num_rows // 2
+                return encode(batch.slice(0, half), schema) + encode(batch.slice(half), schema)
     # The Arrow encoder leaves the order of features to chance; protobuf can sort them.
     parse = example_class().FromString
     encoded = RecordBatchToExamplesEncoder(schema).encode(batch)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from components.data.class_names import ClassNames
+from components.data.joined_bytes import join_rows, rows_of
 from components.data.raw_columns import ID, WEIGHT
 from components.data.raw_values import Flat, flatten, problems_of, read_values
 from components.data.source_columns import plain, type_problem
@@ -107,7 +108,7 @@ class RowParser:
             name: flat.as_lists()
             for name, flat in (features | {n: f.take(good) for n, f in labels.items()}).items()
         }
-        columns[ID] = pa.array([[digest.hex()[:32].encode()] for digest in keys], _IDS)
+        columns[ID] = Flat(np.ones(len(keys), np.int64), _ids(keys)).as_lists()
         examples = pa.RecordBatch.from_pydict(columns)
         bad = (*source.bad, *verdicts.bad_rows())
         return ParsedRows(examples, good, tuple(keys), bad, features)
@@ -199,7 +200,7 @@ def column_problems(schema: pa.Schema, config: PipelineConfig) -> dict[str, str]
 
 # --- inside -------------------------------------------------------------------------------------
 
-_IDS = pa.list_(pa.binary())
+_ID_BYTES = 16  # of a digest; an id is their hexadecimal digits
 
 
 class _Verdicts:
@@ -260,8 +261,23 @@ def _digests(columns: Sequence[Flat], rows: int) -> list[bytes]:
     """Return a sha256 digest of each row's values; a missing value differs from an empty one."""
     if not rows:
         return []
-    parts = [column.as_bytes() for column in columns]
-    return [hashlib.sha256(b"".join(row)).digest() for row in zip(*parts, strict=True)]
+    try:
+        pieces = [piece for column in columns for piece in column.as_pieces()]
+    except OverflowError:
+        if rows == 1:
+            raise
+        parts = np.array_split(np.arange(rows), 2)
+        return [
+            digest
+            for part in parts
+            for digest in _digests([column.take(part) for column in columns], len(part))
+        ]
+    return [hashlib.sha256(row).digest() for row in join_rows(pieces)]
+
+
+def _ids(keys: Sequence[bytes]) -> pa.Array:
+    text = b"".join(key[:_ID_BYTES] for key in keys).hex().encode()
+    return rows_of(pa.py_buffer(text), np.arange(len(keys) + 1) * (2 * _ID_BYTES))
 
 
 def _sorted_values(features: dict[str, Flat]) -> list[Flat]:

@@ -6,7 +6,6 @@ Plain is what `source_columns.plain` returns.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.data.joined_bytes import (
+    Integers,
+    fixed_width,
+    join_values,
+    one_each,
+    regrouped,
+    starts,
+)
 from components.data.raw_columns import ARROW_TYPES
 from contract.schema.data import FeatureConfig
 
 Mask = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
 
 # 18 digits always fit into an int64; other numbers are read one by one. A trailing '.0' is how
 # pandas writes integers of a column that has missing values.
@@ -41,11 +47,13 @@ class Flat:
 
     @property
     def offsets(self) -> Integers:
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
+        return starts(self.lengths)
 
     def rows_where(self, values: Mask) -> Mask:
         """Return the rows that have a value for which the mask holds."""
         rows = np.zeros(len(self.lengths), np.bool_)
+        if not values.any():
+            return rows
         rows[np.repeat(np.arange(len(rows)), self.lengths)[values]] = True
         return rows
 
@@ -62,18 +70,18 @@ class Flat:
         offsets = pa.array(self.offsets.astype(np.int32), mask=np.append(self.lengths == 0, False))
         return pa.ListArray.from_arrays(offsets, self.values)
 
-    def as_bytes(self) -> list[bytes]:
-        """Return each row's values as bytes, such that different rows have different bytes."""
-        counts = self.lengths.tolist()
+    def as_pieces(self) -> tuple[pa.Array, pa.Array]:
+        """Return each row's values as bytes, in two pieces: their number, then they themselves.
+
+        Different rows have different bytes.
+        """
         if pa.types.is_binary(self.values.type):
-            items = [b"%d:%b" % (len(item), item) for item in self.values.to_pylist()]
-            joined = [b"".join(items[a:b]) for a, b in _slices(self.offsets)]
+            sizes = pc.binary_length(self.values).to_numpy(zero_copy_only=False).astype(np.int64)
+            items = join_values([one_each(sizes, lambda size: b"%d:" % size), self.values])
+            joined = regrouped(items, self.lengths)
         else:
-            values = self.values.to_numpy(zero_copy_only=False)
-            little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            size, data = values.dtype.itemsize, little_endian.tobytes()
-            joined = [data[a:b] for a, b in _slices(self.offsets * size)]
-        return [b"%d;%b" % pair for pair in zip(counts, joined, strict=True)]
+            joined = fixed_width(self.values.to_numpy(zero_copy_only=False), self.lengths)
+        return one_each(self.lengths, lambda count: b"%d;" % count), joined
 
 
 def flatten(column: pa.Array, feature: FeatureConfig) -> Flat:
@@ -227,7 +235,3 @@ def _numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _slices(offsets: Integers) -> list[tuple[int, int]]:
-    return list(pairwise(offsets.tolist()))

@@ -1,11 +1,17 @@
 """One raw column: conversion of text and typed values, shapes, ranges, bytes to hash."""
 
 import math
+import struct
 from decimal import Decimal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from components.data.joined_bytes import join_rows
 from components.data.raw_values import Flat, flatten, problems_of, read_values
 from components.data.source_columns import plain
 from contract.schema.data import FeatureConfig
@@ -154,7 +160,36 @@ def test_different_rows_have_different_bytes() -> None:
     def row_bytes(values: list[list[bytes]]) -> list[bytes]:
         flat = pa.array(values, pa.list_(pa.binary()))
         lengths = flat.value_lengths().to_numpy()
-        return Flat(lengths, flat.flatten()).as_bytes()
+        return join_rows(Flat(lengths, flat.flatten()).as_pieces())
 
     rows = row_bytes([[b"ab"], [b"a", b"b"], [b"a"], [], [b""], [b"1:a"], [b"", b""]])
     assert len(set(rows)) == len(rows)
+
+
+ROWS = {
+    "q": st.integers(-(2**63), 2**63 - 1),
+    "f": st.floats(width=32),
+    "": st.binary(max_size=3) | st.text(max_size=300).map(str.encode),
+}
+ARROW = {"q": pa.int64(), "f": pa.float32(), "": pa.binary()}
+
+
+@given(
+    st.sampled_from(sorted(ROWS)).flatmap(
+        lambda kind: st.tuples(
+            st.just(kind), st.lists(st.lists(ROWS[kind], max_size=4), max_size=6)
+        )
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_a_rows_bytes_are_its_count_and_then_its_values(found: tuple[str, list[list[Any]]]) -> None:
+    kind, rows = found
+
+    def one(value: Any) -> bytes:
+        return struct.pack(f"<{kind}", value) if kind else b"%d:%b" % (len(value), value)
+
+    column = pa.array(rows, pa.list_(ARROW[kind]))
+    lengths = np.array([len(row) for row in rows], np.int64)
+    pieces = Flat(lengths, column.flatten()).as_pieces()
+    expected = [b"%d;" % len(row) + b"".join(map(one, row)) for row in rows]
+    assert join_rows(pieces) == expected

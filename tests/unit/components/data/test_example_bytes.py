@@ -1,0 +1,96 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from components.data.example_bytes import can_encode, encode_examples
+from components.data.tf_example import example_class
+
+KINDS = {
+    "bytes_list": pa.binary(),
+    "float_list": pa.float32(),
+    "int64_list": pa.int64(),
+}
+VALUES = {
+    "bytes_list": st.binary(max_size=3) | st.text(max_size=300).map(str.encode),
+    "float_list": st.floats(width=32),
+    "int64_list": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> pa.RecordBatch:
+    count = draw(st.integers(0, 6))
+    columns = {}
+    for name in draw(st.lists(st.text(min_size=1, max_size=140), min_size=1, max_size=5)):
+        kind = draw(st.sampled_from(sorted(KINDS)))
+        row = st.none() | st.lists(VALUES[kind], max_size=4)
+        rows = draw(st.lists(row, min_size=count, max_size=count))
+        make = draw(st.sampled_from([pa.list_, pa.large_list]))
+        columns[name] = pa.array(rows, make(KINDS[kind]))
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def by_protobuf(batch: pa.RecordBatch) -> list[bytes]:
+    """Serialize each row by hand, with protobuf's own classes."""
+    rows = []
+    for row in batch.to_pylist():
+        example = example_class()()
+        for name, values in row.items():
+            feature = example.features.feature[name]
+            kind = batch.schema.field(name).type.value_type
+            field = next(one for one, type_ in KINDS.items() if type_ == kind)
+            if values is not None:
+                getattr(feature, field).SetInParent()
+                getattr(feature, field).value.extend(values)
+        rows.append(example.SerializeToString(deterministic=True))
+    return rows
+
+
+@given(batches())
+@settings(max_examples=60, deadline=None)
+def test_rows_have_the_bytes_of_protobufs_deterministic_serialization(
+    batch: pa.RecordBatch,
+) -> None:
+    assert can_encode(batch)
+    assert encode_examples(batch) == by_protobuf(batch)
+
+
+@given(batches())
+@settings(max_examples=30, deadline=None)
+def test_rows_are_the_examples_that_tfx_makes_of_the_same_batch(batch: pa.RecordBatch) -> None:
+    parse = example_class().FromString
+    theirs = [parse(one) for one in RecordBatchToExamplesEncoder(None).encode(batch)]
+    assert [one.SerializeToString(deterministic=True) for one in theirs] == encode_examples(batch)
+
+
+@given(batches(), st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_part_of_a_batch_is_encoded_as_its_rows_in_the_whole(
+    batch: pa.RecordBatch, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, batch.num_rows))
+    assert encode_examples(batch.slice(first)) == encode_examples(batch)[first:]
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 127, 128, 16383, 16384, 70_000, 2_100_000], ids=lambda size: f"{size}-bytes"
+)
+def test_long_values_have_lengths_of_several_bytes(size: int) -> None:
+    batch = pa.record_batch({"text": pa.array([[b"x" * size], [b"y"]], pa.list_(pa.binary()))})
+    assert encode_examples(batch) == by_protobuf(batch)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1.0], pa.float32()),
+        pa.array([[1.0]], pa.list_(pa.float64())),
+        pa.array([[None]], pa.list_(pa.int64())),
+        pa.array([[[1]]], pa.list_(pa.list_(pa.int64()))),
+    ],
+    ids=["no list", "float64", "null inside", "list of lists"],
+)
+def test_other_columns_are_left_to_the_general_encoder(column: pa.Array) -> None:
+    assert not can_encode(pa.record_batch({"x": column}))
