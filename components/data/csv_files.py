@@ -1,21 +1,31 @@
 """CSV files read in batches of text columns; what a row lacks or has too much is told, not lost."""
 
+import codecs
 import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.data.column_names import check_repeats
+from components.data.csv_lines import CsvLines, can_be_plain, plain_columns
 from components.data.raw_rows import BadRow, SourceRows
-from components.data.text_files import encoding_hint, has_bad_bytes, open_text, shown
+from components.data.text_files import (
+    KEEP_BYTES,
+    encoding_hint,
+    has_bad_bytes,
+    open_bytes,
+    open_text,
+    shown,
+)
 from contract.errors import DataError
 from contract.schema.data import CsvSource
 
@@ -71,15 +81,12 @@ def read_csv(path: Path, source: CsvSource) -> Iterator[SourceRows]:
     Raises:
         DataError: If the file is missing, empty, truncated or has no rows.
     """
-    header, count = _header(path, source), 0
-    with open_text(path, source.encoding) as file:
-        reader = _reader(_lines(path, file, source)[0], source)
-        if source.columns is None:
-            next(reader)
-        records = _records(path, reader, header, source)
-        while batch := list(islice(records, BATCH_ROWS)):
-            count += len(batch)
-            yield _to_columns(path, header.names, batch, source)
+    header = _header(path, source)
+    batches = _plain_batches if _is_quick(path, header, source) else _exact_batches
+    count = 0
+    for batch in batches(path, header, source):
+        count += len(batch.rows) + len(batch.bad)
+        yield batch
     if not count:
         raise DataError(f"{path}: no rows; expected some below the header")
 
@@ -111,6 +118,56 @@ def hint_at_header(path: Path, source: CsvSource, expected: Sequence[str]) -> st
 # --- inside -------------------------------------------------------------------------------------
 
 _Record = tuple[int, list[str], str]  # line number, cells, what is wrong with them ("" if nothing)
+
+
+def _is_quick(path: Path, header: Header, source: CsvSource) -> bool:
+    """Tell whether a file's bytes can be cut to lines, as those of UTF-8 can."""
+    if not can_be_plain(len(header.names), source.delimiter):
+        return False
+    with open_text(path, source.encoding) as file:
+        return codecs.lookup(file.encoding).name in ("utf-8", "utf-8-sig")
+
+
+def _exact_batches(path: Path, header: Header, source: CsvSource) -> Iterator[SourceRows]:
+    with open_text(path, source.encoding) as file:
+        reader = _reader(_lines(path, file, source)[0], source)
+        if source.columns is None:
+            next(reader)
+        records = _records(path, reader, header, source)
+        while batch := list(islice(records, BATCH_ROWS)):
+            yield _to_columns(path, header.names, batch, source)
+
+
+def _plain_batches(path: Path, header: Header, source: CsvSource) -> Iterator[SourceRows]:
+    """Yield the batches that `_exact_batches` yields; those of plain lines are read by Arrow."""
+    width = len(header.names)
+    with open_bytes(path) as file:
+        lines = CsvLines(file, skip=codecs.BOM_UTF8)
+        text = _decoded(lines)
+        for _ in range(header.lines):
+            next(text)
+        if source.columns is None:
+            next(_reader(text, source))
+        while not lines.at_end:
+            block = lines.take(BATCH_ROWS)
+            columns = plain_columns(block, width, source.delimiter)
+            if columns is not None:
+                first = lines.lines_read + 1
+                lines.skip(block)
+                rows = np.arange(first, first + len(columns[0]))
+                yield _cleaned(path, header.names, rows, columns, source)
+                continue
+            here = replace(header, lines=lines.lines_read)
+            records = _records(path, _reader(text, source), here, source)
+            while batch := list(islice(records, BATCH_ROWS)):
+                yield _to_columns(path, header.names, batch, source)
+                if not lines.at_end:
+                    break
+
+
+def _decoded(lines: CsvLines) -> Iterator[str]:
+    for line in lines:
+        yield line.decode("utf-8", KEEP_BYTES)
 
 
 def _header(path: Path, source: CsvSource) -> Header:
@@ -222,22 +279,28 @@ def _to_columns(
 ) -> SourceRows:
     bad = [record for record in batch if record[2]]
     good = [record for record in batch if not record[2]]
-    kept = [place for place, name in enumerate(names) if name]
     try:
-        columns = _text_columns([cells for _, cells, _ in good], kept)
+        columns = _text_columns([cells for _, cells, _ in good], len(names))
     except UnicodeEncodeError:
         problem = f"not {_name(source.encoding)}"
         bad += [(line, cells, problem) for line, cells, _ in good if _is_spoiled(cells)]
         good = [record for record in good if not _is_spoiled(record[1])]
-        columns = _text_columns([cells for _, cells, _ in good], kept)
-    cleaned = [_clean(column, source) for column in columns]
+        columns = _text_columns([cells for _, cells, _ in good], len(names))
     rows = np.array([line for line, _, _ in good], np.int64)
-    return SourceRows(
-        str(path),
-        rows,
-        pa.RecordBatch.from_arrays(cleaned, [names[place] for place in kept]),
-        tuple(_bad_row(path, record) for record in sorted(bad)),
-    )
+    bad_rows = tuple(_bad_row(path, record) for record in sorted(bad))
+    return replace(_cleaned(path, names, rows, columns, source), bad=bad_rows)
+
+
+def _cleaned(
+    path: Path,
+    names: tuple[str, ...],
+    rows: npt.NDArray[np.int64],
+    columns: list[pa.Array],
+    source: CsvSource,
+) -> SourceRows:
+    """Return rows of all columns, without those that have no name."""
+    cleaned = {n: _clean(c, source) for n, c in zip(names, columns, strict=True) if n}
+    return SourceRows(str(path), rows, pa.RecordBatch.from_pydict(cleaned))
 
 
 def _bad_row(path: Path, record: _Record) -> BadRow:
@@ -253,17 +316,25 @@ def _spoiled(cell: str) -> str:
     return f"'{text}'" + (f" ({hint}; see ingest.source.encoding)" if hint else "")
 
 
-def _text_columns(rows: list[list[str]], places: Sequence[int]) -> list[pa.Array]:
-    if not rows:
-        return [pa.array([], pa.string()) for _ in places]
-    columns = list(zip(*rows, strict=True))
-    return [pa.array(columns[place], pa.string()) for place in places]
+def _text_columns(rows: list[list[str]], width: int) -> list[pa.Array]:
+    columns = zip(*rows, strict=True) if rows else [()] * width
+    return [pa.array(column, pa.string()) for column in columns]
 
 
 def _clean(column: pa.Array, source: CsvSource) -> pa.Array:
-    text = pc.utf8_trim_whitespace(column) if source.is_stripped else column
+    text = pc.utf8_trim_whitespace(column) if source.is_stripped and _may_trim(column) else column
     is_missing = pc.is_in(text, value_set=pa.array(source.missing, pa.string()))
-    return pc.if_else(is_missing, None, text)
+    return pc.if_else(is_missing, None, text) if pc.any(is_missing).as_py() else text
+
+
+def _may_trim(column: pa.Array) -> bool:
+    """Tell whether there may be white space: ASCII up to the space, or what is not ASCII."""
+    _, offsets, data = column.buffers()
+    if data is None or not len(column):
+        return False
+    bounds = np.frombuffer(offsets, np.int32)[column.offset :]
+    there = np.frombuffer(data, np.uint8)[bounds[0] : bounds[len(column)]]
+    return bool(len(there)) and bool((there.min() <= ord(" ")) or (there.max() > ord("~")))
 
 
 def _is_spoiled(cells: list[str]) -> bool:

@@ -66,7 +66,7 @@ _MARKS = {  # the longer first: UTF-32's begins with UTF-16's
 }
 _HEAD_BYTES = 1024
 _TAR_MARK = slice(257, 262)
-_KEEP_BYTES = "slipway-keep-bytes"
+KEEP_BYTES = "slipway-keep-bytes"
 _SURROGATES = ("\ud800", "\udfff")
 
 
@@ -86,7 +86,7 @@ def open_text(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
         text = io.TextIOWrapper(
             file,  # type: ignore[arg-type]
             encoding=mark or encoding,
-            errors=_KEEP_BYTES,
+            errors=KEEP_BYTES,
             newline="",
         )
         try:
@@ -168,7 +168,7 @@ def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
     return "".join(chr(0xDC00 + byte) for byte in kept), error.end
 
 
-codecs.register_error(_KEEP_BYTES, _keep_bytes)
+codecs.register_error(KEEP_BYTES, _keep_bytes)
 
 
 def _packing_of(head: bytes) -> str:

@@ -193,3 +193,18 @@ def test_a_rows_bytes_are_its_count_and_then_its_values(found: tuple[str, list[l
     pieces = Flat(lengths, column.flatten()).as_pieces()
     expected = [b"%d;" % len(row) + b"".join(map(one, row)) for row in rows]
     assert join_rows(pieces) == expected
+
+
+TEXTS = st.text("0123456789+-.eExXnaif_ ", max_size=8) | st.sampled_from(
+    ["1e400", " 7", "0x10", "0X1F", "+5", "1_000", "nan", "-inf", "Infinity", "", "1,000", "true"]
+    + ["9223372036854775807", "9223372036854775808", "1e-400", "1e18", "5.0", "-0", "007", "٣", "."]
+)
+
+
+@given(TEXTS | st.integers().map(str) | st.floats(width=32).map(str))
+@settings(max_examples=60, deadline=None)
+def test_text_means_the_same_number_alone_and_beside_text_that_is_none(text: str) -> None:
+    for feature in (FeatureConfig(dtype="int64"), FeatureConfig(dtype="float32")):
+        (alone,), (problem,) = parsed(pa.array([text]), feature)
+        (beside, _), (problem_beside, _) = parsed(pa.array([text, "no number"]), feature)
+        assert (repr(alone), problem) == (repr(beside), problem_beside)
