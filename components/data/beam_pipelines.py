@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineRunner
 
 
+def is_in_this_process(config: BeamConfig) -> bool:
+    """Tell whether the config asks for no more than this process: then a loop does as well."""
+    return config.runner == "DirectRunner" and not config.options
+
+
 @contextmanager
 def running_pipeline(config: BeamConfig, label: str) -> Iterator["beam.Pipeline"]:
     """Yield a pipeline to build; it runs to its end when the block ends.

@@ -1,13 +1,17 @@
-"""Ingestion: raw data and label deltas to sharded TFRecords of raw examples, split by key."""
+"""Ingestion: raw data and label deltas to sharded TFRecords of raw examples, split by key.
+
+Beam runs it where the config asks for a runner or for options of one; else this process does.
+"""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.data.beam_pipelines import running_pipeline
+from components.data.beam_pipelines import is_in_this_process, running_pipeline
 from components.data.label_deltas import newest_deltas
 from components.data.raw_rows import required_columns
+from components.ingest.batches import BatchEncoder, ShardWriter, read_unit
 from components.ingest.gathering import check_bad_rows, gather_bad_rows, gather_shards
 from components.ingest.units import Unit, plan_units
 from components.ingest.written import REPLACED, Written, as_json
@@ -45,7 +49,8 @@ def ingest(
     log.info("ingest: files: %d, units: %d", sum(len(u.files) for u in units), len(units))
     folder = output / EXAMPLES
     folder.mkdir()
-    written = _run(config, units, newest_deltas(deltas, config), folder)
+    run = _run_here if is_in_this_process(config.ingest.beam) else _run_in_beam
+    written = run(config, units, newest_deltas(deltas, config), folder)
     shards, examples = gather_shards(folder, written)
     bad = gather_bad_rows(folder, written, output / DEAD_LETTER)
     check_bad_rows(bad, sum(examples.values()), config.ingest.max_bad_ratio, failed_rows)
@@ -62,7 +67,26 @@ def ingest(
     )
 
 
-def _run(
+def _run_here(
+    config: PipelineConfig, units: Sequence[Unit], newest: Mapping[bytes, str], folder: Path
+) -> list[Written]:
+    """Do the work unit by unit and return what was written, in the order of the source."""
+    encoder = BatchEncoder(config, newest)
+    writer = ShardWriter(folder, config.ingest.shard_size_mb)
+    written: list[Written] = []
+    failures = []
+    for unit in units:
+        try:
+            for batch in read_unit(unit):
+                written += writer.add(encoder.encode(batch))
+        except DataError as error:
+            failures.append(str(error))
+    if failures:
+        raise DataError("\n".join(sorted(failures)))
+    return sorted([*written, *writer.finish()])
+
+
+def _run_in_beam(
     config: PipelineConfig, units: Sequence[Unit], newest: Mapping[bytes, str], folder: Path
 ) -> list[Written]:
     """Run the Beam pipeline and return what its workers wrote, in the order of the source."""

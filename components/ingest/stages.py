@@ -1,16 +1,6 @@
-"""The Beam stages of ingestion: read, parse, write shards. Each handles a batch of rows at once.
+"""The Beam stages of ingestion: the work on batches of rows, in whatever workers there are."""
 
-Shards are written where the rows are parsed, without a shuffle between workers: what a worker holds
-is at most one shard of each split. Within a shard rows are sorted by their key's digest, which
-mixes them and makes the shard's content independent of chance.
-"""
-
-import json
-import logging
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,155 +8,55 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.data.raw_examples import encode
-from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, json_text
-from components.data.tfrecord_shards import write_shard
-from components.ingest.sources import module_of
-from components.ingest.splits import choose_splits, split_bounds
+from components.ingest.batches import (
+    Batch,
+    BatchEncoder,
+    EncodedBatch,
+    ShardWriter,
+    read_unit,
+)
 from components.ingest.units import Unit
-from components.ingest.written import REPLACED, Written
+from components.ingest.written import Written
 from contract.errors import DataError
-from contract.schema.data import SPLITS
 from contract.schema.pipeline import PipelineConfig
 
-log = logging.getLogger("slipway")
-
 FAILED = "failed"
-_PROGRESS_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows as read; `number` counts the batches of a unit."""
-
-    unit: int
-    number: int
-    part: str
-    rows: SourceRows
-
-
-@dataclass(frozen=True)
-class EncodedBatch:
-    """Rows ready to write: per split the sort keys and serialized examples.
-
-    `replaced` counts rows left out, for a newer label delta has their features.
-    """
-
-    unit: int
-    number: int
-    examples: dict[str, list[tuple[bytes, bytes]]]
-    replaced: int
-    bad: tuple[BadRow, ...]
 
 
 class ReadUnit(beam.DoFn):  # type: ignore[misc]
     """Reads the files of a unit; a broken file becomes a message in the output `failed`."""
 
     def process(self, unit: Unit) -> Iterator[Any]:
-        clock, shown, count, number = time.monotonic(), time.monotonic(), 0, 0
         try:
-            for file in unit.files:
-                for rows in module_of(unit.source).read(unit.source, file):
-                    yield Batch(unit.number, number, unit.part, rows)
-                    number, count = number + 1, count + len(rows.rows) + len(rows.bad)
-                    if (now := time.monotonic()) - shown > _PROGRESS_SECONDS:
-                        rate, shown = count / (now - clock), now
-                        log.info("ingest: %s: %d rows, %.0f rows/s", file, count, rate)
+            yield from read_unit(unit)
         except DataError as error:
             yield beam.pvalue.TaggedOutput(FAILED, str(error))
 
 
 class EncodeRows(beam.DoFn):  # type: ignore[misc]
-    """Parses rows, chooses their split and serializes them.
-
-    Args:
-        newest: By the digest of a row's features, the newest label delta that has them: there the
-            row is taken from, and nowhere else. A separate test split stays as it is.
-    """
+    """Parses rows, chooses their split and serializes them, as `BatchEncoder` does."""
 
     def __init__(self, config: PipelineConfig, newest: Mapping[bytes, str]) -> None:
-        self._parser = RowParser(config)
-        self._bounds = split_bounds(config.ingest.split, config.ingest.test_source is not None)
-        self._newest = newest
+        self._encoder = BatchEncoder(config, newest)
 
     def process(self, batch: Batch) -> Iterator[EncodedBatch]:
-        parsed = self._parser.parse(batch.rows)
-        if batch.part == "test":
-            names = ["test"] * len(parsed.keys)
-        else:
-            names = [SPLITS[i] for i in choose_splits(parsed.keys, self._bounds).tolist()]
-        is_replaced = self._is_replaced(batch, parsed)
-        examples: dict[str, list[tuple[bytes, bytes]]] = {}
-        encoded = encode(parsed.examples) if parsed.keys else []
-        for name, key, example, is_old in zip(
-            names, parsed.keys, encoded, is_replaced, strict=True
-        ):
-            if not is_old:
-                examples.setdefault(name, []).append((key, example))
-        yield EncodedBatch(batch.unit, batch.number, examples, sum(is_replaced), parsed.bad)
-
-    def _is_replaced(self, batch: Batch, parsed: ParsedRows) -> list[bool]:
-        if batch.part == "test" or not self._newest:
-            return [False] * len(parsed.rows)
-        here = Path(batch.rows.file).name if batch.part == "labels" else ""
-        return [self._newest.get(row, here) != here for row in parsed.contents]
+        yield self._encoder.encode(batch)
 
 
 class WriteShards(beam.DoFn):  # type: ignore[misc]
-    """Gathers examples to shards of the target size and bad rows to files of JSON lines."""
+    """Gathers examples to shards and bad rows to files, as `ShardWriter` does."""
 
     def __init__(self, folder: Path, shard_size_mb: float) -> None:
         self._folder = folder
-        self._limit = shard_size_mb * 2**20
-        self._unit = -1
+        self._shard_size_mb = shard_size_mb
 
     def start_bundle(self) -> None:
-        self._unit = -1
-        self._held: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
-        self._sizes: dict[str, int] = defaultdict(int)
+        self._writer = ShardWriter(self._folder, self._shard_size_mb)
 
     def process(self, batch: EncodedBatch) -> Iterator[Written]:
-        if batch.unit != self._unit:
-            yield from self._flush(list(self._held))
-            self._unit, self._batch = batch.unit, batch.number
-        for split, examples in batch.examples.items():
-            self._held[split] += examples
-            self._sizes[split] += sum(len(example) for _, example in examples)
-        self._batch = batch.number
-        yield from self._flush([s for s, size in self._sizes.items() if size >= self._limit])
-        if batch.replaced:
-            yield Written(batch.unit, batch.number, REPLACED, "", batch.replaced)
-        if batch.bad:
-            yield write_bad_rows(self._folder, batch)
+        yield from self._writer.add(batch)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         window = GlobalWindow()
-        for written in self._flush(list(self._held)):
+        for written in self._writer.finish():
             yield WindowedValue(written, window.max_timestamp(), (window,))
-
-    def _flush(self, splits: Iterable[str]) -> Iterator[Written]:
-        for split in splits:
-            self._sizes.pop(split, None)
-            examples = sorted(self._held.pop(split))
-            name = f"unit-{self._unit:06d}-{self._batch:09d}-{split}"
-            write_shard(self._folder / name, [example for _, example in examples])
-            yield Written(self._unit, self._batch, split, name, len(examples))
-
-
-def write_bad_rows(folder: Path, batch: EncodedBatch) -> Written:
-    """Write one batch's bad rows as JSON lines, and count them by reason."""
-    name = f"unit-{batch.unit:06d}-{batch.number:09d}-bad"
-    reasons: dict[str, int] = defaultdict(int)
-    samples: dict[str, str] = {}
-    with (folder / name).open("w", encoding="utf-8") as file:
-        for row in batch.bad:
-            reasons[row.reason] += 1
-            samples.setdefault(row.reason, describe_bad_row(row))
-            file.write(json.dumps(asdict(row), default=json_text, ensure_ascii=False) + "\n")
-    return Written(batch.unit, batch.number, "", name, len(batch.bad), dict(reasons), samples)
-
-
-def describe_bad_row(row: BadRow) -> str:
-    """Return where a bad row stands and the value that made it one."""
-    found = f" has {row.found}" if row.found else ""
-    return f"{Path(row.file).name}:{row.row}{found}"

@@ -72,6 +72,16 @@ def test_the_same_rows_give_the_same_bytes_and_splits_in_every_run(workshop: Wor
     assert first.artifacts["examples"].digest == second.artifacts["examples"].digest
 
 
+def test_beams_workers_write_what_this_process_writes(workshop: Workshop, edit: Edit) -> None:
+    workshop.files["people.csv"] += b"x,cook,,<=50K\n"
+    here = workshop.run("ingest", run_id="here")
+    edit("ingest.beam", {"options": ["--direct_num_workers=1"]})
+    in_beam = workshop.run("ingest", run_id="beam")
+    assert here.detail["bad_rows"] == 1
+    assert in_beam.detail == here.detail
+    assert in_beam.artifacts["examples"].digest == here.artifacts["examples"].digest
+
+
 def test_new_rows_do_not_move_old_ones(workshop: Workshop) -> None:
     workshop.run("ingest", run_id="before")
     workshop.files["people.csv"] = as_csv(people(300)[::-1] + people(100, seed=9))
