@@ -195,9 +195,9 @@ def test_a_rows_bytes_are_its_count_and_then_its_values(found: tuple[str, list[l
     assert join_rows(pieces) == expected
 
 
+ODD = "1e400, 7,0x10,0X1F,+5,1_000,nan,-inf,Infinity,,true,9223372036854775807,1e-400,1e18,5.0,-0"
 TEXTS = st.text("0123456789+-.eExXnaif_ ", max_size=8) | st.sampled_from(
-    ["1e400", " 7", "0x10", "0X1F", "+5", "1_000", "nan", "-inf", "Infinity", "", "1,000", "true"]
-    + ["9223372036854775807", "9223372036854775808", "1e-400", "1e18", "5.0", "-0", "007", "٣", "."]
+    [*ODD.split(","), "1,000", "007", ".", "9223372036854775808", "٣"]
 )
 
 
