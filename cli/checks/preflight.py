@@ -168,7 +168,10 @@ def _check_columns(key: str, config: PipelineConfig, source: Source) -> Finding:
 def _files(pattern: str) -> list[Path]:
     if "://" in pattern:
         return []
-    return [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute)
+    found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute)
+    if found == [Path(pattern)] and found[0].is_dir():
+        return sorted(path for path in found[0].rglob("*") if path.is_file())
+    return found
 
 
 def _gib(size: int) -> str:

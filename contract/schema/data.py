@@ -11,6 +11,14 @@ from pydantic import (
 )
 
 from contract.errors import did_you_mean
+from contract.schema.data_sources import (
+    ArrowSource,
+    AvroSource,
+    ImagesSource,
+    JsonLinesSource,
+    OrcSource,
+    TfRecordSource,
+)
 from contract.schema.section import Count, Ratio, Scalar, Section
 from contract.schema.source import (
     SourcePath,
@@ -110,7 +118,17 @@ class SklearnSource(SourceSection, data_state=shipped_state):
 
 
 Source = Annotated[
-    CsvSource | ParquetSource | IdxSource | SklearnSource, Field(discriminator="kind")
+    CsvSource
+    | ParquetSource
+    | JsonLinesSource
+    | ArrowSource
+    | OrcSource
+    | AvroSource
+    | TfRecordSource
+    | ImagesSource
+    | IdxSource
+    | SklearnSource,
+    Field(discriminator="kind"),
 ]
 SOURCE_KINDS = kinds_of(Source)
 

@@ -6,6 +6,7 @@ The loader, `slipway check` and `contract.freshness` know no kind by name; they 
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, get_args
 
@@ -47,7 +48,7 @@ class SourceSection(Section):
         for name in path_fields(cls):
             if not _is_text(cls.model_fields[name].annotation):
                 raise TypeError(f"{cls.__name__}.{name}: a SourcePath is str or tuple[str, ...]")
-        if cls._data_state is files_state and not path_fields(cls):
+        if cls._data_state in (files_state, folder_state) and not path_fields(cls):
             raise TypeError(f"{cls.__name__}: has the state of its files, but no field is a path")
 
     @property
@@ -100,6 +101,18 @@ def files_state(source: SourceSection) -> Iterator[tuple[str, str]]:
         yield from _states_of_files(path)
 
 
+def folder_state(source: SourceSection) -> Iterator[tuple[str, str]]:
+    """Yield each folder at or below the source's paths, by its files' number, sizes and times."""
+    for path in source.paths:
+        if not Path(path).is_dir():
+            yield path, "missing"
+        for folder, below, names in os.walk(path):
+            below.sort()
+            found = [Path(folder, name).stat() for name in sorted(names)]
+            size, times = sum(f.st_size for f in found), sum(f.st_mtime_ns for f in found)
+            yield folder, f"{len(found)} files, {size} bytes, {times}"
+
+
 def unknown_state(reason: object) -> str:
     """Return a state that differs each time: what cannot be looked at counts as changed."""
     return f"unknown at {time.time_ns()}: {reason}"
@@ -113,6 +126,8 @@ def _states_of_files(place: str) -> Iterator[tuple[str, str]]:
             place if "://" in place else os.path.normpath(place)
         )
         paths = sorted(filesystem.glob(pattern))
+        if paths == [pattern] and filesystem.isdir(pattern):
+            paths = sorted(filesystem.find(pattern))
         for path in paths:
             yield path, _state_of_file(filesystem.info(path))
     except (OSError, ValueError, ImportError) as error:

@@ -5,14 +5,20 @@
 `read(source, file)`        the rows, as batches of `SourceRows`; DataError if it is broken
 `size_bytes(source, file)`  about how much there is to read, for packing work
 
-To add a source takes two files: its section in `contract/schema/data.py` (a `SourceSection` that
-marks its paths and says how new data shows, and its place in the union `Source`), and a module here
-that is called as its `kind`. Then `slipway schema` writes the schema for editors again.
+A kind of typed files may also have `schema(source, file)`, the columns with their types: a column
+that cannot be read as the config says is then found before any row is read.
+
+To add a source takes two files: its section in `contract/schema/data_sources.py` (a `SourceSection`
+that marks its paths and says how new data shows), named in the union `Source` of
+`contract/schema/data.py`, and a module here that is called as its `kind`. Then `slipway schema`
+writes the schema for editors again.
 """
 
 from importlib import import_module
 from pathlib import Path
 from typing import cast
+
+import pyarrow as pa
 
 from components.data.column_names import check_columns, check_types
 from components.data.csv_files import hint_at_header
@@ -40,6 +46,13 @@ def checked_columns(source: Source, file: Path, config: PipelineConfig) -> tuple
     if isinstance(source, CsvSource) and not set(needed) <= set(found):
         hint = hint_at_header(file, source, needed)
     check_columns(file, found, needed, hint)
-    if isinstance(source, ParquetSource):
-        check_types(file, column_problems(read_schema(file), config))
+    if schema := _schema_of(source, file):
+        check_types(file, column_problems(schema, config))
     return found
+
+
+def _schema_of(source: Source, file: Path) -> pa.Schema | None:
+    if isinstance(source, ParquetSource):
+        return read_schema(file)
+    find = getattr(module_of(source), "schema", None)
+    return None if find is None else find(source, file)

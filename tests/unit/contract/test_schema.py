@@ -104,7 +104,7 @@ def test_a_minimal_config_gets_every_default() -> None:
         ),
         (
             {"ingest": {"source": {"kind": "cvs", "files": ["a.csv"]}}},
-            "ingest.source: .*'csv', 'parquet', 'idx', 'sklearn'",
+            "ingest.source: .*'csv', 'parquet', 'jsonl', .*'idx', 'sklearn'",
         ),
     ],
 )
