@@ -13,7 +13,7 @@ _BROUGHT = {
         *("absl", "apache_beam", "google", "google_crc32c", "keras", "matplotlib", "ml_dtypes"),
         *("mlflow", "mpi4py", "networkx", "numpy", "pandas", "psutil", "pyarrow", "scipy"),
         *("sklearn", "tensorboard", "tensorflow", "tensorflow_metadata", "tensorflow_transform"),
-        "tfx_bsl",
+        *("duckdb", "fastavro", "tfx_bsl"),
     ),
     "engines": ("ai_edge_litert", "flatbuffers", "nncf", "openvino"),
     "kubernetes": ("aiohttp", "kubernetes", "kubernetes_asyncio", "urllib3"),

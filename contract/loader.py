@@ -213,6 +213,8 @@ def _with_absolute_paths(source: Any, folder: Path) -> Any:
     def absolute(value: Any) -> Any:
         if isinstance(value, list):
             return [absolute(item) for item in value]
+        if isinstance(value, dict):
+            return {name: absolute(item) for name, item in value.items()}
         is_relative = isinstance(value, str) and not is_absolute(value)
         return str(folder.absolute() / value) if is_relative else value
 

@@ -17,6 +17,7 @@ from contract.schema.data_sources import (
     ImagesSource,
     JsonLinesSource,
     OrcSource,
+    SqlSource,
     TfRecordSource,
 )
 from contract.schema.section import Count, Ratio, Scalar, Section
@@ -126,6 +127,7 @@ Source = Annotated[
     | AvroSource
     | TfRecordSource
     | ImagesSource
+    | SqlSource
     | IdxSource
     | SklearnSource,
     Field(discriminator="kind"),

@@ -1,10 +1,16 @@
-"""Kinds of data source beside those of `contract.schema.data`: typed and nested files, images."""
+"""Kinds of source beside those of `contract.schema.data`: typed files, images, queries."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from contract.schema.source import SourcePath, SourceSection, files_state, folder_state
+from contract.schema.source import (
+    SourcePath,
+    SourceSection,
+    files_state,
+    folder_state,
+    query_state,
+)
 
 Files = Annotated[tuple[str, ...], Field(min_length=1), SourcePath]
 _FILES = (
@@ -69,3 +75,53 @@ class ImagesSource(SourceSection, data_state=folder_state):
     folder: Annotated[str, SourcePath] = Field(
         description="Path of the folder that holds a folder for each class."
     )
+
+
+class SqlSource(SourceSection, data_state=query_state):
+    """The rows of a query: by DuckDB over files, or by a database that SQLAlchemy reaches."""
+
+    kind: Literal["sql"] = Field(description="Kind of the source.")
+    query: Annotated[str, Field(min_length=1)] = Field(
+        description="One SELECT; the names of its columns are those of the features and labels."
+    )
+    tables: Annotated[dict[str, tuple[str, ...]], SourcePath] = Field(
+        {},
+        description="Tables of a DuckDB query by name, each with paths or globs of its Parquet, "
+        "CSV or JSON files; the query can read no other files.",
+    )
+    database: Annotated[str | None, SourcePath] = Field(
+        None, description="Path of an SQLite file; null: none."
+    )
+    url_env: str | None = Field(
+        None,
+        description="Name of the environment variable that holds the database's SQLAlchemy URL, "
+        "password included; null: none.",
+    )
+    url_file: str | None = Field(
+        None, description="Absolute path of a file that holds that URL; null: none."
+    )
+    order_by: tuple[str, ...] = Field(
+        (),
+        description="Columns that together order the rows without ties, so that each run reads "
+        "them in the same order; a database needs them.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ways = ("tables", "database", "url_env", "url_file")
+        given = [way for way in ways if getattr(self, way)]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"expected one of {', '.join(ways)}; found {found}")
+        if not self.tables and not self.order_by:
+            raise ValueError("order_by: a database returns rows in any order; name the columns")
+        if "://" in (self.url_env or ""):
+            raise ValueError("url_env: expected the name of an environment variable, found a URL")
+        return self
+
+    @property
+    def place(self) -> str:
+        """What messages call the source; never its URL."""
+        if self.tables:
+            return f"sql({', '.join(self.tables)})"
+        return f"sql({self.database or self.url_env or self.url_file})"

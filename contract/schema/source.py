@@ -113,6 +113,14 @@ def folder_state(source: SourceSection) -> Iterator[tuple[str, str]]:
             yield folder, f"{len(found)} files, {size} bytes, {times}"
 
 
+def query_state(source: SourceSection) -> Iterator[tuple[str, str]]:
+    """Yield the state of the files that a query reads; a database counts as changed each time."""
+    if source.paths:
+        yield from files_state(source)
+    else:
+        yield "database", unknown_state("a database does not say whether its rows have changed")
+
+
 def unknown_state(reason: object) -> str:
     """Return a state that differs each time: what cannot be looked at counts as changed."""
     return f"unknown at {time.time_ns()}: {reason}"
@@ -152,5 +160,7 @@ def _is_text(annotation: Any) -> bool:
     return all(_is_text(one) for one in inner)
 
 
-def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _texts(value: str | tuple[str, ...] | dict[str, tuple[str, ...]] | None) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        return tuple(text for texts in value.values() for text in texts)
     return (value,) if isinstance(value, str) else value or ()

@@ -1,23 +1,15 @@
 """Questions and answers in a real PostgreSQL: many people at once, and a server that goes away."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from contract.errors import ConflictError, ServiceUnavailableError
-from contract.free_ports import free_port
 from serving.labels.store.answering import answer, answers, skip, undo
 from serving.labels.store.database import Database
 from serving.labels.store.exchange import import_answers
@@ -30,63 +22,17 @@ from serving.labels.store.questions import (
 from serving.labels.store.records import NewQuestion, Topic
 from serving.labels.store.reviewing import decide, disputed, take_back
 from serving.labels.store.standing import gold_results, leaders, standing
+from tests.postgres import Postgres, running_postgres
 
 NOW = 1_796_000_000.0
 COLOURS = Topic("colours", "colour", ("red", "green"), {"shade": {"shape": []}})
 PATIENCE_SECONDS = 60.0
 
 
-@dataclass
-class Postgres:
-    """A server of its own in a folder of its own, which root runs as another user."""
-
-    programs: Path
-    folder: Path
-    user: str | None
-    port: int = field(default_factory=free_port)
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://labels@127.0.0.1:{self.port}/postgres"
-
-    def run(self, program: str, *words: str) -> None:
-        command = [str(self.programs / program), "--pgdata", str(self.folder / "data"), *words]
-        subprocess.run(
-            command, user=self.user, cwd=self.folder, check=True, stdout=subprocess.DEVNULL
-        )
-
-    def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c fsync=off"
-        log = str(self.folder / "log")
-        self.run(
-            "pg_ctl", "start", "--wait", "--timeout", "300", "--log", log, "--options", options
-        )
-
-    def sql(self, statement: str) -> None:
-        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "labels", "postgres"]
-        subprocess.run([str(self.programs / "psql"), *address, "-qc", statement], check=True)
-
-    def stop(self) -> None:
-        self.run("pg_ctl", "stop", "--wait", "--mode", "immediate")
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not installed:
-        pytest.skip("no PostgreSQL server (Debian: apt-get install postgresql)")
-    folder, user = Path(tempfile.mkdtemp(prefix="slipway-labels-")), None
-    if os.geteuid() == 0:
-        user = "postgres"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    server = Postgres(installed[-1].parent, folder, user)
-    try:
-        server.run("initdb", "--username", "labels", "--auth", "trust", "--no-sync")
-        server.start()
+    with running_postgres() as server:
         yield server
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

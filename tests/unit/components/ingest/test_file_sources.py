@@ -78,7 +78,7 @@ def as_packed_tfrecord(path: Path) -> None:
     write_shard(path, [example(size=r["size"], name=str(r["name"]).encode()) for r in ROWS])
 
 
-def source_of(kind: type, path: Path) -> Any:
+def source_of(kind: Any, path: Path) -> Any:
     (name,) = kind.model_fields["kind"].annotation.__args__
     return kind(kind=name, files=(str(path),))
 
