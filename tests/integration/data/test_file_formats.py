@@ -17,7 +17,7 @@ from contract.records.data import IngestRecord
 from .conftest import COLUMNS, Workshop, people
 
 Edit = Callable[[str, Any], None]
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"age": int(age), "job": job, "words": words.split(), "income": label}
     for age, job, words, label in people(300)
 ]
