@@ -135,17 +135,19 @@ def status(
 ) -> None:
     """Show a pipeline's latest runs, its kept versions, and which versions get traffic.
 
+    With the runtime of a cluster these are of its serving agent, which SLIPWAY_AGENT_URL and
+    SLIPWAY_AGENT_TOKEN_FILE name; runs and versions are read from the volume where it is mounted.
+
     [bold]Examples[/]
 
     [cyan]$ slipway status digits[/]
 
     [cyan]$ slipway status digits --json | jq .plan.arms[/]
     """
-    from cli.runs.standing import render, standing_of
-    from cli.stack.stack_file import known_layout
+    from cli.runs.standing import render, standing_in
+    from cli.stack.stack_file import shown_pipeline
 
-    known_layout(name)
-    standing = standing_of(name, SHOWN_RUNS)
+    standing = standing_in(*shown_pipeline(name), SHOWN_RUNS)
     if is_json:
         print_json(standing)
         return

@@ -16,25 +16,33 @@ from cli.stack.stack_file import artifact_root, open_agent, read_stack
 from contract.errors import DataError, NotFoundError, ServiceUnavailableError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import PackageManifest
+from contract.records.stack import Stack
 from contract.records.traffic import Observation, TrafficPlan
 from contract.steps import STEPS
 from contract.storage import size_bytes
 
 STATUS_PATIENCE_SECONDS = 2.0
+_NO_VOLUME = "{} is not mounted here: runs and kept versions are not shown, only what is served"
+_NO_AGENT = "the serving agent does not answer; this is the stored plan"
 _NOBODY_ANSWERS = "services are not running, so no requests are answered; this is the stored plan"
 
 
 def standing_of(name: str, most_runs: int) -> dict[str, Any]:
-    """Return everything that `slipway status` shows, as JSON."""
-    pipeline = PipelineLayout(artifact_root(), name)
-    plan, observation, problem = _traffic(pipeline)
-    airflow = ask_airflow(read_stack(), name, most_runs)
+    """Return everything that `slipway status` shows of this machine, as JSON."""
+    return standing_in(PipelineLayout(artifact_root(), name), read_stack(), most_runs)
+
+
+def standing_in(pipeline: PipelineLayout, stack: Stack | None, most_runs: int) -> dict[str, Any]:
+    """Return everything that `slipway status` shows where these services are, as JSON."""
+    plan, observation, problem = _traffic(pipeline, stack)
+    airflow = ask_airflow(stack, pipeline.pipeline, most_runs)
+    absent = "" if stack is None or pipeline.root.is_dir() else _NO_VOLUME.format(pipeline.root)
     return {
-        "pipeline": name,
+        "pipeline": pipeline.pipeline,
         "champion": plan.champion,
         "plan": plan.model_dump(mode="json"),
         "observation": observation.model_dump(mode="json") if observation else None,
-        "problem": "; ".join(filter(None, (problem, airflow.problem))),
+        "problem": "; ".join(filter(None, (problem, airflow.problem, absent))),
         "versions": [_version(pipeline, number) for number in pipeline.kept_versions()],
         "runs": [_run(run, plan, airflow) for run in _runs(pipeline, airflow)[:most_runs]],
     }
@@ -46,7 +54,7 @@ def champion_of(pipeline: PipelineLayout) -> int:
     Raises:
         NotFoundError: If nothing is in service.
     """
-    plan, _, _ = _traffic(pipeline)
+    plan, _, _ = _traffic(pipeline, read_stack())
     if plan.champion is None:
         raise NotFoundError(
             f"{pipeline.pipeline}: no version is in service; name a kept version with --version, "
@@ -80,8 +88,9 @@ def render(standing: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield f"{run['run_id']} {run['outcome']}: {reason}"
 
 
-def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None, str]:
-    stack = read_stack()
+def _traffic(
+    pipeline: PipelineLayout, stack: Stack | None
+) -> tuple[TrafficPlan, Observation | None, str]:
     if stack is not None and stack.agent_url:
         try:
             with open_agent(stack, STATUS_PATIENCE_SECONDS) as agent:
@@ -89,7 +98,9 @@ def _traffic(pipeline: PipelineLayout) -> tuple[TrafficPlan, Observation | None,
                 observed = agent.observation(pipeline.pipeline) if plan.generation else None
                 return plan, observed, ""
         except ServiceUnavailableError as error:
-            return stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: {error}"
+            is_cluster = stack != read_stack()  # its Envoys answer without the agent
+            problem = _NO_AGENT if is_cluster else _NOBODY_ANSWERS
+            return stored_plan(pipeline), None, f"{problem}: {error}"
     return stored_plan(pipeline), None, f"{_NOBODY_ANSWERS}: start them with 'slipway up'"
 
 

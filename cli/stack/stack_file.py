@@ -68,6 +68,25 @@ def served_pipeline(name: str) -> "tuple[PipelineLayout, Stack]":
     return known_layout(name), require_stack()
 
 
+def shown_pipeline(name: str) -> "tuple[PipelineLayout, Stack | None]":
+    """Return what can be looked at of a pipeline: its artifacts, and its services where any run.
+
+    On Kubernetes these are a cluster's, and the artifacts may be on a volume that is not mounted
+    here.
+
+    Raises:
+        NotFoundError: If there is none of this name.
+        ServiceUnavailableError: If the address of a cluster's agent is missing.
+    """
+    from contract.layout import PipelineLayout
+    from contract.storage import local_path
+
+    if (cluster := _services_of_cluster()) is None:
+        return known_layout(name), read_stack()
+    root = local_path(cluster.root)
+    return (_known(root, name) if root.is_dir() else PipelineLayout(root, name)), cluster
+
+
 def known_layout(name: str) -> "PipelineLayout":
     """Return the artifacts of a pipeline, or of an imported model.
 

@@ -6,7 +6,14 @@ import pytest
 import yaml
 
 from cli.checks.preflight import is_on_kubernetes
-from cli.stack.stack_file import open_agent, served_pipeline, stack_path, tracking_environment
+from cli.runs.standing import standing_in
+from cli.stack.stack_file import (
+    open_agent,
+    served_pipeline,
+    shown_pipeline,
+    stack_path,
+    tracking_environment,
+)
 from contract.errors import ServiceUnavailableError
 from contract.records.stack import Stack
 
@@ -47,6 +54,7 @@ def test_a_clusters_agent_is_reached_as_the_environment_says(
     monkeypatch.setenv("SLIPWAY_AGENT_TOKEN_FILE", str(token))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     layout, stack = served_pipeline("digits")
+    assert shown_pipeline("digits") == (layout, stack)
     assert layout.root == Path("/slipway/artifacts")
     assert stack.agent_url == "http://127.0.0.1:8600"
     with open_agent(stack) as client:
@@ -64,3 +72,23 @@ def test_a_clusters_agent_without_an_address_is_refused_with_the_command() -> No
     )
     with pytest.raises(ServiceUnavailableError, match=expected):
         served_pipeline("digits")
+
+
+@pytest.mark.usefixtures("on_kubernetes")
+def test_a_model_of_a_cluster_is_shown_where_its_volume_is_not_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    monkeypatch.setenv("SLIPWAY_AGENT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SLIPWAY_AGENT_TOKEN_FILE", str(tmp_path / "token"))
+    layout, stack = shown_pipeline("unknown-here")
+    monkeypatch.setattr("cli.runs.standing.STATUS_PATIENCE_SECONDS", 0.01)
+    standing = standing_in(layout, stack, 5)
+    assert standing["versions"] == standing["runs"] == []
+    assert standing["problem"].startswith("the serving agent does not answer")
+    assert "/slipway/artifacts is not mounted here: runs and kept versions" in standing["problem"]
+
+
+def test_without_services_what_is_stored_is_shown() -> None:
+    layout, stack = shown_pipeline("digits")
+    assert (layout.pipeline, stack) == ("digits", None)
