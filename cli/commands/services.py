@@ -262,7 +262,7 @@ def plan_stack(ports: list[str], has_airflow: bool, options: "DataPlaneOptions")
             )
     else:
         # of a supervisord that was killed: they hold the ports, and what serves on keeps its own
-        own = supervisor.end_orphans(spared=supervisor.serving_on())
+        own = supervisor.end_orphans(spared=supervisor.adoptable())
         chosen = choose_ports(path, wanted, own)
     return Plan(artifact_root(), chosen, has_airflow, options)
 

@@ -1,14 +1,15 @@
-"""Become a program, after what its last start has left behind is ended.
+"""Become a program, after what its last start has left behind is ended; or adopt the program.
 
-`python -I alone.py FILE all|idle|after:URL,URL COMMAND...`: supervisord makes each program the
-leader of a process group, which outlives a leader that was killed: a worker may keep the program's
-port, or wait for work that will never come. FILE holds the group of the last start. Its members are
-ended: all of them, or those that are idle: workers without a child process. Then this process notes
-its own group and becomes the command.
+`python -I alone.py FILE all|idle|adopt:DIGEST:SECONDS COMMAND...`: supervisord makes each program
+the leader of a process group, which outlives a leader that was killed: a worker may keep the
+program's port, or wait for work that will never come. FILE holds the group of the last start. Its
+members are ended: all of them, or those that are idle: workers without a child process. Then this
+process notes its own group and becomes the command.
 
-A program whose supervisord was killed still runs, and serves. With `after:` it serves on until the
-first URL answers, which another program does that was started again at the same time, and the
-second, which tells what it has under way (`name: number`, in lines), shows zeros.
+A program whose supervisord was killed still runs, and serves. With `adopt:` the next supervisord's
+process keeps it: it passes signals on, ends it by SIGKILL the given seconds after a signal to stop,
+and ends as it ends. A program that another command or environment (DIGEST) started is ended, and so
+is one that the same supervisord starts again.
 
 A number is given again once nobody has it, as a process, a group or a session. So a note holds the
 leader's start, too, and its session: a group of that number in another session is somebody else's.
@@ -23,14 +24,17 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _GRACE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
-_HAND_OVER_SECONDS = 20.0
-_ANSWER_SECONDS = 2.0
-_HTTP_OK = 200
-_AFTER = "after:"
+_ADOPT = "adopt:"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+_PASSED_ON = _STOPPING | {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+_UNKNOWN_END = 1  # only its parent learns how a process has ended
 _FIELDS = (1, 2, 3, 19)  # of /proc/PID/stat after the name: parent, group, session, start
 
 
@@ -42,24 +46,32 @@ _PROC = Path("/proc")
 
 
 def main() -> None:
-    """End the last start's remains, and become the command line's command."""
+    """Keep the last start's program, or end its remains and become the command line's command."""
     file, which, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    digest, _, seconds = which.removeprefix(_ADOPT).partition(":")
     with contextlib.suppress(OSError, ValueError):  # whatever is wrong here, the program starts
         if (leader := noted(file)) is not None:
-            if which.startswith(_AFTER) and is_running(leader):
-                _let_serve(leader, *which.removeprefix(_AFTER).split(","))
+            if which.startswith(_ADOPT) and is_running(leader):
+                started_by, started_as = _origin(file)
+                if started_as == digest and started_by not in ("", _parent()):
+                    _keep(leader, file, digest, float(seconds))
                 end(lambda: _group(leader))
             end(lambda: _idle(leader) if which == "idle" else of_group(leader))
-        note(file, os.getpgrp())
+        note(file, os.getpgrp(), digest if which.startswith(_ADOPT) else "")
     os.execvp(command[0], command)
 
 
-def note(file: Path, pid: int) -> None:
-    """Write down the living leader of a process group or a session of this boot."""
+def note(file: Path, pid: int, digest: str = "") -> None:
+    """Write down the living leader of a process group or a session of this boot.
+
+    Args:
+        digest: Of what it was started as, for one that may be adopted.
+    """
     if (one := _read(_PROC / str(pid))) is not None:
         _, _, _, session, started = one
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{_boot()} {pid} {started} {session}", encoding="utf-8")
+        origin = f" {_parent()} {digest}" if digest else ""
+        file.write_text(f"{_boot()} {pid} {started} {session}{origin}", encoding="utf-8")
 
 
 def noted(file: Path) -> Leader | None:
@@ -67,10 +79,15 @@ def noted(file: Path) -> Leader | None:
     if not file.exists():
         return None
     boot, *numbers = file.read_text(encoding="utf-8").split() or [""]
-    if boot != _boot() or len(numbers) != len(("pid", "started", "session")):
+    if boot != _boot() or len(numbers) < len(("pid", "started", "session")):
         return None
-    pid, started, session = map(int, numbers)
+    pid, started, session = map(int, numbers[:3])
     return pid, started, session
+
+
+def adoptable_as(file: Path) -> str:
+    """Return the digest of what a noted program was started as; empty if it cannot be adopted."""
+    return _origin(file)[1]
 
 
 def is_running(leader: Leader) -> bool:
@@ -85,8 +102,16 @@ def of_group(leader: Leader) -> list[int]:
 
 
 def of_running(leader: Leader) -> list[int]:
-    """Return a leader that runs, with the others of its group."""
-    return _group(leader) if is_running(leader) else []
+    """Return a leader that runs, with its group and what else writes into its log.
+
+    A fork of the warm parent is in another group and session. The leader's log is a pipe that
+    supervisord made for this start, so nobody else's.
+    """
+    if not is_running(leader):
+        return []
+    log = _log_of(leader[0])
+    writers = [pid for pid, *_ in _processes() if _log_of(pid) == log] if log else []
+    return sorted({*_group(leader), *writers})
 
 
 def of_session(leader: Leader, groups: Collection[Leader] = ()) -> list[int]:
@@ -127,35 +152,58 @@ def _group(leader: Leader) -> list[int]:
     return [pid for pid, _, group, session, _ in _processes() if (group, session) == wanted]
 
 
-def _let_serve(leader: Leader, successor: str, under_way: str) -> None:
-    """Return when the successor answers and nothing is under way, or it takes too long."""
-    for is_so in (lambda: _said(successor) is not None, lambda: not _is_busy(_said(under_way))):
-        deadline = time.monotonic() + _HAND_OVER_SECONDS
-        while is_running(leader) and not is_so() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+def _origin(file: Path) -> tuple[str, str]:
+    """Return which supervisord has started or adopted a noted program, and as what."""
+    words = file.read_text(encoding="utf-8").split() if file.exists() else []
+    _, _, _, _, *origin = words if len(words) == 6 else [""] * 6
+    return origin[0], origin[1]
 
 
-def _is_busy(said: str | None) -> bool:
-    """Tell whether a number in lines as `name: 3` is not zero; not where nobody says."""
-    numbers = [line.rpartition(":")[2].strip() for line in (said or "").splitlines()]
-    return any(number not in ("", "0") for number in numbers)
+def _parent() -> str:
+    """Return this process's parent: its number and its start."""
+    one = _read(_PROC / str(os.getppid()))
+    return f"{os.getppid()}:{one[4]}" if one else ""
 
 
-def _said(url: str) -> str | None:
-    """Return what a URL answers; None where it does not answer well."""
-    from http.client import HTTPConnection, HTTPException  # seldom, and slow to import
-    from urllib.parse import urlsplit
+def _keep(leader: Leader, file: Path, digest: str, stop_seconds: float) -> NoReturn:
+    """Be the program for this supervisord: pass signals on, and end as the leader ends.
 
-    place = urlsplit(url)
-    connection = HTTPConnection(place.netloc, timeout=_ANSWER_SECONDS)
+    When supervisord is killed, this process ends and the program runs on.
+    """
+    import ctypes  # seldom, and slow to import
+
+    supervisor = _parent()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _parent() != supervisor:
+        sys.exit(_UNKNOWN_END)
+    deadline: list[float] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        if number in _STOPPING and not deadline:
+            deadline.append(time.monotonic() + stop_seconds)
+        _signal(_living(_group(leader)), number)
+
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
+    note(file, leader[0], digest)
+    said = f"adopted: process {leader[0]} of an earlier supervisord runs on; its log ends here"
+    os.write(1, f"{said}\n".encode())
+    while is_running(leader):
+        if deadline and time.monotonic() > deadline[0]:
+            _signal(_living(_group(leader)), signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+    end(lambda: of_group(leader))
+    sys.exit(0 if deadline else _UNKNOWN_END)
+
+
+def _log_of(pid: int) -> str:
+    """Return the pipe that a process writes its output to; empty if it is no pipe."""
     try:
-        connection.request("GET", url.removeprefix(f"http://{place.netloc}"))
-        answer = connection.getresponse()
-        return answer.read().decode() if answer.status == _HTTP_OK else None
-    except (OSError, HTTPException):
-        return None
-    finally:
-        connection.close()
+        where = str((_PROC / str(pid) / "fd" / "1").readlink())
+    except OSError:
+        return ""
+    return where if where.startswith("pipe:") else ""
 
 
 def _living(pids: Collection[int] | None = None) -> set[tuple[int, int]]:

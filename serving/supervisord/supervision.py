@@ -8,7 +8,6 @@ outlive the process that started them. Its files are in one folder, the home:
 <home>/added.d/<name>.conf  programs added while it runs, by `Supervisor.add`
 <home>/groups/<name>        the process group of each program's last start
 <home>/session              the session of the last supervisord, which all its processes are in
-<home>/serving-on           the programs that serve on while a killed supervisord is replaced
 <home>/supervisord.log, supervisord.pid
 """
 
@@ -41,7 +40,6 @@ _MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
 _DESCRIPTORS = 65_536  # of a program; with the 1,024 of many shells Envoy would run out
 _SHORT_FOLDER = Path("/tmp")  # where TMPDIR is too long as well
 _POLL_SECONDS = 0.05
-_SERVING_ON = "serving-on"
 
 _ALONE = str(Path(alone.__file__).absolute())
 
@@ -57,9 +55,8 @@ class Program:
     those in a row supervisord gives up (state FATAL). Later ends are restarted without limit.
     `health_url` answers 2xx once it serves; without one nobody can ask. Before each start, what an
     earlier start has left behind is ended; with `spares_busy` only what has no child process.
-    `serves_until` is for one that serves on while its killed supervisord is replaced: what still
-    runs of it is ended when the first URL, another program's health, answers, and the second says
-    that nothing is under way, in lines as `name: 0`.
+    One that `is_adopted` runs on when supervisord is killed, and the next supervisord takes it
+    over, if it would start the same.
     """
 
     name: str
@@ -78,14 +75,14 @@ class Program:
     log_backups: int = 3
     health_url: str = ""
     spares_busy: bool = False
-    serves_until: tuple[str, str] | None = None
+    is_adopted: bool = False
 
     def configuration(self, home: Path) -> str:
         """Return the program's section of the supervisord configuration in a home."""
         group = str(self.stops_whole_group).lower()
         remains = "idle" if self.spares_busy else "all"
-        if self.serves_until:
-            remains = f"after:{','.join(self.serves_until)}"
+        if self.is_adopted:
+            remains = f"adopt:{self._digest()}:{max(self.stop_wait_seconds - 1, 0.5):g}"
         first = (sys.executable, "-I", _ALONE, str(home / "groups" / self.name), remains)
         options = {
             "command": escape(shlex.join((*first, *self.command)), self.name),
@@ -109,12 +106,18 @@ class Program:
         lines = [f"{key}={value}" for key, value in options.items() if value is not None]
         return "\n".join([f"[program:{self.name}]", *lines, ""])
 
+    def _digest(self) -> str:
+        """Return a short digest of what is started."""
+        what = (self.command, sorted(self.environment.items()), str(self.directory))
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class ProgramState:
     """What supervisord says of a program; `state` is supervisord's word (RUNNING, FATAL, ...).
 
-    `started` is a POSIX time, 0 before the first start.
+    `pid` is the program's own, also where it was adopted. `process` tells one run of the program
+    from the next, and stays when it is adopted; empty while none runs.
     """
 
     name: str
@@ -123,7 +126,7 @@ class ProgramState:
     exit_status: int
     description: str
     log_file: Path
-    started: float = 0.0
+    process: str = ""
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -163,8 +166,6 @@ def write_configuration(home: Path, programs: Iterable[Program]) -> Path:
         stale.unlink()
     for name, program in wanted.items():
         _write_program(home / "conf.d" / name, program)
-    serving_on = (program.name for program in wanted.values() if program.serves_until)
-    write_atomically(home / _SERVING_ON, "\n".join(serving_on))
     configuration = home / "supervisord.conf"
     write_atomically(configuration, _supervisord_section(home))
     return configuration
@@ -223,8 +224,8 @@ class Supervisor:
     def start(self, timeout_seconds: float = 10.0) -> None:
         """Start supervisord, or let a running one take over the changed configuration.
 
-        Children that a killed supervisord left behind are ended first: nobody owns them. Those of
-        programs with `serves_until` are ended by their next start.
+        Children that a killed supervisord left behind are ended first: nobody owns them. Those that
+        it would start again as they were run on, and it adopts them.
 
         Raises:
             ServiceUnavailableError: If it does not answer in time; with its own last words.
@@ -232,7 +233,7 @@ class Supervisor:
         if self.is_running():
             self.update()
             return
-        self.end_orphans(timeout_seconds, spared=self.serving_on())
+        self.end_orphans(timeout_seconds, spared=self.adoptable())
         configuration = self.home / "supervisord.conf"
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
         started = subprocess.run(
@@ -302,7 +303,12 @@ class Supervisor:
 
     def states(self) -> dict[str, ProgramState]:
         """Return the state of every program by name."""
-        return {info["group"]: _state_of(info) for info in self._call("getAllProcessInfo")}
+        found = self._call("getAllProcessInfo")
+        return {info["group"]: _state_of(info, self._leader(info["group"])) for info in found}
+
+    def _leader(self, name: str) -> alone.Leader | None:
+        leader = alone.noted(self.home / "groups" / name)
+        return leader if leader is not None and alone.is_running(leader) else None
 
     def _stop_and_forget(self, name: str) -> None:
         self._call("stopProcess", name, True, tolerated=(Faults.BAD_NAME, Faults.NOT_RUNNING))
@@ -320,7 +326,7 @@ class Supervisor:
 
         Its session tells what is its own, also where a program has overwritten its environment, as
         those do that change their title; supervisord's address in the environment tells those that
-        have begun another session. The notes of what is ended go, too: their numbers are free.
+        have begun another session. The notes of what is ended go, too.
         """
         session = alone.noted(self._session)
         notes = {file: alone.noted(file) for file in (self.home / "groups").glob("*")}
@@ -341,10 +347,15 @@ class Supervisor:
             file.unlink(missing_ok=True)
         return frozenset().union(*stay.values())
 
-    def serving_on(self) -> Collection[str]:
-        """Return the programs that serve on while a killed supervisord is replaced."""
-        path = self.home / _SERVING_ON
-        return path.read_text(encoding="utf-8").split() if path.exists() else ()
+    def adoptable(self) -> Collection[str]:
+        """Return the programs that supervisord would start again as they were started."""
+        found = []
+        for file in (self.home / "groups").glob("*"):
+            digest = alone.adoptable_as(file)
+            places = (self.home / folder / f"{file.name}.conf" for folder in ("conf.d", "added.d"))
+            if digest and any(p.exists() and f" adopt:{digest}:" in p.read_text() for p in places):
+                found.append(file.name)
+        return found
 
     @property
     def _session(self) -> Path:
@@ -360,15 +371,18 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
 
-def _state_of(info: Mapping[str, Any]) -> ProgramState:
+def _state_of(info: Mapping[str, Any], leader: alone.Leader | None) -> ProgramState:
+    pid, began = int(info["pid"]), str(info["start"])
+    if pid and leader is not None:
+        pid, began = leader[0], f"boot+{leader[1]}"
     return ProgramState(
         name=info["group"],
         state=info["statename"],
-        pid=info["pid"],
+        pid=pid,
         exit_status=info["exitstatus"],
         description=info["spawnerr"] or info["description"],
         log_file=Path(info["stdout_logfile"]),
-        started=float(info["start"]),
+        process=f"{pid} {began}" if pid else "",
     )
 
 

@@ -13,7 +13,6 @@ from serving.agent.settings import AgentSettings, ClusterSettings, MachineSettin
 from serving.supervisord.supervision import Program, Supervisor, descriptors
 from serving.traffic.envoy.binary import envoy_binary
 from serving.traffic.envoy.discovery import DiscoveryChannel
-from serving.traffic.envoy.documents import LISTENER
 from serving.traffic.envoy.edge import EdgeLimits
 from serving.traffic.envoy.envoy import Envoy
 from serving.traffic.envoy.files import FileChannel, prepare
@@ -27,7 +26,7 @@ def envoy_programs(settings: MachineSettings) -> list[Program]:
 
 
 def _program(settings: MachineSettings, name: str, admin_port: int) -> Program:
-    """Return an Envoy's program; while supervisord is replaced the second waits for the first."""
+    """Return an Envoy's program."""
     limits = _limits(settings)
     own_bootstrap = name.replace(_FIRST, "bootstrap")
     bootstrap = prepare(settings.envoy_folder, admin_port, limits, own_bootstrap)
@@ -38,15 +37,8 @@ def _program(settings: MachineSettings, name: str, admin_port: int) -> Program:
         log_file=settings.logs_folder / f"{name}.log",
         priority=100,
         health_url=_ready(admin_port),
-        serves_until=None if name == _FIRST else _handed_over(settings),
+        is_adopted=True,
     )
-
-
-def _handed_over(settings: MachineSettings) -> tuple[str, str]:
-    """Return who tells that the first Envoy serves, and what the second has under way."""
-    under_way = f"stats?filter=^http.{LISTENER}.downstream_rq_active$"
-    second = f"http://{LOOPBACK}:{settings.second_envoy_admin_port}/{under_way}"
-    return _ready(settings.envoy_admin_port), second
 
 
 def _ready(admin_port: int) -> str:

@@ -53,5 +53,6 @@ def server_program(
         log_file=settings.logs_folder / f"{name}.log",
         directory=CODE_FOLDER,
         start_seconds=_SERVER_START_SECONDS,
+        is_adopted=True,
         stop_wait_seconds=round(drain_seconds) + _DRAIN_MARGIN_SECONDS,
     )

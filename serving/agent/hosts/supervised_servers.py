@@ -94,10 +94,9 @@ class SupervisedServers:
             self._last_problem[program.name] = _problem(program)
         # one that is being started again keeps the problem of its last end until it runs
         problem = self._last_problem.get(program.name, "")
-        process = f"{program.pid} {program.started:.0f}" if program.pid else ""
         is_kept = program.state in _KEPT_STATES
         endpoint = Endpoint(_HOST, ports[HTTP], ports.get(GRPC))
-        return ServerState(endpoint, is_kept, problem, process)
+        return ServerState(endpoint, is_kept, problem, program.process)
 
     def _add(self, spec: ServerSpec, name: str, ports: ServerPorts) -> None:
         self._save({**self._ports(), name: ports})

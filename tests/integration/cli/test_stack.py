@@ -74,17 +74,20 @@ def test_up_starts_services_that_answer_and_down_leaves_nothing(home: Path, tmp_
     assert Stack.read(home / "stack.json") == stack
     assert stat.S_IMODE(Path(stack.agent_token_file).stat().st_mode) == 0o600
 
-    # supervisord dies: its programs hold the ports until the next `up` ends them, the second Envoy
-    # last, once the first is back
-    programs = Supervisor(home / "supervisor").states()
-    ports, before = (home / "ports.json").read_text(), [one.pid for one in programs.values()]
+    # supervisord dies: the next `up` adopts the Envoys, and ends the programs that hold other ports
+    supervisor = Supervisor(home / "supervisor")
+    before = {name: program.pid for name, program in supervisor.states().items()}
+    envoys = {name: pid for name, pid in before.items() if name.startswith("envoy")}
+    ports = (home / "ports.json").read_text()
     supervisord = int((home / "supervisor" / "supervisord.pid").read_text())
     os.kill(supervisord, signal.SIGKILL)
     wait_for(lambda: not is_alive(supervisord))
     again = up()
     assert again == stack, "callers keep their address"
     assert (home / "ports.json").read_text() == ports
-    wait_for(lambda: not any(map(is_alive, before)))
+    after = {name: program.pid for name, program in supervisor.states().items()}
+    assert {name: after[name] for name in envoys} == envoys
+    wait_for(lambda: not any(is_alive(pid) for name, pid in before.items() if name not in envoys))
     assert len([*(home / "backups").glob("mlflow-*.db")]) in (1, 2)  # one a second
 
     assert runner.invoke(app, ["down"]).exit_code == 0

@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -68,31 +66,112 @@ def test_remains_of_the_last_start_are_ended_first(tmp_path, started, which, bus
     assert all(is_alive(pid) for pid in second)
 
 
-def test_what_serves_on_is_ended_when_another_answers_and_nothing_is_under_way(
-    tmp_path, started
-) -> None:
-    first = start(tmp_path, "all", started)
-    seen = []
+# Starts what it is told as supervisord does, says its process id, and waits to be killed.
+SUPERVISOR = """
+import subprocess, sys, time
+process = subprocess.Popen(sys.argv[1:], process_group=0)
+print(process.pid, flush=True)
+process.wait()
+time.sleep(60)
+"""
+ADOPT = "adopt:as-before:0.5"
 
-    class Another(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append((self.path, [is_alive(pid) for pid in first]))
-            self.send_response(503 if len(seen) == 1 else 200)
-            self.end_headers()
-            self.wfile.write(f"requests: {int(len(seen) < 4)}\n".encode())
 
-        def log_message(self, *_: object) -> None: ...
+def supervise(
+    tmp_path: Path, which: str, started: list[subprocess.Popen[str]], program: str = PROGRAM
+) -> list[int]:
+    """Start a supervisor with the program; return the ids of its child and what the program said.
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Another) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        here = f"http://127.0.0.1:{server.server_port}"
-        second = start(tmp_path, f"after:{here}/ready,{here}/stats?filter=^active$", started)
-        server.shutdown()
-    paths = ["/ready", "/ready", "/stats?filter=^active$", "/stats?filter=^active$"]
-    assert seen == [(path, [True] * 3) for path in paths]
-    started[0].wait()
+    A child that has adopted the program says so instead.
+    """
+    command = [sys.executable, "-I", alone.__file__, str(tmp_path / "group"), which]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, *command, sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    started.append(process)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(2)]
+    return [int(word) for word in " ".join(lines).split() if word.isdecimal()]
+
+
+def kill_supervisor(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def until_gone(*pids: int) -> None:
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.01)
+
+
+def test_a_program_outlives_its_supervisors_and_each_next_one_adopts_it(tmp_path, started) -> None:
+    program, *_ = first = supervise(tmp_path, ADOPT, started)
+    for _ in range(2):
+        kill_supervisor(started[-1])
+        keeper, adopted = supervise(tmp_path, ADOPT, started)
+        assert adopted == program != keeper
+        assert all(map(is_alive, first))
+    kill_supervisor(started[-1])
+    until_gone(keeper)
+    assert all(map(is_alive, first))
+    alone.end(lambda: alone.of_running(alone.noted(tmp_path / "group") or (0, 0, 0)))
+
+
+def test_a_signal_to_its_keeper_stops_an_adopted_program(tmp_path, started) -> None:
+    program, *_ = first = supervise(tmp_path, ADOPT, started)
+    kill_supervisor(started[-1])
+    keeper, adopted = supervise(tmp_path, ADOPT, started)
+    assert adopted == program
+    os.kill(keeper, signal.SIGTERM)
+    until_gone(*first)
+
+
+def test_an_adopted_program_that_ignores_the_signal_is_killed_in_time(tmp_path, started) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + PROGRAM
+    program, *_ = supervise(tmp_path, ADOPT, started, deaf)
+    kill_supervisor(started[-1])
+    keeper, _ = supervise(tmp_path, ADOPT, started, deaf)
+    os.kill(keeper, signal.SIGTERM)
+    until_gone(program)
+
+
+def test_what_another_command_has_started_is_ended_and_not_adopted(tmp_path, started) -> None:
+    first = supervise(tmp_path, ADOPT, started)
+    kill_supervisor(started[-1])
+    second = supervise(tmp_path, "adopt:otherwise:0.5", started)
+    assert not any(map(is_alive, first))
+    assert len(second) == len(first)
+    assert all(map(is_alive, second))
+    alone.end(lambda: alone.of_running(alone.noted(tmp_path / "group") or (0, 0, 0)))
+
+
+def test_a_program_whose_keeper_is_killed_is_started_again(tmp_path, started) -> None:
+    """So a supervisor ends one that hangs; here one supervisor starts it twice."""
+    twice = SUPERVISOR.replace("time.sleep(60)", "").strip() + "\n"
+    both = f"{twice}{twice}time.sleep(60)"
+    command = [sys.executable, "-I", alone.__file__, str(tmp_path / "group"), ADOPT]
+    first = supervise(tmp_path, ADOPT, started)
+    kill_supervisor(started[-1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", both, *command, sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    started.append(process)
+    assert process.stdout is not None
+    keeper = int(process.stdout.readline())
+    assert str(first[0]) in process.stdout.readline(), "adopted"
+    os.kill(keeper, signal.SIGKILL)
+    second = [int(word) for _ in range(2) for word in process.stdout.readline().split()][1:]
     assert not any(map(is_alive, first))
     assert all(map(is_alive, second))
+    alone.end(lambda: alone.of_running(alone.noted(tmp_path / "group") or (0, 0, 0)))
 
 
 def test_a_note_is_of_this_boot_and_says_when_its_leader_began(tmp_path) -> None:
