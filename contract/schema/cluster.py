@@ -185,6 +185,11 @@ class JobConfig(ProcessJobConfig):
         description="Seconds within which all pods must run, above 0; after that the job fails and "
         "reports what the pods wait for.",
     )
+    queue_deadline_seconds: Annotated[float, Field(gt=0.0)] = Field(
+        604800.0,
+        description="Seconds within which a queue must admit the job, above 0; after that the job "
+        "fails and reports what it waits for.",
+    )
     gang_seconds: Annotated[float, Field(gt=0.0)] = Field(
         15.0,
         description="Seconds within which all pods must have a node, above 0; after that all give "

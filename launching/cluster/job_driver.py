@@ -43,6 +43,9 @@ class JobDriver(ABC):
     async def _drive(self, beating: "asyncio.Task[None]") -> JobEnd:
         """Follow the job to its end and its logs to theirs; `beating` ends when overtaken."""
 
+    async def _forget(self) -> None:  # noqa: B027 (most kinds leave nothing)
+        """Remove what others keep of a job whose pods are gone."""
+
     async def run(self) -> JobEnd:
         """Start or adopt the job, follow it to its end and remove it.
 
@@ -74,6 +77,7 @@ class JobDriver(ABC):
             return False
         grace = self.job.settings.grace_seconds
         await remove_pods(self.cluster, {JOB: self.job.name}, grace, self.owns)
+        await self._forget()
         return True
 
     def owns(self, pod: Manifest) -> bool:

@@ -28,6 +28,7 @@ from launching.restarts import JobEnd
 
 _LOOK_SECONDS = 5.0
 _SETTLE_SECONDS = 1.5
+_SUSPENDED = "suspended: waits for admission by its queue, or for somebody to resume it"
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class KubeflowJob(JobDriver):
 
     async def _follow(self, beating: "asyncio.Task[None]") -> JobEnd:
         deadline = time.monotonic() + self.job.settings.start_deadline_seconds
+        queued = time.monotonic() + self.job.settings.queue_deadline_seconds
         missing_looks = 0
         while True:
             if beating.done():
@@ -165,6 +167,8 @@ class KubeflowJob(JobDriver):
             found = self._object.found.get(self.job.name)
             if found and is_suspended(found):
                 self._tell_suspension()
+                if time.monotonic() > queued:
+                    return self._never_admitted()
                 deadline = time.monotonic() + self.job.settings.start_deadline_seconds
             missing_looks = 0 if found else missing_looks + 1
             if missing_looks > 2:
@@ -197,8 +201,12 @@ class KubeflowJob(JobDriver):
                 return JobEnd(EXIT_UNEXPECTED, text)
         return None
 
+    def _never_admitted(self) -> JobEnd:
+        seconds = self.job.settings.queue_deadline_seconds
+        return JobEnd(EXIT_UNEXPECTED, f"not started within {seconds:g} s: {_SUSPENDED}")
+
     def _tell_suspension(self) -> None:
-        text = "suspended: waits for admission by its queue, or for somebody to resume it"
+        text = _SUSPENDED
         if (text, "") not in self._said:
             self._said.add((text, ""))
             self.say(logging.INFO, text)

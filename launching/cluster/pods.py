@@ -7,7 +7,6 @@ from what the API server says.
 
 import asyncio
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -30,7 +29,13 @@ from launching.cluster.disruptions import end_of, what_follows
 from launching.cluster.job_driver import JobDriver
 from launching.cluster.manifests import JOB, headless_service, replica_pod
 from launching.cluster.pod_status import has_node, has_started
-from launching.cluster.queueing import in_group, is_admitted, queue_of
+from launching.cluster.queueing import (
+    group_of,
+    in_group,
+    is_admitted,
+    queue_of,
+    remove_workload,
+)
 from launching.cluster.removal import remove_pods
 from launching.cluster.waiting import Say
 from launching.hangs import hanging
@@ -84,6 +89,13 @@ class PodJob(JobDriver):
 
     def manifest(self) -> Manifest:
         return headless_service(self.job)
+
+    async def _forget(self) -> None:
+        """Remove what a queue keeps of the pods: of each time that all were started."""
+        if self._queue and not self.job.is_alone:
+            rounds = max(self._rounds.whole, _Rounds.read(self.claim.state).whole)
+            for round_ in range(rounds + 1):
+                await remove_workload(self.cluster, group_of(self.job, round_))
 
     # --- following ---
 
@@ -171,7 +183,9 @@ class PodJob(JobDriver):
         while True:
             problem, patience = await self._create(wanted), self._patience(wanted)
             if not problem and not all(map(is_admitted, self._found(wanted).values())):
-                await self._wait_until(wanted, is_admitted, math.inf)
+                until = time.monotonic() + settings.queue_deadline_seconds
+                if problem := await self._wait_until(wanted, is_admitted, until):
+                    return self._not_started(problem, settings.queue_deadline_seconds)
                 deadline = time.monotonic() + settings.start_deadline_seconds
             if not problem:
                 until = min(deadline, time.monotonic() + patience)
@@ -200,10 +214,10 @@ class PodJob(JobDriver):
         is_gang = len(wanted) > 1 and not helped
         return settings.gang_seconds if is_gang else settings.start_deadline_seconds
 
-    def _not_started(self, problem: str) -> JobEnd:
+    def _not_started(self, problem: str, seconds: float = 0.0) -> JobEnd:
         if self._never_starts:
             return JobEnd(EXIT_USER_ERROR, self._never_starts)
-        seconds = self.job.settings.start_deadline_seconds
+        seconds = seconds or self.job.settings.start_deadline_seconds
         return JobEnd(EXIT_UNEXPECTED, f"not started within {seconds:g} s: {problem}")
 
     async def _create(self, replicas: tuple[Replica, ...]) -> str:

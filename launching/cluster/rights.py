@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 from contract.clients.cluster import Cluster, Manifest
-from contract.schema.cluster import KubernetesConfig
+from contract.schema.cluster import KubernetesConfig, Role
 from launching.cluster.kinds import RESOURCES
+from launching.cluster.queueing import WORKLOADS
 
 ROLE, FOLDER = "slipway-launcher", "docker/kubernetes/base"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -46,9 +48,24 @@ def needed_rights(kubernetes: KubernetesConfig, steps: list[str]) -> Iterator[Ri
     kinds = {"train": kubernetes.job.kind, "evaluate": "pods"}
     used = {RESOURCES[kind] for step, kind in kinds.items() if step in steps}
     for path in sorted(used):
-        *group, resource = path.split("/")
+        *groups, resource = path.split("/")
         watching = () if path == RESOURCES["pods"] else ("watch",)
-        yield Rights(resource, (*_CHANGING, *watching), "".join(group[:1]))
+        yield Rights(resource, (*_CHANGING, *watching), "".join(groups[:1]))
+    if _has_queued_jobs(kubernetes, steps):
+        group, _, resource = WORKLOADS.split("/")
+        yield Rights(
+            resource, ("delete",), group, "Kueue may keep the pods of jobs that were killed"
+        )
+
+
+def _has_queued_jobs(kubernetes: KubernetesConfig, steps: list[str]) -> bool:
+    """Tell whether Kueue admits pods of jobs here."""
+    kinds = {"train": kubernetes.job.kind, "evaluate": "pods"}
+    return any(
+        step in steps and kind == "pods" and kubernetes.pod_of(step, role).queue
+        for step, kind in kinds.items()
+        for role in get_args(Role)
+    )
 
 
 async def missing_rights(cluster: Cluster, needed: Iterable[Rights]) -> tuple[list[str], list[str]]:

@@ -20,7 +20,15 @@ from launching.cluster.kinds import RESOURCES, open_job
 from launching.cluster.kubeflow import kubeflow_job
 from launching.cluster.manifests import REPLICA
 from launching.cluster.pod_status import is_unschedulable, waits_for
-from launching.cluster.queueing import GROUP, GROUP_COUNT, RETRIED, in_group, queue_of
+from launching.cluster.queueing import (
+    GROUP,
+    GROUP_COUNT,
+    RETRIED,
+    WORKLOADS,
+    in_group,
+    queue_of,
+    remove_workload,
+)
 from launching.job_spec import JobSpec, Replica
 from launching.restarts import JobEnd
 
@@ -125,6 +133,71 @@ def test_a_job_waits_in_its_queue_for_as_long_as_it_takes(
         assert cluster.calls["create pods"] == SIZE  # nothing was given up meanwhile
     assert sum("waits for admission" in text for text in said) == SIZE
     assert not any("so none does" in text for text in said)
+
+
+def workload(group: str) -> Pod:
+    return {"metadata": {"name": group, "uid": group}}
+
+
+async def hold_back(cluster: SmallCluster, made: Pod) -> None:
+    """Gate a pod, and make the Workload of its group, as Kueue does."""
+    cluster.change("pods", made, spec={**made["spec"], "schedulingGates": [GATE]})
+    cluster._keep(WORKLOADS, workload(made["metadata"]["labels"][GROUP]))
+
+
+def test_a_job_that_its_queue_never_admits_ends_and_leaves_no_group(
+    tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    said: list[str] = []
+
+    async def too_late(cluster: SmallCluster, made: Pod) -> None:
+        await hold_back(cluster, made)
+        await until_said(said, "waits for admission by queue 'team-a'", SIZE)
+        clock.later = job().settings.queue_deadline_seconds + 1
+
+    with SmallCluster(tmp_path, too_late) as cluster:
+        cluster.add(WORKLOADS, workload("job-1"))
+        end = asyncio.run(drive(config(cluster), said))
+        left = [one["metadata"]["name"] for one in cluster.objects(WORKLOADS)]
+        assert (left, cluster.objects("pods")) == (["job-1"], []), "another's is not touched"
+    assert not end.is_good
+    assert end.reason.startswith(
+        "not started within 604800 s: chief-0 waits for admission by queue"
+    )
+
+
+def test_a_killed_job_deletes_the_groups_of_all_its_rounds(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def kill(kubernetes: KubernetesConfig) -> None:
+        running = asyncio.create_task(drive(kubernetes, said))
+        await until_said(said, "waits for admission", SIZE)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        async with Cluster(kubernetes.clusters["one"]) as api:  # as the process that kills it
+            claim = Claim(api, RESOURCES["pods"], {"slipway/task": "t"}, 0, 1)
+            await claim.find("job")
+            await claim.save({"whole": 2})
+            assert await open_job(api, job(), kubernetes, claim, lambda *_: None).kill()
+
+    with SmallCluster(tmp_path, hold_back) as cluster:
+        for round_ in range(1, 4):
+            cluster.add(WORKLOADS, workload(f"job-{round_}"))
+        asyncio.run(kill(config(cluster)))
+        assert [one["metadata"]["name"] for one in cluster.objects(WORKLOADS)] == ["job-3"]
+
+
+def test_without_the_right_the_log_names_the_command_that_ends_a_group(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def remove(kubernetes: KubernetesConfig) -> None:
+        async with Cluster(kubernetes.clusters["one"]) as api:
+            await remove_workload(api, "job-0")
+
+    with SmallCluster(tmp_path, hold_back) as cluster:
+        cluster.forbidden = {f"delete {WORKLOADS}"}
+        asyncio.run(remove(config(cluster)))
+    assert "delete workload job-0' ends it" in caplog.text
 
 
 def evaluation() -> JobSpec:

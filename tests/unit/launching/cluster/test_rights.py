@@ -77,10 +77,17 @@ def test_what_is_asked_for_is_what_the_shipped_role_gives(kind: Any, tmp_path: P
         for resource in rule["resources"]
     }
     with SmallCluster(tmp_path, ends_well) as cluster:
-        kubernetes = config(cluster, kind)
+        pod = PodConfig(image="i:1", queue="team-a")  # evaluators wait in it, whatever the kind
+        kubernetes = config(cluster, kind).model_copy(update={"pod": pod})
     asked = {(r.group, r.resource): set(r.verbs) for r in needed_rights(kubernetes, list(STEPS))}
     others = {key for key in given if key[0] == "kubeflow.org" and key[1] != f"{kind}s"}
     assert asked == {key: verbs for key, verbs in given.items() if key not in others}
+
+
+def test_without_a_queue_nothing_of_kueue_is_asked_for(tmp_path: Path) -> None:
+    with SmallCluster(tmp_path, ends_well) as cluster:
+        asked = {rights.resource for rights in needed_rights(config(cluster), list(STEPS))}
+    assert "workloads" not in asked
 
 
 async def drive(cluster: SmallCluster, said: list[tuple[int, str]]) -> Any:
