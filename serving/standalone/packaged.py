@@ -9,37 +9,31 @@ import asyncio
 import hmac
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
-import grpc
-import numpy as np
 import orjson
-import uvloop
 from grpc import StatusCode
 
-from contract.addresses import VERSION_HEADER
-from contract.errors import EXIT_DONE, EXIT_UNEXPECTED, DataError, SlipwayError
+from contract.errors import DataError
 from contract.records.package import PackageManifest
 from contract.storage import digest_directory
-from serving.server.__main__ import parse
-from serving.server.core.model import read_package
-from serving.server.credentials import tls_of, token_of
+from serving.server.frame import GrpcServer, PackageServer
+from serving.server.grpc.calls import check_token
+from serving.server.grpc.front import MAX_CONCURRENT_CALLS, credentials_of
 from serving.server.grpc.statuses import CallError
-from serving.server.http.connections import Connections
 from serving.server.http.messages import Request, RequestError
-from serving.server.http.port import Port, bind, until_nobody_comes
 from serving.server.http.statuses import as_http
 from serving.server.http.targets import path_of
-from serving.server.process import Options
+from serving.server.options import parse
+from serving.server.program import leave, quiet_tensorflow, run_program
 from serving.server.requests.errors import LoadingError
 from serving.server.rest.bodies import JSON_HEADERS
 from serving.standalone.configuration import ModelConfig
@@ -55,78 +49,42 @@ from serving.standalone.servables import Loading, Servables
 
 log = logging.getLogger("slipway")
 
-_PROGRAM = "python -m serving.standalone.packaged"
 _METRICS_PATH = "/metrics"
-_LATE_SECONDS = 2.0  # for those who had connected when the port closed
-_SWEEP_SECONDS = 1.0
 _WARM_UP_ROWS = 64
 
 
-class PackagedServer:
-    """One imported package behind a port of REST, and one of gRPC if that is asked for."""
+class PackagedServer(PackageServer):
+    """The server of an imported model."""
 
-    def __init__(self, options: Options) -> None:
-        """Read the package's manifest and take the port; the model is loaded by `run`.
-
-        Raises:
-            UserError: If the package, the token, the certificate or the port cannot be used.
-        """
-        self._options = options
-        self._manifest = manifest = read_package(options.package)
+    def _make(self) -> None:
+        manifest = self._manifest
         if not manifest.is_imported:
             raise DataError(
-                f"{options.package}: found the package of a pipeline's model; serve it with "
+                f"{self._options.package}: found the package of a pipeline's model; serve it with "
                 "'python -m serving.server'"
             )
-        self._token = token_of(options.token_file)
-        self._tls = tls_of(options.certificate, options.key)
         self._readiness = Readiness()
         self._threads = ThreadPoolExecutor(4 * len(os.sched_getaffinity(0)), "model")
         self._servables = Servables(
             partial(_opened, manifest),
             self._runner_of,
             Loading(retries=0, allows_unknown_labels=True),
-            lambda _: {manifest.version: options.package},
+            lambda _: {manifest.version: self._options.package},
         )
         self._inference = Inference(self._servables)
         self._monitoring = Monitoring(self._servables)
         self._rest = RestFront(
             self._inference, self._monitoring, RestOptions(metrics_path=_METRICS_PATH)
         )
-        self._connections = Connections(
-            self._handle,
-            int(manifest.serve.max_body_mb * 2**20),
-            f"{VERSION_HEADER}: {manifest.version}\r\n".encode(),
-        )
-        self._socket = bind(options.host, options.port)
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain.
+    def _make_grpc(self) -> GrpcServer:
+        return RpcFront(self._inference, _not_reloaded, self._monitoring, self._rpc_options())
 
-        /healthz answers 503 while the model is loading, 200 when it is warm, 503 while draining.
+    def _begin_draining(self) -> None:
+        self._readiness.is_draining = True
 
-        Raises:
-            DataError: If the model does not load.
-            ConfigError: If a port of gRPC cannot be used.
-        """
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        port = Port(self._socket, self._connections, self._tls)
-        await port.open()
-        sweeper = asyncio.create_task(self._sweep())
-        log.info("listening at %s:%d, loading the model", *self._socket.getsockname()[:2])
-        loading, stopping = asyncio.create_task(self._load()), asyncio.create_task(stop.wait())
-        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
-        rpc = None
-        if loading.done():
-            loading.result()
-            rpc = await self._start_grpc()
-            self._readiness.is_ready = True
-            log.info("serving %s version %d", self._manifest.pipeline, self._manifest.version)
-            await stopping
-        await self._drain(port, rpc)
-        sweeper.cancel()
+    async def _close(self) -> None:
+        await self._servables.close()
 
     async def _load(self) -> None:
         manifest = self._manifest
@@ -138,6 +96,7 @@ class PackagedServer:
             reasons = [str(one.error) for one in self._servables.versions() if one.error]
             raise DataError(reasons[0] if reasons else str(error)) from error
         await self._warm_up()
+        self._readiness.is_ready = True
 
     async def _warm_up(self) -> None:
         """Ask for the package's rows as a caller would, so that none pays for what comes first."""
@@ -159,29 +118,26 @@ class PackagedServer:
     def _runner_of(self, model: OpenedModel) -> Runner:
         return DirectRunner(model, self._threads)
 
-    async def _start_grpc(self) -> RpcFront | None:
-        options = self._options
-        if options.grpc_port is None and options.grpc_socket is None:
-            return None
-        rpc = RpcFront(self._inference, _not_reloaded, self._monitoring, self._rpc_options())
-        await rpc.start()
-        log.info("gRPC at %s:%d", options.host, rpc.port)
-        return rpc
-
     def _rpc_options(self) -> RpcOptions:
-        options, credentials = self._options, None
-        if options.certificate is not None and options.key is not None:
-            pair = (options.key.read_bytes(), options.certificate.read_bytes())
-            credentials = grpc.ssl_server_credentials([pair])
+        options = self._options
         return RpcOptions(
             options.host,
             options.grpc_port or 0,
             str(options.grpc_socket or ""),
-            credentials=credentials,
+            credentials=credentials_of(options.certificate, options.key),
             watched=self._readiness,
-            token=self._token,
+            admit=self._admit,
             most_bytes=int(self._manifest.serve.max_body_mb * 2**20),
+            most_calls=MAX_CONCURRENT_CALLS,
         )
+
+    def _admit(self, metadata: Iterable[tuple[str, Any]] | None) -> None:
+        check_token(metadata, self._token)
+        self._check_loaded()
+
+    def _check_loaded(self) -> None:
+        if not self._readiness.is_ready:
+            raise LoadingError("the model is still loading; try again")
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -211,37 +167,11 @@ class PackagedServer:
                 "expected the header 'Authorization: Bearer <token>' with this server's token",
                 {"www-authenticate": "Bearer"},
             )
-        if not self._readiness.is_ready:
-            return as_http(LoadingError("the model is still loading; try again"))
+        try:
+            self._check_loaded()
+        except LoadingError as error:
+            return as_http(error)
         return None
-
-    # --- the end --------------------------------------------------------------------------------
-
-    async def _drain(self, port: Port, rpc: RpcFront | None) -> None:
-        """Answer what is in flight and what still comes, then close; see `ModelServer`."""
-        connections = self._connections
-        log.info("draining: %d requests in flight", self._seen(rpc)[0])
-        self._readiness.is_draining = connections.is_draining = True
-        leave_at = time.monotonic() + self._options.leave_seconds
-        deadline = leave_at + self._manifest.serve.drain_seconds
-        await until_nobody_comes(partial(self._seen, rpc), lambda: False, leave_at, deadline)
-        port.close()
-        if rpc is not None:
-            await rpc.stop(max(0.0, deadline - time.monotonic()))
-        left = await port.finish(max(deadline, time.monotonic() + _LATE_SECONDS))
-        log.info("drained: %d requests cut off", left)
-
-    def _seen(self, rpc: RpcFront | None) -> tuple[int, float]:
-        """Return how many requests are in flight, and when the last came, by both protocols."""
-        in_flight, last = self._connections.in_flight, self._connections.last_request_at
-        if rpc is None:
-            return in_flight, last
-        return in_flight + rpc.in_flight, max(last, rpc.last_call_at)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            self._connections.sweep()
 
 
 class _Answer:
@@ -274,27 +204,10 @@ async def _not_reloaded(_request: object) -> Never:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the server; return the process's exit code (0 drained, 2 wrong package or options)."""
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls its first loader old
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    options = parse(arguments, _PROGRAM)
-    np.seterr(all="ignore")  # what is not finite is an answer here
-    try:
-        uvloop.run(PackagedServer(options).run())
-    except SlipwayError as error:
-        log.error("%s", error)
-        return error.exit_code
-    except Exception:
-        log.exception("server: unexpected")
-        return EXIT_UNEXPECTED
-    return EXIT_DONE
+    quiet_tensorflow()
+    options = parse(arguments, "python -m serving.standalone.packaged", __doc__)
+    return run_program(lambda: PackagedServer(options), sys.stdout)
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    logging.shutdown()
-    sys.stdout.flush()
-    # At once: TensorFlow was seen to crash in its own tear-down, and loading cannot be interrupted.
-    os._exit(code)
+    leave(main(sys.argv[1:]))

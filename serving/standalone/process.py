@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import os
-import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 
 import grpc
 
-from contract.errors import ConfigError
+from contract.errors import ConfigError, UserError
+from serving.server.frame import is_done_before, stop_on_signals, sweep
 from serving.server.grpc.statuses import CallError
 from serving.server.http.connections import Connections
 from serving.server.http.port import Port, bind
@@ -40,7 +41,6 @@ from serving.standalone.warm_up import warm_up
 log = logging.getLogger("slipway")
 
 _DRAIN_SECONDS = 20.0
-_SWEEP_SECONDS = 1.0
 
 
 @dataclass
@@ -63,11 +63,11 @@ class StandaloneServer:
         """Read the files that the flags name.
 
         Raises:
-            ConfigError: If one of them is not what it should be.
-            CallError: If the models ask for what cannot be served.
+            UserError: If one of them is not what it should be.
         """
         self._flags = flags
-        self._models = _models(flags)
+        with _refusals_as_errors():
+            self._models = _models(flags)
         cores = len(os.sched_getaffinity(0))
         self._batching = _batching(flags, cores)
         self._rest_options = _rest_options(flags)
@@ -83,17 +83,15 @@ class StandaloneServer:
         The ports are opened when every model has a version that is available.
 
         Raises:
-            ConfigError: If a port cannot be used.
-            CallError: If a model did not become available.
+            UserError: If a port cannot be used, or a model did not become available.
         """
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        stop = stop_on_signals()
         servables = self._servables()
         self._poll(self._flags.file_system_poll_wait_seconds, servables.poll)
         try:
-            if await _unless(stop, servables.reload(self._models)):
-                await self._serve(servables, stop)
+            with _refusals_as_errors():
+                if await is_done_before(stop, servables.reload(self._models)):
+                    await self._serve(servables, stop)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -133,7 +131,7 @@ class StandaloneServer:
         if flags.model_config_file:
             wait = flags.model_config_file_poll_wait_seconds
             self._poll(wait, partial(self._read_again, servables))
-        self._poll(_SWEEP_SECONDS, self._sweep)
+        self._tasks.append(asyncio.create_task(sweep(self._connections)))
         await stop.wait()
         await self._drain(port, rpc)
 
@@ -178,10 +176,6 @@ class StandaloneServer:
             await servables.reload(models)
         except (ConfigError, CallError) as error:
             log.error("the model config was not taken: %s", error)
-
-    async def _sweep(self) -> None:
-        if self._connections is not None:
-            self._connections.sweep()
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -277,13 +271,10 @@ async def repeated(seconds: float, work: Any) -> None:
             log.exception("background work failed; it is tried again in %g seconds", seconds)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do work; return False if the process must stop before it is done."""
-    doing, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not doing.done():
-        doing.cancel()
-        return False
-    doing.result()
-    return True
+@contextmanager
+def _refusals_as_errors() -> Iterator[None]:
+    """Turn the status that a caller would get for models into an error of the program."""
+    try:
+        yield
+    except CallError as error:
+        raise UserError(f"{error.code.name}: {error}") from error

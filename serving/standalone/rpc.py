@@ -19,11 +19,11 @@ from grpc import StatusCode, aio
 from contract.errors import ConfigError
 from contract.wire import tensorflow_serving as wire
 from contract.wire.tensors import DATA_TYPES, write_tensor
-from serving.server.grpc.calls import check_token
+from serving.server.grpc.calls import LOADING
 from serving.server.grpc.health import Health, Watched
 from serving.server.grpc.model_service import session_methods
 from serving.server.grpc.statuses import CallError
-from serving.server.requests.errors import SHOWN_CHARACTERS, for_caller
+from serving.server.requests.errors import SHOWN_CHARACTERS, LoadingError, for_caller
 from serving.standalone.inference import CLASSIFY, Answered, Asked, Inference, Task
 from serving.standalone.messages import arrays_of, copied, examples_of, filled
 from serving.standalone.monitoring import Monitoring
@@ -32,6 +32,7 @@ from serving.standalone.statuses import refusal_of
 
 Method = Callable[[Any, float], Awaitable[Any]]
 Reload = Callable[[Any], Awaitable[None]]
+Admit = Callable[[Iterable[tuple[str, Any]] | None], None]
 
 _PREDICTIONS = "tensorflow.serving.PredictionService"
 _MODELS = "tensorflow.serving.ModelService"
@@ -53,8 +54,9 @@ class RpcOptions:
         credentials: Of TLS; None: no TLS.
         answers_content: Whether Predict answers in `tensor_content`.
         watched: Whose health is told; None: nobody's.
-        token: What callers must send; None: nothing.
+        admit: Raises for calls that are refused because of their metadata, or for now.
         most_bytes: Of a message that is taken.
+        most_calls: At a time; further ones get RESOURCE_EXHAUSTED. None: any number.
     """
 
     host: str
@@ -64,8 +66,9 @@ class RpcOptions:
     credentials: grpc.ServerCredentials | None = None
     answers_content: bool = False
     watched: Watched | None = None
-    token: str | None = None
+    admit: Admit = lambda _metadata: None
     most_bytes: int = _MOST_BYTES
+    most_calls: int | None = None
 
 
 class RpcFront:
@@ -92,7 +95,9 @@ class RpcFront:
             ("grpc.max_send_message_length", _MOST_BYTES),
             ("grpc.so_reuseport", 0),  # a second server on the same port is an error
         )
-        self._server = aio.server(options=(*limits, *options.arguments))
+        self._server = aio.server(
+            options=(*limits, *options.arguments), maximum_concurrent_rpcs=options.most_calls
+        )
         self._server.add_generic_rpc_handlers(self._handlers())
         self.port = self._listen()
 
@@ -142,7 +147,7 @@ class RpcFront:
             self.in_flight += 1
             left, model = context.time_remaining(), ""
             try:
-                check_token(context.invocation_metadata(), self._options.token)
+                self._options.admit(context.invocation_metadata())
                 request = await _read(kind, message)
                 model = _model_of(request)
                 answer = await method(request, math.inf if left is None else started + left)
@@ -152,6 +157,8 @@ class RpcFront:
             except Exception as error:  # no call may stay without its status
                 refusal = refusal_of(error)
                 self._observe(model, name, refusal.code, started)
+                if isinstance(error, LoadingError):
+                    context.set_trailing_metadata(LOADING)
                 await context.abort(refusal.code, for_caller(refusal))
                 raise  # never: abort raises
             finally:

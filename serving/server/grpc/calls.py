@@ -39,7 +39,7 @@ _MAX_REQUEST_ID_BYTES = 128
 _LARGE_BYTES = 256 * 1024  # above it, reading takes longer than a health check should wait
 
 # It tells the proxy in front that it may try again itself, as over HTTP.
-_LOADING = (("x-slipway-loading", "1"),)
+LOADING = (("x-slipway-loading", "1"),)
 
 Made = TypeVar("Made")
 
@@ -137,7 +137,7 @@ class Calls:
             except Exception as error:  # no call may stay without its status
                 refusal = self._refusal(error, caller, is_prediction)
                 self._observe(label, refusal.code, caller)
-                loading = _LOADING if isinstance(error, LoadingError) else ()
+                loading = LOADING if isinstance(error, LoadingError) else ()
                 context.set_trailing_metadata((*self._trailing(caller), *loading))
                 await context.abort(refusal.code, for_caller(refusal))
                 raise  # never: abort raises

@@ -21,7 +21,7 @@ from serving.server.grpc.reflection import Reflection
 
 log = logging.getLogger("slipway")
 
-_MAX_CONCURRENT_CALLS = 1024  # of the server; further ones get RESOURCE_EXHAUSTED
+MAX_CONCURRENT_CALLS = 1024  # of the server; further ones get RESOURCE_EXHAUSTED
 _MAX_CONCURRENT_STREAMS = 256  # of a connection; further ones wait at the caller
 _MAX_METADATA_BYTES = 64 * 1024
 _HANDSHAKE_MILLISECONDS = 20_000
@@ -60,7 +60,7 @@ class GrpcFront:
         self._calls = calls = Calls(service, ports.token)
         most_bytes = int(service.manifest.serve.max_body_mb * 2**20)
         self._server = aio.server(
-            options=_options(most_bytes), maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS
+            options=_options(most_bytes), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
         )
         services = {
             prediction_service.SERVICE: PredictionService(service, calls).methods(),
@@ -104,7 +104,7 @@ class GrpcFront:
         if ports.port is None:
             return None
         host = f"[{ports.host}]" if ":" in ports.host else ports.host
-        bound = self._bind(f"{host}:{ports.port}", _credentials(ports))
+        bound = self._bind(f"{host}:{ports.port}", credentials_of(ports.certificate, ports.key))
         log.info("gRPC at %s:%d%s", ports.host, bound, " (TLS)" if ports.certificate else "")
         return bound
 
@@ -132,8 +132,8 @@ def _options(most_bytes: int) -> Sequence[tuple[str, int]]:
     )
 
 
-def _credentials(ports: GrpcPorts) -> grpc.ServerCredentials | None:
-    if ports.certificate is None or ports.key is None:
+def credentials_of(certificate: Path | None, key: Path | None) -> grpc.ServerCredentials | None:
+    """Return what TLS needs of two PEM files; None without files."""
+    if certificate is None or key is None:
         return None
-    pair = (ports.key.read_bytes(), ports.certificate.read_bytes())
-    return grpc.ssl_server_credentials([pair])
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])

@@ -22,7 +22,7 @@ from contract.records.package import PackageManifest, Provenance
 from contract.schema.imported import PackagingConfig
 from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
-from serving.server.process import Options
+from serving.server.options import Options
 from serving.standalone.packaged import PackagedServer
 
 

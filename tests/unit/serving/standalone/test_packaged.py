@@ -11,13 +11,14 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc import aio
 
 from contract.free_ports import free_port
 from contract.records.package import PackageManifest, Provenance
 from contract.schema.serving import ServeConfig
 from contract.wire import tensorflow_serving as wire
 from contract.wire.tensors import write_tensor
-from serving.server.process import Options
+from serving.server.options import Options
 from serving.standalone.packaged import PackagedServer
 
 from .conftest import PATIENCE_SECONDS, Array, Halving
@@ -50,21 +51,27 @@ class Running:
         loop = asyncio.get_running_loop()
         # the process's border: a test has no signals of its own
         loop.add_signal_handler = self.handlers.__setitem__  # type: ignore[assignment, method-assign]
-        server = PackagedServer(Options(package, self.port, grpc_socket=self._socket, **options))
+        server = PackagedServer(
+            Options(package, self.port, **{"grpc_socket": self._socket, **options})
+        )
         self.task = asyncio.create_task(server.run())
 
     def end(self) -> None:
         self.handlers[signal.SIGTERM]()
 
     async def predict(self, rows: int) -> Any:
+        while b"200 OK" not in await self.get("/healthz"):
+            await asyncio.sleep(0.001)
+        return await self.called(rows)
+
+    async def called(self, rows: int) -> Any:
         await until(self._socket.exists)
         request = wire.PredictRequest()
         request.model_spec.name = "half"
         write_tensor(request.inputs["x"], np.full(rows, 2.0, np.float32))
-        async with grpc.aio.insecure_channel(f"unix:{self._socket}") as channel:
+        async with aio.insecure_channel(f"unix:{self._socket}") as channel:
             call = channel.unary_unary(PREDICT)
-            options = {"timeout": PATIENCE_SECONDS, "wait_for_ready": True}
-            answer = await call(request.SerializeToString(), **options)
+            answer = await call(request.SerializeToString(), timeout=PATIENCE_SECONDS)
         return list(wire.PredictResponse.FromString(answer).outputs["y"].float_val)
 
     async def get(self, path: str) -> bytes:
@@ -134,11 +141,30 @@ def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_call_of_grpc_while_the_model_loads_may_be_tried_again(package: Path) -> None:
+    async def main() -> aio.AioRpcError:
+        server = Running(package)
+        await until(lambda: bool(server.handlers))
+        with pytest.raises(aio.AioRpcError) as refusal:
+            await server.called(1)
+        Slow.may_load.set()
+        server.end()
+        await server.task
+        return refusal.value
+
+    error = asyncio.run(main())
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "the model is still loading; try again",
+    )
+    assert ("x-slipway-loading", "1") in tuple(error.trailing_metadata())
+
+
 def test_a_server_that_ends_before_it_has_loaded_says_that_it_is_loading(package: Path) -> None:
     """So the proxy asks another one; 404 would be the caller's fault."""
 
     async def main() -> bytes:
-        server = Running(package, leave_seconds=600.0)
+        server = Running(package, leave_seconds=600.0, grpc_socket=None)
         await until(lambda: bool(server.handlers))
         server.end()
         while b"draining" not in await server.get("/healthz"):

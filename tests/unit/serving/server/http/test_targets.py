@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from contract.schema.serving import ServeConfig
-from serving.server.__main__ import parse
 from serving.server.http.targets import path_of
+from serving.server.options import parse
 
 PREDICT = "/v1/models/doubling:predict"
 PAGE = "https://app.example.org"
@@ -84,9 +84,11 @@ def test_an_unknown_label_is_named_with_those_known(serve, manifest, engine, res
 
 
 def test_labels_come_from_the_command_line():
-    words = ["--package", "p", "--port", "0"]
-    assert parse(words).labels == ("stable",)
-    assert parse([*words, "--label", "blue", "--label", "green"]).labels == ("blue", "green")
+    def labels(*words: str) -> tuple[str, ...]:
+        return parse(["--package", "p", "--port", "0", *words], "program", None).labels
+
+    assert labels() == ("stable",)
+    assert labels("--label", "blue", "--label", "green") == ("blue", "green")
 
 
 # --- OPTIONS and other origins ------------------------------------------------------------------
