@@ -2,7 +2,8 @@
 
 It takes the options of `python -m serving.server`, and is to the serving agent and to Envoy what
 that is: it listens at once, answers /healthz, says which version answers, and drains on SIGTERM. To
-callers it is TensorFlow Serving: any signature, by REST and gRPC. It keeps no prediction log.
+callers it is TensorFlow Serving: any signature, by REST and gRPC, also by the Open Inference
+Protocol. It keeps no prediction log.
 """
 
 import asyncio
@@ -50,6 +51,7 @@ from serving.standalone.servables import Loading, Servables
 log = logging.getLogger("slipway")
 
 _METRICS_PATH = "/metrics"
+_OPEN_PATHS = (b"/v2/health/live", b"/v2/health/ready")  # need no token, as /healthz
 _WARM_UP_ROWS = 64
 
 
@@ -73,9 +75,10 @@ class PackagedServer(PackageServer):
         )
         self._inference = Inference(self._servables)
         self._monitoring = Monitoring(self._servables)
-        self._rest = RestFront(
-            self._inference, self._monitoring, RestOptions(metrics_path=_METRICS_PATH)
+        options = RestOptions(
+            metrics_path=_METRICS_PATH, is_ready=lambda: self._readiness.state == "AVAILABLE"
         )
+        self._rest = RestFront(self._inference, self._monitoring, options)
 
     def _make_grpc(self) -> GrpcServer:
         return RpcFront(self._inference, _not_reloaded, self._monitoring, self._rpc_options())
@@ -146,7 +149,12 @@ class PackagedServer(PackageServer):
         path = path_of(request.path)
         if path == b"/healthz" and request.error is None:
             return self._healthz(request)
-        if request.error is None and (refusal := self._refusal(request)) is not None:
+        is_open = path in _OPEN_PATHS
+        if (
+            request.error is None
+            and not is_open
+            and (refusal := self._refusal(request)) is not None
+        ):
             headers = "".join(f"{key}: {value}\r\n" for key, value in refusal.headers.items())
             body = orjson.dumps({"error": str(refusal)})
             return request.reply(refusal.status, body, JSON_HEADERS + headers.encode())

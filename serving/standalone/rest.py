@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API for all models of the process.
+"""TensorFlow Serving's REST API, and the Open Inference Protocol's, for all models of the process.
 
 Source: tensorflow_serving/model_servers/http_rest_api_{handler,util}.cc.
 """
@@ -20,17 +20,21 @@ from contract.wire.tensorflow_serving import GetModelStatusResponse, ModelSpec, 
 from serving.server.grpc.statuses import CallError
 from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import path_of
-from serving.server.requests.errors import for_caller
-from serving.server.rest.bodies import JSON_HEADERS, content_of
+from serving.server.requests.errors import ServingError, for_caller
+from serving.server.rest.bodies import JSON_HEADERS, Body, content_of
 from serving.standalone import json_tensors
 from serving.standalone.inference import Asked, Inference
 from serving.standalone.monitoring import Monitoring
+from serving.standalone.open_inference import OpenInference, spec_of
 from serving.standalone.rpc import write_status
 from serving.standalone.statuses import HTTP_STATUSES, refusal_of
 
 _MODEL = rb"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(_MODEL + rb":(?P<method>classify|regress|predict)", re.IGNORECASE)
 _STATUS = re.compile(_MODEL + rb"(?P<metadata>/metadata)?", re.IGNORECASE)
+_OPEN_MODEL = rb"/v2/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/]+))?"
+_INFER = re.compile(_OPEN_MODEL + rb"/(?P<method>infer)")
+_OPEN = re.compile(_OPEN_MODEL + rb"(?P<ready>/ready)?")
 _LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than other callers should wait
 _MOST_VERSION = (1 << 63) - 1
 _MOST_DIGITS = len(str(_MOST_VERSION))
@@ -51,11 +55,13 @@ class RestOptions:
         timeout_seconds: After which a call is given up.
         metrics_path: Under which Prometheus asks; None: nowhere.
         is_open_to_pages: Whether web pages of any origin may call.
+        is_ready: Tells whether predictions are answered.
     """
 
     timeout_seconds: float = 30.0
     metrics_path: str | None = None
     is_open_to_pages: bool = False
+    is_ready: Callable[[], bool] = lambda: True
 
 
 class RestFront:
@@ -65,7 +71,9 @@ class RestFront:
         self._inference, self._monitoring, self._options = inference, monitoring, options
         self._metrics_path = (options.metrics_path or "").encode()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._methods: dict[str, Callable[[Request, Any, float], Awaitable[bytes]]] = {
+        self._open = OpenInference(inference, options.is_ready)
+        self._methods: dict[str, Callable[[Request, Any, float], Awaitable[bytes | Body]]] = {
+            "infer": partial(self._open.infer, max_bytes=MAX_BODY_BYTES),
             "predict": self._predict,
             "classify": partial(self._examples, inference.classify),
             "regress": partial(self._examples, inference.regress),
@@ -80,7 +88,8 @@ class RestFront:
             return self._reply(request, 200, self._monitoring.exposition(), _TEXT_HEADERS)
         if request.method == b"OPTIONS":
             return self._options_of(request)
-        if request.method == b"POST" and (found := _PREDICTION.fullmatch(path)):
+        found = _PREDICTION.fullmatch(path) or _INFER.fullmatch(path)
+        if request.method == b"POST" and found is not None:
             task = asyncio.create_task(self._answer(request, found))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -93,7 +102,7 @@ class RestFront:
         method, status, name = found["method"].decode().lower(), "OK", ""
         expires_at = request.received_at + self._options.timeout_seconds
         try:
-            spec = _spec(found)
+            spec = _open_spec(found) if method == "infer" else _spec(found)
             name = spec.name
             left = expires_at - time.monotonic()
             body = await asyncio.wait_for(self._methods[method](request, spec, expires_at), left)
@@ -105,7 +114,8 @@ class RestFront:
             status = refusal.code.name
             self._refuse(request, refusal)
         else:
-            self._reply(request, 200, body)
+            whole = body if isinstance(body, Body) else Body(body)
+            self._reply(request, 200, whole.content, whole.headers)
         seconds = time.monotonic() - request.received_at
         self._monitoring.observe(name, method, "REST", status, seconds)
 
@@ -143,14 +153,24 @@ class RestFront:
     def _plain(self, request: Request, path: bytes) -> None:
         found = _STATUS.fullmatch(path) if request.method == b"GET" else None
         try:
+            if request.method == b"GET" and path.startswith(b"/v2"):
+                return self._reply(request, *self._open_answer(path))
             if found is None:
                 raise _malformed(request, path)
             spec = _spec(found)
             body = self._metadata(spec) if found["metadata"] else self._status(spec)
-        except CallError as refusal:
-            self._refuse(request, refusal)
+        except (CallError, ServingError) as error:
+            self._refuse(request, refusal_of(error))
         else:
             self._reply(request, 200, body)
+
+    def _open_answer(self, path: bytes) -> tuple[int, bytes]:
+        if (told := self._open.plain(path[len(b"/v2") :].decode("latin-1"))) is not None:
+            return told
+        if (found := _OPEN.fullmatch(path)) is None:
+            raise CallError(StatusCode.NOT_FOUND, f"{path.decode('latin-1')[:200]}: not found")
+        spec = _open_spec(found)
+        return 200, self._open.ready(spec) if found["ready"] else _json(self._open.metadata(spec))
 
     def _status(self, spec: Any) -> bytes:
         answer = GetModelStatusResponse()
@@ -208,6 +228,10 @@ def _spec(found: "re.Match[bytes]") -> Any:
     if found["label"]:
         spec.version_label = _text(found["label"])
     return spec
+
+
+def _open_spec(found: "re.Match[bytes]") -> Any:
+    return spec_of(_text(found["name"]), _text(found["version"] or b""))
 
 
 def _text(quoted: bytes) -> str:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API for all models of the process.
+"""TensorFlow Serving's gRPC API, and the Open Inference Protocol's, for all models of the process.
 
 Source: tensorflow_serving/model_servers/{prediction_service_impl,model_service_impl}.cc.
 """
@@ -18,15 +18,18 @@ from grpc import StatusCode, aio
 
 from contract.errors import ConfigError
 from contract.wire import tensorflow_serving as wire
+from contract.wire.open_inference import ModelInferRequest
 from contract.wire.tensors import DATA_TYPES, write_tensor
 from serving.server.grpc.calls import LOADING
 from serving.server.grpc.health import Health, Watched
+from serving.server.grpc.inference_service import SERVICE as OPEN_INFERENCE
 from serving.server.grpc.model_service import session_methods
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS, LoadingError, for_caller
 from serving.standalone.inference import CLASSIFY, Answered, Asked, Inference, Task
 from serving.standalone.messages import arrays_of, copied, examples_of, filled
 from serving.standalone.monitoring import Monitoring
+from serving.standalone.open_inference import OpenInference
 from serving.standalone.servables import Version
 from serving.standalone.statuses import refusal_of
 
@@ -89,6 +92,7 @@ class RpcFront:
         """
         self._inference, self._reload, self._monitoring = inference, reload, monitoring
         self._options = options
+        self._open = OpenInference(inference, lambda: True)  # nothing else is admitted
         self.in_flight, self.last_call_at = 0, time.monotonic()
         limits = (
             ("grpc.max_receive_message_length", min(options.most_bytes, _MOST_BYTES)),
@@ -124,6 +128,7 @@ class RpcFront:
                 "GetModelStatus": (wire.GetModelStatusRequest, self._status),
                 "HandleReloadConfigRequest": (wire.ReloadConfigRequest, self._reloaded),
             },
+            OPEN_INFERENCE: self._open.methods(),
             _SESSIONS: {name: (None, _refused(m)) for name, m in session_methods().items()},
         }
         made = [
@@ -336,6 +341,8 @@ def _refused(method: Any) -> Method:
 
 
 def _model_of(request: Any) -> str:
+    if isinstance(request, ModelInferRequest):
+        return str(request.model_name)
     tasks = getattr(request, "tasks", None)
     spec = tasks[0].model_spec if tasks else getattr(request, "model_spec", None)
     return "" if spec is None else str(spec.name)

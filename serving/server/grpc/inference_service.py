@@ -110,27 +110,39 @@ class InferenceService:
         signature = signature_of(request.parameters["signature_name"].string_param, loaded)
         known = loaded.signatures[signature].outputs
         wanted = chosen_outputs([one.name for one in request.outputs], known)
-        columns = loaded.array_readers[signature].read(_arrays(request))
+        columns = loaded.array_readers[signature].read(arrays_of_inference(request))
         return request, Asked(signature, columns, "inputs"), list(wanted)
 
     def _answer(self, request: Any, outputs: Outputs) -> bytes:
         own = self._service.manifest
-        answer = wire.ModelInferResponse(
-            model_name=own.pipeline, model_version=str(own.version), id=request.id
-        )
-        is_raw = bool(request.raw_input_contents)
-        for name, array in outputs.items():
-            made = answer.outputs.add(name=name, shape=array.shape)
-            made.datatype = datatype_of_array(array)
-            if is_raw or made.datatype in _RAW_ONLY:
-                answer.raw_output_contents.append(raw_of(array))
-            else:
-                write_contents(made.contents, array)
+        answer = inference_message(request, own.pipeline, own.version, outputs)
         return bytes(answer.SerializeToString())
 
 
-def _arrays(request: Any) -> Mapping[str, Array]:
-    """Return the arrays of a request by name."""
+def inference_message(request: Any, name: str, version: int, outputs: Outputs) -> Any:
+    """Return the ModelInferResponse to a ModelInferRequest: raw where its inputs are.
+
+    Raises:
+        ValueError: If the protocol has no type for an output.
+    """
+    answer = wire.ModelInferResponse(model_name=name, model_version=str(version), id=request.id)
+    is_raw = bool(request.raw_input_contents)
+    for output, array in outputs.items():
+        made = answer.outputs.add(name=output, shape=array.shape)
+        made.datatype = datatype_of_array(array)
+        if is_raw or made.datatype in _RAW_ONLY:
+            answer.raw_output_contents.append(raw_of(array))
+        else:
+            write_contents(made.contents, array)
+    return answer
+
+
+def arrays_of_inference(request: Any) -> Mapping[str, Array]:
+    """Return the arrays of a ModelInferRequest by name.
+
+    Raises:
+        InvalidInputError: If one is broken, or there are two of one name.
+    """
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidInputError(

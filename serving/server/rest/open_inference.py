@@ -5,7 +5,7 @@ Triton's docs/protocol/extension_binary_data.md: binary data of the inputs stand
 their order, and the header `Inference-Header-Content-Length` says where the JSON ends.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ from serving.server.rest.bodies import Body, Decoded, content_of, json_object
 
 Array = np.ndarray[Any, Any]
 
-_LENGTH_HEADER = b"inference-header-content-length"
+LENGTH_HEADER = b"inference-header-content-length"
 
 
 def open_model_paths(manifest: PackageManifest) -> list[str]:
@@ -92,6 +92,36 @@ def _metadata(manifest: PackageManifest, loaded: Loaded) -> bytes:
     )
 
 
+class Inferred(NamedTuple):
+    """What an inference request says, in the terms of no model."""
+
+    request_id: Any
+    signature_name: Any
+    arrays: Mapping[str, Array]
+    is_binary: Mapping[str, bool]  # by the outputs that it names
+    is_binary_else: bool
+
+    def encoding(self, names: Iterable[str]) -> dict[str, bool]:
+        """Return whether each of these outputs is wanted as binary data."""
+        return {name: self.is_binary.get(name, self.is_binary_else) for name in names}
+
+
+def parse_inference(content: bytes, length: bytes | None) -> Inferred:
+    """Read the body of an inference request; `length` is the header that says where its JSON ends.
+
+    Raises:
+        InvalidInputError: If it is not one, with the place.
+        RequestError: If it is not JSON.
+    """
+    end = _json_end(length, len(content))
+    body = json_object(content[:end])
+    parameters = _object(body, "parameters")
+    arrays = _arrays(_objects(body, "inputs"), memoryview(content)[end:])
+    is_binary = parameters.get("binary_data_output") is True
+    own = _wanted(body, is_binary)
+    return Inferred(body.get("id"), parameters.get("signature_name"), arrays, own, is_binary)
+
+
 def read_inference(
     manifest: PackageManifest, max_bytes: int, request: Request, loaded: Loaded
 ) -> Decoded:
@@ -102,16 +132,15 @@ def read_inference(
         RequestError: If the body is compressed in a way that is not taken, or is not JSON.
     """
     content = content_of(request, max_bytes)
-    end = _json_end(request.headers.get(_LENGTH_HEADER), len(content))
-    body = json_object(content[:end])
-    parameters = _object(body, "parameters")
-    signature = signature_of(parameters.get("signature_name"), loaded)
-    arrays = _arrays(_objects(body, "inputs"), memoryview(content)[end:])
-    asked = Asked(signature, loaded.array_readers[signature].read(arrays), "inputs")
-    wanted = _wanted(body, parameters, loaded.signatures[signature].outputs)
+    inferred = parse_inference(content, request.headers.get(LENGTH_HEADER))
+    signature = signature_of(inferred.signature_name, loaded)
+    asked = Asked(signature, loaded.array_readers[signature].read(inferred.arrays), "inputs")
+    known = loaded.signatures[signature].outputs
+    wanted = inferred.encoding(chosen_outputs(list(inferred.is_binary), known))
 
     def formatted(outputs: Outputs) -> Body:
-        return _answer(manifest, body.get("id"), outputs, wanted)
+        name, version = manifest.pipeline, manifest.version
+        return inference_answer(name, version, inferred.request_id, outputs, wanted)
 
     return asked, formatted
 
@@ -162,41 +191,43 @@ def _head(index: int, given: dict[str, Any]) -> tuple[str, str, list[int]]:
     return name, datatype, shape
 
 
-def _wanted(
-    body: dict[str, Any], parameters: dict[str, Any], known: Mapping[str, Any]
-) -> dict[str, bool]:
-    """Return the outputs to answer, in order, and whether each as binary data."""
-    is_binary = parameters.get("binary_data_output") is True
+def _wanted(body: dict[str, Any], is_binary: bool) -> dict[str, bool]:
+    """Return the outputs that a request names, in order, and whether each as binary data."""
     own: dict[str, bool] = {}
     for index, one in enumerate(_objects(body, "outputs") if "outputs" in body else []):
         if not isinstance(one.get("name"), str):
             raise InvalidInputError(f"outputs[{index}]: expected the text 'name'")
         own[one["name"]] = _object(one, "parameters").get("binary_data", is_binary) is True
-    return {name: own.get(name, is_binary) for name in chosen_outputs(list(own), known)}
+    return own
 
 
-def _answer(
-    manifest: PackageManifest, given_id: Any, outputs: Outputs, wanted: Mapping[str, bool]
+def inference_answer(
+    name: str, version: int, request_id: Any, outputs: Outputs, wanted: Mapping[str, bool]
 ) -> Body:
+    """Return the answer of a model: the wanted outputs, each as JSON or as binary data.
+
+    Raises:
+        ValueError: If one has a type, or text, that it cannot hold.
+    """
     described_outputs, raw = [], []
-    for name, is_binary in wanted.items():
-        array = outputs[name]
+    for output, is_binary in wanted.items():
+        array = outputs[output]
         datatype = datatype_of_array(array)
-        one: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        one: dict[str, Any] = {"name": output, "datatype": datatype, "shape": list(array.shape)}
         if is_binary:
             raw.append(raw_of(array))
             one["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
             one["data"] = json_of(array)
         described_outputs.append(one)
-    answer: dict[str, Any] = {"model_name": manifest.pipeline}
-    answer |= {"model_version": str(manifest.version), "outputs": described_outputs}
-    if isinstance(given_id, str):
-        answer["id"] = given_id
+    answer: dict[str, Any] = {"model_name": name, "model_version": str(version)}
+    answer["outputs"] = described_outputs
+    if isinstance(request_id, str):
+        answer["id"] = request_id
     text = orjson.dumps(answer)
     if not raw:
         return Body(text)
-    headers = b"content-type: application/octet-stream\r\n%b: %d\r\n" % (_LENGTH_HEADER, len(text))
+    headers = b"content-type: application/octet-stream\r\n%b: %d\r\n" % (LENGTH_HEADER, len(text))
     return Body(b"".join([text, *raw]), headers)
 
 
