@@ -77,7 +77,7 @@ for panel, commands in (
     ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
     ("Run it", (running.run, running.status, running.cancel, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
-    ("Any SavedModel", (optimizing.optimize, packaging.package, packaging.deploy)),
+    ("Any SavedModel", (optimizing.optimize, packaging.package, packaging.image, packaging.deploy)),
     ("Steer its traffic", (rollouts.rollout, traffic.promote, traffic.rollback, traffic.teardown)),
     ("This machine", (machine.up, machine.down, machine.logins)),
 ):

@@ -117,6 +117,39 @@ def deploy(
     _show_end(name, record, is_json)
 
 
+def image(
+    name: Named,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="Of the kept ones.")],
+    target: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="The folder to make; it must not exist.")
+    ],
+    architecture: Annotated[
+        str, typer.Option("--architecture", metavar="NAME", help="That the image is marked for.")
+    ] = "amd64",
+    is_json: JsonOption = False,
+) -> None:
+    """Write a version as an OCI image layout; no container engine is needed.
+
+    The image holds the package below /models, with its bill of materials and provenance, and no
+    program. The same version always gets the same digest.
+
+    [bold]Examples[/]
+
+    [cyan]$ slipway image ranker 3 --to ranker-3[/]
+    """
+    require("components")
+    from components.package.oci_image import write_image
+
+    layout = imported_layout(name)
+    layout.check_kept(version)
+    with notes.status(f"Writing version {version}"), terminated_like_interrupted():
+        made = write_image(layout.version(version), target.absolute(), architecture)
+    if is_json:
+        print_json({"folder": str(made.folder), "digest": made.digest})
+        return
+    say(f"Version [bold]{version}[/] of [bold]{name}[/] is the image {made.digest} in {target}")
+
+
 def imported_layout(name: str) -> "PipelineLayout":
     """Return where the versions of an imported model are.
 

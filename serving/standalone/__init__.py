@@ -18,6 +18,7 @@ and its messages.
 `messages`        what requests hold, as arrays and examples
 `json_tensors`    the JSON of requests and answers
 `rest`, `rpc`     the two fronts
+`open_inference`  the Open Inference Protocol, for both
 `monitoring`      metrics under TensorFlow Serving's names
 `process`         the life of the process
 """

@@ -12,6 +12,7 @@ from contract.layout import PipelineLayout
 from contract.records.package import InputSpec, PackageManifest, Provenance
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
+from contract.storage import digest_directory
 
 runner = CliRunner()
 
@@ -104,3 +105,28 @@ def test_status_knows_an_imported_model(tmp_path: Path, monkeypatch: pytest.Monk
     result = runner.invoke(app, ["status", "half", "--json"])
     assert result.exit_code == 0, result.output
     assert [one["version"] for one in json.loads(result.stdout)["versions"]] == [1]
+
+
+def test_a_version_becomes_an_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, target = PipelineLayout(tmp_path / "artifacts", "half"), tmp_path / "image"
+    model = layout.version(1) / "model"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(b"x")
+    PackageManifest(
+        pipeline="half",
+        version=1,
+        created_at=datetime.now(UTC),
+        digest=digest_directory(model),
+        inputs={},
+        heads={},
+        serve=ServeConfig(),
+        provenance=Provenance(run_id="import-1", git_commit="", data_digests={}, versions={}),
+    ).write(layout.package_manifest(1))
+    monkeypatch.setattr("cli.stack.stack_file.artifact_root", lambda: layout.root)
+    command = ["image", "half", "1", "--to", str(target)]
+    made = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    (described,) = json.loads((target / "index.json").read_text())["manifests"]
+    assert made == {"folder": str(target), "digest": described["digest"]}
+    again = runner.invoke(app, command)
+    assert (again.exit_code, "exists already" in again.stderr) == (2, True)
+    assert runner.invoke(app, ["image", "half", "2", "--to", "elsewhere"]).exit_code == 2
