@@ -1,5 +1,6 @@
 """Folders of images, one folder for each class. Files are taken as they are, not decoded."""
 
+import logging
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -12,8 +13,11 @@ from components.data.raw_rows import BadRow, SourceRows
 from contract.errors import DataError
 from contract.schema.data_sources import ImagesSource
 
+log = logging.getLogger("slipway")
+
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _BATCH_ROWS = 256
+_SHOWN = 3
 # Sources: ITU-T T.81 (JPEG: start and end of image), ISO/IEC 15948 (PNG: signature, IEND and CRC).
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
@@ -27,6 +31,7 @@ def files(source: ImagesSource) -> list[Path]:
         raise DataError(f"{root}: no such folder; expected one that holds a folder for each class")
     classes = sorted(path for path in root.iterdir() if path.is_dir() and _is_shown(path.name))
     found = [folder for folder in classes if next(_images(folder), None) is not None]
+    _tell_others(root, found)
     if not found:
         raise DataError(
             f"{root}: {len(classes)} folders, none with a file that ends in "
@@ -76,11 +81,31 @@ def size_bytes(source: ImagesSource, file: Path) -> int:  # noqa: ARG001
 
 
 def _images(folder: Path) -> Iterator[Path]:
+    return (path for path in _files(folder) if _is_image(path))
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for place, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if _is_shown(name))
-        for name in sorted(names):
-            if _is_shown(name) and name.lower().endswith(_SUFFIXES):
-                yield Path(place, name)
+        yield from (Path(place, name) for name in sorted(names) if _is_shown(name))
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+def _tell_others(root: Path, classes: list[Path]) -> None:
+    """Say which files are left out because of their names."""
+    others = [path for folder in classes for path in _files(folder) if not _is_image(path)]
+    if others:
+        log.warning(
+            "%s: %d files are left out, because their names do not end in %s: %s%s",
+            root,
+            len(others),
+            ", ".join(_SUFFIXES),
+            ", ".join(str(path.relative_to(root)) for path in others[:_SHOWN]),
+            ", ..." if len(others) > _SHOWN else "",
+        )
 
 
 def _is_shown(name: str) -> bool:

@@ -239,7 +239,9 @@ def test_a_tfrecord_with_a_flipped_bit_is_refused_with_the_record(tmp_path: Path
         rows_of(source_of(TfRecordSource, path))
 
 
-def test_images_have_the_class_of_their_folder_and_their_own_bytes(tmp_path: Path) -> None:
+def test_images_have_the_class_of_their_folder_and_their_own_bytes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "cat" / "old").mkdir(parents=True)
     (tmp_path / "dog").mkdir()
     (tmp_path / "empty").mkdir()
@@ -251,6 +253,8 @@ def test_images_have_the_class_of_their_folder_and_their_own_bytes(tmp_path: Pat
     assert values_of(source, "label") == ["cat", "cat", "dog"]
     assert values_of(source, "path") == ["cat/a.JPG", "cat/old/b.png", "dog/c.jpeg"]
     assert values_of(source, "image") == [JPEG, PNG, JPEG + b"\0" * 16]
+    assert "1 files are left out, because their names do not end in" in caplog.text
+    assert "cat/notes.txt" in caplog.text
 
 
 def test_unreadable_images_are_bad_rows_with_reason_and_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Queries by DuckDB over files, and the rules of the section."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def duckdb_source(tmp_path: Path, query: str, **more: Any) -> SqlSource:
         "zones": (str(tmp_path / "zones.csv"),),
     }
     return SqlSource(kind="sql", query=query, tables=tables, **more)
+
+
+def test_a_database_file_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "50% of #1?.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table t (a integer)")
+        database.executemany("insert into t values (?)", [(2,), (1,)])
+    source = SqlSource(kind="sql", query="select a from t", database=str(path), order_by=("a",))
+    (rows,) = sql.read(source, Path(source.place))
+    assert rows.columns["a"].to_pylist() == [1, 2]
 
 
 def test_labels_and_features_are_computed_over_files(tmp_path: Path) -> None:
