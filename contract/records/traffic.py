@@ -253,6 +253,11 @@ class ArmObservation(Record):
         description="Requests that the data plane refused with 503 because it knew no host of the "
         "version; not among `requests` and `errors`.",
     )
+    abandoned: int = Field(
+        0,
+        description="Requests whose callers left before the answer; not among `requests` and "
+        "`errors`.",
+    )
     latency_bounds_ms: tuple[float, ...] = Field((), description="Upper bounds, rising.")
     latency_counts: tuple[int, ...] = Field((), description="Cumulative, one per bound.")
     latency_total: int = Field(0, description="Answers timed, also those above the last bound.")
@@ -315,11 +320,18 @@ class LadderStep(Record):
 
     name: str = Field(description="Name of the rung, as in 'shadow' or '25 %'.")
     weight_percent: Percent = Field(description="Share of the traffic that the canary had.")
-    requests: int = Field(description="Requests that the canary answered.")
-    errors: int = Field(description="Of them, answers with status 5xx.")
+    requests: int = Field(description="Requests that the canary had; not those under way.")
+    errors: int = Field(
+        description="Of them, answers with status 5xx, and those whose callers left before the "
+        "answer; in a shadow also what it refuses and stable answers."
+    )
     client_errors: int = Field(0, description="Of them, answers with status 4xx.")
-    stable_requests: int = Field(0, description="Requests that the stable arm answered meanwhile.")
-    stable_errors: int = Field(0, description="Of those, answers with status 5xx.")
+    stable_requests: int = Field(0, description="Requests that the stable arm had meanwhile.")
+    stable_errors: int = Field(
+        0,
+        description="Of those, answers with status 5xx, and those whose callers left before the "
+        "answer.",
+    )
     stable_client_errors: int = Field(0, description="Of those, answers with status 4xx.")
     decision: Literal["pass", "rollback", "inconclusive"] = Field(
         description="What the judge decided."

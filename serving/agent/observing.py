@@ -77,6 +77,7 @@ class Observer:
             client_errors=seen.client_errors,
             active=seen.active,
             unreached=seen.unreached,
+            abandoned=seen.abandoned,
             latency_bounds_ms=seen.latency_bounds_ms,
             latency_counts=seen.latency_counts,
             latency_total=seen.latency_total,

@@ -48,8 +48,8 @@ class VersionCounters:
     `errors` are answers with status 5xx, `client_errors` with 4xx, over gRPC those whose status is
     of that kind. `latency_counts[i]` is how many answers took less than `latency_bounds_ms[i]`,
     `latency_total` how many were timed in all. `unreached` were answered by the data plane itself,
-    because it knew no host of the version; they
-    are neither requests nor errors of it.
+    because it knew no host of the version, and the callers of `abandoned` left before the answer;
+    both are neither requests nor errors of it.
     """
 
     requests: int = 0
@@ -60,6 +60,7 @@ class VersionCounters:
     client_errors: int = 0
     active: int = 0
     unreached: int = 0
+    abandoned: int = 0
 
     def __add__(self, other: "VersionCounters") -> "VersionCounters":
         return self._joined(other, operator.add)
@@ -78,6 +79,7 @@ class VersionCounters:
             errors=join(self.errors, other.errors),
             client_errors=join(self.client_errors, other.client_errors),
             unreached=join(self.unreached, other.unreached),
+            abandoned=join(self.abandoned, other.abandoned),
             latency_bounds_ms=self.latency_bounds_ms or other.latency_bounds_ms,
             latency_counts=tuple(join(mine, theirs) for mine, theirs in pairs),
             latency_total=join(self.latency_total, other.latency_total),

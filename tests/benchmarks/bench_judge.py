@@ -122,6 +122,7 @@ SCENARIOS = (
     Scenario("both 2 % errors", stable=0.02, canary=0.02),
     Scenario("both 5 % errors", stable=0.05, canary=0.05),
     Scenario("both 5 % errors, 50 requests a second on", stable=0.05, canary=0.05, rates=BRISK),
+    Scenario("both 5 % errors, 4 requests a second", stable=0.05, canary=0.05, rates=(4, 4)),
     *(
         Scenario(
             f"both 1 % errors, by {part:.0%} of 400 users that keep their arm, not counted",

@@ -7,7 +7,8 @@ imported everything, so that a kill costs little. What is killed and when follow
 controller most often, then the agent. After each kill three things are checked:
 
 * the plan in force is one that somebody decided: by its author, its weights are a rung of the
-  ladder, a shadow or all on stable, and generations only rise;
+  ladder, a shadow or all on stable, and generations only rise; the agent itself may only give
+  stable all traffic, where a trial's controller is silent for too long;
 * counts are not lost: what the controller has counted in a phase never falls;
 * nothing is promoted: the champion stays what it was, and a trial only passes with its last rung.
 """
@@ -39,16 +40,18 @@ from components.deploy.canary.walk import Canary  # noqa: E402
 from components.deploy.deployment import Deployment  # noqa: E402
 from components.runs.agent_client import AgentClient, PlanConflictError  # noqa: E402
 from components.runs.tracking import Tracker  # noqa: E402
-from contract.errors import SlipwayError  # noqa: E402
+from contract.errors import ServiceUnavailableError, SlipwayError  # noqa: E402
 from contract.layout import PipelineLayout  # noqa: E402
 from contract.records.package import PackageManifest  # noqa: E402
 from contract.records.traffic import TrafficPlan  # noqa: E402
 from contract.schema.pipeline import PipelineConfig  # noqa: E402
+from serving.agent.leases import AGENT  # noqa: E402
 
 FORKS = multiprocessing.get_context("forkserver")
 OFTEN = {"controller": 3.0, "agent": 2.0}  # all others 1
 RUNGS = (5, 50, 95)
 RECOVERY_SECONDS = 60.0
+GOES_ON = (0, -signal.SIGKILL, os.EX_TEMPFAIL)  # of a controller: the trial, or a new one
 # supervisord gives a program up that ends again and again within seconds; a server's trial ends so
 PEACE_SECONDS, SERVER_PEACE = {"agent": 1.0, "envoy": 2.0}, 15.0
 CONFIG = {
@@ -74,6 +77,8 @@ def run_controller(log: Path, root: Path, output: Path, url: str, author: str) -
         control(root, output, url, author)
     except InterruptedTrialError as interrupted:
         sys.exit(f"{author}: {interrupted}")
+    except ServiceUnavailableError:  # no agent for 20 s: a retry continues the trial
+        sys.exit(os.EX_TEMPFAIL)
 
 
 def control(root: Path, output: Path, url: str, author: str) -> None:
@@ -128,8 +133,9 @@ class Trials:
         if state is not None and state.ending and self.process is not None:
             if self.process.exitcode == 0:
                 self._end(state)
-        elif self.process is not None and self.process.exitcode not in (0, -signal.SIGKILL):
-            self.wrong.append(f"trial {self.number}: its controller ended by itself")
+        elif self.process is not None and self.process.exitcode not in GOES_ON:
+            words = (self.folder / "controller.log").read_text().splitlines()[-1:]
+            self.wrong.append(f"trial {self.number}: its controller ended by itself: {words}")
             self.number += 1
         self.output.mkdir(exist_ok=True)
         log, root = self.folder / "controller.log", self.stack.layout.root
@@ -162,7 +168,8 @@ class Trials:
         allowed = {(100,), *((100 - percent, percent) for percent in RUNGS)}
         if weights not in allowed or plan.champion != 1:
             self.wrong.append(f"plan {plan.generation}: weights {weights} are no rung")
-        if not (plan.author == "test" or plan.author.startswith("run t")):
+        is_withdrawn = plan.author == AGENT and plan.trial is None
+        if not (plan.author == "test" or plan.author.startswith("run t") or is_withdrawn):
             self.wrong.append(f"plan {plan.generation}: by '{plan.author}'")
         if plan.generation < self.generation:
             self.wrong.append(f"plan {plan.generation} follows {self.generation}")

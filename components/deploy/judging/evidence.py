@@ -15,8 +15,9 @@ class Counts:
     `latency_counts` are cumulative, one for each of the rising bounds; what is slower than the
     last bound is in none of them, only in `latency_total`. `active` is not a sum: it is how many
     requests are under way now. `disagreements` is a sum of shares, one for each compared request.
-    `refused_alone` are requests that the version refused (4xx) and stable answered: they are among
-    `errors`, too.
+    `refused_alone` are requests that the version refused (4xx) and stable answered, those of
+    `abandoned` had callers that left before the answer: both are among `errors`, too. `unreached`
+    are in none of the others: the data plane knew no host of the version.
     """
 
     requests: int = 0
@@ -29,6 +30,8 @@ class Counts:
     compared: int = 0
     disagreements: float = 0.0
     refused_alone: int = 0
+    abandoned: int = 0
+    unreached: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         bounds = other.latency_bounds_ms or self.latency_bounds_ms
@@ -45,6 +48,8 @@ class Counts:
             compared=self.compared + other.compared,
             disagreements=self.disagreements + other.disagreements,
             refused_alone=self.refused_alone + other.refused_alone,
+            abandoned=self.abandoned + other.abandoned,
+            unreached=self.unreached + other.unreached,
         )
 
     def since(self, before: "Counts") -> "Counts":
@@ -62,6 +67,8 @@ class Counts:
             compared=self.compared - before.compared,
             disagreements=self.disagreements - before.disagreements,
             refused_alone=self.refused_alone - before.refused_alone,
+            abandoned=self.abandoned - before.abandoned,
+            unreached=self.unreached - before.unreached,
         )
 
     @property
@@ -125,9 +132,10 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
     traffic = _NOTHING if before is None or _traffic_was_reset(before, now) else before
     pairs = _NOTHING if before is None or _pairs_were_reset(before, now) else before
     refused_alone = now.refused_alone - pairs.refused_alone
+    abandoned = now.abandoned - traffic.abandoned
     return Counts(
-        requests=now.requests - traffic.requests,
-        errors=now.errors - traffic.errors + refused_alone,
+        requests=now.requests - traffic.requests + abandoned,
+        errors=now.errors - traffic.errors + refused_alone + abandoned,
         client_errors=now.client_errors - traffic.client_errors,
         active=now.active,
         latency_bounds_ms=now.latency_bounds_ms,
@@ -136,6 +144,8 @@ def growth(before: ArmObservation | None, now: ArmObservation | None) -> Counts:
         compared=now.compared - pairs.compared,
         disagreements=now.disagreements - pairs.disagreements,
         refused_alone=refused_alone,
+        abandoned=abandoned,
+        unreached=now.unreached - traffic.unreached,
     )
 
 
@@ -157,6 +167,8 @@ def _traffic_was_reset(before: ArmObservation, now: ArmObservation) -> bool:
         now.requests < before.requests
         or now.errors < before.errors
         or now.client_errors < before.client_errors
+        or now.abandoned < before.abandoned
+        or now.unreached < before.unreached
         or now.latency_total < before.latency_total
         or any(map(lt, now.latency_counts, before.latency_counts))
     )

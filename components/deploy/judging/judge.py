@@ -5,10 +5,10 @@
 
 *Pass* a phase on evidence that it is good there, each phase from nothing, every test at `beta`:
 
-* errors (5xx, what the shadow refuses and stable answers, and what is still under way: an event
-  not yet seen is not a success): Wald's test accepts the absolute limits; or the ratio is surely
-  less than a margin above stable's, of which the lower end of a confidence sequence counts, so that
-  few stable requests excuse little;
+* errors (5xx, what callers left before the answer, what the shadow refuses and stable answers, and
+  what is still under way or found no host: an event not yet seen is not a success): Wald's test
+  accepts the absolute limits; or the ratio is surely less than a margin above stable's, of which
+  the lower end of a confidence sequence counts, so that few stable requests excuse little;
 * client errors (4xx): the same with `client_error_margin_ratio`;
 * latency: at most 5 % of the requests are above `max_latency_ratio` times stable's p95, Wald's test
   against 10 %;
@@ -17,7 +17,8 @@
   not many times stable's (`whole_way`).
 
 Besides, a phase has a least time and a least sample, and cannot be passed while stable itself is
-surely above the refused ratio. What is not measured is never a pass; without traffic it waits.
+surely above the refused ratio, by its own errors or by requests that find no host; what impatient
+callers do is no incident. What is not measured is never a pass; without traffic it waits.
 """
 
 import math
@@ -179,14 +180,19 @@ def _errors(phase: Phase, config: DeployConfig) -> Consent:
     )
     if canary.refused_alone:
         words += f", {canary.refused_alone:,} of them refused what stable answered"
+    if canary.abandoned:
+        words += f", {canary.abandoned:,} of them abandoned by their callers"
     if canary.active:
         words += f", {canary.active:,} more under way"
-    if _is_surely_above(stable, config.refused_error_ratio, config):
-        return Consent("errors", f"{words}, stable itself fails: nobody passes meanwhile", 1)
+    if canary.unreached:
+        words += f", {canary.unreached:,} more found no host"
+    if incident := _incident(stable, config):
+        return Consent("errors", f"{words}, {incident}: nobody passes meanwhile", 1)
     limits = Limits(config.allowed_error_ratio, config.refused_error_ratio)
     # Pairs are counted apart from requests, which are lost when the data plane restarts.
-    bad = min(canary.errors, canary.requests) + canary.active
-    sample = Sample(bad, canary.requests + canary.active)
+    unanswered = canary.active + canary.unreached
+    bad = min(canary.errors, canary.requests) + unanswered
+    sample = Sample(bad, canary.requests + unanswered)
     beside = Sample(stable.errors, stable.requests)
     found = _acceptance(sample, beside, limits, _OF_ERRORS, config.beta)
     if found.missing and _is_trusted(phase, sample, beside, limits, config.beta):
@@ -387,10 +393,22 @@ def _in_words(test: str, phase: Phase, terms: Terms) -> str:
     return _errors(phase, terms.config).words
 
 
-def _is_surely_above(stable: Counts, ratio: float, config: DeployConfig) -> bool:
-    if stable.error_ratio <= ratio:
+def _incident(stable: Counts, config: DeployConfig) -> str:
+    """Say why stable's own callers get no answers, if so; they are not those that left."""
+    failed = Sample(stable.errors - stable.abandoned, stable.requests)
+    if _is_surely_above(failed, config):
+        return "stable itself fails"
+    unreached = Sample(stable.unreached, stable.requests + stable.unreached)
+    if _is_surely_above(unreached, config):
+        return "requests to stable find no host"
+    return ""
+
+
+def _is_surely_above(sample: Sample, config: DeployConfig) -> bool:
+    ratio = config.refused_error_ratio
+    if sample.bad <= ratio * sample.total:
         return False
-    return surely_above(stable.errors, stable.requests, _OF_STABLE * config.beta) > ratio
+    return surely_above(*sample, _OF_STABLE * config.beta) > ratio
 
 
 def _beside(stable: Counts) -> str:

@@ -1,15 +1,20 @@
 """Whose fault a grpc-status is: HTTP says 200 to all of them.
 
-Source: https://grpc.io/docs/guides/status-codes/, for the numbers and what they mean.
+Source: https://grpc.io/docs/guides/status-codes/, for the numbers and what they mean; google.rpc's
+code.proto, for the status of HTTP that each means: client errors are those of 4xx, and
+UNIMPLEMENTED, because what no model server implements was asked for by the caller.
 """
 
 from serving.traffic.envoy.documents import TYPE, Document, named
 
 OK = 0
-CANCELLED = 1  # the caller left: neither an answer nor an error
-# INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE,
-# UNIMPLEMENTED, UNAUTHENTICATED. All others, also ones that gRPC does not know, are errors.
-CLIENT_ERRORS = frozenset((3, 5, 6, 7, 9, 11, 12, 16))
+# CANCELLED, DEADLINE_EXCEEDED: the caller left, or its deadline passed, and the server was the
+# first to say so. Where the caller was the first there is no status.
+ABANDONED = frozenset((1, 4))
+# INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED (a message too
+# large, a quota), FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED. All
+# others, also ones that gRPC does not know, are errors.
+CLIENT_ERRORS = frozenset((3, 5, 6, 7, 8, 9, 10, 11, 12, 16))
 
 _SCRIPT = """
 local callers = {{{callers}}}
@@ -23,7 +28,7 @@ end
 
 def is_error(status: int) -> bool:
     """Tell whether a status is the version's fault."""
-    return status not in (OK, CANCELLED) and status not in CLIENT_ERRORS
+    return status != OK and status not in ABANDONED and status not in CLIENT_ERRORS
 
 
 def status_filter() -> Document:
@@ -36,8 +41,8 @@ def status_in_http() -> Document:
     """Return a filter of a cluster that puts an error's status into HTTP's, where that is counted.
 
     The copies for a shadow pass no filter of the listener, and that one is none for a cluster.
-    Nobody gets these answers. A server of one answer sends an error's status in the headers; only
-    CANCELLED is then counted as an error, which a server does not answer.
+    Nobody gets these answers. A server of one answer sends an error's status in the headers. Here
+    what passes the caller's deadline is an error: nobody but the shadow is late.
     """
     callers = ", ".join(f'["{status}"] = true' for status in sorted(CLIENT_ERRORS))
     source = {"inline_string": _SCRIPT.format(callers=callers)}

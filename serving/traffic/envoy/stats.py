@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from serving.traffic.backend import Version, VersionCounters
-from serving.traffic.envoy.grpc_statuses import CANCELLED, CLIENT_ERRORS, is_error
+from serving.traffic.envoy.grpc_statuses import ABANDONED, CLIENT_ERRORS, is_error
 
 
 def counters_filter(pipeline: str = "") -> str:
@@ -19,7 +19,8 @@ def counters_filter(pipeline: str = "") -> str:
     of gRPC.
     """
     judged = rf"^cluster\.{pipeline or '[a-z0-9_]+'}/\d+(/shadow|/grpc|/grpc-shadow)?\."
-    counted = r"upstream_(rq_(\dxx|time|active|(pending|active)_overflow)|cx_none_healthy)"
+    requests = r"rq_(\dxx|time|active|(pending|active)_overflow|tx_reset|cancelled|timeout)"
+    counted = rf"upstream_({requests}|cx_none_healthy|cx_destroy_local_with_active_rq)"
     return judged + rf"({counted}|grpc\.\d+)$" + r"|^server\.uptime$"
 
 
@@ -27,6 +28,12 @@ COUNTERS_FILTER = counters_filter()
 _UPTIME = "envoy_server_uptime"
 _GRPC_STATUS = re.compile(r"envoy_cluster_grpc_(\d+)(?:_total)?")
 _SHADOWS = ("shadow", "grpc-shadow")
+# What Envoy gave up of its own accord, by the cluster's use: over HTTP/1 it closes the connection,
+# over HTTP/2 it resets the stream. What waited for a connection is cancelled over both.
+_GIVEN_UP = {
+    "": ("cx_destroy_local_with_active_rq", "rq_cancelled"),
+    "grpc": ("rq_tx_reset", "rq_cancelled"),
+}
 _ACTIVE = "envoy_cluster_upstream_rq_active"
 # All that a server may still be at: `<pipeline>/<version>/direct`, too.
 ACTIVE_FILTER = (
@@ -42,6 +49,9 @@ def counters(text: str) -> dict[Version, VersionCounters]:
     counts each as a 503: copies turned away by the shadow's cap count for nothing, and those for
     which Envoy knew no host (response flag UH) are `unreached` and nothing else. A call of gRPC is
     counted by its grpc-status, never by HTTP's, which is 200; in a shadow HTTP's was made of it.
+
+    Envoy counts no answer for a caller that leaves. It gives the request up then, as it does after
+    its own timeout, which is answered with 504: the rest are `abandoned`. Copies have no caller.
     """
     totals: dict[Version, VersionCounters] = defaultdict(VersionCounters)
     buckets: dict[Version, dict[float, int]] = defaultdict(lambda: defaultdict(int))
@@ -51,17 +61,21 @@ def counters(text: str) -> dict[Version, VersionCounters]:
             totals[version] = _with_status(total, count, int(status[1]))
             continue
         # the parser gives counters the suffix that OpenMetrics wants of them
-        match sample.name.removesuffix("_total").removeprefix("envoy_cluster_upstream_rq_"):
-            case "envoy_cluster_upstream_cx_none_healthy":
+        match sample.name.removesuffix("_total").removeprefix("envoy_cluster_upstream_"):
+            case "cx_none_healthy":
                 less = _plus(total, -count, -count, 0)
                 totals[version] = replace(less, unreached=total.unreached + count)
-            case "xx" if use != "grpc":
+            case "rq_xx" if use != "grpc":
                 kind = sample.labels["envoy_response_code_class"]
                 totals[version] = _plus(total, count, count * (kind == "5"), count * (kind == "4"))
-            case "pending_overflow" | "active_overflow" if is_shadow:
+            case "rq_pending_overflow" | "rq_active_overflow" if is_shadow:
                 totals[version] = _plus(total, -count, -count, 0)
-            case "time_bucket":
+            case "rq_time_bucket":
                 buckets[version][float(sample.labels["le"])] += count
+            case "rq_timeout" if not is_shadow:
+                totals[version] = replace(total, abandoned=total.abandoned - count)
+            case given_up if given_up in _GIVEN_UP.get(use, ()):
+                totals[version] = replace(total, abandoned=total.abandoned + count)
     return {version: _with_latency(seen, buckets[version]) for version, seen in totals.items()}
 
 
@@ -88,9 +102,9 @@ def _samples(text: str) -> Iterator[tuple[Version, str, Sample]]:
 
 
 def _with_status(total: VersionCounters, count: int, status: int) -> VersionCounters:
-    """Add calls that ended with a grpc-status; those whose callers left count for nothing."""
-    if status == CANCELLED:
-        return total
+    """Add calls that ended with a grpc-status."""
+    if status in ABANDONED:
+        return replace(total, abandoned=total.abandoned + count)
     return _plus(total, count, count * is_error(status), count * (status in CLIENT_ERRORS))
 
 
@@ -109,6 +123,7 @@ def _with_latency(seen: VersionCounters, buckets: dict[float, int]) -> VersionCo
     bounds = sorted(bound for bound in buckets if bound != float("inf"))
     return replace(
         seen,
+        abandoned=max(0, seen.abandoned),  # counters are read one after the other
         latency_bounds_ms=tuple(bounds),
         latency_counts=tuple(buckets[bound] for bound in bounds),
         latency_total=buckets.get(float("inf"), 0),

@@ -92,7 +92,8 @@ def warm_stack(make_stack: Callable[..., Any], warm_parent: Path, tmp_path: Path
 class GrpcCaller:
     """Calls Predict at the data plane; `statuses` counts how its calls ended."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, seconds: float = 60.0) -> None:
+        self._seconds = seconds
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self._token = token
@@ -108,7 +109,7 @@ class GrpcCaller:
         sent = [(key.replace("_", "-"), value) for key, value in metadata.items()]
         sent.append(("authorization", f"Bearer {self._token if token is None else token}"))
         try:
-            answer = self._stub.Predict(request, 60, metadata=sent)
+            answer = self._stub.Predict(request, self._seconds, metadata=sent)
         except grpc.RpcError as error:
             self.statuses[error.code().name] += 1
             return f"{error.code().name}: {error.details()}"

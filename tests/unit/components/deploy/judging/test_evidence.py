@@ -39,6 +39,12 @@ def test_what_a_version_refuses_and_stable_answers_is_an_error():
     assert growth(before, fewer) == Counts(10, 1, refused_alone=1)
 
 
+def test_what_callers_left_is_an_error_and_what_found_no_host_is_none():
+    grown = growth(seen(100, 3, abandoned=4, unreached=5), seen(150, 5, abandoned=10, unreached=7))
+    assert grown == Counts(50 + 6, 2 + 6, abandoned=6, unreached=2)
+    assert (grown + grown).since(grown) == grown
+
+
 def test_a_version_not_seen_has_grown_by_nothing():
     assert growth(seen(100), None) == Counts()
     assert growth(None, seen(7)) == Counts(requests=7)

@@ -41,6 +41,8 @@ def part(whole: Counts, done: float) -> Counts:
         requests=int(whole.requests * done),
         errors=int(whole.errors * done),
         client_errors=int(whole.client_errors * done),
+        abandoned=int(whole.abandoned * done),
+        unreached=int(whole.unreached * done),
         latency_counts=tuple(timed),
         latency_total=total,
         compared=int(whole.compared * done),
@@ -81,6 +83,37 @@ def test_1_what_is_still_under_way_is_not_a_success():
     assert decision(half_hanging) == "continue"
     assert "112 more under way" in judged(half_hanging).reason
     assert decision(counts(224)) == "pass"
+
+
+def test_1_what_its_callers_did_not_wait_for_is_an_error():
+    """Callers with a deadline of their own: nothing stays under way, and nothing is answered."""
+    half_left = counts(224, 112, abandoned=112)
+    judgement = judged(half_left)
+    assert (judgement.decision, judgement.decided_by) == ("fail", "errors")
+    assert "of them abandoned by their callers" in judgement.reason
+
+
+def test_1_callers_who_leave_both_arms_alike_roll_nothing_back_and_hold_nothing_up():
+    """A tenth of all callers leaves: twice the refused ratio, but no incident of stable."""
+    canary, stable = (counts(n, n // 10, abandoned=n // 10) for n in (5_000, 45_000))
+    judgement = judged(canary, stable, seconds=300)
+    assert judgement.decision == "pass", judgement.reason
+    failing = judged(replace(canary, abandoned=0), replace(stable, abandoned=0), seconds=300)
+    assert failing.decision == "continue"
+    assert "stable itself fails" in failing.reason
+
+
+def test_1_what_found_no_host_holds_a_version_up_but_does_not_roll_it_back():
+    judgement = judged(counts(224, unreached=112), seconds=120)
+    assert judgement.decision == "continue"
+    assert "112 more found no host" in judgement.reason
+
+
+def test_nobody_passes_while_requests_to_stable_find_no_host():
+    judgement = judged(counts(224), replace(STABLE, unreached=2_000))
+    assert judgement.decision == "continue"
+    assert "requests to stable find no host" in judgement.reason
+    assert decision(counts(224), replace(STABLE, unreached=200)) == "pass"
 
 
 def test_2_a_version_that_refuses_every_request_fails():

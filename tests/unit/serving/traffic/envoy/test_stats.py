@@ -90,6 +90,10 @@ def test_active_requests_of_both_clusters_are_added() -> None:
         (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_active", True),
         (COUNTERS_FILTER, "cluster.digits/3/shadow.upstream_cx_none_healthy", True),
         (COUNTERS_FILTER, "cluster.digits/3/direct.upstream_cx_none_healthy", False),
+        (COUNTERS_FILTER, "cluster.digits/3/grpc.upstream_rq_tx_reset", True),
+        (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_timeout", True),
+        (COUNTERS_FILTER, "cluster.digits/3.upstream_rq_cancelled", True),
+        (COUNTERS_FILTER, "cluster.digits/3.upstream_cx_destroy_local_with_active_rq", True),
         (COUNTERS_FILTER, "server.uptime", True),
         (counters_filter("digits"), "cluster.digits/3.upstream_rq_5xx", True),
         (counters_filter("digits"), "cluster.digits/3/shadow.upstream_rq_time", True),
@@ -142,7 +146,55 @@ def test_calls_of_grpc_count_by_their_status_and_not_by_http_200() -> None:
     """
     seen = counters(GRPC_TEXT)[("digits", 1)]
     assert (seen.requests, seen.errors, seen.client_errors) == (10 + 105 - 4, 9 - 4, 6)
-    assert seen.unreached == 4
+    assert (seen.unreached, seen.abandoned) == (4, 7)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, "client_errors") for status in (3, 5, 6, 7, 8, 9, 10, 11, 12, 16)),
+        *((status, "errors") for status in (2, 13, 14, 15, 42)),
+        *((status, "abandoned") for status in (1, 4)),
+    ],
+)
+def test_each_status_is_the_fault_of_one_side(status: int, kind: str) -> None:
+    text = (
+        f"# TYPE envoy_cluster_grpc_{status} counter\n"
+        f'envoy_cluster_grpc_{status}{{envoy_cluster_name="digits/1/grpc"}} 5\n'
+    )
+    seen = counters(text)[("digits", 1)]
+    found = {name: getattr(seen, name) for name in ("errors", "client_errors", "abandoned")}
+    assert found == dict.fromkeys(found, 0) | {kind: 5}
+    assert seen.requests == (0 if kind == "abandoned" else 5)
+
+
+def test_callers_that_leave_are_told_from_envoys_own_timeouts() -> None:
+    """As Envoy 1.40 prints it after a server hung: its timeouts are answered, with 504.
+
+    Over REST 8 callers left, 2 of them before there was a connection, and 3 requests timed out;
+    over gRPC 4 left and 1 call timed out. The copies for a shadow have no caller.
+    """
+    text = """\
+# TYPE envoy_cluster_upstream_cx_destroy_local_with_active_rq counter
+envoy_cluster_upstream_cx_destroy_local_with_active_rq{envoy_cluster_name="digits/2"} 9
+envoy_cluster_upstream_cx_destroy_local_with_active_rq{envoy_cluster_name="digits/2/shadow"} 6
+envoy_cluster_upstream_cx_destroy_local_with_active_rq{envoy_cluster_name="digits/2/grpc"} 1
+# TYPE envoy_cluster_upstream_rq_cancelled counter
+envoy_cluster_upstream_rq_cancelled{envoy_cluster_name="digits/2"} 2
+# TYPE envoy_cluster_upstream_rq_timeout counter
+envoy_cluster_upstream_rq_timeout{envoy_cluster_name="digits/2"} 3
+envoy_cluster_upstream_rq_timeout{envoy_cluster_name="digits/2/grpc"} 1
+envoy_cluster_upstream_rq_timeout{envoy_cluster_name="digits/2/shadow"} 6
+# TYPE envoy_cluster_upstream_rq_tx_reset counter
+envoy_cluster_upstream_rq_tx_reset{envoy_cluster_name="digits/2/grpc"} 5
+envoy_cluster_upstream_rq_tx_reset{envoy_cluster_name="digits/2/grpc-shadow"} 7
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="digits/2"} 3
+"""
+    seen = counters(text)[("digits", 2)]
+    assert (seen.abandoned, seen.requests, seen.errors) == (8 + 4, 3, 3)
+    early = text.replace('"digits/2"} 9', '"digits/2"} 0').replace('"digits/2/grpc"} 5', '"x/1"} 0')
+    assert counters(early)[("digits", 2)].abandoned == 0  # counters read one after the other
 
 
 def test_copies_of_calls_count_by_what_was_made_of_their_status() -> None:
