@@ -352,8 +352,9 @@ class Supervisor:
         found = []
         for file in (self.home / "groups").glob("*"):
             digest = alone.adoptable_as(file)
-            places = (self.home / folder / f"{file.name}.conf" for folder in ("conf.d", "added.d"))
-            if digest and any(p.exists() and f" adopt:{digest}:" in p.read_text() for p in places):
+            places = [self.home / folder / f"{file.name}.conf" for folder in ("conf.d", "added.d")]
+            texts = (place.read_text("utf-8") for place in places if place.exists())
+            if digest and any(f" adopt:{digest}:" in text for text in texts):
                 found.append(file.name)
         return found
 
