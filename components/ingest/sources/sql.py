@@ -84,4 +84,5 @@ def _url(source: SqlSource) -> URL:
     if source.database is None:
         return read_url(source.place, source.url_env, source.url_file)
     (path,) = find_files((source.database,))
-    return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    address = f"file:{quote(str(path))}"
+    return URL.create("sqlite", database=address, query={"mode": "ro", "uri": "true"})

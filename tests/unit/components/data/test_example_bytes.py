@@ -51,6 +51,12 @@ def by_protobuf(batch: pa.RecordBatch) -> list[bytes]:
     return rows
 
 
+def test_a_name_stands_before_those_that_it_begins_with() -> None:
+    names = ["age", "age_group", "a", "b", "ag"]
+    batch = pa.RecordBatch.from_pydict({name: pa.array([[1]]) for name in names})
+    assert encode_examples(batch) == by_protobuf(batch)
+
+
 @given(batches())
 @settings(max_examples=60, deadline=None)
 def test_rows_have_the_bytes_of_protobufs_deterministic_serialization(
