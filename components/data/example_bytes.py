@@ -1,8 +1,9 @@
 """Rows by column to serialized tf.Examples, to the same bytes every time, without a loop over rows.
 
 The bytes are those of protobuf's deterministic serialization of what tfx_bsl's
-`RecordBatchToExamplesEncoder` makes of a batch: features in the order of their names' bytes (one
-before those that it begins with), numbers packed, a null row as a feature without a kind, an empty list as an empty list of its kind.
+`RecordBatchToExamplesEncoder` makes of a batch: features in the order of their names' bytes (a
+longer name before those that it begins with), numbers packed, a null row as a feature without a
+kind, an empty list as an empty list of its kind.
 
 Wire format: https://protobuf.dev/programming-guides/encoding/. In tensorflow/core/example:
 `Example.features` is field 1, an entry of `Features.feature` field 1 with its key in 1 and its
