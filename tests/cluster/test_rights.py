@@ -30,6 +30,7 @@ from launching.cluster.kinds import RESOURCES, open_job
 from launching.cluster.kubeflow import kubeflow_job
 from launching.cluster.manifests import TASK, headless_service
 from launching.cluster.preflight import ClusterReport, cluster_reports
+from launching.cluster.queueing import remove_workload
 from launching.cluster.reaper import reap
 from launching.cluster.storage_check import claim_problems
 from launching.job_spec import JobSpec
@@ -218,6 +219,7 @@ async def _all_jobs(launcher: ClusterConfig, kubernetes: KubernetesConfig) -> di
     too_much = kubernetes.model_copy(update={"pod": pod})
     async with Cluster(launcher) as cluster:
         await reap(cluster, 3600)
+        await remove_workload(cluster, "rights-pods-0")  # there is none: no Kueue
         waits = [_adopted(cluster, kind, kubernetes) for kind in RESOURCES]
         ends = await asyncio.gather(*waits, _adopted(cluster, "pods", too_much, "too-much"))
     return dict(zip([*RESOURCES, "too-much"], ends, strict=True))
