@@ -127,6 +127,7 @@ class PackagedServer(PackageServer):
             options.host,
             options.grpc_port or 0,
             str(options.grpc_socket or ""),
+            is_private=True,
             credentials=credentials_of(options.certificate, options.key),
             watched=self._readiness,
             admit=self._admit,

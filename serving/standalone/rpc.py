@@ -53,6 +53,7 @@ class RpcOptions:
         host: Of `port`.
         port: 0: none.
         socket: A Unix socket to make; empty: none.
+        is_private: Whether only the socket's owner may use it.
         arguments: Of the gRPC server.
         credentials: Of TLS; None: no TLS.
         answers_content: Whether Predict answers in `tensor_content`.
@@ -65,6 +66,7 @@ class RpcOptions:
     host: str
     port: int
     socket: str = ""
+    is_private: bool = False
     arguments: Sequence[tuple[str, int | str]] = ()
     credentials: grpc.ServerCredentials | None = None
     answers_content: bool = False
@@ -277,6 +279,8 @@ class RpcFront:
         if options.socket:
             _remove_socket(Path(options.socket))
             self._bind(f"unix:{options.socket}")
+            if options.is_private:
+                Path(options.socket).chmod(0o600)
         if not options.port:
             return 0
         host = f"[{options.host}]" if ":" in options.host else options.host

@@ -147,6 +147,7 @@ def test_a_call_of_grpc_while_the_model_loads_may_be_tried_again(package: Path) 
         await until(lambda: bool(server.handlers))
         with pytest.raises(aio.AioRpcError) as refusal:
             await server.called(1)
+        assert (package / "socket").stat().st_mode & 0o777 == 0o600
         Slow.may_load.set()
         server.end()
         await server.task
