@@ -71,7 +71,12 @@ def note(file: Path, pid: int, digest: str = "") -> None:
         _, _, _, session, started = one
         file.parent.mkdir(parents=True, exist_ok=True)
         origin = f" {_parent()} {digest}" if digest else ""
-        file.write_text(f"{_boot()} {pid} {started} {session}{origin}", encoding="utf-8")
+        written = file.parent.parent / f".{file.name}.{os.getpid()}"  # no note of a program
+        try:
+            written.write_text(f"{_boot()} {pid} {started} {session}{origin}", encoding="utf-8")
+            written.replace(file)
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def noted(file: Path) -> Leader | None:

@@ -20,7 +20,8 @@ def counters_filter(pipeline: str = "") -> str:
     """
     judged = rf"^cluster\.{pipeline or '[a-z0-9_]+'}/\d+(/shadow|/grpc|/grpc-shadow)?\."
     requests = r"rq_(\dxx|time|active|(pending|active)_overflow|tx_reset|cancelled|timeout)"
-    counted = rf"upstream_({requests}|cx_none_healthy|cx_destroy_local_with_active_rq)"
+    connections = r"cx_(none_healthy|destroy_local_with_active_rq|protocol_error)"
+    counted = rf"upstream_({requests}|{connections})|retry\.upstream_rq_completed"
     return judged + rf"({counted}|grpc\.\d+)$" + r"|^server\.uptime$"
 
 
@@ -33,6 +34,13 @@ _SHADOWS = ("shadow", "grpc-shadow")
 _GIVEN_UP = {
     "": ("cx_destroy_local_with_active_rq", "rq_cancelled"),
     "grpc": ("rq_tx_reset", "rq_cancelled"),
+}
+# For these it gave up, too, though nobody left. Over HTTP/1 also an answer that it tries again: it
+# does not read the body of "loading"; over gRPC that answer has none. And an answer that is not
+# HTTP, for which it says 502.
+_NOBODY_LEFT = {
+    "": ("rq_timeout", "cx_protocol_error", "envoy_cluster_retry_upstream_rq_completed"),
+    "grpc": ("rq_timeout",),
 }
 _ACTIVE = "envoy_cluster_upstream_rq_active"
 # All that a server may still be at: `<pipeline>/<version>/direct`, too.
@@ -51,7 +59,8 @@ def counters(text: str) -> dict[Version, VersionCounters]:
     counted by its grpc-status, never by HTTP's, which is 200; in a shadow HTTP's was made of it.
 
     Envoy counts no answer for a caller that leaves. It gives the request up then, as it does after
-    its own timeout, which is answered with 504: the rest are `abandoned`. Copies have no caller.
+    its own timeout, which is answered with 504, and for an answer that it tries again: the rest are
+    `abandoned`. Copies have no caller.
     """
     totals: dict[Version, VersionCounters] = defaultdict(VersionCounters)
     buckets: dict[Version, dict[float, int]] = defaultdict(lambda: defaultdict(int))
@@ -72,7 +81,7 @@ def counters(text: str) -> dict[Version, VersionCounters]:
                 totals[version] = _plus(total, -count, -count, 0)
             case "rq_time_bucket":
                 buckets[version][float(sample.labels["le"])] += count
-            case "rq_timeout" if not is_shadow:
+            case kept if kept in _NOBODY_LEFT.get(use, ()):
                 totals[version] = replace(total, abandoned=total.abandoned - count)
             case given_up if given_up in _GIVEN_UP.get(use, ()):
                 totals[version] = replace(total, abandoned=total.abandoned + count)

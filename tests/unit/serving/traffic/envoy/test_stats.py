@@ -197,6 +197,30 @@ envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="d
     assert counters(early)[("digits", 2)].abandoned == 0  # counters read one after the other
 
 
+def test_what_envoy_tries_again_or_cannot_read_was_not_abandoned() -> None:
+    """As Envoy 1.40 prints it: it closes the connection without reading such an answer's body.
+
+    A server that starts again was asked 7 times more over REST and 5 over gRPC, answered 2 requests
+    of REST with what is not HTTP, and 3 callers left.
+    """
+    text = """\
+# TYPE envoy_cluster_retry_upstream_rq_completed counter
+envoy_cluster_retry_upstream_rq_completed{envoy_cluster_name="digits/2"} 7
+envoy_cluster_retry_upstream_rq_completed{envoy_cluster_name="digits/2/grpc"} 5
+# TYPE envoy_cluster_upstream_cx_destroy_local_with_active_rq counter
+envoy_cluster_upstream_cx_destroy_local_with_active_rq{envoy_cluster_name="digits/2"} 12
+# TYPE envoy_cluster_upstream_cx_protocol_error counter
+envoy_cluster_upstream_cx_protocol_error{envoy_cluster_name="digits/2"} 2
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="digits/2"} 9
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="digits/2"} 2
+"""
+    seen = counters(text)[("digits", 2)]
+    assert (seen.abandoned, seen.requests, seen.errors) == (3, 11, 2)
+    for name in ("retry.upstream_rq_completed", "upstream_cx_protocol_error"):
+        assert re.search(counters_filter("digits"), f"cluster.digits/2.{name}"), name
+
+
 def test_copies_of_calls_count_by_what_was_made_of_their_status() -> None:
     seen = counters(GRPC_TEXT)[("d", 3)]
     assert (seen.requests, seen.errors, seen.client_errors) == (11, 1, 2)
