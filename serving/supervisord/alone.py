@@ -191,9 +191,10 @@ def _keep(leader: Leader, file: Path, digest: str, stop_seconds: float) -> NoRet
 
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
-    note(file, leader[0], digest)
     said = f"adopted: process {leader[0]} of an earlier supervisord runs on; its log ends here"
-    os.write(1, f"{said}\n".encode())
+    with contextlib.suppress(OSError):  # it is kept all the same, and never started beside itself
+        note(file, leader[0], digest)
+        os.write(1, f"{said}\n".encode())
     while is_running(leader):
         if deadline and time.monotonic() > deadline[0]:
             _signal(_living(_group(leader)), signal.SIGKILL)

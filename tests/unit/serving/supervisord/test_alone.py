@@ -174,6 +174,29 @@ def test_a_program_whose_keeper_is_killed_is_started_again(tmp_path, started) ->
     alone.end(lambda: alone.of_running(alone.noted(tmp_path / "group") or (0, 0, 0)))
 
 
+def test_a_program_is_kept_where_its_note_cannot_be_written(tmp_path, started) -> None:
+    """As on a full disk: to start the program beside itself would only meet its own port."""
+    program, *_ = supervise(tmp_path, ADOPT, started)
+    kill_supervisor(started[-1])
+    before = (tmp_path / "group").read_text()
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); {SUPERVISOR}"
+    command = [sys.executable, "-I", alone.__file__, str(tmp_path / "group"), ADOPT]
+    process = subprocess.Popen(
+        [sys.executable, "-c", limited, *command, sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    started.append(process)
+    assert process.stdout is not None
+    keeper = int(process.stdout.readline())
+    until(lambda: signals_taken(keeper))
+    assert is_alive(program)
+    assert (tmp_path / "group").read_text() == before
+    os.kill(keeper, signal.SIGTERM)
+    until_gone(program, keeper)
+
+
 def test_a_note_is_of_this_boot_and_says_when_its_leader_began(tmp_path) -> None:
     file = tmp_path / "group"
     alone.note(file, os.getpid())
@@ -258,6 +281,14 @@ def test_without_one_the_number_may_have_been_given_again(orphans) -> None:
     until(lambda: not is_alive(pid))
     assert alone.of_session(leader, [(pid, started, session)]) == []
     assert is_alive(deaf)
+
+
+def signals_taken(pid: int) -> bool:
+    """Tell whether a process has its own answer to SIGTERM."""
+    words = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return bool(int(words["SigCgt"], 16) & 1 << signal.SIGTERM - 1)
 
 
 def until(is_so: Callable[[], bool]) -> None:
