@@ -181,7 +181,8 @@ def _is_large(request: Request) -> bool:
 def _check_json(outputs: Mapping[str, Array]) -> None:
     """Refuse what JSON cannot hold, and the protocol has no words for."""
     for name, array in outputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+        if is_float and not np.isfinite(array).all():
             raise ValueError(f"'{name}' has NaN or infinity; ask for it as binary data")
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import ml_dtypes
 import numpy as np
 import pytest
 
 from contract.wire import open_inference as wire
 from serving.standalone.configuration import ModelConfig
+from serving.standalone.open_inference import _check_json
 
 from .conftest import Program, running, version
 
@@ -142,3 +144,10 @@ def test_what_is_wrong_is_the_callers_error(
 ) -> None:
     found, answer = program.send("POST", path, body)
     assert (found, words in answer["error"]) == (status, True), answer
+
+
+def test_a_bfloat16_that_json_cannot_hold_is_refused_as_others_are() -> None:
+    _check_json({"y": np.array([1.0, 3.0], ml_dtypes.bfloat16)})
+    for dtype in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16):
+        with pytest.raises(ValueError, match="'y' has NaN or infinity"):
+            _check_json({"y": np.array([1.0, float("nan")], dtype)})
