@@ -75,13 +75,20 @@ class PackagedServer(PackageServer):
         )
         self._inference = Inference(self._servables)
         self._monitoring = Monitoring(self._servables)
+        self._most_bytes = int(manifest.serve.max_body_mb * 2**20)
         options = RestOptions(
-            metrics_path=_METRICS_PATH, is_ready=lambda: self._readiness.state == "AVAILABLE"
+            metrics_path=_METRICS_PATH,
+            is_ready=lambda: self._readiness.state == "AVAILABLE",
+            max_body_bytes=self._most_bytes,
         )
         self._rest = RestFront(self._inference, self._monitoring, options)
 
     def _make_grpc(self) -> GrpcServer:
-        return RpcFront(self._inference, _not_reloaded, self._monitoring, self._rpc_options())
+        options = self._rpc_options()
+        front = RpcFront(self._inference, _not_reloaded, self._monitoring, options)
+        if options.port is not None:
+            log.info("gRPC at %s:%d", options.host, front.port)
+        return front
 
     def _begin_draining(self) -> None:
         self._readiness.is_draining = True
@@ -125,13 +132,13 @@ class PackagedServer(PackageServer):
         options = self._options
         return RpcOptions(
             options.host,
-            options.grpc_port or 0,
+            options.grpc_port,
             str(options.grpc_socket or ""),
             is_private=True,
             credentials=credentials_of(options.certificate, options.key),
             watched=self._readiness,
             admit=self._admit,
-            most_bytes=int(self._manifest.serve.max_body_mb * 2**20),
+            most_bytes=self._most_bytes,
             most_calls=MAX_CONCURRENT_CALLS,
         )
 

@@ -147,7 +147,7 @@ class StandaloneServer:
         flags = self._flags
         return RpcOptions(
             flags.host,
-            flags.port,
+            flags.port or None,
             flags.grpc_socket_path,
             channel_arguments(flags.grpc_channel_arguments),
             self._credentials,

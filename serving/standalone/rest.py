@@ -56,12 +56,14 @@ class RestOptions:
         metrics_path: Under which Prometheus asks; None: nowhere.
         is_open_to_pages: Whether web pages of any origin may call.
         is_ready: Tells whether predictions are answered.
+        max_body_bytes: Of a body, also of what a compressed one inflates to.
     """
 
     timeout_seconds: float = 30.0
     metrics_path: str | None = None
     is_open_to_pages: bool = False
     is_ready: Callable[[], bool] = lambda: True
+    max_body_bytes: int = MAX_BODY_BYTES
 
 
 class RestFront:
@@ -73,7 +75,7 @@ class RestFront:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = OpenInference(inference, options.is_ready)
         self._methods: dict[str, Callable[[Request, Any, float], Awaitable[bytes | Body]]] = {
-            "infer": partial(self._open.infer, max_bytes=MAX_BODY_BYTES),
+            "infer": partial(self._open.infer, max_bytes=options.max_body_bytes),
             "predict": self._predict,
             "classify": partial(self._examples, inference.classify),
             "regress": partial(self._examples, inference.regress),
@@ -145,7 +147,7 @@ class RestFront:
 
     async def _body(self, request: Request) -> dict[str, Any]:
         if _is_large(request):
-            return await asyncio.to_thread(_decoded, request)
+            return await asyncio.to_thread(_decoded, request, self._options.max_body_bytes)
         return json_tensors.read_object(request.body)
 
     # --- small answers --------------------------------------------------------------------------
@@ -212,8 +214,8 @@ def _is_large(request: Request) -> bool:
     return is_compressed or len(request.body) > _LARGE_BODY_BYTES
 
 
-def _decoded(request: Request) -> dict[str, Any]:
-    return json_tensors.read_object(content_of(request, MAX_BODY_BYTES))
+def _decoded(request: Request, max_bytes: int) -> dict[str, Any]:
+    return json_tensors.read_object(content_of(request, max_bytes))
 
 
 def _spec(found: "re.Match[bytes]") -> Any:

@@ -51,7 +51,7 @@ class RpcOptions:
 
     Attributes:
         host: Of `port`.
-        port: 0: none.
+        port: None: none; 0 takes a free one.
         socket: A Unix socket to make; empty: none.
         is_private: Whether only the socket's owner may use it.
         arguments: Of the gRPC server.
@@ -64,7 +64,7 @@ class RpcOptions:
     """
 
     host: str
-    port: int
+    port: int | None
     socket: str = ""
     is_private: bool = False
     arguments: Sequence[tuple[str, int | str]] = ()
@@ -94,7 +94,7 @@ class RpcFront:
         """
         self._inference, self._reload, self._monitoring = inference, reload, monitoring
         self._options = options
-        self._open = OpenInference(inference, lambda: True)  # nothing else is admitted
+        self._open = OpenInference(inference, self._is_ready)
         self.in_flight, self.last_call_at = 0, time.monotonic()
         limits = (
             ("grpc.max_receive_message_length", min(options.most_bytes, _MOST_BYTES)),
@@ -114,6 +114,10 @@ class RpcFront:
     async def stop(self, grace_seconds: float) -> None:
         """Take no more calls, and wait for those in flight."""
         await self._server.stop(grace_seconds)
+
+    def _is_ready(self) -> bool:
+        watched = self._options.watched
+        return watched is None or watched.state == "AVAILABLE"
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -281,7 +285,7 @@ class RpcFront:
             self._bind(f"unix:{options.socket}")
             if options.is_private:
                 Path(options.socket).chmod(0o600)
-        if not options.port:
+        if options.port is None:
             return 0
         host = f"[{options.host}]" if ":" in options.host else options.host
         return self._bind(f"{host}:{options.port}")

@@ -176,8 +176,8 @@ def running(
         async def reload(message: Any) -> None:
             await servables.reload(models_of(message))
 
-        # Port 0 means none to the program, so a test's gRPC takes a Unix socket where it needs it.
-        options = RpcOptions("127.0.0.1", 0, **(rpc or {}))
+        # A test's gRPC takes a Unix socket where it needs it.
+        options = RpcOptions("127.0.0.1", None, **(rpc or {}))
         grpc_front = RpcFront(inference, reload, monitoring, options)
         if options.socket:
             await grpc_front.start()

@@ -1,6 +1,8 @@
 """The server of an imported package: all of it but TensorFlow; a model that halves."""
 
 import asyncio
+import gzip
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ from grpc import aio
 from contract.free_ports import free_port
 from contract.records.package import PackageManifest, Provenance
 from contract.schema.serving import ServeConfig
+from contract.wire import open_inference
 from contract.wire import tensorflow_serving as wire
 from contract.wire.tensors import write_tensor
 from serving.server.options import Options
@@ -23,6 +26,7 @@ from serving.standalone.packaged import PackagedServer
 
 from .conftest import PATIENCE_SECONDS, Array, Halving
 
+SERVER_READY = "/inference.GRPCInferenceService/ServerReady"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 DRAINED_SOON_SECONDS = 0.2  # many polls of a test; a server that is idle has closed its port
 
@@ -74,9 +78,22 @@ class Running:
             answer = await call(request.SerializeToString(), timeout=PATIENCE_SECONDS)
         return list(wire.PredictResponse.FromString(answer).outputs["y"].float_val)
 
+    async def is_ready(self) -> bool:
+        request = open_inference.ServerReadyRequest().SerializeToString()
+        async with aio.insecure_channel(f"unix:{self._socket}") as channel:
+            answer = await channel.unary_unary(SERVER_READY)(request, timeout=PATIENCE_SECONDS)
+        return bool(open_inference.ServerReadyResponse.FromString(answer).ready)
+
     async def get(self, path: str) -> bytes:
+        return await self._sent(f"GET {path} HTTP/1.1\r\n".encode())
+
+    async def post(self, path: str, zipped: bytes) -> bytes:
+        head = f"POST {path} HTTP/1.1\r\ncontent-encoding: gzip\r\n"
+        return await self._sent(head.encode() + b"content-length: %d\r\n" % len(zipped), zipped)
+
+    async def _sent(self, head: bytes, body: bytes = b"") -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        writer.write(head + b"host: x\r\nconnection: close\r\n\r\n" + body)
         answer = await reader.read()
         writer.close()
         return answer
@@ -139,6 +156,61 @@ def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:
         await server.task
 
     asyncio.run(main())
+
+
+def test_a_compressed_body_inflates_to_no_more_than_the_packages_limit(package: Path) -> None:
+    large = b'{"inputs": [], "parameters": {"x": "%b"}}' % (b"x" * 5000)
+
+    async def main() -> list[bytes]:
+        Slow.may_load.set()
+        Slow.may_run.set()
+        server = Running(package, grpc_socket=None)
+        while b"200 OK" not in await server.get("/healthz"):
+            await asyncio.sleep(0.001)
+        paths = ("/v1/models/half:predict", "/v2/models/half/infer")
+        found = [await server.post(path, gzip.compress(large)) for path in paths]
+        server.end()
+        await server.task
+        return found
+
+    for answer in asyncio.run(main()):
+        assert b" 413 " in answer.split(b"\r\n")[0], answer
+
+
+def test_a_draining_server_says_over_grpc_that_it_is_not_ready(package: Path) -> None:
+    async def main() -> list[bool]:
+        Slow.may_load.set()
+        server = Running(package)
+        call = asyncio.create_task(server.predict(1))
+        await until(Slow.is_asked.is_set)
+        before = await server.is_ready()
+        server.end()
+        while b"draining" not in await server.get("/healthz"):
+            await asyncio.sleep(0)
+        after = await server.is_ready()
+        Slow.may_run.set()
+        await call
+        await server.task
+        return [before, after]
+
+    assert asyncio.run(main()) == [True, False]
+
+
+def test_port_0_of_grpc_takes_a_free_one_and_says_which(
+    package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        server = Running(package, grpc_socket=None, grpc_port=0)
+        await until(lambda: "gRPC at" in caplog.text)
+        (port,) = re.findall(r"gRPC at 127.0.0.1:(\d+)", caplog.text)
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await channel.channel_ready()
+        Slow.may_load.set()
+        server.end()
+        await server.task
+
+    with caplog.at_level("INFO", "slipway"):
+        asyncio.run(main())
 
 
 def test_a_call_of_grpc_while_the_model_loads_may_be_tried_again(package: Path) -> None:

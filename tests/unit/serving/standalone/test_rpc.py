@@ -338,7 +338,7 @@ def test_a_socket_path_at_a_file_leaves_the_file(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     with pytest.raises(ConfigError, match=r"notes\.txt: cannot listen there: found a file that is"):
-        listen_twice(RpcOptions("127.0.0.1", 0, str(file)))
+        listen_twice(RpcOptions("127.0.0.1", None, str(file)))
     assert file.read_text() == "mine"
 
 
