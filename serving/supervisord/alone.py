@@ -137,6 +137,11 @@ def of_session(leader: Leader, groups: Collection[Leader] = ()) -> list[int]:
     return [pid for pid, _, group, _, _ in members if is_own or group in numbers]
 
 
+def ask_to_stop(leader: Leader) -> None:
+    """Send SIGTERM to a leader's group; does not wait."""
+    _signal(_living(_group(leader)), signal.SIGTERM)
+
+
 def end(find: Callable[[], list[int]], grace_seconds: float = _GRACE_SECONDS) -> None:
     """End what `find` returns: by SIGTERM, and after the grace by SIGKILL.
 

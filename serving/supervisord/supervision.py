@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,9 @@ class Supervisor:
             timeout_seconds,
             "supervisord has not ended its programs",
         )
+        # adopted ones, if their keeper ended before it could pass the signal on
+        for leader in filter(None, map(alone.noted, (self.home / "groups").glob("*"))):
+            alone.end(partial(alone.of_running, leader))
 
     def update(self) -> None:
         """Take over changed files: stop what is gone, restart what has changed, start the new."""
@@ -284,6 +288,9 @@ class Supervisor:
         self.stop_program(name)
         state = self.states().get(name)
         if state is not None and state.state not in _ENDED_STATES:
+            return False
+        if (unkept := self._leader(name)) is not None:  # see `stop`
+            alone.ask_to_stop(unkept)
             return False
         self._call("removeProcessGroup", name, tolerated=(Faults.BAD_NAME, Faults.STILL_RUNNING))
         (self.home / "groups" / name).unlink(missing_ok=True)

@@ -2,11 +2,15 @@
 
 import os
 import shlex
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from alive import is_alive
 from supervisor.options import ServerOptions
 
 from contract.errors import ConfigError, ServiceUnavailableError
@@ -119,3 +123,42 @@ def test_a_supervisord_that_does_not_run_is_said_so(tmp_path) -> None:
     assert not supervisor.is_running()
     with pytest.raises(ServiceUnavailableError, match="does not answer"):
         supervisor.states()
+
+
+@pytest.mark.parametrize("is_removed", [True, False], ids=["remove", "stop"])
+def test_an_adopted_program_that_nobody_keeps_is_ended_all_the_same(tmp_path, is_removed) -> None:
+    """As if its keeper was told to end before it could pass a signal on."""
+    supervisor = Supervisor(tmp_path)
+    command = (sys.executable, "-c", "import time; time.sleep(60)")
+    write_configuration(tmp_path, [])
+    program = Program(
+        "one", command, tmp_path / "log", is_restarted=False, start_seconds=0, is_adopted=True
+    )
+    supervisor.start()
+    try:
+        supervisor.add(program)
+        until(lambda: "boot+" in supervisor.states()["one"].process)  # it is noted
+        pid = supervisor.states()["one"].pid
+        daemon = psutil.Process(int((tmp_path / "supervisord.pid").read_text()))
+        daemon.kill()
+        until(lambda: not supervisor.is_running())
+        supervisor.start()
+        until(lambda: "adopted" in (tmp_path / "log").read_text())
+        daemon = psutil.Process(int((tmp_path / "supervisord.pid").read_text()))
+        (keeper,) = daemon.children()
+        keeper.kill()
+        until(lambda: supervisor.states()["one"].state == "EXITED")
+        assert is_alive(pid)
+        if is_removed:
+            until(lambda: supervisor.remove("one"))
+            assert not is_alive(pid)
+    finally:
+        supervisor.stop()
+    assert not is_alive(pid)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
