@@ -14,6 +14,13 @@ _READERS = {
     "read_csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst"),
     "read_json": (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"),
 }
+# By default DuckDB takes a column's type from the first rows or files, and rounds what comes later
+# to it: 3.7 becomes 4. All rows and files are looked at instead.
+_OPTIONS = {
+    "read_parquet": "union_by_name = true",
+    "read_csv": "sample_size = -1, files_to_sniff = -1",
+    "read_json": "sample_size = -1, union_by_name = true",
+}
 
 
 @contextmanager
@@ -28,10 +35,12 @@ def duckdb_rows(
     try:
         with duckdb.connect() as connection:
             for name, paths in tables.items():
-                columns = f"{_reader(place, paths)}({_listed(paths)})"
+                reader = _reader(place, paths)
+                columns = f"{reader}({_listed(paths)}, {_OPTIONS[reader]})"
                 connection.execute(f"CREATE VIEW {_quoted(name)} AS SELECT * FROM {columns}")
             allowed = [path for paths in tables.values() for path in paths]
             connection.execute(f"SET allowed_paths = {_listed(allowed)}")
+            connection.execute("SET TimeZone = 'UTC'")  # the machine's own would show in the rows
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection.sql(query).to_arrow_reader(batch_rows)

@@ -40,7 +40,8 @@ def read(source: SqlSource, file: Path) -> Iterator[SourceRows]:
     """Yield typed rows in the query's order; rows count from 1."""
     query = f"SELECT * FROM ({_bare(source)}) AS q"
     if source.order_by:
-        names = ('"' + name.replace('"', '""') + '"' for name in source.order_by)
+        # By its table too: SQLite takes a quoted name that it does not know for a text.
+        names = ('q."' + name.replace('"', '""') + '"' for name in source.order_by)
         query += f" ORDER BY {', '.join(names)}"
     first = 1
     with _rows(source, query) as (_, batches):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import make_url
 
 from components.data.database_queries import read_url, without_secrets
+from components.data.source_columns import plain
 from components.ingest.sources import sql
 from contract.errors import DataError
 from contract.schema.data_sources import SqlSource
@@ -37,6 +38,47 @@ def test_a_database_file_may_have_any_name(tmp_path: Path) -> None:
     source = SqlSource(kind="sql", query="select a from t", database=str(path), order_by=("a",))
     (rows,) = sql.read(source, Path(source.place))
     assert rows.columns["a"].to_pylist() == [1, 2]
+
+
+def test_a_database_is_not_ordered_by_a_column_that_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "sales.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table t (a integer)")
+    source = SqlSource(kind="sql", query="select a from t", database=str(path), order_by=("b",))
+    with pytest.raises(DataError, match=r"no such column: q\.b"):
+        list(sql.read(source, Path(source.place)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+@pytest.mark.parametrize("is_one_file", [True, False])
+def test_numbers_keep_their_value_where_the_first_ones_are_integers(
+    tmp_path: Path, kind: str, is_one_file: bool
+) -> None:
+    parts = [[1] * 30_000 + [3.7]] if is_one_file else [[1]] * 40 + [[3.7]]
+    for number, values in enumerate(parts):
+        path = tmp_path / f"{number:02}.{kind}"
+        if kind == "parquet":
+            pq.write_table(pa.table({"x": pa.array(values)}), path)
+        elif kind == "csv":
+            path.write_text("x,y\n" + "".join(f"{value},0\n" for value in values))
+        else:
+            path.write_text("".join(f'{{"x": {value}}}\n' for value in values))
+    source = SqlSource(
+        kind="sql", query="SELECT max(x) AS x FROM t", tables={"t": (str(tmp_path / "*"),)}
+    )
+    (rows,) = sql.read(source, Path(source.place))
+    assert rows.columns["x"].to_pylist() == [3.7]
+
+
+def test_times_do_not_depend_on_the_zone_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    query = "SELECT TIMESTAMPTZ '2024-01-01 00:00:00+00' AS t, t::DATE AS day FROM zones LIMIT 1"
+    source = duckdb_source(tmp_path, query)
+    (rows,) = sql.read(source, Path(source.place))
+    assert str(plain(rows.columns["t"])[0][0]) == "2024-01-01 00:00:00Z"
+    assert str(rows.columns["day"][0]) == "2024-01-01"
 
 
 def test_labels_and_features_are_computed_over_files(tmp_path: Path) -> None:
