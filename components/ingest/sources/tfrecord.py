@@ -52,7 +52,8 @@ def read(source: TfRecordSource, file: Path) -> Iterator[SourceRows]:
             yield SourceRows(str(file), rows, with_partitions(batch, file), bad)
             bad = ()
         if bad:
-            yield SourceRows(str(file), *_batch([], names), bad)
+            rows, batch = _batch([], names)
+            yield SourceRows(str(file), rows, with_partitions(batch, file), bad)
         count += len(block)
     check_has_rows(file, count)
 

@@ -15,7 +15,7 @@ from pyarrow import orc
 
 from components.data.tf_example import example_class
 from components.data.tfrecord_shards import write_shard
-from components.ingest.sources import module_of
+from components.ingest.sources import module_of, tfrecord
 from contract.errors import DataError
 from contract.schema.data import Source
 from contract.schema.data_sources import (
@@ -227,6 +227,16 @@ def test_a_feature_that_changes_its_type_and_a_record_that_is_no_example_lose_no
     ]
     assert rows == [(1, [1]), (2, [2.5]), (4, None), (5, [3])]
     assert [(bad.row, bad.reason) for r in found for bad in r.bad] == [(3, "row: not a tf.Example")]
+
+
+def test_records_that_are_no_examples_have_the_columns_of_their_folders(tmp_path: Path) -> None:
+    path = tmp_path / "year=2024" / "rows"
+    path.parent.mkdir()
+    write_shard(path, [b"\xff\xff"])
+    source = TfRecordSource(kind="tfrecord", files=(str(path),), columns=("a",))
+    (rows,) = tfrecord.read(source, path)
+    assert rows.columns.schema.names == list(tfrecord.columns(source, path)) == ["a", "year"]
+    assert len(rows.bad) == 1
 
 
 def test_a_tfrecord_with_a_flipped_bit_is_refused_with_the_record(tmp_path: Path) -> None:
