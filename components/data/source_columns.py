@@ -98,11 +98,19 @@ def _plain(column: pa.Array) -> pa.Array:
     if _is_bytes(kind):
         return column.cast(pa.binary())
     if pa.types.is_decimal(kind):
-        text = pc.replace_substring_regex(column.cast(pa.string()), r"(\.[0-9]*?)0+$", r"\1")
+        text = pc.replace_substring_regex(_digits(column), r"(\.[0-9]*?)0+$", r"\1")
         return pc.replace_substring_regex(text, r"\.$", "")
     if pa.types.is_temporal(kind):
         return _iso_text(column)
     return column.cast(pa.float32()) if pa.types.is_float16(kind) else column
+
+
+def _digits(column: pa.Array) -> pa.Array:
+    """Return decimals as text without exponents, which depend on the scale of the type."""
+    text = column.cast(pa.string())
+    if not pc.any(pc.match_substring(text, "E")).as_py():
+        return text
+    return pa.array([None if v is None else f"{v:f}" for v in column.to_pylist()], pa.string())
 
 
 def _plain_list(column: pa.Array) -> pa.Array:

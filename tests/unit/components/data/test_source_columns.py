@@ -152,3 +152,10 @@ def test_folders_say_columns_as_hive_does() -> None:
     batch = pa.RecordBatch.from_pydict({"year": [1, 2]})
     found = with_partitions(batch, path)
     assert found.to_pylist()[1] == {"year": 2, "town": "Bad Ems", "x": None}
+
+
+@pytest.mark.parametrize("scale", [7, 9, 30])
+def test_the_text_of_a_decimal_does_not_depend_on_its_scale(scale: int) -> None:
+    values = [Decimal(0), Decimal("-0.0000001"), Decimal("1.50"), None]
+    column = pa.array(values, pa.decimal128(38, scale))
+    assert plain(column)[0].to_pylist() == ["0", "-0.0000001", "1.5", None]
