@@ -53,7 +53,6 @@ class RpcOptions:
         host: Of `port`.
         port: None: none; 0 takes a free one.
         socket: A Unix socket to make; empty: none.
-        is_private: Whether only the socket's owner may use it.
         arguments: Of the gRPC server.
         credentials: Of TLS; None: no TLS.
         answers_content: Whether Predict answers in `tensor_content`.
@@ -61,12 +60,12 @@ class RpcOptions:
         admit: Raises for calls that are refused because of their metadata, or for now.
         most_bytes: Of a message that is taken.
         most_calls: At a time; further ones get RESOURCE_EXHAUSTED. None: any number.
+        is_private: Whether only the socket's owner may use it.
     """
 
     host: str
     port: int | None
     socket: str = ""
-    is_private: bool = False
     arguments: Sequence[tuple[str, int | str]] = ()
     credentials: grpc.ServerCredentials | None = None
     answers_content: bool = False
@@ -74,6 +73,7 @@ class RpcOptions:
     admit: Admit = lambda _metadata: None
     most_bytes: int = _MOST_BYTES
     most_calls: int | None = None
+    is_private: bool = False
 
 
 class RpcFront:
