@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import warm
-from test_with_model_server import BODY, GrpcCaller, add_package, listener
+from two_scores import BODY, GrpcCaller, add_package, listener
 
 from components.deploy.judging.evidence import growth
 

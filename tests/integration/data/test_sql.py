@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import Postgres, running_postgres
 from sqlalchemy import create_engine, text
 
 from contract.errors import DataError
 from contract.records.data import IngestRecord
-from tests.postgres import Postgres, running_postgres
 
 from .conftest import Workshop, people
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from postgres import Postgres, running_postgres
 from sqlalchemy import text
 
 from contract.errors import ConflictError, ServiceUnavailableError
@@ -22,7 +23,6 @@ from serving.labels.store.questions import (
 from serving.labels.store.records import NewQuestion, Topic
 from serving.labels.store.reviewing import decide, disputed, take_back
 from serving.labels.store.standing import gold_results, leaders, standing
-from tests.postgres import Postgres, running_postgres
 
 NOW = 1_796_000_000.0
 COLOURS = Topic("colours", "colour", ("red", "green"), {"shade": {"shape": []}})
