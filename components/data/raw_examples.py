@@ -83,15 +83,15 @@ def encode(batch: pa.RecordBatch, schema: schema_pb2.Schema | None = None) -> li
     Args:
         batch: Columns named as in the example; each a list array of float32, int64 or binary, where
             null means that the row lacks the value.
-        schema: Needed for lists of lists only: it names the columns for their lengths.
+        schema: Names the features that the lists of a ragged column, and their lengths, become.
     """
-    if can_encode(batch):
+    if schema is None and can_encode(batch):
         try:
             return encode_examples(batch)
         except OverflowError:
             if batch.num_rows > 1:
                 half = batch.num_rows // 2
-                return encode(batch.slice(0, half), schema) + encode(batch.slice(half), schema)
+                return encode(batch.slice(0, half)) + encode(batch.slice(half))
     # The Arrow encoder leaves the order of features to chance; protobuf can sort them.
     parse = example_class().FromString
     encoded = RecordBatchToExamplesEncoder(schema).encode(batch)
