@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -25,7 +25,6 @@ Done = TypeVar("Done")
 
 _PATIENCE_SECONDS = 10.0  # then the caller is told
 _LOCK_SECONDS = 2.0  # of them SQLite waits for another writer before it is tried again
-_TABLES_LOCK = 20_261_130  # any number that no other lock of the database has
 _PAUSES_SECONDS = (0.01, 0.1)  # between two tries, by chance
 _POSTGRES = "postgresql+psycopg2"  # the driver of the extra 'postgres'
 _READING = {"slipway_is_reading": True}
@@ -164,8 +163,6 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _make_tables(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":  # "if not exists" of two at once fails there
-        connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
     tables.metadata.create_all(connection)
     found = connection.execute(select(tables.form.c.version)).scalar()
     if found is None:
