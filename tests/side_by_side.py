@@ -1,12 +1,12 @@
 """Which tests share a worker process where several work (`--dist loadfile`).
 
-The tests of a file do. Those of the files in `SHARED` do as well, by the start of their names: they
-use one service that is expensive to start.
+The tests of a file do. Those of the files in `SHARED` do as well, by the start of their names: each
+runs a whole Airflow, and two of them at once are slower than one after the other.
 """
 
 import pytest
 
-SHARED = ("tests/e2e/test_airflow_",)  # one Airflow for all of them
+SHARED = ("tests/e2e/",)
 
 
 def unit_of(test: str) -> str:

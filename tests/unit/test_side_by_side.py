@@ -1,4 +1,4 @@
-"""Which tests get one worker process, and with it one Airflow."""
+"""Which tests get one worker process, so that one Airflow runs at a time."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ TESTS = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize(
     ("test", "unit"),
     [
-        ("tests/e2e/test_airflow_faults.py::test_x", "tests/e2e/test_airflow_"),
-        ("tests/e2e/test_airflow_starts.py::test_x[1::2]", "tests/e2e/test_airflow_"),
-        ("tests/e2e/test_demo.py::test_x", "tests/e2e/test_demo.py"),
+        ("tests/e2e/test_airflow_faults.py::test_x", "tests/e2e/"),
+        ("tests/e2e/test_airflow_starts.py::test_x[1::2]", "tests/e2e/"),
+        ("tests/e2e/test_demo.py::test_x", "tests/e2e/"),
         (
             "tests/integration/agent/test_access.py::test_x",
             "tests/integration/agent/test_access.py",
@@ -29,14 +29,15 @@ def test_files_are_units_and_those_with_airflow_are_one(test: str, unit: str) ->
 
 def workers(folder: Path, *more: str) -> dict[str, int]:
     """Run four files on two workers; return the process of each by the file's name."""
-    tests = folder / "tests" / "e2e"
-    tests.mkdir(parents=True)
-    names = ("airflow_a", "airflow_b", "airflow_c", "demo")
+    tests = folder / "tests"
+    names = ("airflow_a", "airflow_b", "demo", "model")
     for name in names:
+        room = tests / ("integration" if name == "model" else "e2e")
+        room.mkdir(parents=True, exist_ok=True)
         place = folder / name
         write = f"pathlib.Path({str(place)!r}).write_text(str(os.getpid()))"
         code = f"import os, pathlib\ndef test(): {write}"
-        (tests / f"test_{name}.py").write_text(code)
+        (room / f"test_{name}.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-c", "/dev/null"]
     command += ["--rootdir", str(folder), str(tests)]
     command += ["-p", "side_by_side", "-p", "xdist", "-n", "2", "-p", "no:cacheprovider", *more]
@@ -47,5 +48,5 @@ def workers(folder: Path, *more: str) -> dict[str, int]:
 
 def test_all_files_with_airflow_have_one_worker_and_others_another(tmp_path: Path) -> None:
     by_file = workers(tmp_path, "--dist", "loadfile")
-    assert len({by_file[name] for name in ("airflow_a", "airflow_b", "airflow_c")}) == 1
-    assert by_file["demo"] != by_file["airflow_a"]
+    assert len({by_file[name] for name in ("airflow_a", "airflow_b", "demo")}) == 1
+    assert by_file["model"] != by_file["demo"]
