@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_fuzz.py [--requests 500000] [--seconds 3600] [--seed 18]
 
 Every protocol that is spoken to strangers: TensorFlow Serving's and the Open Inference Protocol's
-REST at the model server and through Envoy, both over gRPC, HTTP/2 frames at Envoy, the agent's
-control API. A request is a valid one that was damaged: its JSON, its bytes, its head, its chunks,
-its gzip, its protobuf. Beside them one caller sends good requests,
-whose answers must be right and in time. Prints JSON lines; each limit is 0 except for memory:
+REST and gRPC, at a trained model's server, through Envoy, and at `serve-tf`; HTTP/2 frames at
+Envoy; the agent's control API. A request is a valid one that was damaged: its JSON, its bytes, its
+head, its chunks, its gzip, its protobuf. Beside them one caller sends good requests, whose answers
+must be right and in time. Prints JSON lines; each limit is 0 except for memory:
 processes that died, answers of 5xx (503 means "later" and is counted apart), connections on which
 nothing came in time, good requests that were answered wrongly or late, and how much the processes
 grew after the first tenth. Ends at the number of requests or of seconds, whichever comes first;
@@ -14,14 +14,13 @@ exit code 1 above a limit.
 """
 
 import argparse
-import gzip
 import http.client
 import json
 import os
 import random
 import select
+import shutil
 import socket
-import struct
 import sys
 import tempfile
 import threading
@@ -38,15 +37,18 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 
 from bench_envoy import BODY, PATH, PIPELINE, add_package, propose, settings_in
 from fuzz_grpc import GrpcTarget
+from fuzz_http import SERVER_PATHS, Make, damaged, http1, http2
 from support import emit
 
 from components.runs.agent_client import AgentClient
+from contract.free_ports import free_port
 from contract.layout import PipelineLayout
+from contract.places import CODE_FOLDER
 from contract.tokens import read_token
 from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Supervisor, write_configuration
+from serving.supervisord.supervision import Program, Supervisor, write_configuration
 
 ATTACKERS = 16
 _PATIENCE_SECONDS = 0.1  # for an answer; then the caller says that no more will come
@@ -54,41 +56,7 @@ HANG_SECONDS = 15.0
 LATE_SECONDS = 5.0  # the machine is as busy as it can be
 MAX_GROWTH_MIB = 64.0
 GOOD_ANSWER = {"predictions": [[1.0, 0.0]]}
-_NUMBERS = ("NaN", "1e999", "-0", "9" * 400, "1.5", "-1", "true", "null", '"1"', "[]", "{}", "[1]")
-_HEADERS = (
-    "content-encoding: gzip",
-    "content-length: 5",
-    "content-length: -1",
-    "expect: 100-continue",
-    "host: other",
-    "origin: https://a.example",
-    "transfer-encoding: chunked",
-    "transfer-encoding: gzip, chunked",
-    "upgrade: h2c\r\nconnection: upgrade",
-    "x-request-id: " + "a" * 300,
-    "inference-header-content-length: 60",
-    "x-slipway-arm: canary",
-    "x_under: 1",
-    "x-bin: \x01\x7f",
-)
-_PATHS = (
-    PATH,
-    f"/v1/models/{PIPELINE}",
-    f"/v1/models/{PIPELINE}/metadata",
-    f"/v1/models/{PIPELINE}/versions/1:predict",
-    f"/v1/models/{PIPELINE}/versions/{'9' * 60}:predict",
-    f"/v1/models/{PIPELINE}/labels/stable:classify",
-    f"/v1/models/{PIPELINE}:regress",
-    f"/v2/models/{PIPELINE}",
-    f"/v2/models/{PIPELINE}/infer",
-    f"/v2/models/{PIPELINE}/versions/1/infer",
-    "/v2/health/ready",
-    "/v1/models/../../etc/passwd",
-    "/%2e%2e/%00",
-    "*",
-    "/" + "a" * 9000,
-    "http://x/v1/models/digits:predict",
-)
+_STANDALONE = "standalone"
 _AGENT_PATHS = (
     f"/v1/pipelines/{PIPELINE}/plan",
     f"/v1/pipelines/{PIPELINE}/observation",
@@ -98,93 +66,6 @@ _AGENT_PATHS = (
     f"/rollouts/{PIPELINE}",
     "/metrics",
 )
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-Make = Callable[[random.Random], bytes]
-
-
-# --- damage -------------------------------------------------------------------------------------
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Change, cut, repeat or swap bytes."""
-    made = bytearray(data)
-    for _ in range(chance.randrange(1, 4)):
-        at = chance.randrange(len(made) + 1)
-        until = min(len(made), at + chance.randrange(1, 30))
-        kind = chance.randrange(4)
-        if kind == 0:
-            made[at:until] = chance.randbytes(until - at)
-        elif kind == 1:
-            del made[at:until]
-        elif kind == 2:
-            made[at:at] = made[at:until] * chance.randrange(1, 50)
-        elif made:
-            made[chance.randrange(len(made))] = chance.choice(b'\0\r\n"{}[],:\\\x80\xff')
-    return bytes(made)
-
-
-def json_body(chance: random.Random) -> bytes:
-    """Return a body that is JSON, or nearly, of a form that the server may not expect."""
-    kind, value = chance.randrange(9), chance.choice(_NUMBERS)
-    if kind == 0:
-        return damaged(BODY.encode(), chance)
-    if kind == 1:
-        return f'{{"instances": [{{"x": {value}}}]}}'.encode()
-    if kind == 2:
-        return ("[" * chance.randrange(1, 20_000)).encode()
-    if kind == 3:
-        rows = ", ".join(['{"x": 1.0}'] * chance.randrange(1, 3000))
-        return f'{{"instances": [{rows}]}}'.encode()
-    if kind == 4:
-        name = chance.choice(("x", "y", "", "x" * 5000, "\\ud800", "__proto__"))
-        return f'{{"inputs": {{"{name}": [{value}]}}}}'.encode()
-    if kind == 5:
-        return f'{{"instances": [{{"x": {{"b64": "{"A" * chance.randrange(9)}"}}}}]}}'.encode()
-    if kind >= 7:
-        tensor = f'{{"name": "x", "datatype": "FP32", "shape": [{value}], "data": [{value}]}}'
-        whole = f'{{"inputs": [{tensor}], "parameters": {{"binary_data_output": {value}}}}}'
-        return whole.encode() if kind == 7 else damaged(whole.encode(), chance)
-    return f'{{"signature_name": {value}, "instances": {value}, "examples": {value}}}'.encode()
-
-
-def http1(paths: tuple[str, ...], token: str) -> Make:
-    """Return what makes requests of HTTP/1.1."""
-
-    def make(chance: random.Random) -> bytes:
-        body = json_body(chance)
-        headers = ["host: x", *chance.sample(_HEADERS, chance.choice((0, 0, 1, 2)))]
-        if token:
-            headers.append(f"authorization: Bearer {token}")
-        framing = chance.randrange(8)
-        if framing == 0:
-            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) + chance.choice((0, 0, 1, -1)), body)
-            headers.append("transfer-encoding: chunked")
-        elif framing == 1:
-            body = damaged(gzip.compress(body), chance) if chance.random() < 0.7 else body
-            headers += ["content-encoding: gzip", f"content-length: {len(body)}"]
-        else:
-            headers.append(f"content-length: {len(body)}")
-        method = chance.choice(
-            ("POST",) * 8 + ("GET", "PUT", "DELETE", "OPTIONS", "HEAD", "CONNECT")
-        )
-        first = f"{method} {chance.choice((paths[0], *paths))} HTTP/1.1"
-        whole = "\r\n".join([first, *headers]).encode("latin-1") + b"\r\n\r\n" + body
-        return damaged(whole, chance) if chance.random() < 0.3 else whole
-
-    return make
-
-
-def http2(chance: random.Random) -> bytes:
-    """Return the preface and frames of any type, flags, stream and size (RFC 9113, 4.1)."""
-    frames = [_PREFACE, b"\0\0\0\4\0\0\0\0\0"]
-    for _ in range(chance.randrange(1, 8)):
-        payload = chance.randbytes(chance.choice((0, 4, 5, 6, 8, 100, 5000)))
-        head = struct.pack("!I", len(payload))[1:] + bytes([chance.randrange(12)])
-        head += bytes([chance.choice((0, 1, 4, 5, 8, 0x20, 0xFF))])
-        frames.append(head + struct.pack("!I", chance.choice((0, 1, 1, 2, 3, 1 << 31))) + payload)
-    whole = b"".join(frames)
-    return damaged(whole, chance) if chance.random() < 0.2 else whole
 
 
 # --- attackers ----------------------------------------------------------------------------------
@@ -311,9 +192,38 @@ def attack(
 # --- the stack ----------------------------------------------------------------------------------
 
 
-def run(settings: MachineSettings, bounds: Bounds) -> bool:
+@dataclass(frozen=True)
+class Standalone:
+    """A `serve-tf` of the same model."""
+
+    models: Path
+    http: int = field(default_factory=free_port)
+    grpc: int = field(default_factory=free_port)
+
+    def program(self, logs: Path) -> Program:
+        """Return what supervisord keeps."""
+        flags = (
+            f"--port={self.grpc}",
+            f"--rest_api_port={self.http}",
+            f"--model_name={PIPELINE}",
+            f"--model_base_path={self.models}",
+        )
+        command = (sys.executable, "-m", "serving.standalone", *flags)
+        return Program(_STANDALONE, command, logs / f"{_STANDALONE}.log", directory=CODE_FOLDER)
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it answers rightly."""
+        try:
+            return bool(_predict(self.http) == GOOD_ANSWER)
+        except OSError:
+            return False
+
+
+def run(settings: MachineSettings, standalone: Standalone, bounds: Bounds) -> bool:
     """Start the stack, attack it, print the figures; return whether all limits were kept."""
-    programs = [*envoy_programs(settings), agent_program(settings)]
+    own = standalone.program(settings.logs_folder)
+    programs = [*envoy_programs(settings), agent_program(settings), own]
     write_configuration(settings.supervisor_home, programs)
     supervisor = Supervisor(settings.supervisor_home)
     supervisor.start()
@@ -322,22 +232,39 @@ def run(settings: MachineSettings, bounds: Bounds) -> bool:
             propose(client, {1: 100})
             while not all(arm.is_ready for arm in client.observation(PIPELINE).versions):
                 time.sleep(0.1)
-        return attacked(settings, supervisor, bounds)
+        while not standalone.is_ready:
+            time.sleep(0.1)
+        return attacked(targets_of(settings, standalone), settings, supervisor, bounds)
     finally:
         supervisor.stop()
 
 
-def attacked(settings: MachineSettings, supervisor: Supervisor, bounds: Bounds) -> bool:
+def targets_of(settings: MachineSettings, standalone: Standalone) -> list[Target | GrpcTarget]:
     ports = json.loads((settings.state_folder / "ports.json").read_text())["ports"]
-    (server_ports,) = ports.values()
-    token = read_token(settings.server_token_file)
-    targets = [
-        Target("model server, HTTP/1.1", server_ports["http"], http1(_PATHS, token)),
-        GrpcTarget(server_ports["grpc"], token, PIPELINE, damaged, HANG_SECONDS),
-        Target("through Envoy, HTTP/1.1", settings.envoy_port, http1(_PATHS, "")),
-        Target("Envoy, HTTP/2", settings.envoy_port, http2, is_http1=False),
+    (server,) = ports.values()
+    token, envoy = read_token(settings.server_token_file), settings.envoy_port
+
+    def grpc_target(name: str, port: int, token: str = "") -> GrpcTarget:
+        return GrpcTarget(f"{name}, gRPC", port, token, PIPELINE, damaged, HANG_SECONDS)
+
+    return [
+        Target("model server, HTTP/1.1", server["http"], http1(SERVER_PATHS, token)),
+        grpc_target("model server", server["grpc"], token),
+        Target("through Envoy, HTTP/1.1", envoy, http1(SERVER_PATHS, "")),
+        grpc_target("through Envoy", envoy),
+        Target("Envoy, HTTP/2", envoy, http2, is_http1=False),
+        Target("serve-tf, HTTP/1.1", standalone.http, http1(SERVER_PATHS, "")),
+        grpc_target("serve-tf", standalone.grpc),
         Target("agent, HTTP/1.1", settings.port, http1(_AGENT_PATHS, "bench")),
     ]
+
+
+def attacked(
+    targets: list[Target | GrpcTarget],
+    settings: MachineSettings,
+    supervisor: Supervisor,
+    bounds: Bounds,
+) -> bool:
     before = {name: state.pid for name, state in supervisor.states().items()}
     memory: dict[str, float] = {}
     good = Good(settings.envoy_port)
@@ -382,8 +309,11 @@ def main() -> int:
     bounds = Bounds(options.requests, options.seconds, options.seed)
     with tempfile.TemporaryDirectory() as name:
         settings = settings_in(Path(name))
-        add_package(PipelineLayout(settings.root, PIPELINE), 1, is_grpc=True)
-        return 0 if run(settings, bounds) else 1
+        layout = PipelineLayout(settings.root, PIPELINE)
+        add_package(layout, 1, is_grpc=True)
+        models = Path(name, "models")
+        shutil.copytree(layout.version(1) / "model", models / "1")
+        return 0 if run(settings, Standalone(models), bounds) else 1
 
 
 if __name__ == "__main__":

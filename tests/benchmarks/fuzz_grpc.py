@@ -30,16 +30,15 @@ Damage = Callable[[bytes, random.Random], bytes]
 class GrpcTarget:
     """One port of gRPC, and the statuses that came back."""
 
-    name = "model server, gRPC"
-
     def __init__(
-        self, port: int, token: str, pipeline: str, damage: Damage, patience: float
+        self, name: str, port: int, token: str, pipeline: str, damage: Damage, patience: float
     ) -> None:
         """Take damage to bytes, and the seconds after which a call without an answer hangs."""
+        self.name = name
         self.counts: Counter[str] = Counter()
         self.server_errors = 0
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        self._metadata = [("authorization", f"Bearer {token}")]
+        self._metadata = [("authorization", f"Bearer {token}")] if token else []
         self._messages = _messages(pipeline)
         self._damage, self._patience = damage, patience
 
