@@ -16,7 +16,8 @@ and its messages.
 `running`         runs a version's graph: request by request, or in batches
 `inference`       Predict, Classify, Regress, MultiInference, in the terms of no protocol
 `messages`        what requests hold, as arrays and examples
-`json_tensors`    the JSON of requests and answers
+`json_tensors`    the JSON of requests
+`json_answers`    the JSON of answers
 `rest`, `rpc`     the two fronts
 `open_inference`  the Open Inference Protocol, for both
 `monitoring`      metrics under TensorFlow Serving's names

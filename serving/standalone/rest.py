@@ -22,7 +22,7 @@ from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import path_of
 from serving.server.requests.errors import ServingError, for_caller
 from serving.server.rest.bodies import JSON_HEADERS, Body, content_of
-from serving.standalone import json_tensors
+from serving.standalone import json_answers, json_tensors
 from serving.standalone.inference import Asked, Inference
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference, spec_of
@@ -133,7 +133,7 @@ class RestFront:
 
         asked = Asked(spec, read, (), expires_at, _is_large(request))
         outputs = (await self._inference.predict(asked)).found
-        write = json_tensors.rows_json if is_by_row else json_tensors.columns_json
+        write = json_answers.rows_json if is_by_row else json_answers.columns_json
         return write(outputs)
 
     async def _examples(self, infer: Any, request: Request, spec: Any, expires_at: float) -> bytes:
@@ -143,7 +143,7 @@ class RestFront:
             examples = await asyncio.to_thread(json_tensors.examples_of, body)
         else:
             examples = json_tensors.examples_of(body)
-        return json_tensors.results_json((await infer(spec, examples, expires_at)).found)
+        return json_answers.results_json((await infer(spec, examples, expires_at)).found)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         if _is_large(request):
