@@ -29,7 +29,8 @@ from contract.errors import ServiceUnavailableError
 from contract.interrupts import started
 from contract.places import CODE_FOLDER
 from operators.airflow_settings import airflow_processes, migrate_command
-from serving.supervisord.supervision import Program, ProgramState, Supervisor, write_configuration
+from serving.supervisord.configuration import Program, write_configuration
+from serving.supervisord.supervision import ProgramState, Supervisor
 
 HEALTHY_SECONDS = 300.0  # on a machine with ten times the work it can do, Airflow needs over 180
 POLL_SECONDS = 0.5

@@ -26,7 +26,7 @@ from operators.airflow_settings import (
 from serving.agent.backends.registry import backend_kind
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Program, socket_path
+from serving.supervisord.configuration import Program, socket_path
 from serving.tracking.password import PASSWORD_FILE
 
 AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start

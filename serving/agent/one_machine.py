@@ -13,7 +13,7 @@ from contract.private_files import secret_file
 from serving.agent.backends.registry import backend_kind
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings, parse
-from serving.supervisord.supervision import socket_path, write_configuration
+from serving.supervisord.configuration import socket_path, write_configuration
 
 
 def supervisord(arguments: Sequence[str]) -> list[str]:

@@ -48,7 +48,8 @@ from contract.tokens import read_token
 from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Program, Supervisor, write_configuration
+from serving.supervisord.configuration import Program, write_configuration
+from serving.supervisord.supervision import Supervisor
 
 ATTACKERS = 16
 _PATIENCE_SECONDS = 0.1  # for an answer; then the caller says that no more will come

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from serving.agent.hosts.host import ServerHost
 from serving.agent.reachability import Hosts, anywhere
 from serving.agent.settings import AgentSettings, MachineSettings
-from serving.supervisord.supervision import Program
+from serving.supervisord.configuration import Program
 from serving.traffic.backend import TrafficBackend
 
 

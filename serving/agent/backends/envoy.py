@@ -10,7 +10,8 @@ from serving.agent.backends.discovery_api import discovery_api
 from serving.agent.backends.envoy_keeper import KUBELETS_SECONDS, EnvoyKeeper
 from serving.agent.hosts.host import ServerHost
 from serving.agent.settings import AgentSettings, ClusterSettings, MachineSettings
-from serving.supervisord.supervision import Program, Supervisor, descriptors
+from serving.supervisord.configuration import Program, descriptors
+from serving.supervisord.supervision import Supervisor
 from serving.traffic.envoy.binary import envoy_binary
 from serving.traffic.envoy.discovery import DiscoveryChannel
 from serving.traffic.envoy.edge import EdgeLimits

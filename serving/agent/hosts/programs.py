@@ -7,7 +7,7 @@ import sys
 
 from contract.places import CODE_FOLDER
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Program
+from serving.supervisord.configuration import Program
 
 AGENT = "agent"
 SERVER_PREFIX = "slipway-server-"

@@ -28,7 +28,8 @@ from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.host import HTTP
 from serving.agent.hosts.programs import agent_program, server_name
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import Supervisor, socket_path, write_configuration
+from serving.supervisord.configuration import socket_path, write_configuration
+from serving.supervisord.supervision import Supervisor
 
 STAND_IN = Path(__file__).parent / "stand_in_server.py"
 PIPELINE = "digits"

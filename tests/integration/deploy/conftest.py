@@ -32,12 +32,8 @@ from contract.storage import digest_directory
 from serving.agent.backends.envoy import envoy_programs
 from serving.agent.hosts.programs import agent_program
 from serving.agent.settings import MachineSettings
-from serving.supervisord.supervision import (
-    ProgramState,
-    Supervisor,
-    socket_path,
-    write_configuration,
-)
+from serving.supervisord.configuration import socket_path, write_configuration
+from serving.supervisord.supervision import ProgramState, Supervisor
 
 PIPELINE = "coins"
 PATIENCE_SECONDS = 240.0

@@ -13,7 +13,7 @@ from contract.records.stack import Stack
 from operators.airflow_settings import airflow_processes, migrate_command
 from serving.agent.one_machine import __name__ as serving_module
 from serving.agent.settings import MachineSettings, parse
-from serving.supervisord.supervision import socket_path
+from serving.supervisord.configuration import socket_path
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "docker" / "compose.yaml"

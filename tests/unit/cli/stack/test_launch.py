@@ -12,7 +12,8 @@ from cli.board import Board
 from cli.stack.launch import _Awaited, services_of
 from cli.stack.ports import choose_ports
 from cli.stack.stack import DataPlaneOptions, Plan
-from serving.supervisord.supervision import Program, Supervisor
+from serving.supervisord.configuration import Program
+from serving.supervisord.supervision import Supervisor
 
 
 class Backend(BaseHTTPRequestHandler):

@@ -6,7 +6,7 @@ import pytest
 
 from contract.errors import ConfigError
 from serving.agent.one_machine import supervisord
-from serving.supervisord.supervision import socket_path
+from serving.supervisord.configuration import socket_path
 
 
 def options(folder: Path, socket: Path) -> list[str]:

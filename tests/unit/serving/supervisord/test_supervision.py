@@ -14,7 +14,8 @@ from alive import is_alive
 from supervisor.options import ServerOptions
 
 from contract.errors import ConfigError, ServiceUnavailableError
-from serving.supervisord.supervision import Program, Supervisor, socket_path, write_configuration
+from serving.supervisord.configuration import Program, socket_path, write_configuration
+from serving.supervisord.supervision import Supervisor
 
 
 def read_back(configuration: Path):

@@ -12,7 +12,7 @@ from serving.agent.backends import registry
 from serving.agent.backends.backend_kind import BackendKind, OpenBackend
 from serving.agent.backends.registry import BACKENDS, backend_kind
 from serving.agent.settings import ClusterSettings, MachineSettings, parse, traffic_backend_of
-from serving.supervisord.supervision import Program
+from serving.supervisord.configuration import Program
 
 
 def toy(tmp_path: Path) -> BackendKind:
