@@ -61,7 +61,7 @@ def test_who_is_killed_leaves_no_process_and_is_retried_where_it_was(
 ) -> None:
     """A worker is killed above a fork, then a component, which is a fork, then a fresh one."""
     stack = airflow_stack
-    run = start_training(stack, "killed", "run-1", {"train.steps": 2 * LAST_STEP})
+    run = start_training(stack, "killed", "run-1", {"train.steps": 3 * LAST_STEP})
     group = os.getpgid(stack.component(run, "train").pid)
     stack.worker(run, "train").kill()
     stack.wait(lambda: not is_there(group), 240)
@@ -70,7 +70,7 @@ def test_who_is_killed_leaves_no_process_and_is_retried_where_it_was(
         stack.component(run, "train").kill()
         await_progress(stack, run, attempt=3)
         stack.component(run, "train").kill()
-        assert_whole(stack, run, {"train": 4}, 2 * LAST_STEP)
+        assert_whole(stack, run, {"train": 4}, 3 * LAST_STEP)
     assert stack.task(run.pipeline, run.run_id, "train")["try_number"] == 4
     assert Result.read(run.result("train")).detail_as(TrainRecord).resumed_from_step >= 1500
     is_fresh = [FRESH in stack.log(run.pipeline, run.run_id, "train", n) for n in (1, 2, 3, 4)]
