@@ -247,7 +247,7 @@ def running_airflow(
             stack.settings |= {"AIRFLOW_CONN_SLIPWAY_HOOK": url}
             for name in airflow_processes():
                 stack.start(name)
-            stack.wait(lambda: _is_healthy(stack.home.url), 180)
+            stack.wait(lambda: _is_healthy(stack.home.url), 600)
             yield stack
     finally:
         stack.stop()
