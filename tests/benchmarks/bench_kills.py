@@ -11,6 +11,10 @@ controller most often, then the agent. After each kill three things are checked:
   stable all traffic, where a trial's controller is silent for too long;
 * counts are not lost: what the controller has counted in a phase never falls;
 * nothing is promoted: the champion stays what it was, and a trial only passes with its last rung.
+
+Every fault is printed in words, each once. What is as designed is counted by kind: a controller
+gives up where no agent answers for 20 s, and a retry continues its trial; the agent withdraws the
+trial of a silent controller; a phase begins again where its server died or its trial was withdrawn.
 """
 
 import argparse
@@ -112,7 +116,8 @@ class Trials:
     number: int = 0
     process: ForkServerProcess | None = None
     endings: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
+    wrong: dict[str, None] = field(default_factory=dict)  # what was seen, each once, in order
+    as_designed: dict[str, set[str]] = field(default_factory=dict)  # by kind, each once
     generation: int = 0
     counted: tuple[int, int, int, int] = (0, -1, 0, 0)  # trial, phase, restarts, canary requests
     killed_at: dict[str, float] = field(default_factory=dict)
@@ -125,6 +130,12 @@ class Trials:
     def output(self) -> Path:
         return self.folder / f"trial-{self.number}"
 
+    def fault(self, words: str) -> None:
+        self.wrong[words] = None
+
+    def note(self, kind: str, which: object) -> None:
+        self.as_designed.setdefault(kind, set()).add(str(which))
+
     def go_on(self) -> None:
         """See that a controller runs: the killed trial's, or that of a new one."""
         if self.process is not None and self.process.is_alive():
@@ -135,8 +146,10 @@ class Trials:
                 self._end(state)
         elif self.process is not None and self.process.exitcode not in GOES_ON:
             words = (self.folder / "controller.log").read_text().splitlines()[-1:]
-            self.wrong.append(f"trial {self.number}: its controller ended by itself: {words}")
+            self.fault(f"trial {self.number}: its controller ended by itself: {words}")
             self.number += 1
+        elif self.process is not None and self.process.exitcode == os.EX_TEMPFAIL:
+            self.note("a controller gave up without an agent for 20 s", self.process.pid)
         self.output.mkdir(exist_ok=True)
         log, root = self.folder / "controller.log", self.stack.layout.root
         where = (log, root, self.output, self.stack.client_url, self.author)
@@ -146,7 +159,7 @@ class Trials:
     def _end(self, state: CanaryState) -> None:
         self.endings[state.ending] += 1
         if state.ending == "passed" and state.ladder[-1].name != f"{RUNGS[-1]} %":
-            self.wrong.append(f"trial {self.number} passed without its last rung")
+            self.fault(f"trial {self.number} passed without its last rung")
         self.number += 1
         while True:
             try:
@@ -167,20 +180,25 @@ class Trials:
         weights = tuple(arm.weight_percent for arm in plan.arms)
         allowed = {(100,), *((100 - percent, percent) for percent in RUNGS)}
         if weights not in allowed or plan.champion != 1:
-            self.wrong.append(f"plan {plan.generation}: weights {weights} are no rung")
+            self.fault(f"plan {plan.generation}: weights {weights} are no rung")
         is_withdrawn = plan.author == AGENT and plan.trial is None
+        if is_withdrawn:
+            self.note("the agent withdrew a silent trial", plan.generation)
         if not (plan.author == "test" or plan.author.startswith("run t") or is_withdrawn):
-            self.wrong.append(f"plan {plan.generation}: by '{plan.author}'")
+            self.fault(f"plan {plan.generation}: by '{plan.author}'")
         if plan.generation < self.generation:
-            self.wrong.append(f"plan {plan.generation} follows {self.generation}")
+            self.fault(f"plan {plan.generation} follows {self.generation}")
         self.generation = plan.generation
         if (state := self.state()) is None or not state.is_entered:
             return
         # A rung begins again where its server has died or the agent withdrew it, and nowhere else.
         withdrawn = sum(event.kind == "withdrawn" for event in state.events)
+        if state.deaths or withdrawn:
+            which = (self.number, state.deaths, withdrawn)
+            self.note("a phase began again after a death or a withdrawal", which)
         now = (self.number, state.phase, state.deaths + withdrawn, state.canary.requests)
         if now[:3] == self.counted[:3] and now[3] < self.counted[3]:
-            self.wrong.append(f"trial {self.number}: {self.counted[3]} requests became {now[3]}")
+            self.fault(f"trial {self.number}: {self.counted[3]} requests became {now[3]}")
         self.counted = now
 
 
@@ -214,7 +232,7 @@ def wait_for_answers(load: Callers, trials: Trials) -> None:
     while not any(one.is_good and one.sent > began for one in load.answers[-20:]):
         trials.go_on()
         if time.monotonic() - began > RECOVERY_SECONDS:
-            trials.wrong.append(f"no answer for {RECOVERY_SECONDS:.0f} s after a kill")
+            trials.fault(f"no answer for {RECOVERY_SECONDS:.0f} s after a kill")
             return
         time.sleep(0.05)
 
@@ -254,7 +272,8 @@ def torment(folder: Path, kills: int, seed: int, minutes: float, pause: float) -
     more: dict[str, Any] = {
         "killed": dict(killed),
         "trials": dict(trials.endings),
-        "wrong": trials.wrong[:5],
+        "wrong": [*trials.wrong],
+        "as designed": {kind: len(found) for kind, found in trials.as_designed.items()},
     }
     more |= {"requests": len(load.answers), "failed": bad, "seed": seed}
     emit("kills: wrong plans, lost counts, promotions", len(trials.wrong), None, 0.0, "", **more)
