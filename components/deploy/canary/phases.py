@@ -1,9 +1,12 @@
 """What is kept and told of a phase."""
 
+from dataclasses import replace
+
 from components.deploy.canary.state import CanaryState
-from components.deploy.judging.accounts import ALPHA_SHARES, Phase, bound
+from components.deploy.judging.accounts import ALPHA_SHARES, Accounts, Phase, bound
 from components.deploy.judging.judge import Judgement, Terms, consents_of
 from contract.records.traffic import LadderStep
+from contract.schema.serving import DeployConfig
 
 _DECISION = {"pass": "pass", "fail": "rollback", "continue": "inconclusive"}
 
@@ -30,6 +33,20 @@ def ladder_step(
         reason=f"{judgement.reason}; {state.outlook}" if is_open else judgement.reason,
         seconds=round(state.counted.seconds, 3),
     )
+
+
+def out_of_time(judgement: Judgement, accounts: Accounts, config: DeployConfig) -> Judgement:
+    """Return the judgement of a version for which there is no more time, with what is against it.
+
+    That is the test nearest to its bound, if what was staked on it has grown at all.
+    """
+    found = accounts.evidence()
+    name = max(found, key=lambda test: found[test] / bound(test, config.alpha), default="")
+    words = f"no decision within {config.timeout_seconds:,.0f} s: {judgement.reason}"
+    if name and found[name] > 1.0:
+        needed = bound(name, config.alpha)
+        words += f"; evidence against it: {name} {found[name]:,.1f} of {needed:,.0f}"
+    return replace(judgement, reason=words)
 
 
 def in_words(seconds: float | None) -> str:

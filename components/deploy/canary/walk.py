@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from components.deploy.canary.first_rung import survey, traffic_in_shadow
-from components.deploy.canary.phases import in_words, ladder_step, seconds_to_go
+from components.deploy.canary.phases import in_words, ladder_step, out_of_time, seconds_to_go
 from components.deploy.canary.report import Moment
 from components.deploy.canary.state import CanaryState, Ending
 from components.deploy.canary.stopping import StoppedError, stops_on_sigterm
@@ -194,7 +194,7 @@ class Canary(Trial):
             if self._weight_in_force != self.percent:
                 return None
             if self.state.spent_seconds >= self._config.timeout_seconds:
-                return judgement
+                return out_of_time(judgement, self.state.accounts, self._config)
             if now - last_words >= _PROGRESS_SECONDS:
                 last_words = now
                 self._say_progress(judgement, seen)

@@ -22,6 +22,22 @@ def test_too_little_traffic_on_a_rung_is_inconclusive(served, make_deployment):
     assert record.outcome == "inconclusive"
     assert 0 < record.canary_requests < 50
     assert weights(served.plan) == {1: 100}
+    told = f"inconclusive, so rolled back after {record.canary_requests} canary requests (at 1 %)"
+    assert record.reasons[0].startswith(f"{told}: no decision within 20 s: 0 errors in ")
+    assert "evidence against it" not in record.reasons[0]
+
+
+def test_what_speaks_against_a_version_is_told_when_its_time_is_over(served, make_deployment):
+    """Ten times stable's errors, too few requests to prove it: stable gets all traffic again."""
+    served.of(1).error_ratio, served.of(2).error_ratio = 0.002, 0.02
+    whole = {"ladder_percent": (50, 100), "timeout_seconds": 30.0, "shadow_requests": 0}
+    record, _ = deploy(make_deployment(**whole))
+    assert record.outcome == "inconclusive"
+    assert weights(served.plan) == {1: 100}
+    step = record.ladder[-1]
+    against, needed = step.evidence["errors"], step.bounds["errors"]
+    assert 1 < against < needed
+    assert f"; evidence against it: errors {against:,.1f} of {needed:,.0f}" in record.reasons[0]
 
 
 @pytest.mark.parametrize(
