@@ -193,6 +193,16 @@ def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         stack.down()
 
 
+@pytest.fixture(scope="module")
+def warm_stack(tmp_path_factory: pytest.TempPathFactory, warm_parent: Path) -> Iterator[Stack]:
+    """A stack for all tests of a file; its model servers are real ones, forks of a warm parent."""
+    folder = tmp_path_factory.mktemp("stack")
+    stack = Stack(folder, server_command=warm.server_command(warm_parent, folder / "home"))
+    stack.up()
+    yield stack
+    stack.down()
+
+
 @pytest.fixture
 def load_on() -> Callable[..., Callers]:
     """Return a function that makes callers of a stack, to be used in a `with`.
