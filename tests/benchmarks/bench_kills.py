@@ -149,7 +149,9 @@ class Trials:
             self.fault(f"trial {self.number}: its controller ended by itself: {words}")
             self.number += 1
         elif self.process is not None and self.process.exitcode == os.EX_TEMPFAIL:
-            self.note("a controller gave up without an agent for 20 s", self.process.pid)
+            state = self.stack.supervisor.states()["agent"].state
+            kind = f"a controller gave up without an agent for 20 s, which is {state} by now"
+            self.note(kind, self.process.pid)
         self.output.mkdir(exist_ok=True)
         log, root = self.folder / "controller.log", self.stack.layout.root
         where = (log, root, self.output, self.stack.client_url, self.author)

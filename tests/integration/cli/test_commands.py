@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -220,6 +221,15 @@ def test_callers_traffic_takes_a_new_version_into_service(
     assert (ended["outcome"], ended["version"]) == ("promoted", 2)
     assert json.loads(said)["errors"] == 0
     assert aliases(mlflow) == {"champion": "2"}
+    experiment = mlflow.get_experiment_by_name("wine")
+    assert experiment is not None
+    tried = "attributes.run_name = 'canary'"
+    (latest, *_) = mlflow.search_runs([experiment.experiment_id], tried)
+    pictures = [artifact.path for artifact in mlflow.list_artifacts(latest.info.run_id)]
+    assert "rollout.png" in pictures
+    page = f"{machine.stack['agent_url']}/rollouts/wine"
+    assert latest.data.tags["slipway.rollout"] == page
+    assert "version 2" in httpx.get(page).text
 
 
 def test_a_person_steers_the_traffic(machine: Machine, mlflow: MlflowClient) -> None:
