@@ -15,7 +15,8 @@ LABEL_LOOP_TASKS = {
     "harvest": "Chooses rows of the prediction log since the last turn, and makes questions of "
     "them, which people answer on the label page.",
     "learn": "Makes one label of several people's answers, measures the versions by them, and "
-    "stores the labels that are sure once enough of them are new.",
+    "stores the labels that are sure once enough of them are new. With labels.rolls_back it rolls "
+    "back a version that they show to be worse than the one before.",
     "announce": "Starts a run of the pipeline on the labels that no run was started for.",
 }
 

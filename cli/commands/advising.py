@@ -15,6 +15,7 @@ from cli.output import say
 if TYPE_CHECKING:
     from components.deploy.promote.manual import Move
     from contract.layout import PipelineLayout
+    from contract.records.quality import LabelVerdict
     from contract.records.traffic import TrafficPlan
 
 app = typer.Typer(
@@ -100,9 +101,8 @@ def labels(
     [cyan]$ slipway judge labels census truth.csv --yes[/]
     """
     require("components")
-    from cli.commands.traffic import make_move
     from cli.stack.stack_file import open_agent, served_pipeline
-    from components.deploy.labelled.verdict import judge_labels, rollback_by_labels
+    from components.deploy.labelled.verdict import judge_labels
     from contract.loader import load_pipeline
     from contract.pipelines import find_pipeline
 
@@ -115,8 +115,15 @@ def labels(
     if not is_dry:
         verdict.write(layout.label_verdict)
     if verdict.decision == "rollback" and not is_dry:
+        roll_back(verdict, is_agreed)
 
-        def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
-            return rollback_by_labels(plan, layout, verdict, author)
 
-        make_move(name, decide, is_agreed, is_json=False)
+def roll_back(verdict: "LabelVerdict", is_agreed: bool, who: str = "") -> None:
+    """Go back to the champion before, as labels call for; `who` decides if no person does."""
+    from cli.commands.traffic import make_move
+    from components.deploy.labelled.verdict import rollback_by_labels
+
+    def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
+        return rollback_by_labels(plan, layout, verdict, who or author)
+
+    make_move(verdict.pipeline, decide, is_agreed, is_json=False)

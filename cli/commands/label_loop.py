@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cli.commands.advising import roll_back
 from cli.commands.label_page import DatabaseOption, open_database
 from cli.commands.labelling import pipeline_of
 from cli.extras import require
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
 from contract.errors import UserError
+from contract.records.quality import LabelVerdict
 
 if TYPE_CHECKING:
     from contract.records.label_loop import HarvestRecord
@@ -56,6 +58,8 @@ def loop(
         shown["learn"] = record.model_dump(mode="json")
         for words in () if is_json else record.in_words(labels_config(config).min_labels):
             say(escape(words))
+        if record.is_worse and labels_config(config).rolls_back:
+            roll_back(LabelVerdict.read(layout.label_verdict), True, "the label loop")
     if is_json:
         print_json(shown)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cli.labels.accuracy import champion_of, online_accuracy
 from cli.labels.harvesting import check_learnable, kept_inputs, topic_of, with_inputs
+from cli.labels.judging import audit_labels, verdict_of_people
 from cli.labels.learning import as_csv, settled, to_learn, weights_of
 from contract.errors import NotFoundError, UserError
 from contract.records.label_loop import HarvestRecord, LabelLoopRecord, labels_to_run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from components.labels.choosing.questions import Wish
     from components.labels.consensus.settling import Settlement
     from contract.layout import PipelineLayout
+    from contract.records.quality import LabelVerdict
     from contract.schema.pipeline import PipelineConfig
     from serving.labels.store.database import Database
     from serving.labels.store.records import Answered, Topic
@@ -105,12 +107,14 @@ class Loop:
         """
         wish, champion = labels_config(self.config), champion_of(self.layout)
         accuracy, stored, is_below, answers = list[LabelledVersion](), Stored(), False, 0
+        verdict, told = None, ""
         if (agreed := self._agreement()) is not None:
             answers = sum(one.label is not None for one in agreed.said)
             accuracy = online_accuracy(
                 self.layout, self.config, agreed.topic, agreed.said, agreed.found
             )
             is_below = _is_below(accuracy, champion, wish)
+            verdict, told = self._verdict(agreed, now)
             stored = self._store(agreed, labels_to_run(wish.min_labels, is_below), now)
         record = LabelLoopRecord(
             pipeline=self.layout.pipeline,
@@ -122,10 +126,24 @@ class Loop:
             accuracy=tuple(accuracy),
             champion=champion,
             is_below=is_below,
+            verdict=told,
+            is_worse=verdict is not None and verdict.decision == "rollback",
             turned_at=now,
         )
         record.write(self.layout.label_loop)
         return record
+
+    def _verdict(self, agreed: Agreement, now: datetime) -> "tuple[LabelVerdict | None, str]":
+        """Judge the version in service, and keep the verdict; return it in words, too."""
+        labels = audit_labels(self.config, agreed.topic.head, agreed.said, agreed.found)
+        verdict, told = verdict_of_people(self.layout, self.config, agreed.topic, labels, now)
+        if verdict is None:
+            return None, told
+        verdict.write(self.layout.label_verdict)
+        if verdict.decision == "rollback" and not labels_config(self.config).rolls_back:
+            hint = f"'slipway rollback {self.config.name}' does it, as labels.rolls_back is false"
+            return verdict, f"{verdict.reason}; {hint}"
+        return verdict, verdict.reason
 
     def _problem_of(self, due: HarvestRecord, now: datetime) -> str:
         """Return why nothing is asked until a clock has caught up; empty: nothing is wrong."""

@@ -51,6 +51,14 @@ class LabelLoopRecord(Record):
     is_below: bool = Field(
         False, description="Whether that version's whole range is below labels.min_accuracy."
     )
+    verdict: str = Field(
+        "",
+        description="What the labels say of the version in service beside the champion before it, "
+        "or why nothing; empty: there is nothing to compare.",
+    )
+    is_worse: bool = Field(
+        False, description="Whether they show that version to be worse by more than the margin."
+    )
     turned_at: datetime = Field(description="When, in UTC.")
 
     def in_words(self, min_labels: int) -> Iterator[str]:
@@ -58,6 +66,8 @@ class LabelLoopRecord(Record):
         yield from accuracy_in_words(self.accuracy, self.champion)
         if self.is_below:
             yield f"version {self.champion} is below labels.min_accuracy, with its whole range"
+        if self.verdict:
+            yield self.verdict
         told = f"{self.labels:,} labels to learn from by {self.answers:,} answers"
         if self.delta:
             yield f"{told}; {self.added:,} of them are new and stored as {self.delta}"

@@ -53,6 +53,12 @@ class LabelsConfig(Section):
         "min_labels does.",
     )
 
+    rolls_back: bool = Field(
+        False,
+        description="Whether the loop rolls the version in service back once people's labels show "
+        "it to be worse than the champion before it by more than deploy.label_margin_ratio.",
+    )
+
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:

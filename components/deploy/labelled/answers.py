@@ -32,7 +32,10 @@ Place = tuple[str, int]  # a request's id and the number of one of its rows
 
 @dataclass(frozen=True)
 class Label:
-    """The true class of a row, as an index by head, and the probability of its choice."""
+    """The true class of a row, as an index by head, and the probability of its choice.
+
+    The probability may be in any unit, if `Labels.least` is in the same.
+    """
 
     classes: Mapping[str, int]
     probability: float

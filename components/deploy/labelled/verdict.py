@@ -7,6 +7,7 @@ from pathlib import Path
 from components.deploy.judging.accuracy import interval, log_evidence_worse
 from components.deploy.labelled.answers import (
     Labelled,
+    Labels,
     heads_with_classes,
     labelled,
     read_labels,
@@ -32,11 +33,28 @@ def judge_labels(
             one of the versions has others.
         DataError: If the file is not one of labels.
     """
+    _versions(plan)  # before a long file is read
+    return verdict_of(
+        layout, config, plan, read_labels(path, config), heads_with_classes(config), now
+    )
+
+
+def verdict_of(  # noqa: PLR0913 (what is judged, by what, and when)
+    layout: PipelineLayout,
+    config: PipelineConfig,
+    plan: TrafficPlan,
+    labels: Labels,
+    heads: list[str],
+    now: datetime,
+) -> LabelVerdict:
+    """Judge the version in service by all labels of some heads that are known so far.
+
+    Raises:
+        UserError: As `judge_labels`.
+    """
     version, before = _versions(plan)
-    heads = heads_with_classes(config)
     for number in (version, before):
         _check_classes(layout, number, config, heads)
-    labels = read_labels(path, config)
     of_version, rows = labelled(layout.predictions(version), labels, heads)
     of_before, rows_before = labelled(layout.predictions(before), labels, heads)
     error = config.deploy.alpha / len(heads)

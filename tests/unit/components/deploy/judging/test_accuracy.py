@@ -108,6 +108,40 @@ def test_equal_versions_whose_unsure_answers_are_labelled_are_seldom_ever_found_
     assert found <= 13
 
 
+def asked_by_harvests(random: np.random.Generator, accuracy: float) -> list[Figures]:
+    """Return the labels known after each of ten harvests, weighted as an audit would have them.
+
+    Of 200 to 2,000 rows a harvest asks about 40: 4 of any, 36 by worth, unsure ones ten times as
+    often, which are wrong more often.
+    """
+    rights, weights, known = [], [], []
+    for rows in random.integers(200, 2_000, 10):
+        is_unsure = random.random(rows) < 0.2
+        worth = np.where(is_unsure, 1.0, 0.1)
+        audit, by_worth = 4 / rows, np.minimum(1.0, 36 * worth / worth.sum())
+        chance = 1 - (1 - audit) * (1 - by_worth)
+        is_asked = random.random(rows) < chance
+        wrong = (1 - accuracy) * np.where(is_unsure, 3.0, 0.5)
+        rights.append((random.random(rows) >= wrong)[is_asked].astype(float))
+        weights.append((audit / chance)[is_asked])
+        known.append(Figures(np.concatenate(rights), np.concatenate(weights)))
+    return known
+
+
+def test_equal_versions_are_seldom_ever_found_worse_by_what_a_label_loop_asks():
+    random, found = np.random.default_rng(8), 0
+    for _ in range(24):
+        version, before = (asked_by_harvests(random, 0.9) for _ in range(2))
+        found += any(
+            log_evidence_worse(*pair, margin=0.0) >= math.log(10)
+            for pair in zip(version, before, strict=True)
+        )
+    # at most a tenth of 24 by Ville's bound; 3 standard deviations more
+    assert found <= 6
+    worse, good = (asked_by_harvests(random, accuracy)[-1] for accuracy in (0.3, 0.95))
+    assert log_evidence_worse(worse, good, 0.0) >= math.log(10)
+
+
 def test_labels_of_unsure_answers_alone_would_understate_the_accuracy_and_weights_do_not():
     sample = chosen(np.random.default_rng(6), 0.9, 200_000)
     assert sample.right.mean() < 0.86
