@@ -21,6 +21,7 @@ class ClassNames:
     """The classes of one head, and the characters that its labels may wear around them."""
 
     def __init__(self, classes: Sequence[str], strip: str = "") -> None:
+        self.names = tuple(classes)
         self._strip = strip
         self._exact = {name: index for index, name in enumerate(classes)}
         self._is_binary = all(_canonical(name, True) in ("0", "1") for name in classes)

@@ -7,7 +7,7 @@ turns them into the columns of raw examples and finds the rows that cannot be us
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from components.data.joined_bytes import join_rows, rows_of
 from components.data.raw_columns import ID, WEIGHT
 from components.data.raw_values import Flat, flatten, problems_of, read_values
 from components.data.source_columns import plain, type_problem
+from components.data.times import read_times
 from contract.errors import DataError
 from contract.model_io import label_key
-from contract.schema.data import FeatureConfig
+from contract.schema.data import SPLITS, FeatureConfig
 from contract.schema.pipeline import PipelineConfig
 
 Mask = npt.NDArray[np.bool_]
@@ -60,7 +61,9 @@ class ParsedRows:
     """The usable rows as columns of raw examples, and the others.
 
     `rows` are the positions of the usable ones in what was parsed. `keys` are the sha256 digests
-    that choose their split: of the key's column, or without one of all features.
+    that identify them: of the key's column, or without one of all features. `groups` are those of
+    the group's column, or without one the keys. `marks` say the split, as an index into SPLITS, or
+    the time in microseconds; None where a hash decides.
     """
 
     examples: pa.RecordBatch
@@ -68,6 +71,8 @@ class ParsedRows:
     keys: tuple[bytes, ...]
     bad: tuple[BadRow, ...]
     features: dict[str, Flat]
+    groups: tuple[bytes, ...]
+    marks: npt.NDArray[np.int64] | None
 
     @property
     def contents(self) -> list[bytes]:
@@ -83,6 +88,9 @@ class RowParser:
         self._classes = {
             name: ClassNames(head.classes, head.strip) for name, head in config.heads.items()
         }
+        values = config.ingest.split.values or dict(zip(SPLITS, SPLITS, strict=True))
+        self._split_names = ClassNames(tuple(values))
+        self._split_of_name = np.array([SPLITS.index(split) for split in values.values()])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -99,11 +107,14 @@ class RowParser:
         labels = {label_key(head): self._label(source, head, verdicts) for head in self._heads}
         if self._config.weight is not None:
             labels[WEIGHT] = self._weight(source, self._config.weight, verdicts)
-        key = self._key(source, verdicts)
+        key = self._key(source, "key", verdicts)
+        group = self._key(source, "group", verdicts)
+        marks = self._marks(source, verdicts)
 
         good = np.flatnonzero(verdicts.is_good)
         features = {name: flat.take(good) for name, flat in features.items()}
         keys = _digests([key.take(good)] if key else _sorted_values(features), len(good))
+        groups = _digests([group.take(good)], len(good)) if group else keys
         columns = {
             name: flat.as_lists()
             for name, flat in (features | {n: f.take(good) for n, f in labels.items()}).items()
@@ -111,7 +122,15 @@ class RowParser:
         columns[ID] = Flat(np.ones(len(keys), np.int64), _ids(keys)).as_lists()
         examples = pa.RecordBatch.from_pydict(columns)
         bad = (*source.bad, *verdicts.bad_rows())
-        return ParsedRows(examples, good, tuple(keys), bad, features)
+        marks = None if marks is None else marks[good]
+        return ParsedRows(examples, good, tuple(keys), bad, features, tuple(groups), marks)
+
+    def times(self, source: SourceRows) -> npt.NDArray[np.int64]:
+        """Return the times in the split's column, without those that cannot be read."""
+        verdicts = _Verdicts(source)
+        marks = self._marks(source, verdicts)
+        assert marks is not None, "only where the split is by time"
+        return marks[verdicts.is_good]
 
     @property
     def _heads(self) -> Iterable[str]:
@@ -154,14 +173,40 @@ class RowParser:
             verdicts.add(where, column, rows, reason)
         return flat
 
-    def _key(self, source: SourceRows, verdicts: "_Verdicts") -> Flat | None:
-        column = self._config.ingest.split.key
+    def _key(
+        self, source: SourceRows, role: Literal["key", "group"], verdicts: "_Verdicts"
+    ) -> Flat | None:
+        column: str | None = getattr(self._config.ingest.split, role)
         if column is None:
             return None
-        where = f"key '{column}'"
+        where = f"{role} '{column}'"
         flat = self._text(source, column, where, verdicts)
         verdicts.add(where, column, flat.lengths == 0, "missing")
         return flat
+
+    def _marks(self, source: SourceRows, verdicts: "_Verdicts") -> npt.NDArray[np.int64] | None:
+        """Return what decides each row's split, where its hash does not; 0 for bad rows."""
+        split = self._config.ingest.split
+        if split.by == "hash" or split.column is None:
+            return None
+        where = f"split '{split.column}'"
+        flat = self._text(source, split.column, where, verdicts)
+        verdicts.add(where, split.column, flat.lengths == 0, "missing")
+        verdicts.add(where, split.column, flat.lengths > 1, "not a scalar")
+        if split.by == "time":
+            times = read_times(flat.values, split.unit)
+            is_unreadable = times.is_null().to_numpy(zero_copy_only=False)
+            found = times.fill_null(0).to_numpy()
+            reason = f"not an ISO 8601 time, nor a number of {split.unit} since 1970"
+        else:
+            named = _per_value(flat.values, self._split_names)
+            is_unreadable = named < 0
+            found = self._split_of_name[named]
+            reason = f"not one of {_listed(self._split_names.names)}"
+        verdicts.add(where, split.column, flat.rows_where(is_unreadable), reason)
+        marks = np.zeros(len(source.rows), np.int64)
+        marks[flat.lengths == 1] = found[flat.lengths.repeat(flat.lengths) == 1]
+        return marks
 
     def _text(self, source: SourceRows, column: str, where: str, verdicts: "_Verdicts") -> Flat:
         values = self._plain(source, column, where, verdicts)
@@ -183,7 +228,9 @@ class RowParser:
 def required_columns(config: PipelineConfig) -> tuple[str, ...]:
     """Return the columns that a source of a pipeline must have, in the config's order."""
     names = [*config.features, *(config.label_column(head) for head in config.heads)]
-    names += [name for name in (config.weight, config.ingest.split.key) if name is not None]
+    split = config.ingest.split
+    others = (config.weight, split.key, split.group, split.column)
+    names += [name for name in others if name is not None]
     return tuple(dict.fromkeys(names))
 
 

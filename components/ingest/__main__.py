@@ -8,6 +8,7 @@ from components.runs import retention
 from components.runs.champions import best_kept
 from components.runs.step import Outcome, Step, main
 from contract.records.data import IngestRecord
+from contract.schema.data import SPLITS
 
 
 def work(step: Step) -> Outcome:
@@ -25,17 +26,28 @@ def work(step: Step) -> Outcome:
 
 def _metrics(record: IngestRecord) -> dict[str, float]:
     figures = {f"{split}_examples": float(count) for split, count in record.examples.items()}
-    return {**figures, "bad_rows": float(record.bad_rows)}
+    groups = {"parted_groups": float(record.parted_groups)} if record.groups else {}
+    return {**figures, "bad_rows": float(record.bad_rows), **groups}
 
 
 def _reasons(record: IngestRecord) -> tuple[str, ...]:
     reasons = [f"{count:,} bad rows: {why}" for why, count in record.bad_row_reasons.items()]
+    if record.cuts:
+        reasons.append(f"split by time: {_cuts(record)}")
+    if record.parted_groups:
+        reasons.append(
+            f"{record.parted_groups:,} of {record.groups:,} groups have rows in several splits"
+        )
     if record.label_deltas:
         reasons.append(
             f"{len(record.label_deltas)} label deltas read; they replace "
             f"{record.replaced_rows:,} rows of older data"
         )
     return tuple(reasons)
+
+
+def _cuts(record: IngestRecord) -> str:
+    return ", ".join(f"{s} from {c}" for s, c in zip(SPLITS[1:], record.cuts, strict=False))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from components.data.raw_examples import encode
 from components.data.raw_rows import BadRow, ParsedRows, RowParser, SourceRows, json_text
 from components.data.tfrecord_shards import write_shard
+from components.ingest.groups import NO_GROUPS, Groups, groups_of, joined
 from components.ingest.sources import module_of
-from components.ingest.splits import choose_splits, split_bounds
-from components.ingest.units import Unit
-from components.ingest.written import REPLACED, Written
+from components.ingest.splits import SplitRule
+from components.ingest.units import PARTS, Part, Unit, config_of
+from components.ingest.written import GROUPS, REPLACED, Written
 from contract.schema.data import SPLITS
 from contract.schema.pipeline import PipelineConfig
 
@@ -34,7 +37,7 @@ class Batch:
 
     unit: int
     number: int
-    part: str
+    part: Part
     rows: SourceRows
 
 
@@ -42,7 +45,8 @@ class Batch:
 class EncodedBatch:
     """Rows ready to write: per split the sort keys and serialized examples.
 
-    `replaced` counts rows left out, for a newer label delta has their features.
+    `replaced` counts rows left out, for a newer label delta has their features. `groups` are those
+    whose rows may be in several splits, as `groups_of` returns them.
     """
 
     unit: int
@@ -50,6 +54,7 @@ class EncodedBatch:
     examples: dict[str, list[tuple[bytes, bytes]]]
     replaced: int
     bad: tuple[BadRow, ...]
+    groups: Groups
 
 
 def read_unit(unit: Unit) -> Iterator[Batch]:
@@ -72,22 +77,28 @@ class BatchEncoder:
     """Parses rows, chooses their split and serializes them.
 
     Args:
+        rule: Chooses the split of rows, except those of a separate test split.
         newest: By the digest of a row's features, the newest label delta that has them: there the
             row is taken from, and nowhere else. A separate test split stays as it is.
     """
 
-    def __init__(self, config: PipelineConfig, newest: Mapping[bytes, str]) -> None:
-        self._parser = RowParser(config)
-        self._bounds = split_bounds(config.ingest.split, config.ingest.test_source is not None)
+    def __init__(
+        self, config: PipelineConfig, rule: SplitRule, newest: Mapping[bytes, str]
+    ) -> None:
+        self._parsers = {part: RowParser(config_of(part, config)) for part in PARTS}
+        self._rule = rule
+        split = config.ingest.split
+        self._may_part_groups = split.group is not None and split.by != "hash"
         self._newest = newest
 
     def encode(self, batch: Batch) -> EncodedBatch:
         """Return the rows of a batch, ready to write."""
-        parsed = self._parser.parse(batch.rows)
+        parsed = self._parsers[batch.part].parse(batch.rows)
         if batch.part == "test":
-            names = ["test"] * len(parsed.keys)
+            splits = np.full(len(parsed.keys), SPLITS.index("test"))
         else:
-            names = [SPLITS[i] for i in choose_splits(parsed.keys, self._bounds).tolist()]
+            splits = self._rule.choose(parsed)
+        names = [SPLITS[index] for index in splits.tolist()]
         is_replaced = self._is_replaced(batch, parsed)
         examples: dict[str, list[tuple[bytes, bytes]]] = {}
         encoded = encode(parsed.examples) if parsed.keys else []
@@ -96,7 +107,12 @@ class BatchEncoder:
         ):
             if not is_old:
                 examples.setdefault(name, []).append((key, example))
-        return EncodedBatch(batch.unit, batch.number, examples, sum(is_replaced), parsed.bad)
+        groups = NO_GROUPS
+        if self._may_part_groups and batch.part != "test":
+            groups = groups_of(parsed.groups, splits, ~np.array(is_replaced, np.bool_))
+        return EncodedBatch(
+            batch.unit, batch.number, examples, sum(is_replaced), parsed.bad, groups
+        )
 
     def _is_replaced(self, batch: Batch, parsed: ParsedRows) -> list[bool]:
         if batch.part == "test" or not self._newest:
@@ -114,6 +130,7 @@ class ShardWriter:
         self._unit = self._batch = -1
         self._held: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
         self._sizes: dict[str, int] = defaultdict(int)
+        self._groups = NO_GROUPS
 
     def add(self, batch: EncodedBatch) -> Iterator[Written]:
         """Take in a batch; yield the files that are written."""
@@ -124,6 +141,7 @@ class ShardWriter:
             self._held[split] += examples
             self._sizes[split] += sum(len(example) for _, example in examples)
         self._batch = batch.number
+        self._groups = joined(self._groups, batch.groups)
         yield from self._flush([s for s, size in self._sizes.items() if size >= self._limit])
         if batch.replaced:
             yield Written(batch.unit, batch.number, REPLACED, "", batch.replaced)
@@ -133,6 +151,11 @@ class ShardWriter:
     def finish(self) -> Iterator[Written]:
         """Write what is still held."""
         yield from self._flush(list(self._held))
+        if len(self._groups):
+            name = f"unit-{self._unit:06d}-{self._batch:09d}-groups.npy"
+            np.save(self._folder / name, self._groups)
+            yield Written(self._unit, self._batch, GROUPS, name, len(self._groups))
+            self._groups = NO_GROUPS
 
     def _flush(self, splits: Iterable[str]) -> Iterator[Written]:
         for split in splits:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from components.data.tfrecord_shards import name_shards
-from components.ingest.written import Written
+from components.ingest.groups import NO_GROUPS, joined, parted
+from components.ingest.written import GROUPS, Written
 from contract.errors import DataError
 from contract.records.data import empty_splits
 from contract.schema.data import SPLITS
@@ -52,6 +55,16 @@ def gather_bad_rows(folder: Path, written: Sequence[Written], target: Path) -> B
             reasons.update(file.reasons)
             samples = {**file.samples, **samples}
     return BadRows(target, sum(file.rows for file in mine), reasons, samples)
+
+
+def count_parted_groups(folder: Path, written: Sequence[Written]) -> tuple[int, int]:
+    """Return how many groups are in several splits, and how many there are; remove their files."""
+    groups = NO_GROUPS
+    for file in written:
+        if file.split == GROUPS:
+            groups = joined(groups, np.load(folder / file.path))
+            (folder / file.path).unlink()
+    return parted(groups)
 
 
 def check_bad_rows(bad: BadRows, good: int, limit: float, failed_rows: Path) -> None:

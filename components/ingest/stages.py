@@ -1,6 +1,6 @@
 """The Beam stages of ingestion: the work on batches of rows, in whatever workers there are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from components.ingest.batches import (
 from components.ingest.units import Unit
 from components.ingest.written import Written
 from contract.errors import DataError
-from contract.schema.pipeline import PipelineConfig
 
 FAILED = "failed"
 
@@ -36,8 +35,8 @@ class ReadUnit(beam.DoFn):  # type: ignore[misc]
 class EncodeRows(beam.DoFn):  # type: ignore[misc]
     """Parses rows, chooses their split and serializes them, as `BatchEncoder` does."""
 
-    def __init__(self, config: PipelineConfig, newest: Mapping[bytes, str]) -> None:
-        self._encoder = BatchEncoder(config, newest)
+    def __init__(self, encoder: BatchEncoder) -> None:
+        self._encoder = encoder
 
     def process(self, batch: Batch) -> Iterator[EncodedBatch]:
         yield self._encoder.encode(batch)

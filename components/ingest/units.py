@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from components.data.label_deltas import delta_source
 from components.ingest.sources import checked_columns, module_of
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.split import SplitConfig
 
 # Shards do not reach over units, so a unit should fill several.
 _SHARDS_PER_UNIT = 4
 
 Part = Literal["main", "labels", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,19 @@ def plan_units(
     for part, source in parts:
         files = module_of(source).files(source)
         for file in files:
-            columns.update(dict.fromkeys(checked_columns(source, file, config)))
+            columns.update(dict.fromkeys(checked_columns(source, file, config_of(part, config))))
         packs = _packed(source, files, limit)
         units += [Unit(len(units) + n, part, source, pack) for n, pack in enumerate(packs)]
     return units, tuple(columns)
+
+
+def config_of(part: Part, config: PipelineConfig) -> PipelineConfig:
+    """Return how the rows of a part are parsed: what decides a split is not looked at in `test`."""
+    if part != "test":
+        return config
+    split = SplitConfig(key=config.ingest.split.key)
+    ingest = config.ingest.model_copy(update={"split": split})
+    return config.model_copy(update={"ingest": ingest})
 
 
 def _packed(source: Source, files: Sequence[Path], limit: float) -> Iterator[tuple[Path, ...]]:

@@ -24,6 +24,7 @@ from components.models.score_keys import Keys, keys_of_batch, keys_of_examples
 from contract.errors import DataError, UserError
 from contract.schema.data import CsvSource
 from contract.schema.pipeline import PipelineConfig
+from contract.schema.split import SplitConfig
 
 PACKED_CSV = (".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zst", ".csv.lz4")
 READABLE = (".csv", *PACKED_CSV, ".parquet", ".tfrecord", ".tfrecord.gz")
@@ -105,8 +106,7 @@ def read_rows(
 
 def without_labels(config: PipelineConfig) -> PipelineConfig:
     """Return the config as it is for rows whose answers nobody knows: features only."""
-    split = config.ingest.split.model_copy(update={"key": None})
-    ingest = config.ingest.model_copy(update={"split": split})
+    ingest = config.ingest.model_copy(update={"split": SplitConfig()})
     return config.model_copy(update={"heads": {}, "weight": None, "ingest": ingest})
 
 

@@ -32,6 +32,13 @@ class IngestRecord(Record):
     )
     replaced_rows: int = Field(0, description="Left out: a newer delta has their features.")
     columns: tuple[str, ...] = Field((), description="Of the source, used or not.")
+    cuts: tuple[str, ...] = Field(
+        (), description="First times of the eval and test splits, where the time decides."
+    )
+    groups: int = Field(
+        0, description="Number of groups, where rows of one may be in several splits."
+    )
+    parted_groups: int = Field(0, description="Number of those whose rows are in several splits.")
 
 
 class Anomaly(Record):

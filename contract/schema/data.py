@@ -28,6 +28,7 @@ from contract.schema.source import (
     kinds_of,
     shipped_state,
 )
+from contract.schema.split import SplitConfig
 
 SPLITS = ("train", "eval", "test")
 
@@ -219,32 +220,6 @@ class HeadConfig(Section):
         return len(self.classes) if self.task == "multiclass_classification" else 1
 
 
-class SplitConfig(Section):
-    """How rows are assigned to splits, permanently, by a hash of their key."""
-
-    train: Ratio = Field(
-        0.8, description="Share of the rows in the train split, above 0 and up to 1."
-    )
-    eval: Ratio = Field(
-        0.1, description="Share of the rows in the eval split, above 0 and up to 1."
-    )
-    test: Ratio = Field(
-        0.1, description="Share of the rows in the test split, from 0 to 1; the three sum to 1."
-    )
-    key: str | None = Field(
-        None, description="Column whose hash decides; null: the whole row is hashed."
-    )
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        total = self.train + self.eval + self.test
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"train + eval + test must be 1.0, found {total:g}")
-        if self.train == 0.0 or self.eval == 0.0:
-            raise ValueError("train and eval must be above 0")
-        return self
-
-
 class BeamConfig(Section):
     """Where Beam runs; any runner that Beam knows by name."""
 
@@ -265,7 +240,7 @@ class IngestConfig(Section):
         None, description="Separate source of the test split; null: it is split off from `source`."
     )
     split: SplitConfig = Field(
-        SplitConfig(), description="Shares of the splits and the key that decides."
+        SplitConfig(), description="What decides a row's split, and the shares of the splits."
     )
     shard_size_mb: Annotated[float, Field(gt=0.0)] = Field(
         64.0, description="Size of a TFRecord shard in megabytes, above 0."

@@ -136,8 +136,8 @@ class PipelineConfig(Section):
             *self._problems_of_blessing(),
             *self._problems_of_labels(),
         ]
-        if self.ingest.test_source is None and self.ingest.split.test == 0.0:
-            problems.append("ingest.split.test: must be above 0 where there is no test_source")
+        beside = self.ingest.split.problems_beside(self.ingest.test_source is not None)
+        problems += [f"ingest.split.{problem}" for problem in beside]
         if problems:
             raise ValueError("; ".join(problems))
         return self

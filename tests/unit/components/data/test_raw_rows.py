@@ -206,3 +206,79 @@ def test_a_long_list_of_classes_is_cut_in_the_reason() -> None:
 def test_an_empty_label_is_unknown(value: str) -> None:
     found = parse(make_config(), age=["1"], job=["a"], income=[value])
     assert len(found.bad) == 1
+
+
+# --- what decides a split -----------------------------------------------------------------------
+
+
+def split_by(**split: Any) -> PipelineConfig:
+    source = {"kind": "csv", "files": ["people.csv"]}
+    return make_config(ingest={"source": source, "split": split})
+
+
+PEOPLE = {"age": [1, 2, 3], "job": ["a", "b", "c"], "income": ["<=50K"] * 3}
+
+
+def test_a_column_names_the_split() -> None:
+    found = parse(split_by(by="column", column="part"), **PEOPLE, part=["test", "train", " eval"])
+    assert found.marks is not None
+    assert found.marks.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("part", [[1, 0, 2], ["1", "0", "2.0"], [1.0, 0.0, 2.0], [[1], [0], [2]]])
+def test_values_are_mapped_to_splits_by_what_they_mean(part: list[Any]) -> None:
+    values = {"0": "train", "1": "eval", "2": "test", "3": "train"}
+    config = split_by(by="column", column="part", values=values)
+    found = parse(config, **PEOPLE, part=part)
+    assert found.marks is not None
+    assert found.marks.tolist() == [1, 0, 2]
+
+
+def test_a_row_that_names_no_split_is_a_bad_row() -> None:
+    found = parse(split_by(by="column", column="part"), **PEOPLE, part=["dev", None, "train"])
+    assert [(bad.row, bad.reason, bad.found) for bad in found.bad] == [
+        (1, "split 'part': not one of 'train', 'eval', 'test'", "'dev'"),
+        (2, "split 'part': missing", "None"),
+    ]
+    assert found.marks is not None
+    assert (found.rows.tolist(), found.marks.tolist()) == ([2], [0])
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pa.array(["1970-01-01T00:00:05", "1970-01-01 00:00:03Z", "1970-01-01T01:00:04+01:00"]),
+        pa.array([5, 3, 4]),
+        pa.array([5.0, 3.0, 4.0]),
+        pa.array([5, 3, 4], pa.timestamp("s")),
+        pa.array([5000, 3000, 4000], pa.timestamp("ms", "Europe/Paris")),
+        pa.array([5, 3, 4], pa.timestamp("s")).dictionary_encode(),
+        pa.array([[b"5"], [b"3"], [b"4"]]),
+    ],
+)
+def test_times_of_every_type_mean_the_same(at: pa.Array) -> None:
+    found = parse(split_by(by="time", column="at"), **PEOPLE, at=at)
+    assert found.marks is not None
+    assert found.marks.tolist() == [5_000_000, 3_000_000, 4_000_000]
+
+
+def test_a_row_without_a_readable_time_is_a_bad_row() -> None:
+    found = parse(split_by(by="time", column="at"), **PEOPLE, at=["soon", "", "2024-01-31"])
+    assert [(bad.row, bad.reason) for bad in found.bad] == [
+        (1, "split 'at': not an ISO 8601 time, nor a number of s since 1970"),
+        (2, "split 'at': not an ISO 8601 time, nor a number of s since 1970"),
+    ]
+
+
+def test_a_group_decides_but_does_not_identify() -> None:
+    plain = parse(split_by(), **PEOPLE)
+    grouped = parse(split_by(group="user"), **PEOPLE, user=["x", "y", "x"])
+    assert grouped.keys == plain.keys == plain.groups
+    assert grouped.groups[0] == grouped.groups[2] != grouped.groups[1]
+    missing = parse(split_by(group="user"), **PEOPLE, user=["x", None, "x"])
+    assert [bad.reason for bad in missing.bad] == ["group 'user': missing"]
+
+
+def test_the_columns_of_a_split_are_needed() -> None:
+    config = split_by(by="time", column="at", group="user")
+    assert required_columns(config) == ("age", "job", "income", "user", "at")
