@@ -166,11 +166,26 @@ def _as_text(values: pa.Array) -> pa.Array:
     """Return bytes, null where the text is missing."""
     if pa.types.is_floating(values.type):
         # 3.0 is the category '3', however the file's writer came to store it as a float.
-        text = pc.replace_substring_regex(values.cast(pa.string()), r"\.0$", "")
+        text = pc.replace_substring_regex(_digits(values), r"\.0$", "")
         return pc.if_else(pc.is_nan(values), None, text).cast(pa.binary())
     if pa.types.is_binary(values.type):
         return values
     return values.cast(pa.string()).cast(pa.binary())
+
+
+def _digits(values: pa.Array) -> pa.Array:
+    """Return floats as text, as Python writes them: below 1e16 without an exponent."""
+    text = values.cast(pa.string())
+    if not pc.any(pc.match_substring(text, "e+")).as_py():  # as Arrow writes 1e10 and more
+        return text
+    encoded = text.dictionary_encode()
+    written = [_below_1e16(one) for one in encoded.dictionary.to_pylist()]
+    return pa.array(written, pa.string()).take(encoded.indices)
+
+
+def _below_1e16(text: str) -> str:
+    is_long = "e+" in text and Decimal(text).adjusted() < 16
+    return f"{Decimal(text):f}" if is_long else text
 
 
 def _without_empty(flat: Flat) -> Flat:

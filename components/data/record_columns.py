@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from components.data.source_columns import plain
 
-_LARGEST_BESIDE_FLOATS = 10**10  # from there on Arrow writes floats with an exponent
+_LARGEST_BESIDE_FLOATS = 2**53  # from there on a float does not hold every integer
 _LISTS = (list, tuple)
 _TEMPORAL = (date, time, timedelta)
 
@@ -123,7 +123,7 @@ def _text(value: Any) -> str | None:
 
 
 def _arrow_text(value: Any) -> str:
-    if isinstance(value, float) and "e" not in repr(value) and abs(value) < _LARGEST_BESIDE_FLOATS:
+    if isinstance(value, float) and "e" not in repr(value):
         return repr(value).removesuffix(".0")
     try:
         (text,) = plain(pa.array([_in_utc(value)]))[0].cast(pa.string()).to_pylist()

@@ -153,6 +153,11 @@ def test_typed_integers_keep_their_value_or_are_refused() -> None:
 def test_numbers_become_the_text_that_a_csv_would_hold() -> None:
     feature = FeatureConfig(dtype="string")
     assert parsed(pa.array([3.0, 2.5]), feature)[0] == [[b"3"], [b"2.5"]]
+    large = pa.array([1e10, 1e15, 123456789012.5, -2e10, 1e16])
+    written = [[b"10000000000"], [b"1000000000000000"], [b"123456789012.5"], [b"-20000000000"]]
+    assert parsed(large, feature)[0] == [*written, [b"1e+16"]]
+    assert parsed(pa.array([10**10, 10**15]), feature)[0] == written[:2]
+    assert parsed(pa.array([1e10], pa.float32()), feature)[0] == written[:1]
     assert parsed(pa.array(["b", "a"]).dictionary_encode(), feature)[0] == [[b"b"], [b"a"]]
 
 
