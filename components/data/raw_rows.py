@@ -77,7 +77,12 @@ class ParsedRows:
     @property
     def contents(self) -> list[bytes]:
         """The sha256 digests of all features: rows of one content are the same to a model."""
-        return _digests(_sorted_values(self.features), len(self.rows))
+        return content_digests(self.features, len(self.rows))
+
+
+def content_digests(features: dict[str, Flat], rows: int) -> list[bytes]:
+    """Return the sha256 digest of each row's features; their order does not matter."""
+    return _digests(_sorted_values(features), rows)
 
 
 class RowParser:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from components.runs.step import Outcome, Step, main
-from contract.records.data import IngestRecord
+from contract.records.data import IngestRecord, ValidateRecord
+from contract.schema.pipeline import PipelineConfig
 from contract.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def work(step: Step) -> Outcome:
     is_first = not in_force.exists()
     write_atomically(in_force, (step.output / SCHEMA).read_bytes())
     artifacts = {"statistics": found.record.statistics, "schema": SCHEMA}
-    return Outcome(found.record, artifacts, _metrics(found), _reasons(found, is_first))
+    reasons = _reasons(step.config, found, is_first)
+    return Outcome(found.record, artifacts, _metrics(found), reasons)
 
 
 def _track(step: Step, found: "Validation") -> None:
@@ -35,10 +37,23 @@ def _track(step: Step, found: "Validation") -> None:
     step.tracker.log_metrics({f"drift/{n}": drift.distance for n, drift in found.drifts.items()})
     train = found.statistics.splits["train"]
     step.tracker.log_metrics({f"missing_ratio/{n}": c.missing_ratio for n, c in train.items()})
+    step.tracker.log_table(_label_table(found.record), "labels.json")
     if anomalies := found.record.anomalies:
         columns = ("feature", "kind", "message", "is_fatal")
         table = {c: [getattr(anomaly, c) for anomaly in anomalies] for c in columns}
         step.tracker.log_table(table, "anomalies.json")
+
+
+def _label_table(record: ValidateRecord) -> dict[str, list[str | float]]:
+    """Return a row for each head, split and class (or figure of a regression's label)."""
+    rows = [
+        (head, split, name, value)
+        for head, by_split in record.labels.items()
+        for split, figures in by_split.items()
+        for name, value in figures.items()
+    ]
+    columns = ("head", "split", "class", "share")
+    return {column: [row[place] for row in rows] for place, column in enumerate(columns)}
 
 
 def _metrics(found: "Validation") -> dict[str, float]:
@@ -46,8 +61,11 @@ def _metrics(found: "Validation") -> dict[str, float]:
     return {"anomalies": float(len(found.record.anomalies)), "max_drift": drift}
 
 
-def _reasons(found: "Validation", is_first: bool) -> tuple[str, ...]:
+def _reasons(config: PipelineConfig, found: "Validation", is_first: bool) -> tuple[str, ...]:
+    from components.validate.labels import labels_told
+
     reasons = [f"{anomaly.kind}: {anomaly.message}" for anomaly in found.record.anomalies]
+    reasons += labels_told(config.heads, found.statistics.splits)
     if is_first:
         reasons.append("the first good run: its schema is in force from now on")
     if found.record.compared_with_run:

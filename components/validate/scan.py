@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from components.data.raw_columns import ID, WEIGHT
 from components.data.raw_examples import label_dtype, read_arrow
+from components.validate.contents import Contents
 from components.validate.statistics import (
     ColumnCollector,
     ColumnStatistics,
@@ -47,6 +48,7 @@ class Scan:
     statistics: DataStatistics
     counts_in_old_bins: dict[str, Counts]
     outside_domain: dict[str, int]
+    repeated_rows: dict[str, int] = field(default_factory=dict)
 
 
 def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks) -> Scan:
@@ -61,15 +63,18 @@ def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks) -> Scan
         for name, values in yardsticks.domains.items()
     }
     splits: dict[str, dict[str, ColumnStatistics]] = {}
+    contents = Contents.of(config)
     for split, paths in shards.items():
         collectors = {name: ColumnCollector(kind) for name, kind in kinds(config).items()}
-        for name, column in _columns(config, paths):
-            collectors[name].add(column)
-            if name in domains:
-                outside[name] += count_outside(column, domains[name])
+        for batch in _batches(config, paths):
+            contents.add(split, batch)
+            for name, column in _columns(config, batch):
+                collectors[name].add(column)
+                if name in domains:
+                    outside[name] += count_outside(column, domains[name])
         splits[split] = {name: collector.result() for name, collector in collectors.items()}
     counted, old = _count(config, shards, splits, yardsticks)
-    return Scan(DataStatistics(splits=counted), old, outside)
+    return Scan(DataStatistics(splits=counted), old, outside, contents.repeated())
 
 
 def kinds(config: PipelineConfig) -> dict[str, Kind]:
@@ -98,24 +103,27 @@ def check_rows(statistics: DataStatistics, expected: Mapping[str, int]) -> None:
 # --- inside -------------------------------------------------------------------------------------
 
 
-def _columns(config: PipelineConfig, shards: Sequence[Path]) -> Iterator[tuple[str, pa.Array]]:
+def _batches(config: PipelineConfig, shards: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    started, rows = time.monotonic(), 0
+    shown = started
+    for batch in read_arrow(shards, config):
+        yield batch
+        rows += batch.num_rows
+        if (now := time.monotonic()) - shown > 10.0:
+            log.info("validate: %d rows, %.0f rows/s", rows, rows / (now - started))
+            shown = now
+
+
+def _columns(config: PipelineConfig, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Array]]:
+    """Yield all columns but the ids; labels of classification by the names of their classes."""
     classes = {
         label_key(head): pa.array([name.encode() for name in settings.classes], pa.large_binary())
         for head, settings in config.heads.items()
         if settings.task != "regression"
     }
-    started, rows = time.monotonic(), 0
-    shown = started
-    for batch in read_arrow(shards, config):
-        for name in batch.schema.names:
-            if name == ID:
-                continue
-            column = batch[name]
-            yield name, _named(column, classes[name]) if name in classes else column
-        rows += batch.num_rows
-        if (now := time.monotonic()) - shown > 10.0:
-            log.info("validate: %d rows, %.0f rows/s", rows, rows / (now - started))
-            shown = now
+    for name in batch.schema.names:
+        if name != ID:
+            yield name, _named(batch[name], classes[name]) if name in classes else batch[name]
 
 
 def _named(column: pa.Array, classes: pa.Array) -> pa.Array:
@@ -134,11 +142,11 @@ def _count(
     for split, columns in splits.items():
         edges = {name: c.bin_edges for name, c in columns.items() if c.bin_edges}
         counts = {name: np.zeros(len(e) + 1, np.int64) for name, e in edges.items()}
-        for name, column in _columns(config, shards[split]) if edges else ():
-            if name in edges:
-                counts[name] += count_in_bins(column, edges[name])
-            if name in old and split == "train":
-                old[name] += count_in_bins(column, yardsticks.bin_edges[name])
+        for batch in _batches(config, shards[split]) if edges else ():
+            for name in edges:
+                counts[name] += count_in_bins(batch[name], edges[name])
+                if name in old and split == "train":
+                    old[name] += count_in_bins(batch[name], yardsticks.bin_edges[name])
         counted[split] = {
             name: found.model_copy(update={"bin_counts": tuple(counts[name].tolist())})
             if name in counts

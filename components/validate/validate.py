@@ -14,9 +14,12 @@ from matplotlib.figure import Figure
 from components.validate.anomalies import Comparison, find_anomalies
 from components.validate.drift import Drift, measure_drift
 from components.validate.figures import draw_distributions
+from components.validate.labels import label_anomalies, labels_by_split
 from components.validate.last_run import LastRun
+from components.validate.leaks import feature_anomalies, row_anomalies
 from components.validate.scan import Shards, Yardsticks, check_rows, scan
 from components.validate.schemas import domains, infer_schema, read_schema, write_schema
+from components.validate.single_features import single_skills
 from components.validate.statistics import DataStatistics
 from contract.errors import DataError
 from contract.records.data import Anomaly, IngestRecord, ValidateRecord
@@ -65,8 +68,12 @@ def validate(
     new = tuple(c for c in data.record.columns if last and last.columns and c not in last.columns)
     named = {*config.features, *(config.label_column(head) for head in config.heads)}
     unnamed = tuple(column for column in new if column not in named)
-    anomalies = find_anomalies(
-        Comparison(config.validate_, found, schema, in_force, drifts, unnamed)
+    comparison = Comparison(config.validate_, found, schema, in_force, drifts, unnamed)
+    anomalies = (
+        *find_anomalies(comparison),
+        *label_anomalies(comparison, config.heads),
+        *row_anomalies(comparison, data.record),
+        *feature_anomalies(comparison, single_skills(config, data.shards)),
     )
     found.statistics.write(output / STATISTICS)
     write_schema(schema, output / SCHEMA)
@@ -74,7 +81,12 @@ def validate(
     figure = draw_distributions(found.statistics.splits["train"], drifts, run_id)
     figure.savefig(output / PICTURE, dpi=110)
     record = ValidateRecord(
-        statistics=STATISTICS, data_schema=SCHEMA, anomalies=anomalies, compared_with_run=run_id
+        statistics=STATISTICS,
+        data_schema=SCHEMA,
+        anomalies=anomalies,
+        labels=labels_by_split(config.heads, found.statistics.splits),
+        repeated_rows=found.repeated_rows,
+        compared_with_run=run_id,
     )
     return Validation(record, found.statistics, drifts, figure)
 

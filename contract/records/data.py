@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from contract.records.record import Record
-from contract.schema.data import SPLITS
+from contract.schema.data import SPLITS, AnomalyKind
 
 
 class IngestRecord(Record):
@@ -44,10 +44,8 @@ class IngestRecord(Record):
 class Anomaly(Record):
     """One way in which the data is not what it was or should be."""
 
-    feature: str = Field(description="Column that it is about.")
-    kind: Literal[
-        "missing_column", "new_column", "type", "range", "missing", "new_category", "drift"
-    ] = Field(description="What is different.")
+    feature: str = Field(description="Column, split or key of the config that it is about.")
+    kind: AnomalyKind | Literal["new_column"] = Field(description="What is different.")
     message: str = Field(description="What was found, what was expected and the next step.")
     value: float | None = Field(
         None, description="The number that was found, if it is about a number."
@@ -63,6 +61,16 @@ class ValidateRecord(Record):
     data_schema: str = Field(description="File with the schema, relative to the step's folder.")
     anomalies: tuple[Anomaly, ...] = Field(
         (), description="What differs from the schema in force or from the last run."
+    )
+    labels: dict[str, dict[str, dict[str, float]]] = Field(
+        {},
+        description="By head and split, the share of each class, or mean, deviation, minimum and "
+        "maximum of a regression's label.",
+    )
+    repeated_rows: dict[str, int] = Field(
+        {},
+        description="By split, the number of rows with the features of a row of an earlier split; "
+        "empty where a hash of the features makes the splits, so that there are none.",
     )
     compared_with_run: str = Field(
         "", description="Id of the run whose statistics these were compared with; empty: none."

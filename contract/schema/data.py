@@ -257,6 +257,21 @@ class IngestConfig(Section):
         return {key: source for key, source in found.items() if source is not None}
 
 
+AnomalyKind = Literal[
+    "missing_column",
+    "type",
+    "range",
+    "missing",
+    "new_category",
+    "drift",
+    "missing_class",
+    "split_difference",
+    "repeated_rows",
+    "parted_groups",
+    "leaking_feature",
+]
+
+
 class ValidateConfig(Section):
     """Limits on what may differ from the schema in force and the last run's statistics."""
 
@@ -275,9 +290,23 @@ class ValidateConfig(Section):
         description="Share of values outside the schema's categories, from 0 to 1, above which a "
         "feature is an anomaly.",
     )
-    fail_on: tuple[
-        Literal["missing_column", "type", "range", "missing", "new_category", "drift"], ...
-    ] = Field(
+    max_split_difference: Ratio = Field(
+        0.1,
+        description="Jensen-Shannon distance (base 2, no unit) between the labels of eval or test "
+        "and those of train, from 0 to 1, above which they differ too far; what chance explains "
+        "does not count.",
+    )
+    max_repeated_ratio: Ratio = Field(
+        0.01,
+        description="Share of the rows of eval or test, from 0 to 1, that may have the features of "
+        "a row of an earlier split.",
+    )
+    max_single_skill: Ratio = Field(
+        0.95,
+        description="Share of a constant's error that one feature alone may avoid on the eval "
+        "split, from 0 to 1, above which it may leak the label.",
+    )
+    fail_on: tuple[AnomalyKind, ...] = Field(
         ("missing_column", "type"),
         description="Kinds of anomalies that fail the run; the others are reported.",
     )

@@ -10,6 +10,7 @@ import pytest
 from contract.errors import DataError
 from contract.records.data import Anomaly, ValidateRecord
 from contract.records.record import Result
+from contract.schema.data import SPLITS
 
 from .conftest import COLUMNS, Workshop, as_csv, people
 
@@ -137,3 +138,38 @@ def test_a_damaged_schema_in_force_is_refused(workshop: Workshop) -> None:
     path.write_text("{not a schema")
     with pytest.raises(DataError, match=r"schema\.json: not a schema"):
         run(workshop, "first")
+
+
+def test_what_leaks_between_splits_is_told_and_fails_only_by_config(
+    workshop: Workshop, edit: Edit
+) -> None:
+    rows = [
+        (str(20 + n % 41), "rich" if label == ">50K" else "poor", "w", label, f"user{n % 50}", part)
+        for n, (_, _, _, label) in enumerate(people(1200))
+        for part in [("train", "train", "eval", "test")[n // 2 % 4]]
+    ]
+    workshop.files["people.csv"] = as_csv(rows, (*COLUMNS, "user", "part"))
+    edit("ingest.split", {"by": "column", "column": "part", "group": "user"})
+    result = run(workshop, "first")
+    found = anomalies(result)
+    assert found.keys() == {
+        "repeated_rows eval",
+        "repeated_rows test",
+        "parted_groups ingest.split.group",
+        "leaking_feature job",
+    }
+    assert found["leaking_feature job"].value == 1.0
+    assert not any(anomaly.is_fatal for anomaly in found.values())
+    record = result.detail_as(ValidateRecord)
+    contents = {part: [row[:3] for row in rows if row[5] == part] for part in SPLITS}
+    earlier = {"eval": {*contents["train"]}, "test": {*contents["train"], *contents["eval"]}}
+    assert record.repeated_rows == {
+        split: sum(row in earlier[split] for row in contents[split]) for split in ("eval", "test")
+    }
+    shares = record.labels["income"]["train"]
+    labels = [row[3] for row in rows if row[5] == "train"]
+    assert shares == {name: labels.count(name) / 600 for name in ("<=50K", ">50K")}
+    assert any(reason.startswith("income: '>50K' is ") for reason in result.reasons)
+    edit("validate", {"fail_on": ["leaking_feature"]})
+    with pytest.raises(DataError, match=r"1 anomalies that validate.fail_on names \(leaking_fea"):
+        run(workshop, "second")
