@@ -7,9 +7,11 @@ Where this would make one of two classes, only their own text names them.
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
+
+from contract.schema.data import HeadConfig
 
 _NUMBER = re.compile(
     r"[+-]?(?:(?:0|[1-9][0-9]{0,30})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?"
@@ -18,16 +20,35 @@ _TRUTH = {"true": "1", "false": "0"}
 
 
 class ClassNames:
-    """The classes of one head, and the characters that its labels may wear around them."""
+    """The classes of one head, and what else its labels may be.
 
-    def __init__(self, classes: Sequence[str], strip: str = "") -> None:
-        self.names = tuple(classes)
+    Args:
+        classes: In the order of their indices.
+        strip: Characters that labels may wear around them.
+        label_map: The classes of labels that are not named as their class is.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        strip: str = "",
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        indices = {name: index for index, name in enumerate(classes)}
+        indices |= {label: indices[name] for label, name in label_map.items()}
+        self.names = tuple(indices)
         self._strip = strip
-        self._exact = {name: index for index, name in enumerate(classes)}
+        self._exact = indices
         self._is_binary = all(_canonical(name, True) in ("0", "1") for name in classes)
-        forms = [_canonical(name, self._is_binary) for name in classes]
-        count = Counter(forms)
-        self._by_form = {f: index for index, f in enumerate(forms) if count[f] == 1}
+        meant: dict[str, set[int]] = {}
+        for name, index in indices.items():
+            meant.setdefault(_canonical(name, self._is_binary), set()).add(index)
+        self._by_form = {form: min(found) for form, found in meant.items() if len(found) == 1}
+
+    @classmethod
+    def of(cls, head: HeadConfig) -> "ClassNames":
+        """Return the classes of a head, with what its labels may be."""
+        return cls(head.classes, head.strip, head.label_map)
 
     def index(self, label: str) -> int | None:
         """Return the index of the class that a label names, or None if it names none."""

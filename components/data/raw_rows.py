@@ -90,9 +90,7 @@ class RowParser:
 
     def __init__(self, config: PipelineConfig) -> None:
         self._config = config
-        self._classes = {
-            name: ClassNames(head.classes, head.strip) for name, head in config.heads.items()
-        }
+        self._classes = {name: ClassNames.of(head) for name, head in config.heads.items()}
         values = config.ingest.split.values or dict(zip(SPLITS, SPLITS, strict=True))
         self._split_names = ClassNames(tuple(values))
         self._split_of_name = np.array([SPLITS.index(split) for split in values.values()])
@@ -161,7 +159,7 @@ class RowParser:
         verdicts.add(where, column, flat.lengths > 1, "not a scalar")
         found = _per_value(flat.values, self._classes[head])
         is_unknown = flat.rows_where(found < 0)
-        verdicts.add(where, column, is_unknown, f"not one of {_listed(settings.classes)}")
+        verdicts.add(where, column, is_unknown, f"not one of {_listed(self._classes[head].names)}")
         return Flat(flat.lengths, pa.array(found))
 
     def _weight(self, source: SourceRows, column: str, verdicts: "_Verdicts") -> Flat:

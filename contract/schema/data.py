@@ -198,6 +198,11 @@ class HeadConfig(Section):
     strip: str = Field(
         "", description="Characters removed from both ends of the label ('.' for census)."
     )
+    label_map: dict[str, ClassName] = Field(
+        {},
+        description="Classes of labels that are not named as their class is, such as `{yes: 1, no: "
+        "0}`; a label that is neither here nor in `classes` makes a bad row.",
+    )
     loss_weight: Annotated[float, Field(gt=0.0)] = Field(
         1.0, description="Factor of this head's loss in the sum of all heads, no unit, above 0."
     )
@@ -212,6 +217,16 @@ class HeadConfig(Section):
             raise ValueError(f"needs at least 2 classes, found {len(self.classes)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes repeat")
+        for label, name in self.label_map.items():
+            if name not in self.classes:
+                raise ValueError(
+                    f"label_map: '{label}' is mapped to '{name}', which is not in classes"
+                    f"{did_you_mean(name, self.classes)}"
+                )
+            if label in self.classes and label != name:
+                raise ValueError(
+                    f"label_map: '{label}' is a class itself and cannot be mapped to '{name}'"
+                )
         return self
 
     @property

@@ -96,9 +96,7 @@ def read_labels(path: Path, config: PipelineConfig) -> Labels:
             "again on a file of answers that has the column, or add it, with 1 for each row if "
             "every logged row was to be labelled"
         )
-    classes = {
-        head: ClassNames(config.heads[head].classes, config.heads[head].strip) for head in columns
-    }
+    classes = {head: ClassNames.of(config.heads[head]) for head in columns}
     labels, refused = Labels(config.deploy.label_least_probability), set[Place]()
     for batch in read_csv(path, source):
         labels.bad += len(batch.bad)

@@ -55,3 +55,23 @@ def test_characters_around_a_label_are_removed() -> None:
 @pytest.mark.parametrize("label", ["1" * 5000, "1e999999999", "1e-999999999", "." * 100])
 def test_an_absurd_label_names_nothing(label: str) -> None:
     assert ClassNames(("0", "1")).index(label) is None
+
+
+def test_a_label_map_names_classes_that_labels_do_not() -> None:
+    names = ClassNames(["0", "1"], label_map={"yes": "1", "no": "0", "n/a": "0"})
+    labels = ["yes", " no ", "n/a", "1", "0.0", "maybe", "Yes"]
+    assert [names.index(label) for label in labels] == [1, 0, 0, 1, 0, None, None]
+    assert ClassNames(["0", "1"], label_map={"true": "1"}).index("TRUE") == 1
+    numbers = ClassNames(["low", "high"], label_map={"1": "low", "2": "low", "3": "high"})
+    assert [numbers.index(label) for label in ("1.0", "2", "3e0", "high", "4")] == [
+        0,
+        0,
+        1,
+        1,
+        None,
+    ]
+
+
+def test_numbers_of_a_map_that_mean_two_classes_are_taken_as_written() -> None:
+    names = ClassNames(["a", "b"], label_map={"1": "a", "1.0": "b"})
+    assert [names.index(label) for label in ("1", "1.0", "1.00")] == [0, 1, None]

@@ -15,6 +15,7 @@ from components.data.raw_rows import (
     column_problems,
     required_columns,
 )
+from contract.errors import ConfigError
 from contract.loader import validate
 from contract.schema.pipeline import PipelineConfig
 
@@ -282,3 +283,33 @@ def test_a_group_decides_but_does_not_identify() -> None:
 def test_the_columns_of_a_split_are_needed() -> None:
     config = split_by(by="time", column="at", group="user")
     assert required_columns(config) == ("age", "job", "income", "user", "at")
+
+
+def test_labels_are_mapped_to_classes_and_unknown_ones_are_bad_rows() -> None:
+    head = {
+        "task": "binary_classification",
+        "classes": ["0", "1"],
+        "label_map": {"yes": 1, "no": 0},
+    }
+    found = parse(
+        make_config(heads={"income": head}),
+        age=[1, 2, 3, 4],
+        job=["a"] * 4,
+        income=["yes", "no", "1", "maybe"],
+    )
+    assert found.examples["label:income"].to_pylist() == [[1], [0], [1]]
+    assert [bad.reason for bad in found.bad] == ["label 'income': not one of '0', '1', 'yes', 'no'"]
+
+
+@pytest.mark.parametrize(
+    ("label_map", "problem"),
+    [
+        ({"yes": "2"}, "'yes' is mapped to '2', which is not in classes"),
+        ({"0": "1"}, "'0' is a class itself and cannot be mapped to '1'"),
+        ({"yes": True}, "quote it"),
+    ],
+)
+def test_a_label_map_that_says_two_things_is_refused(label_map: Any, problem: str) -> None:
+    head = {"task": "binary_classification", "classes": ["0", "1"], "label_map": label_map}
+    with pytest.raises(ConfigError, match=problem):
+        make_config(heads={"income": head})
