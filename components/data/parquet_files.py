@@ -1,7 +1,7 @@
 """Parquet files read in batches of typed columns, with the columns that their folders say."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from components.data.column_names import check_repeats
 from components.data.raw_rows import SourceRows
+from components.data.remote_files import is_remote
 from components.data.source_columns import partition_columns, with_partitions
 from contract.errors import DataError
 
@@ -52,8 +53,9 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: empty; expected a Parquet file")
-        with pq.ParquetFile(path) as parquet:
-            yield parquet
+        with ExitStack() as stack:
+            source = stack.enter_context(path.open("rb")) if is_remote(str(path)) else path
+            yield stack.enter_context(pq.ParquetFile(source))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (pa.ArrowException, OSError) as error:

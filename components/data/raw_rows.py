@@ -5,7 +5,7 @@ turns them into the columns of raw examples and finds the rows that cannot be us
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,7 +91,7 @@ class RowParser:
     def __init__(self, config: PipelineConfig) -> None:
         self._config = config
         self._classes = {name: ClassNames.of(head) for name, head in config.heads.items()}
-        values = config.ingest.split.values or dict(zip(SPLITS, SPLITS, strict=True))
+        values: Mapping[str, str] = config.ingest.split.values or {name: name for name in SPLITS}
         self._split_names = ClassNames(tuple(values))
         self._split_of_name = np.array([SPLITS.index(split) for split in values.values()])
 

@@ -118,7 +118,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
             if not packing:
                 yield raw
                 return
-            with io.BufferedReader(_unpacked(raw, path, packing)) as file:
+            with io.BufferedReader(_unpacked(raw, packing)) as file:
                 if again := _packing_of(_peek(file)):
                     raise DataError(f"{path}: packed twice: {again} inside {packing}; unpack once")
                 yield file
@@ -175,14 +175,14 @@ def _packing_of(head: bytes) -> str:
     return next((name for start, name in _PACKED.items() if head.startswith(start)), "")
 
 
-def _unpacked(raw: IO[bytes], path: Path, packing: str) -> Any:
+def _unpacked(raw: IO[bytes], packing: str) -> Any:
     if packing == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if packing == "bz2":
         return bz2.BZ2File(raw)
     if packing == "xz":
         return lzma.LZMAFile(raw)
-    return pa.CompressedInputStream(pa.OSFile(str(path)), packing)
+    return pa.CompressedInputStream(raw, packing)
 
 
 def _peek(file: IO[bytes]) -> bytes:

@@ -13,8 +13,9 @@ import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO
 
 from google_crc32c import value as crc32c
 
@@ -114,10 +115,14 @@ def _blocks(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _opened(path: Path, compression: Compression) -> BinaryIO:
-    if compression == "none":
-        return path.open("rb", buffering=_BLOCK_BYTES)
-    return cast(BinaryIO, io.BufferedReader(gzip.open(path), _BLOCK_BYTES))
+@contextmanager
+def _opened(path: Path, compression: Compression) -> Iterator[IO[bytes]]:
+    with path.open("rb", buffering=_BLOCK_BYTES) as raw:
+        if compression == "none":
+            yield raw
+        else:
+            with io.BufferedReader(gzip.GzipFile(fileobj=raw), _BLOCK_BYTES) as file:  # type: ignore[arg-type]
+                yield file
 
 
 def _masked_checksum(content: bytes) -> int:

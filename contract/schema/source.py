@@ -8,9 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Self, get_args
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import model_validator
 
 from contract.schema.section import Section
+
+_SECRETS = ("signature", "token", "secret", "password", "credential", "key", "sig")  # in queries
 
 DataState = Callable[[Any], Iterable[tuple[str, str]]]
 
@@ -50,6 +55,25 @@ class SourceSection(Section):
                 raise TypeError(f"{cls.__name__}.{name}: a SourcePath is str or tuple[str, ...]")
         if cls._data_state in (files_state, folder_state) and not path_fields(cls):
             raise TypeError(f"{cls.__name__}: has the state of its files, but no field is a path")
+
+    @model_validator(mode="after")
+    def _without_credentials(self) -> Self:
+        for path in self.paths:
+            if "://" not in path:
+                continue
+            url = urlsplit(path)
+            shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+            asked = {name.lower() for name, _ in parse_qsl(url.query, keep_blank_values=True)}
+            if "@" in url.netloc or any(word in name for name in asked for word in _SECRETS):
+                raise ValueError(
+                    f"{shown}: the URL holds credentials; leave them to the environment or to a "
+                    "file of the store's own library"
+                )
+            if "files" not in type(self).model_fields:
+                raise ValueError(
+                    f"{shown}: kind {self.kind} reads files of this machine only; expected a path"
+                )
+        return self
 
     @property
     def paths(self) -> tuple[str, ...]:

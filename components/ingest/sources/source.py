@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.data.raw_rows import SourceRows
+from components.data.remote_files import find_remote, is_remote
 from contract.errors import DataError
 
 
@@ -29,13 +30,17 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
     """Return the files that paths and globs name, each once, in the patterns' order, then by name.
 
     A path of a folder means all files in it and below; names that begin with a dot or underline
-    are left out there, as Hadoop and Spark do (`_SUCCESS`, `.part-0.crc`).
+    are left out there, as Hadoop and Spark do (`_SUCCESS`, `.part-0.crc`). URLs name files of
+    object stores and web servers.
 
     Raises:
         DataError: If a pattern matches nothing.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if is_remote(pattern):
+            found.update(dict.fromkeys(find_remote(pattern)))
+            continue
         matches = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
         if not matches:
             raise DataError(f"{pattern}: no such file; expected one, or a glob that matches some")
