@@ -4,6 +4,7 @@ The loader, `slipway check` and `contract.freshness` know no kind by name; they 
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from pydantic import model_validator
 
 from contract.schema.section import Section
 
-_SECRETS = ("signature", "token", "secret", "password", "credential", "key", "sig")  # in queries
+_SECRET = re.compile(  # the name of a query's value that opens something
+    r"(^|[-_.])(sig|signature|token|secret|password|credentials?|(api)?key)$|accesskeyid",
+    re.IGNORECASE,
+)
 
 DataState = Callable[[Any], Iterable[tuple[str, str]]]
 
@@ -63,8 +67,8 @@ class SourceSection(Section):
                 continue
             url = urlsplit(path)
             shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
-            asked = {name.lower() for name, _ in parse_qsl(url.query, keep_blank_values=True)}
-            if "@" in url.netloc or any(word in name for name in asked for word in _SECRETS):
+            asked = (name for name, _ in parse_qsl(url.query, keep_blank_values=True))
+            if "@" in url.netloc or any(map(_SECRET.search, asked)):
                 raise ValueError(
                     f"{shown}: the URL holds credentials; leave them to the environment or to a "
                     "file of the store's own library"
@@ -157,8 +161,10 @@ def _states_of_files(place: str) -> Iterator[tuple[str, str]]:
         filesystem, pattern = fsspec.core.url_to_fs(
             place if "://" in place else os.path.normpath(place)
         )
-        paths = sorted(filesystem.glob(pattern))
-        if paths == [pattern] and filesystem.isdir(pattern):
+        # A web server has no list of files, and fsspec would read the whole file to look for one.
+        is_web = place.startswith(("http://", "https://"))
+        paths = [pattern] if is_web else sorted(filesystem.glob(pattern))
+        if not is_web and paths == [pattern] and filesystem.isdir(pattern):
             paths = sorted(filesystem.find(pattern))
         for path in paths:
             yield path, _state_of_file(filesystem.info(path))
@@ -170,7 +176,8 @@ def _states_of_files(place: str) -> Iterator[tuple[str, str]]:
 
 
 def _state_of_file(info: dict[str, Any]) -> str:
-    marks = (info.get(key) for key in ("size", "mtime", "LastModified", "last_modified", "ETag"))
+    names = ("size", "mtime", "LastModified", "last_modified", "Last-Modified", "ETag")
+    marks = (info.get(name) for name in names)
     return " ".join(str(mark) for mark in marks if mark is not None)
 
 

@@ -302,6 +302,19 @@ def test_a_check_looks_at_the_columns_of_remote_files(web: str, tmp_path: Path) 
     assert "other.csv: no such file" in missing.message
 
 
+def test_new_data_on_a_web_server_shows_and_the_file_is_not_read(web: str, tmp_path: Path) -> None:
+    path = tmp_path / "web" / "rows.csv"
+    path.write_text("x,y\n1,2\n")
+    source = config_of("csv", f"{web}/rows.csv").ingest.source
+    first = source.data_states()
+    assert source.data_states() == first
+    assert [*first] == [f"{web}/rows.csv"]
+    path.write_text("x,y\n1,2\n3,4\n")
+    assert source.data_states() != first
+    path.unlink()
+    assert "unknown" in source.data_states()[f"{web}/rows.csv"]
+
+
 class _Short(BaseHTTPRequestHandler):
     """Announces more bytes than it sends."""
 
@@ -345,10 +358,17 @@ def test_a_store_that_needs_another_package_is_named(tmp_path: Path) -> None:
         ingested(config_of("csv", "nosuch://x"), tmp_path / "out")
 
 
+def test_a_query_without_credentials_is_a_part_of_the_url() -> None:
+    source = config_of("csv", "https://host/rows.csv?signup=1&monkey=2").ingest.source
+    assert source.paths == ("https://host/rows.csv?signup=1&monkey=2",)
+
+
 @pytest.mark.parametrize(
     "url",
     [
         "https://me:hidden@host/rows.csv",
+        "https://host/rows.csv?sp=r&sig=hidden",
+        "https://host/rows.csv?api_key=hidden",
         "https://host/rows.csv?X-Amz-Signature=hidden",
         "s3://me:hidden@b/k",
     ],
