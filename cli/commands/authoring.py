@@ -37,7 +37,12 @@ def new(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--from", metavar="CSV", help="Your data: a CSV file with a header line."),
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Your data: a CSV file with a header line, JSON lines, Parquet, Arrow, ORC, Avro "
+            "or TFRecord, by the end of its name.",
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="With --from: the column to predict.")
@@ -62,7 +67,7 @@ def new(
     from contract.pipelines import pipeline_folders
 
     if (table is None) != (label is None):
-        raise UserError("--from and --label: expected both: a CSV file and its column to predict")
+        raise UserError("--from and --label: expected both: a file and its column to predict")
     write = from_table(table, label) if table is not None and label is not None else None
     folder = new_folder(name, into, write)
     config = load_pipeline(folder)

@@ -70,7 +70,7 @@ def write_template(folder: Path, target: Path) -> None:
 
 
 def from_table(table: Path, label: str) -> Write:
-    """Return what writes a pipeline that learns the column `label` of a CSV file."""
+    """Return what writes a pipeline that learns the column `label` of a file."""
 
     from cli.scaffold.table_columns import read_table
     from cli.scaffold.table_pipeline import write_from_table

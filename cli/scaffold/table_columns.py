@@ -1,18 +1,19 @@
 """What the columns of a table are: numbers, categories, or nothing that a model can learn from.
 
-The cells are read by the CSV reader and converted by the rules of `ingest`, so that a column which
-is called an int64 here has no row that `ingest` could not read as one.
+The cells are read by the reader of the file's kind and converted by the rules of `ingest`, so that
+a column which is called an int64 here has no row that `ingest` could not read as one.
 """
 
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from contract.errors import DataError, did_you_mean
 from contract.schema.data import CsvSource, FeatureConfig
+from contract.schema.source import SourceSection
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +25,17 @@ _DELIMITERS = ",;\t|"
 _MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 _MOST_DISTINCT_RATIO = 0.5  # more different texts than this per row: an identifier or free text
 _FEW_ROWS = 20  # too few to tell an identifier from a category
+_KINDS = {  # by the end of a file's name, packed or not; the others are CSV
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".orc": "orc",
+    ".avro": "avro",
+    ".tfrecord": "tfrecord",
+}
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _IDENTIFIER = re.compile(r"(?i)^(id|.*_id|.*\sid|uuid|row|index)$|[a-z]I[dD]$")
 
 
@@ -39,10 +51,13 @@ class Column:
     median: float | None = None
     mean: float = 0.0
     deviation: float = 1.0
+    is_single: bool = True
 
     @property
     def no_feature_because(self) -> str:
         """Why a model cannot learn from this column; empty where it can."""
+        if not self.is_single:
+            return "holds lists, objects or bytes: declare it by hand"
         if len(self.counts) == 0:
             return "has no values"
         if len(self.counts) == 1 and not self.missing:
@@ -57,27 +72,27 @@ class Column:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A CSV file, how it is read, and what its columns are."""
+    """A file, how it is read, and what its columns are."""
 
-    source: CsvSource
+    source: SourceSection
     rows: int
     columns: dict[str, Column]
 
     @property
     def path(self) -> Path:
         """Where the file is."""
-        (path,) = self.source.files
+        (path,) = self.source.paths
         return Path(path)
 
 
 def read_table(
     path: Path, label: str, is_stripped: bool = True, texts: Collection[str] = ()
 ) -> TableFile:
-    """Read a CSV file with a header line and tell what each column is.
+    """Read a file and tell what each column is.
 
     Args:
-        path: The file; gzip, bz2, xz, zstd and lz4 are unpacked.
-        label: A column that must be there: the delimiter is the one that finds it.
+        path: The file, of the kind that its name says, or CSV with a header line.
+        label: A column that must be there: the delimiter of CSV is the one that finds it.
         is_stripped: Remove white space around each cell.
         texts: Columns whose cells are text, also where they look like numbers.
 
@@ -88,6 +103,12 @@ def read_table(
 
     from components.data.csv_files import read_csv
 
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a file of rows")
+    ends = [end for end in map(str.lower, path.suffixes) if end not in _PACKED]
+    kind = _KINDS.get(ends[-1], "csv") if ends else "csv"
+    if kind != "csv":
+        return _read_typed(path, kind, label, texts)
     source = _with_delimiter(path, label, is_stripped)
     table = pa.Table.from_batches([batch.columns for batch in read_csv(path, source)])
     words = _missing_words(table.drop_columns([n for n in table.column_names if n in texts]))
@@ -99,11 +120,57 @@ def read_table(
     return TableFile(source, table.num_rows, columns)
 
 
+def _read_typed(path: Path, kind: str, label: str, texts: Collection[str]) -> TableFile:
+    """Read a file that has types, each value as the text that a CSV file would hold."""
+    import pyarrow as pa
+
+    from components.ingest.sources import module_of
+    from contract.schema.data import SOURCE_KINDS, Source
+
+    source = cast(Source, SOURCE_KINDS[kind](kind=kind, files=(str(path),)))  # type: ignore[call-arg]
+    names = module_of(source).columns(source, path)
+    if label not in names:
+        raise DataError(
+            f"{path}: no column '{label}'{did_you_mean(label, names)} (columns: {', '.join(names)})"
+        )
+    cells: dict[str, list[pa.Array]] = {name: [] for name in names}
+    others: set[str] = set()
+    for batch in module_of(source).read(source, path):
+        for name in names:
+            found = _cells(batch.columns[name])
+            if found is None:
+                others.add(name)
+            cells[name].append(pa.nulls(len(batch.rows), pa.string()) if found is None else found)
+    if label in others:
+        raise DataError(f"label '{label}': holds lists, objects or bytes; expected single values")
+    columns = {}
+    for name, chunks in cells.items():
+        column = _column(name, pa.chunked_array(chunks), (), is_text=name in texts)
+        columns[name] = replace(column, is_single=name not in others)
+    return TableFile(source, columns[label].rows, columns)
+
+
+def _cells(column: "pa.Array") -> "pa.Array | None":
+    """Return each row's value as text; None if a row has several, or what is no text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from components.data.raw_values import flatten, read_values
+    from components.data.source_columns import plain
+
+    feature = FeatureConfig(dtype="string")
+    try:
+        flat, _ = read_values(flatten(plain(column)[0], feature), feature)
+        if (flat.lengths > 1).any():
+            return None
+        return pc.list_element(flat.as_lists(), 0).cast(pa.string())
+    except (DataError, pa.ArrowInvalid):
+        return None
+
+
 def _with_delimiter(path: Path, label: str, is_stripped: bool) -> CsvSource:
     from components.data.csv_files import read_header
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a CSV file with a header line")
     found: dict[str, tuple[str, ...]] = {}
     for delimiter in _DELIMITERS:
         source = CsvSource(

@@ -15,6 +15,7 @@ from cli.scaffold.table_columns import Column, TableFile
 from contract.errors import DataError
 from contract.feature_names import name_problem
 from contract.places import workspace
+from contract.schema.data import CsvSource
 
 TEMPLATE = resources.files("cli") / "table_template"
 _MOST_CLASSES_OF_NUMBERS = 20  # more different whole numbers than this are values, not classes
@@ -174,7 +175,9 @@ def _head(label: Label) -> Iterator[str]:
 
 
 def _source(path: str, read: TableFile) -> dict[str, Any]:
-    settings: dict[str, Any] = {"kind": "csv", "files": [glob.escape(path)]}
+    settings: dict[str, Any] = {"kind": read.source.kind, "files": [glob.escape(path)]}
+    if not isinstance(read.source, CsvSource):
+        return settings
     if read.source.delimiter != ",":
         settings["delimiter"] = read.source.delimiter
     if not read.source.is_stripped:

@@ -1,10 +1,14 @@
 """A pipeline from a table: what its columns are, and what becomes of them."""
 
 import csv
+import json
 import runpy
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -48,6 +52,49 @@ def refused(path: Path, label: str) -> str:
     result = runner.invoke(app, ["new", "made", "--from", str(path), "--label", label])
     assert result.exit_code == 2
     return " ".join(result.stderr.split())
+
+
+def typed(path: Path) -> Path:
+    """Write rows of several types as the kind of file that the path's name says."""
+    rows = [
+        {
+            "whole": n,
+            "holes": None if n % 5 else n,
+            "word": "ab"[n % 2],
+            "sizes": [n, n],
+            "y": n % 3,
+        }
+        for n in range(40)
+    ]
+    match path.suffix:
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        case ".feather":
+            feather.write_feather(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.feather"])
+def test_a_typed_file_makes_the_pipeline_that_a_csv_file_does(
+    name: str, tmp_path: Path, parent: Path
+) -> None:
+    config = made(typed(tmp_path / name), "y")
+    dtypes = {column: feature.dtype for column, feature in config.features.items()}
+    assert dtypes == {"whole": "int64", "holes": "int64", "word": "string"}
+    assert config.features["holes"].default == 18  # the median of 0, 5, ..., 35
+    assert config.heads["y"].classes == ("0", "1", "2")
+    assert config.ingest.source.kind == {"feather": "arrow"}.get(name[5:], name[5:])
+    assert [one.state for one in check_sources(config)] == ["ok", "ok"]
+    text = (parent / "made" / "pipeline.yaml").read_text()
+    assert '# left out: "sizes" holds lists, objects or bytes' in text
+
+
+def test_a_label_of_lists_is_refused(tmp_path: Path, parent: Path) -> None:
+    message = refused(typed(tmp_path / "rows.jsonl"), "sizes")
+    assert "label 'sizes': holds lists, objects or bytes" in message
+    assert "no column 'z'" in refused(tmp_path / "rows.jsonl", "z")
 
 
 def test_types_defaults_and_classes_follow_the_cells(tmp_path: Path, parent: Path) -> None:
@@ -128,9 +175,11 @@ def test_words_for_no_value_are_missing_among_numbers_only(tmp_path: Path, paren
         "y": [0, 1, 0, 1],
     }
     read = read_table(table(tmp_path, columns), "y")
+    assert isinstance(read.source, CsvSource)
     assert read.source.missing == ("", "NA")
     assert (read.columns["x"].dtype, read.columns["x"].missing) == ("int64", 1)
     read = read_table(table(tmp_path, {"z": columns["z"], "y": columns["y"]}), "y")
+    assert isinstance(read.source, CsvSource)
     assert read.source.missing == ("",)
     assert read.columns["z"].counts == {"NA": 2, "EU": 2}
 
