@@ -18,8 +18,8 @@ _BROUGHT = {
     "engines": ("ai_edge_litert", "flatbuffers", "nncf", "openvino"),
     "kubernetes": ("aiohttp", "kubernetes", "kubernetes_asyncio", "urllib3"),
     "serving": (
-        *("anyio", "fastapi", "grpc", "httptools", "jinja2", "orjson", "prometheus_client"),
-        *("sqlalchemy", "supervisor", "uvicorn", "uvloop"),
+        *("alembic", "anyio", "fastapi", "grpc", "httptools", "jinja2", "orjson"),
+        *("prometheus_client", "sqlalchemy", "supervisor", "uvicorn", "uvloop"),
     ),
 }
 EXTRA_OF = {module: extra for extra, modules in _BROUGHT.items() for module in modules}

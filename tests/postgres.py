@@ -41,8 +41,8 @@ class Postgres:
             "pg_ctl", "start", "--wait", "--timeout", "300", "--log", log, "--options", options
         )
 
-    def sql(self, statement: str) -> None:
-        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "labels", "postgres"]
+    def sql(self, statement: str, database: str = "postgres") -> None:
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "labels", database]
         subprocess.run([str(self.programs / "psql"), *address, "-qc", statement], check=True)
 
     def stop(self) -> None:

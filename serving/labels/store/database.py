@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
 )
 
 from contract.errors import ConfigError, ServiceUnavailableError
-from serving.labels.store import tables
+from serving.labels.store.upgrading import upgrade
 
 Done = TypeVar("Done")
 
@@ -34,7 +34,7 @@ class Database:
     """A database of questions and answers; every change is one transaction, whole or not at all."""
 
     def __init__(self, url: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
-        """Open it; the tables are made where there are none.
+        """Open it; tables are made where there are none, and older ones upgraded.
 
         Args:
             url: As SQLAlchemy's, `sqlite:////var/lib/labels.db` or `postgresql://user@host/name`.
@@ -50,7 +50,7 @@ class Database:
         is_single = self._engine.dialect.name == "sqlite"
         self._turn = threading.Lock() if is_single else None
         self.address = self._engine.url.render_as_string(hide_password=True)
-        self.change(_make_tables)
+        self.change(upgrade)
 
     def change(self, work: Callable[[Connection], Done], is_lasting: bool = True) -> Done:
         """Do some work in a transaction, again if another one was in the way.
@@ -160,20 +160,6 @@ def _begin_sqlite(connection: Connection) -> None:
     is_lasting = options.get("slipway_is_lasting", True)
     connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if is_lasting else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
-
-
-def _make_tables(connection: Connection) -> None:
-    tables.metadata.create_all(connection)
-    found = connection.execute(select(tables.form.c.version)).scalar()
-    if found is None:
-        connection.execute(insert(tables.form).values(version=tables.VERSION))
-    elif found != tables.VERSION:
-        raise ConfigError(
-            [
-                f"{connection.engine.url.render_as_string()}: its tables have form {found}, "
-                f"expected {tables.VERSION}; use the Slipway that made them, or another database"
-            ]
-        )
 
 
 def _may_pass(error: DBAPIError) -> bool:

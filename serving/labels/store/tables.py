@@ -1,4 +1,7 @@
-"""The tables. A person has one assignment of a question at most, ever: the key says so."""
+"""The tables. A person has one assignment of a question at most, ever: the key says so.
+
+Who changes one writes how the tables of others change, too: `revisions/`.
+"""
 
 from sqlalchemy import (
     JSON,
@@ -14,11 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1  # of the tables; rises when they change
-
 metadata = MetaData()
-
-form = Table("slipway_labels", metadata, Column("version", Integer, primary_key=True))
 
 topics = Table(
     "topic",

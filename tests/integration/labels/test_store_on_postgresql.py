@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from older_labels import differences, make_older
 from postgres import Postgres, running_postgres
 from sqlalchemy import text
 
-from contract.errors import ConflictError, ServiceUnavailableError
+from contract.errors import ConfigError, ConflictError, ServiceUnavailableError
 from serving.labels.store.answering import answer, answers, skip, undo
 from serving.labels.store.database import Database
 from serving.labels.store.exchange import import_answers
@@ -49,6 +50,24 @@ def test_programs_that_open_a_new_database_at_once_all_can(postgres: Postgres) -
         opened = [*threads.map(lambda _: Database(url, PATIENCE_SECONDS), range(8))]
     for database in opened:
         database.close()
+
+
+def test_programs_that_upgrade_an_older_database_at_once_all_can(postgres: Postgres) -> None:
+    postgres.sql("create database older")
+    url = postgres.url.removesuffix("postgres") + "older"
+    first = Database(url, PATIENCE_SECONDS)
+    add_questions(first, COLOURS, [NewQuestion("a", 0, {"shade": "a"}, (("red", 0.6),))], people=1)
+    first.close()
+    make_older(url.replace("postgresql", "postgresql+psycopg2"))
+    with ThreadPoolExecutor(8) as threads:
+        opened = [*threads.map(lambda _: Database(url, PATIENCE_SECONDS), range(8))]
+    assert topic_id(opened[0], "colours")[1] == COLOURS
+    assert differences(opened[0]) == []
+    for database in opened:
+        database.close()
+    postgres.sql("update slipway_labels_revision set version_num = '0099'", "older")
+    with pytest.raises(ConfigError, match="revision 0099, expected 0002 or an older one"):
+        Database(url)
 
 
 def test_people_at_once_share_questions_and_lose_nothing(database: Database) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 
 from contract.errors import (
     ConfigError,
@@ -428,12 +428,6 @@ def test_urls_that_are_none_are_told_without_their_password() -> None:
     with pytest.raises(ConfigError, match="expected such as") as told:
         Database("nosuch://me:secret@host/name")
     assert "secret" not in str(told.value)
-
-
-def test_tables_of_another_form_are_refused(asking: Any, tmp_path: Path) -> None:
-    asking.database.change(lambda c: c.execute(update(tables.form).values(version=99)))
-    with pytest.raises(ConfigError, match="its tables have form 99, expected 1"):
-        Database(sqlite_url(tmp_path / "labels.db"))
 
 
 def test_people_at_once_lose_no_answer_and_share_no_place(asking: Any) -> None:
