@@ -120,15 +120,37 @@ def measure_choice(rows: int) -> None:
     emit(f"{what}, memory", ours.peak_mib, peer.peak_mib, LIMIT_MIB, "MiB")
 
 
-def measure_consensus(classes: int, questions: int = 20_000) -> None:
+def measure_consensus(classes: int, questions: int, crowds: int = 1) -> None:
     """Label questions from the answers of five people, of whom two spoil the vote."""
-    random = np.random.default_rng(SEED)
-    truth = random.integers(0, classes, questions)
+    random, began = np.random.default_rng(SEED), time.monotonic()
+    wrong, theirs, sure, wrong_sure = 0, 0, 0, 0
+    for _ in range(crowds):
+        truth = random.integers(0, classes, questions)
+        answers = five_people(truth, classes, random)
+        found = dawid_skene(answers).probabilities
+        is_wrong, is_sure = found.argmax(axis=1) != truth, found.max(axis=1) > 0.9
+        wrong, theirs = wrong + is_wrong.sum(), theirs + wrong_by_majority(answers, truth)
+        sure, wrong_sure = sure + is_sure.sum(), wrong_sure + (is_wrong & is_sure).sum()
+    name = f"labels: wrong of {crowds} times {questions:,} by five people, one guessing, one wrong"
+    emit(
+        *(f"{name}, {classes} classes", int(wrong), int(theirs), int(theirs) / 5, "labels"),
+        **{"seconds": time.monotonic() - began, "sure": int(sure), "wrong_sure": int(wrong_sure)},
+    )
+
+
+def wrong_by_majority(answers: Answers, truth: np.ndarray) -> int:
+    """Return how many labels of the most votes are wrong."""
+    return int((answers.votes().argmax(axis=1) != truth).sum())
+
+
+def five_people(truth: np.ndarray, classes: int, random: np.random.Generator) -> Answers:
+    """Return what three people say who are right in 90 %, one who guesses, and one always wrong."""
+    questions = len(truth)
     erring = (truth[:, None] + random.integers(1, classes, (questions, 3))) % classes
     good = np.where(random.random((questions, 3)) < 0.9, truth[:, None], erring)
     guesses = random.integers(0, classes, (questions, 1))
     said = np.hstack([good, guesses, (truth[:, None] + 1) % classes])
-    answers = Answers(
+    return Answers(
         np.repeat(np.arange(questions), 5),
         np.tile(np.arange(5), questions),
         said.ravel(),
@@ -136,12 +158,6 @@ def measure_consensus(classes: int, questions: int = 20_000) -> None:
         ("a", "b", "c", "guesses", "wrong"),
         tuple(map(str, range(classes))),
     )
-    began = time.monotonic()
-    labels = dawid_skene(answers).probabilities.argmax(axis=1)
-    seconds = time.monotonic() - began
-    wrong, theirs = ((found != truth).sum() for found in (labels, answers.votes().argmax(axis=1)))
-    name = f"labels: wrong of {questions:,} by five people, one guessing, one wrong, "
-    emit(f"{name}{classes} classes", int(wrong), int(theirs), theirs / 5, "labels", seconds=seconds)
 
 
 def measure_store(rows: int, people: int = 50, seconds: float = 30.0) -> None:
@@ -197,7 +213,9 @@ def main() -> None:
     rows = parser.parse_args().rows
     measure_choice(rows)
     for classes in (2, 10):
-        measure_consensus(classes)
+        measure_consensus(classes, 20_000)
+    for questions in (60, 180):
+        measure_consensus(CLASSES, questions, crowds=100)
     measure_store(rows)
 
 
