@@ -28,6 +28,7 @@ RESULT = "result.json"  # in a step's folder
 CHECKPOINT_MANIFEST = "manifest.json"  # in a checkpoint's folder
 ENGINE_FILES = "engine.json"  # in the folder of a model for another engine than TensorFlow
 TRAINING_ENDED = "ended.json"  # in the folder of `train`
+TRAINING_START = "start.json"  # beside it
 PACKAGE_MANIFEST = "package.json"  # in the folder of a version: what a server has to know of it
 
 
@@ -245,6 +246,11 @@ class RunLayout:
     @property
     def training_ended(self) -> Path:
         return self.step("train") / TRAINING_ENDED
+
+    @property
+    def training_start(self) -> Path:
+        """Whose weights a training began with, if not with fresh ones by its config."""
+        return self.step("train") / TRAINING_START
 
     @property
     def summaries(self) -> Path:

@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -154,17 +154,22 @@ def load_weights(model: "keras.Model", run: RunLayout, step: int) -> None:
         NotFoundError: If no checkpoint of this step was published.
         DataError: If its files are corrupt or do not fit the model.
     """
-    manifest = CheckpointManifest.read(run.checkpoint_manifest(step))
-    path = run.checkpoint(step) / WEIGHTS_FILE
-    if problem := problem_of(run, manifest):
-        raise DataError(f"{problem}; choose another checkpoint or train again")
-    with np.load(path, allow_pickle=False) as stored:
-        found = {name: stored[name] for name in stored.files}
-    expected = {f"{n:05d}:{v.path}": tuple(v.shape) for n, v in enumerate(model.weights)}
-    if difference := _difference({name: value.shape for name, value in found.items()}, expected):
+    found = _stored_weights(run, step)
+    if difference := _difference(found, model):
+        path = run.checkpoint(step) / WEIGHTS_FILE
         raise DataError(f"{path}: does not fit the model: {difference}; start a new run")
     for variable, name in zip(model.weights, sorted(found), strict=True):
         variable.assign(found[name])
+
+
+def misfit(model: "keras.Model", run: RunLayout, step: int) -> str:
+    """Return where a checkpoint's weights differ in name or shape from a model's, or `""`.
+
+    Raises:
+        NotFoundError: If no checkpoint of this step was published.
+        DataError: If its files are corrupt.
+    """
+    return _difference(_stored_weights(run, step), model)
 
 
 def load_training(run: RunLayout, step: int) -> Arrays:
@@ -206,10 +211,18 @@ def _has_no_manifest(folder: Path) -> bool:
     return folder.name.startswith(".") or not (folder / CHECKPOINT_MANIFEST).exists()
 
 
-def _difference(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> str:
+def _stored_weights(run: RunLayout, step: int) -> Arrays:
+    manifest = CheckpointManifest.read(run.checkpoint_manifest(step))
+    if problem := problem_of(run, manifest):
+        raise DataError(f"{problem}; choose another checkpoint or train again")
+    with np.load(run.checkpoint(step) / WEIGHTS_FILE, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _difference(stored: Arrays, model: "keras.Model") -> str:
     """Say in words where two models differ, or `""`; automatic numbers in names do not count."""
+    found = {name: value.shape for name, value in stored.items()}
+    expected = {f"{n:05d}:{v.path}": tuple(v.shape) for n, v in enumerate(model.weights)}
     if len(found) != len(expected):
         return f"it has {len(found)} variables, the model has {len(expected)}"
     for theirs, ours in zip(sorted(found), sorted(expected), strict=True):

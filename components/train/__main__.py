@@ -16,6 +16,9 @@ def work(step: Step) -> Outcome:
     record = train(
         TrainingJob(step.config, step.run, transformed, step.attempt, step.tracker, step.role)
     )
+    if record.start is not None:
+        begun = {"started_from_version": record.start.version, "start_reason": record.start.reason}
+        step.tracker.log_params(begun)
     leave_mpi()
     return Outcome(
         record=record,

@@ -17,6 +17,7 @@ from components.quality.verdicts import EarlyStop, Verdicts, best_step
 from components.train.learning.callbacks import Callbacks
 from components.train.learning.loss_scale import is_forgiven
 from components.train.learning.steppers import Stepper
+from components.train.learning.warm_start import choose_start
 from components.train.peers.collectives import Alone, Collective
 from components.train.peers.failures import explain, is_of_another_process
 from components.train.peers.team import Team
@@ -76,6 +77,8 @@ class Loop:
         manifest = checkpoints.newest_whole(self._place.run)
         if manifest is not None:
             self.step = self._published_step = manifest.step
+        else:
+            choose_start(self._stepper.learner, self._place.run, self._place.attempt)
         self._stepper.resume(self._place.run, self.step)
         if self.step:
             log.info("train: resumed from checkpoint %d", self.step)

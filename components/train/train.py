@@ -20,6 +20,7 @@ from components.runs.tracking import Tracker
 from components.train.learning.learner import Learner, make_learner
 from components.train.learning.steppers import InStep, Stepper
 from components.train.learning.strategies import open_strategy
+from components.train.learning.warm_start import read_start
 from components.train.loop import Loop, Place, Stop
 from components.train.parameter_servers.chief import ParameterServers
 from components.train.peers.session import Session, chief_session
@@ -51,7 +52,7 @@ class TrainingJob:
 
 
 def train(job: TrainingJob) -> TrainRecord:
-    """Train from the last whole checkpoint on, or from the beginning, and publish checkpoints.
+    """Train from the last whole checkpoint on, or from the start, and publish checkpoints.
 
     The order is the contract with the evaluator beside us: each checkpoint's manifest last, and
     `ended.json` after the last checkpoint. A failure that a retry cannot fix writes it too, with
@@ -86,6 +87,7 @@ def train(job: TrainingJob) -> TrainRecord:
         checkpoints=tuple(m.step for m in checkpoints.list_published(job.run)),
         parameters=parameters,
         resumed_from_step=resumed_from_step,
+        start=read_start(job.config.train.start_from, job.run),
     )
 
 

@@ -35,6 +35,18 @@ class Hang(Record):
     noted_at: datetime = Field(description="When it noticed.")
 
 
+class TrainingStart(Record):
+    """Which weights a training with `train.start_from: champion` began with."""
+
+    version: int | None = Field(
+        None, description="The champion whose weights it began with; null: fresh weights."
+    )
+    run_id: str = Field("", description="Run of the checkpoint that has these weights.")
+    step: int = Field(0, description="Training step of that checkpoint.")
+    reason: str = Field("", description="Why the weights are fresh; empty: they are not.")
+    chosen_at: datetime = Field(description="When this was chosen.")
+
+
 class TrainRecord(Record):
     """What training left."""
 
@@ -44,6 +56,9 @@ class TrainRecord(Record):
     resumed_from_step: int = Field(
         0,
         description="Step of the checkpoint from which the last attempt resumed; 0: from nothing.",
+    )
+    start: TrainingStart | None = Field(
+        None, description="What the first step began with; null: fresh weights, as the config says."
     )
 
 

@@ -49,6 +49,12 @@ class TrainConfig(Section):
         "none", description="Type in which processes send gradients; sums are float32."
     )
     steps: Count = Field(1000, description="Number of training steps, at least 1.")
+    start_from: Literal["scratch", "champion"] = Field(
+        "scratch",
+        description="Weights before the first step: 'scratch': those that the model's initializers "
+        "make; 'champion': those of the version in service, with a new optimizer, or fresh ones "
+        "where its model, classes or vocabularies differ.",
+    )
     batch_size: Count = Field(
         64, description="Examples in each step, summed over all replicas, at least 1."
     )

@@ -21,6 +21,7 @@ from components.train.learning import learner_state as state
 from components.train.learning.learner import Learner, set_rate
 from components.train.learning.steps import Figures, step_function
 from components.train.learning.strategies import batches_of
+from components.train.learning.warm_start import load_start
 from components.train.peers.collectives import Collective
 from contract.layout import RunLayout
 
@@ -35,7 +36,7 @@ class Stepper(Protocol):
         """How far the steps that were made have read."""
 
     def resume(self, run: RunLayout, step: int) -> int:
-        """Load the chief's checkpoint; without one (step 0) begin with the fresh weights."""
+        """Load the chief's checkpoint; without one (step 0) begin as `choose_start` has chosen."""
 
     def open(self) -> None:
         """Begin to read examples."""
@@ -80,6 +81,8 @@ class InStep:
         step = int(self._collective.sum(np.array([step]))[0])  # the members say 0
         if step:
             self._position, self._lanes = state.restore(self.learner, run, step)
+        else:
+            load_start(self.learner, run)
         state.part_random_states(self.learner.random_states, self._collective.rank)
         return step
 

@@ -27,6 +27,7 @@ from components.train.input.feeding import (
 )
 from components.train.learning import learner_state as state
 from components.train.learning.learner import Learner, refuse_synchronized, set_rate
+from components.train.learning.warm_start import load_start
 from components.train.parameter_servers.partition import joined, partition
 from components.train.parameter_servers.slots import mark, plan_slots, restore_slots
 from components.train.peers.session import Session
@@ -103,6 +104,8 @@ class ParameterServers:
         """Load a checkpoint; the servers get it when training opens."""
         if step:
             self._position, self._lanes = state.restore(self.learner, run, step)
+        else:
+            load_start(self.learner, run)
         self._first_step = step
         return step
 

@@ -33,6 +33,7 @@ from components.train.learning import learner_state as state
 from components.train.learning.learner import Learner, make_learner
 from components.train.learning.loss_scale import is_forgiven
 from components.train.learning.steps import apply, replica_function
+from components.train.learning.warm_start import load_start
 from contract.command import StepCommand
 from contract.errors import DataError, NotFoundError, SlipwayError
 from contract.layout import RunLayout
@@ -221,9 +222,11 @@ def _batches(again: Retraining, learner: Learner) -> Iterator[Batch]:
     position, lanes = BEGINNING, 0
     if again.good_step:
         position, lanes = state.restore(learner, again.run, again.good_step)
-    elif not fits_memory(source, config.memory_ratio):
-        size = min(config.batch_size, source.examples)
-        lanes = plan_lanes(size, len(source.shards), config.sharers)
+    else:
+        load_start(learner, again.run)
+        if not fits_memory(source, config.memory_ratio):
+            size = min(config.batch_size, source.examples)
+            lanes = plan_lanes(size, len(source.shards), config.sharers)
     state.part_random_states(learner.random_states, 0)
     return iter(open_feed(source, continued_order(config, source, position, lanes)).batches())
 
