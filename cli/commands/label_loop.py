@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from cli.commands.advising import roll_back
+from cli.commands.asking import HeadOption
 from cli.commands.label_page import DatabaseOption, open_database
 from cli.commands.labelling import pipeline_of
 from cli.extras import require
@@ -65,12 +66,15 @@ def loop(
 
 
 def accuracy(
-    name: NameArgument, database: DatabaseOption = "", is_json: JsonOption = False
+    name: NameArgument,
+    head: HeadOption = "",
+    database: DatabaseOption = "",
+    is_json: JsonOption = False,
 ) -> None:
     """Show how accurate each version is, by the labels that people have given so far.
 
     Rows that were chosen because the model was unsure count less, by the probability of their
-    choice, so that the figures are those of all requests.
+    choice, so that the figures are those of all requests. Slices are those of `evaluate.slices`.
 
     [bold]Examples[/]
 
@@ -78,16 +82,12 @@ def accuracy(
     """
     require("components", "serving")
     from cli.labels.accuracy import champion_of, online_accuracy
-    from cli.labels.learning import settled
+    from cli.labels.agreement import agreement
     from contract.records.label_loop import accuracy_in_words
-    from serving.labels.store.answering import answers
-    from serving.labels.store.questions import topic_id
 
     layout, config = pipeline_of(name)
-    store = open_database(database)
-    number, topic = topic_id(store, name, config.labels.head if config.labels else "")
-    said = [*answers(store, number)]
-    found = online_accuracy(layout, config, topic, said, settled(said, topic.classes))
+    head = head or (config.labels.head if config.labels else "")
+    found = online_accuracy(layout, config, agreement(open_database(database), config, head))
     if is_json:
         print_json([one.model_dump(mode="json") for one in found])
         return

@@ -1,29 +1,24 @@
 """How accurate versions are by people's labels, as they come."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cli.runs.standing import stored_plan
 from contract.errors import UserError
-from contract.records.quality import LabelledVersion
+from contract.records.quality import LabelledSlice, LabelledVersion
 
 if TYPE_CHECKING:
+    from cli.labels.agreement import Agreement
     from components.deploy.judging.accuracy import Figures
-    from components.deploy.labelled.answers import Labels
-    from components.labels.consensus.settling import Settlement
+    from components.deploy.labelled.answers import Labelled, Labels
     from contract.layout import PipelineLayout
     from contract.schema.pipeline import PipelineConfig
-    from serving.labels.store.records import Answered, Topic
-
-    Place = tuple[str, str]
+    from serving.labels.store.records import Topic
 
 
 def online_accuracy(
-    layout: "PipelineLayout",
-    config: "PipelineConfig",
-    topic: "Topic",
-    said: "Sequence[Answered]",
-    found: "Settlement",
+    layout: "PipelineLayout", config: "PipelineConfig", agreed: "Agreement"
 ) -> list[LabelledVersion]:
     """Return the accuracy of each version that people have labelled, the newest version first.
 
@@ -33,30 +28,37 @@ def online_accuracy(
     Raises:
         UserError: If people were asked about other classes than the config's.
     """
-    from components.deploy.labelled.answers import labelled
+    from components.deploy.labelled.answers import labelled_slices
 
-    _check_classes(config, topic)
-    head = topic.head
-    labels = _labels(config, head, said, found)
-    versions = sorted({one.version for one in said if one.version}, reverse=True)
+    _check_classes(config, agreed.topic)
+    head, labels = agreed.topic.head, _labels(config, agreed)
+    slices = {(request_id, int(row)): names for (request_id, row), names in agreed.slices.items()}
+    versions = sorted({one.version for one in agreed.said if one.version}, reverse=True)
     accuracy = list[LabelledVersion]()
     for version in versions if labels.found else ():
-        by_head, _ = labelled(layout.predictions(version), labels, [head])
-        figures, times = by_head[head].figures, by_head[head].times
-        if times:
-            low, high = accuracy_range(figures, config.deploy.alpha)
-            accuracy.append(
-                LabelledVersion(
-                    version=version,
-                    requests=len(times),
-                    accuracy=round(figures.accuracy, 6),
-                    low=low,
-                    high=high,
-                    first=times[0],
-                    last=times[-1],
-                )
-            )
+        by_slice = labelled_slices(layout.predictions(version), labels, head, slices)
+        if whole := by_slice.pop("", None):
+            accuracy.append(_of_version(version, whole, by_slice, config.deploy.alpha))
     return accuracy
+
+
+def _of_version(
+    version: int, whole: "Labelled", by_slice: "Mapping[str, Labelled]", error: float
+) -> LabelledVersion:
+    values = Counter(name.partition("=")[0] for name in by_slice)
+    slices = {
+        name: LabelledSlice(**_figures(found, error / values[name.partition("=")[0]]))
+        for name, found in sorted(by_slice.items())
+    }
+    first, last = whole.times[0], whole.times[-1]
+    figures = _figures(whole, error)
+    return LabelledVersion(version=version, first=first, last=last, slices=slices, **figures)
+
+
+def _figures(found: "Labelled", error: float) -> dict[str, Any]:
+    low, high = accuracy_range(found.figures, error)
+    accuracy = round(found.figures.accuracy, 6)
+    return {"requests": len(found.times), "accuracy": accuracy, "low": low, "high": high}
 
 
 def accuracy_range(figures: "Figures", error: float) -> tuple[float, float]:
@@ -94,21 +96,18 @@ def _check_classes(config: "PipelineConfig", topic: "Topic") -> None:
         )
 
 
-def _labels(
-    config: "PipelineConfig", head: str, said: "Sequence[Answered]", found: "Settlement"
-) -> "Labels":
+def _labels(config: "PipelineConfig", agreed: "Agreement") -> "Labels":
     """Return the consensus as labels that measure, with the probability of each row's choice."""
     from components.deploy.labelled.answers import Label, Labels
 
-    chosen: Mapping[Place, float] = {
-        (one.request_id, str(one.row)): one.probability for one in said
-    }
+    chosen = {(one.request_id, str(one.row)): one.probability for one in agreed.said}
+    head = agreed.topic.head
     classes = config.heads[head].classes
     labels = {
         (one.place[0], int(one.place[1])): Label(
             {head: classes.index(one.label)}, chosen[one.place]
         )
-        for one in found.labels
+        for one in agreed.found.labels
     }
     rarest = min((label.probability for label in labels.values()), default=1.0)
     return Labels(rarest, labels)

@@ -30,7 +30,7 @@ def settled(said: "Sequence[Answered]", classes: Sequence[str]) -> "Settlement":
     among the labels.
 
     Raises:
-        DataError: If nobody has answered.
+        NoAnswersError: If nobody has answered.
     """
     from components.labels.consensus.settling import AnswerFile, settle
 

@@ -8,14 +8,16 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cli.labels.accuracy import champion_of, online_accuracy
+from cli.labels.agreement import Agreement, agreement
 from cli.labels.harvesting import check_learnable, kept_inputs, topic_of, with_inputs
 from cli.labels.judging import audit_labels, verdict_of_people
-from cli.labels.learning import as_csv, settled, to_learn, weights_of
+from cli.labels.learning import as_csv, to_learn, weights_of
 from contract.errors import NotFoundError, UserError
 from contract.records.label_loop import HarvestRecord, LabelLoopRecord, labels_to_run
 from contract.records.quality import LabelledVersion
@@ -24,26 +26,14 @@ from contract.storage import exclusive_lock
 
 if TYPE_CHECKING:
     from components.labels.choosing.questions import Wish
-    from components.labels.consensus.settling import Settlement
     from contract.layout import PipelineLayout
     from contract.records.quality import LabelVerdict
     from contract.schema.pipeline import PipelineConfig
     from serving.labels.store.database import Database
-    from serving.labels.store.records import Answered, Topic
 
 # Servers write rows two seconds after they have answered them; of younger ones some may be missing.
 _SETTLED = timedelta(seconds=10)
 _SEEDS = 2**31
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """What people say together about one head of a pipeline."""
-
-    number: int  # of the topic
-    topic: "Topic"
-    said: "Sequence[Answered]"
-    found: "Settlement"
 
 
 @dataclass(frozen=True)
@@ -107,13 +97,12 @@ class Loop:
         """
         wish, champion = labels_config(self.config), champion_of(self.layout)
         accuracy, stored, is_below, answers = list[LabelledVersion](), Stored(), False, 0
-        verdict, told = None, ""
+        slices, verdict, told = tuple[str, ...](), None, ""
         if (agreed := self._agreement()) is not None:
             answers = sum(one.label is not None for one in agreed.said)
-            accuracy = online_accuracy(
-                self.layout, self.config, agreed.topic, agreed.said, agreed.found
-            )
-            is_below = _is_below(accuracy, champion, wish)
+            accuracy = online_accuracy(self.layout, self.config, agreed)
+            slices = _slices_below(accuracy, champion, wish)
+            is_below = bool(slices) or _is_below(accuracy, champion, wish)
             verdict, told = self._verdict(agreed, now)
             stored = self._store(agreed, labels_to_run(wish.min_labels, is_below), now)
         record = LabelLoopRecord(
@@ -126,6 +115,7 @@ class Loop:
             accuracy=tuple(accuracy),
             champion=champion,
             is_below=is_below,
+            below_slices=slices,
             verdict=told,
             is_worse=verdict is not None and verdict.decision == "rollback",
             turned_at=now,
@@ -181,18 +171,13 @@ class Loop:
     def _agreement(self) -> Agreement | None:
         """Return what people say; None if nobody was asked, or has given a label."""
         from components.labels.choosing.questions import head_to_ask
-        from serving.labels.store.answering import answers
-        from serving.labels.store.questions import topic_id
+        from components.labels.consensus.settling import NoAnswersError
 
         head = head_to_ask(self.config, labels_config(self.config).head)
         try:
-            number, topic = topic_id(self.store, self.config.name, head)
-        except NotFoundError:
+            return agreement(self.store, self.config, head)
+        except (NotFoundError, NoAnswersError):
             return None
-        said = [*answers(self.store, number)]
-        if not any(map(_is_label, said)):
-            return None
-        return Agreement(number, topic, said, settled(said, topic.classes))
 
     def _store(self, agreed: Agreement, least: int, now: datetime) -> Stored:
         """Store the labels that are sure enough, if at least so many of them are new."""
@@ -239,13 +224,18 @@ def _wish(config: "PipelineConfig") -> "Wish":
     return Wish(head_to_ask(config, wish.head), wish.by, budget)
 
 
-def _is_label(one: "Answered") -> bool:
-    """Tell whether an answer is a label, or its row has one by a reviewer's decision."""
-    return one.decided is not None or (one.label is not None and not one.is_untellable)
-
-
 def _is_below(accuracy: Sequence[LabelledVersion], champion: int, wish: LabelsConfig) -> bool:
     least = wish.min_accuracy
     return least is not None and any(
         one.version == champion and one.high < least for one in accuracy
+    )
+
+
+def _slices_below(
+    accuracy: Sequence[LabelledVersion], champion: int, wish: LabelsConfig
+) -> tuple[str, ...]:
+    """Return the slices of the version in service that are below their least accuracy."""
+    slices = (one.slices.items() for one in accuracy if one.version == champion)
+    return tuple(
+        name for name, found in chain(*slices) if found.high < wish.least_accuracy_of(name)
     )

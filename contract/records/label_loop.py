@@ -1,11 +1,11 @@
 """What a turn of the label loop leaves: the part of the log it asked about, and the labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from pydantic import Field
 
-from contract.records.quality import LabelledVersion
+from contract.records.quality import LabelledSlice, LabelledVersion
 from contract.records.record import Record
 
 # Of labels.min_labels, while the version in service is below labels.min_accuracy: a single label
@@ -49,8 +49,11 @@ class LabelLoopRecord(Record):
     )
     champion: int = Field(0, description="The version in service; 0: none.")
     is_below: bool = Field(
-        False, description="Whether that version's whole range is below labels.min_accuracy."
+        False,
+        description="Whether that version's whole range, or a slice's, is below what "
+        "labels.min_accuracy or labels.min_slice_accuracy wants.",
     )
+    below_slices: tuple[str, ...] = Field((), description="The slices of which that is true.")
     verdict: str = Field(
         "",
         description="What the labels say of the version in service beside the champion before it, "
@@ -63,9 +66,11 @@ class LabelLoopRecord(Record):
 
     def in_words(self, min_labels: int) -> Iterator[str]:
         """Yield what people's labels say of the versions, and what became of the labels."""
-        yield from accuracy_in_words(self.accuracy, self.champion)
+        yield from accuracy_in_words(self.accuracy, self.champion, self.below_slices)
         if self.is_below:
-            yield f"version {self.champion} is below labels.min_accuracy, with its whole range"
+            key = "labels.min_slice_accuracy" if self.below_slices else "labels.min_accuracy"
+            slices = "".join(f", {name}" for name in self.below_slices)
+            yield f"version {self.champion}{slices}: below {key}, with the whole range"
         if self.verdict:
             yield self.verdict
         told = f"{self.labels:,} labels to learn from by {self.answers:,} answers"
@@ -76,11 +81,26 @@ class LabelLoopRecord(Record):
             yield f"{told}; {self.waiting:,} of them are new, {wanted:,} start a run"
 
 
-def accuracy_in_words(accuracy: Sequence[LabelledVersion], champion: int) -> Iterator[str]:
-    """Yield a line for each version."""
+def accuracy_in_words(
+    accuracy: Sequence[LabelledVersion], champion: int, slices: Collection[str] | None = None
+) -> Iterator[str]:
+    """Yield a line for each version, and for its slices.
+
+    Args:
+        accuracy: Of each version.
+        champion: The version in service; 0: none.
+        slices: Those to tell of; None: all.
+    """
     for one in accuracy:
         served = " (in service)" if one.version == champion else ""
-        yield (
-            f"version {one.version}{served} is right in {one.accuracy:.1%} of "
-            f"{one.requests:,} labelled requests ({one.low:.1%} to {one.high:.1%})"
-        )
+        yield f"version {one.version}{served} is right in {_in_words(one)}"
+        for name, found in one.slices.items():
+            if slices is None or name in slices:
+                yield f"version {one.version}, {name}: right in {_in_words(found)}"
+
+
+def _in_words(found: LabelledVersion | LabelledSlice) -> str:
+    return (
+        f"{found.accuracy:.1%} of {found.requests:,} labelled requests "
+        f"({found.low:.1%} to {found.high:.1%})"
+    )

@@ -8,6 +8,15 @@ from pydantic import Field
 from contract.records.record import Record
 
 
+class LabelledSlice(Record):
+    """The accuracy of one version on the rows with one value of a feature."""
+
+    requests: int = Field(description="Requests of which at least one such row is labelled.")
+    accuracy: float = Field(description="Share of right rows, weighted.")
+    low: float = Field(description="The true accuracy is surely at least this.")
+    high: float = Field(description="The true accuracy is surely at most this.")
+
+
 class LabelledVersion(Record):
     """The accuracy of one version in one head, by labels of what it has answered callers."""
 
@@ -18,6 +27,11 @@ class LabelledVersion(Record):
     high: float = Field(description="The true accuracy is surely at most this.")
     first: datetime | None = Field(None, description="Time of the first of these requests.")
     last: datetime | None = Field(None, description="Time of the last of these requests.")
+    slices: dict[str, LabelledSlice] = Field(
+        {},
+        description="By `feature=value`, for each feature in evaluate.slices; the ranges of a "
+        "feature's values hold together.",
+    )
 
 
 class LabelTest(Record):

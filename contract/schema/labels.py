@@ -52,12 +52,23 @@ class LabelsConfig(Section):
         "service is below it with its whole range, a tenth of min_labels starts a run; null: only "
         "min_labels does.",
     )
+    min_slice_accuracy: dict[str, Ratio] = Field(
+        default_factory=dict,
+        description="The same for slices, from 0 to 1: by 'feature=value', or by 'feature' for "
+        "each of its values; features are of evaluate.slices.",
+    )
 
     rolls_back: bool = Field(
         False,
         description="Whether the loop rolls the version in service back once people's labels show "
         "it to be worse than the champion before it by more than deploy.label_margin_ratio.",
     )
+
+    def least_accuracy_of(self, name: str) -> float:
+        """Return the accuracy below which a slice starts a run; 0: none does."""
+        of_value = self.min_slice_accuracy.get(name)
+        feature = name.partition("=")[0]
+        return self.min_slice_accuracy.get(feature, 0.0) if of_value is None else of_value
 
     @field_validator("cron")
     @classmethod

@@ -195,6 +195,9 @@ class PipelineConfig(Section):
                 f"labels.min_answers: expected at most labels.people ({self.labels.people}), found "
                 f"{self.labels.min_answers}: no row would ever have a label"
             )
+        for name in self.labels.min_slice_accuracy:
+            if name.partition("=")[0] not in self.evaluate.slices:
+                yield f"labels.min_slice_accuracy: '{name}' is not of a feature in evaluate.slices"
         if self.serve.prediction_log_inputs_ratio == 0.0:
             yield (
                 "labels: people are asked about logged inputs; expected "

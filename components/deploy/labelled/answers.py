@@ -1,7 +1,7 @@
 """Labels by request and row, joined with what a version has predicted for them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -171,19 +171,54 @@ def labelled(folder: Path, labels: Labels, heads: list[str]) -> tuple[dict[str, 
         labels: Of any versions' predictions.
         heads: Heads with classes.
     """
-    right: dict[str, dict[str, list[tuple[bool, float]]]] = {h: defaultdict(list) for h in heads}
-    times, rows = dict[str, datetime](), 0
+    requests, rows = {head: _Requests(head) for head in heads}, 0
     for logged in _answers(folder, labels):
-        label = labels.found[logged[REQUEST_ID], logged[ROW]]
         rows += 1
-        times[logged[REQUEST_ID]] = logged["time"]
-        for head in heads:
-            predicted = logged.get(PREDICTED + head)
-            if predicted is not None:
-                is_right = predicted == label.classes[head]
-                right[head][logged[REQUEST_ID]].append((is_right, label.probability))
-    by_head = {head: _by_request(found, times, labels.least) for head, found in right.items()}
-    return by_head, rows
+        for one in requests.values():
+            one.add(logged, labels.found[logged[REQUEST_ID], logged[ROW]])
+    return {head: one.labelled(labels.least) for head, one in requests.items()}, rows
+
+
+def labelled_slices(
+    folder: Path, labels: Labels, head: str, slices: Mapping[Place, Sequence[str]]
+) -> dict[str, Labelled]:
+    """Return what the labels say of a version in one head, by slice; under "" of all rows.
+
+    Args:
+        folder: Of the version's prediction log.
+        labels: Of any versions' predictions.
+        head: One with classes.
+        slices: Names of the slices that a row is in.
+    """
+    requests: defaultdict[str, _Requests] = defaultdict(lambda: _Requests(head))
+    for logged in _answers(folder, labels):
+        place = (logged[REQUEST_ID], logged[ROW])
+        for name in ("", *slices.get(place, ())):
+            requests[name].add(logged, labels.found[place])
+    return {name: one.labelled(labels.least) for name, one in requests.items()}
+
+
+class _Requests:
+    """Labelled rows of one head by request."""
+
+    def __init__(self, head: str) -> None:
+        self._head = head
+        self._right = defaultdict[str, list[tuple[bool, float]]](list)
+        self._times = dict[str, datetime]()
+
+    def add(self, logged: Mapping[str, Any], label: Label) -> None:
+        predicted = logged.get(PREDICTED + self._head)
+        if predicted is not None:
+            is_right = predicted == label.classes[self._head]
+            self._right[logged[REQUEST_ID]].append((is_right, label.probability))
+            self._times[logged[REQUEST_ID]] = logged["time"]
+
+    def labelled(self, least: float) -> Labelled:
+        """Return a figure for each request: its right rows, weighted as its rarest choice."""
+        found = self._right.values()
+        right = np.array([np.mean([is_right for is_right, _ in rows]) for rows in found])
+        chosen = np.array([min(probability for _, probability in rows) for rows in found])
+        return Labelled(Figures.of(right, chosen, least), tuple(sorted(self._times.values())))
 
 
 def _answers(folder: Path, labels: Labels) -> Iterator[dict[str, Any]]:
@@ -197,13 +232,3 @@ def _answers(folder: Path, labels: Labels) -> Iterator[dict[str, Any]]:
         for row in table.filter(is_wanted).to_pylist():
             if (row[REQUEST_ID], row[ROW]) in labels.found:
                 yield row
-
-
-def _by_request(
-    found: Mapping[str, list[tuple[bool, float]]], times: Mapping[str, datetime], least: float
-) -> Labelled:
-    """Return a figure for each request: its right rows, weighted as its rarest choice."""
-    right = np.array([np.mean([is_right for is_right, _ in rows]) for rows in found.values()])
-    chosen = np.array([min(probability for _, probability in rows) for rows in found.values()])
-    moments = tuple(sorted(times[request_id] for request_id in found))
-    return Labelled(Figures.of(right, chosen, least), moments)

@@ -25,6 +25,10 @@ Place = tuple[str, str]  # a request's id and the number of one of its rows
 Choice = tuple[str, ...]  # the cells of the file's CHOICE_COLUMNS
 
 
+class NoAnswersError(DataError):
+    """Nobody has given a label."""
+
+
 @dataclass
 class AnswerFile:
     """What a file of answers says; `gold` has the right labels that are known beforehand.
@@ -68,10 +72,10 @@ def settle(given: AnswerFile, classes: Sequence[str]) -> Settlement:
     hard questions, in which people err more often than in others.
 
     Raises:
-        DataError: If nobody has answered.
+        NoAnswersError: If nobody has answered.
     """
     if not given.said and not given.decided:
-        raise DataError(f"no answers to make labels of ({given.bad:,} rows are none)")
+        raise NoAnswersError(f"no answers to make labels of ({given.bad:,} rows are none)")
     found = _from_answers(given, classes) if given.said else Settlement((), ())
     by_place = {label.place: label for label in found.labels}
     votes = Counter((place, label) for place, _, label in given.said)
