@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from served_run import put_into_service
 
 from contract.free_ports import free_ports
 
@@ -123,6 +124,7 @@ SHARED = {case: "moving_variance" if case == "statistics" else "" for case in CA
 
 SERVERS = {"train.strategy": "parameter_server"}
 PEERS = {"train.strategy": "multi_worker"}
+WARM = {"train.start_from": "champion"}  # the model that `single` has trained
 SERVED = ("combined", "weighted_penalised_odd_clipped", "statistics", "embedding")
 # By name: overrides, which of four processes plays which role, and what they train.
 JOBS: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
@@ -150,6 +152,13 @@ JOBS: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
         },
         ("chief-0", "worker-0", "ps-0", "ps-1"),
         SERVED,
+    ),
+    "warm": (WARM, ("chief-0",), ("combined",)),
+    "warm_multi_worker": ({**PEERS, **WARM}, ("chief-0", "worker-0"), ("combined",)),
+    "warm_servers": (
+        {**SERVERS, **WARM, "train.is_synchronous": True},
+        ("chief-0", "worker-0", "worker-1", "ps-0"),
+        ("combined",),
     ),
 }
 PAUSING = (("multi_worker", "streamed"), ("servers_apart", "combined"))
@@ -255,6 +264,7 @@ def runs(module_make_run, tmp_path_factory) -> dict[str, dict[str, Any]]:
                 plan.append(part_of(one, name, addresses))
             if job == "multi_worker_goes_on":
                 plans[0][-1]["resumes"] = made["single"][case].run.run_id
+    put_into_service(made["single"]["combined"].run, STEPS)
     paths = [folder / f"plan{number}.json" for number in range(len(plans))]
     for path, plan in zip(paths, plans, strict=True):
         path.write_text(json.dumps(plan))
@@ -314,6 +324,13 @@ def test_tensorflows_own_all_reduce_is_single_number_by_number(
 def test_parameter_servers_are_single_number_by_number(results, job, case):
     apart = SHARED[case] if job == "servers_together" else ""
     compare(results[job][case], results["single"][case], apart)
+
+
+@pytest.mark.parametrize("job", ["warm_multi_worker", "warm_servers"])
+def test_every_process_begins_with_the_champion_as_single_does(results, job):
+    compare(results[job]["combined"], results["warm"]["combined"])
+    first, before = results["warm"]["combined"].history[0], results["single"]["combined"].history
+    assert abs(first["loss"] - before[-1]["loss"]) < abs(first["loss"] - before[0]["loss"])
 
 
 def test_clipping_was_needed(results):
