@@ -17,7 +17,7 @@ from contract.pipelines import pipeline_folders
 from contract.records.labels import labels_asset
 from contract.schema.labels import LabelsConfig
 from contract.schema.pipeline import PipelineConfig
-from launching.environment import artifact_root, current_runtime
+from launching.environment import artifact_root, current_runtime, starts_warm
 from operators import explanations
 from operators.component import PipelineRef
 from operators.label_loop import AnnounceLabelsOperator, LabelLoopOperator, LearnOperator
@@ -31,7 +31,7 @@ BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 def label_loop_dag(config: PipelineConfig, labels: LabelsConfig) -> DAG:
     """Build the DAG of one pipeline's label loop."""
     root = str(artifact_root(RUNTIME))
-    pipeline = PipelineRef(config.name, root, config.notify)
+    pipeline, is_warm = PipelineRef(config.name, root, config.notify), starts_warm(RUNTIME)
 
     def task(name: str) -> dict[str, Any]:
         doc = explanations.LABEL_LOOP_TASKS[name]
@@ -54,8 +54,8 @@ def label_loop_dag(config: PipelineConfig, labels: LabelsConfig) -> DAG:
         },
     ) as dag:
         asset = Asset(labels_asset(config.name))
-        LabelLoopOperator(**task("harvest"))
-        learn = LearnOperator(min_labels=labels.min_labels, **task("learn"))
+        LabelLoopOperator(is_warm=is_warm, **task("harvest"))
+        learn = LearnOperator(min_labels=labels.min_labels, is_warm=is_warm, **task("learn"))
         announce = AnnounceLabelsOperator(labels=asset, **task("announce"))
         learn >> announce
     return dag

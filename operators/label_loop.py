@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from contract.errors import EXIT_DONE, EXIT_USER_ERROR
 from contract.layout import PipelineLayout, RunLayout
+from contract.loader import state_folder
 from contract.places import CODE_FOLDER
 from contract.programs import program_command
 from contract.records.label_loop import LabelLoopRecord
@@ -20,6 +21,7 @@ from launching.environment import component_environment
 from launching.log_lines import Complaints, parsed
 from launching.processes.process_start import ProcessStart
 from launching.processes.step_process import StepProcess
+from launching.processes.warm_start import socket_of
 from operators.component import PipelineRef, airflow_errors
 from operators.run_note import write_note
 
@@ -35,9 +37,9 @@ class LabelLoopOperator(BaseOperator):
 
     ui_color = "#f4efe0"
 
-    def __init__(self, *, pipeline: PipelineRef, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: PipelineRef, is_warm: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pipeline = pipeline
+        self.pipeline, self.is_warm = pipeline, is_warm
         self._process: StepProcess | None = None
 
     def build(self) -> tuple[str, ...]:
@@ -50,8 +52,9 @@ class LabelLoopOperator(BaseOperator):
         layout = PipelineLayout(local_path(self.pipeline.root), self.pipeline.name)
         start = ProcessStart(self.build(), component_environment(os.environ, None), CODE_FOLDER)
         complaints, worker = Complaints(), os.getppid()
+        warm_parent = socket_of(state_folder()) if self.is_warm else None
         with airflow_errors():
-            process = StepProcess(start, layout.label_loop_lock(self.task_id))
+            process = StepProcess(start, layout.label_loop_lock(self.task_id), warm_parent)
         self._process = process
 
         def tick() -> None:

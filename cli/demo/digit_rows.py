@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ class DigitRows:
         return self._known[_key(inputs["image"])]
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the stream as callers send them, each once."""
-        for image in self.stream[0]:
+        """Yield the rows of the stream as callers send them, without an end."""
+        for image in cycle(self.stream[0]):
             yield {"image": image.tolist()}
 
 

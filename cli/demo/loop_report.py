@@ -2,8 +2,10 @@
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,8 @@ from serving.labels.store.questions import topic_id
 from serving.labels.store.records import Answered, Question
 
 _TWINS = 5  # models of each comparison, with other seeds
-# Sixty epochs, whatever the loss does: small batches, so that few rows make enough steps.
-_EPOCHS = 60
+_ITERATIONS = 60
+_FACTORS = (1.0, 1.5, 2.0, 3.0)  # how many random rows as there are labels of the loops
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ def _show_loops(done: Sequence[Looped], layout: PipelineLayout, rows: DigitRows)
     for column in ("Loop", "Labels", "Model in service", "Twin", "Twin, random rows", "Minutes"):
         table.add_column(column, justify="left" if column == "Loop" else "right")
     learned = _learned(layout)
-    labels = 0
+    labels, last = 0, 0.0
     for number, one in enumerate(done):
         labels += one.labels
-        asked = (learned[0][:labels], learned[1][:labels])
-        chance = (rows.stream[0][:labels], rows.stream[1][:labels])
-        twins = [f"{_twin(rows, more):.1%}" for more in (asked, chance)]
+        own = (learned[0][:labels], learned[1][:labels])
+        last = _twin(rows, repeat(own))
+        twins = [f"{one:.1%}" for one in (last, _twin_by_chance(rows, labels))]
         minutes = f"{one.seconds / 60:.1f}" if number else ""
         name = f"{number} (version {one.version})"
         table.add_row(name, f"{labels:,}", f"{one.accuracy:.1%}", *twins, minutes)
@@ -105,12 +107,36 @@ def _show_loops(done: Sequence[Looped], layout: PipelineLayout, rows: DigitRows)
         "labels of the\nloop, and with as many right ones of random rows. Minutes: from the last "
         "answer to the model\nin service."
     )
+    data.print(worth_in_words(labels, last, partial(_twin_by_chance, rows)))
+
+
+def worth_in_words(labels: int, accuracy: float, by_chance: Callable[[int], float]) -> str:
+    """Say how many labels of random rows make a model as accurate as the loops' labels do.
+
+    Args:
+        labels: Of the loops.
+        accuracy: That a model reaches with them.
+        by_chance: Returns the accuracy with so many labels of random rows.
+    """
+    before, reached = 0, 0.0
+    for factor in _FACTORS:
+        count = round(labels * factor)
+        if (reached := by_chance(count)) >= accuracy:
+            least = f"more than {before:,}, at most {count:,}" if before else f"{count:,} or fewer"
+            return f"As accurate as {labels:,} labels of the loops: {least} of random rows"
+        before = count
+    return (
+        f"As accurate as {labels:,} labels of the loops: more than {before:,} of random rows, "
+        f"which reach {reached:.1%}"
+    )
 
 
 def _of_consensus(said: Said) -> Iterator[str]:
     labels, by_consensus, by_majority = wrong_labels(said)
+    fewer = f" ({1 - by_consensus / by_majority:.0%} fewer)" if by_majority else ""
     yield (
         f"Wrong labels of {labels:,}: {by_consensus:,} by consensus, {by_majority:,} by majority"
+        f"{fewer}"
     )
 
 
@@ -161,29 +187,30 @@ def _learned(layout: PipelineLayout) -> Rows:
     return np.array(images).reshape(-1, 8, 8), np.array(labels, int)
 
 
-def _twin(rows: DigitRows, more: Rows) -> float:
+def _twin_by_chance(rows: DigitRows, count: int) -> float:
+    """Return the accuracy with right labels of random rows of the stream, others for each twin."""
+
+    orders = (np.random.default_rng(n).permutation(len(rows.stream[1])) for n in range(_TWINS))
+    return _twin(rows, ((rows.stream[0][o[:count]], rows.stream[1][o[:count]]) for o in orders))
+
+
+def _twin(rows: DigitRows, more: Iterable[Rows]) -> float:
     """Return the accuracy of a small network on base rows and more, the mean of a few seeds."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
 
-    images = np.concatenate([rows.base[0], more[0]]).reshape(-1, 64) / 16
-    labels = np.concatenate([rows.base[1], more[1]])
-    test = rows.test[0].reshape(-1, 64) / 16
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it ends with its epochs
-        models = [_network(seed).fit(images, labels) for seed in range(_TWINS)]
-    return float(np.mean([model.score(test, rows.test[1]) for model in models]))
+    found, test = [], rows.test[0].reshape(-1, 64) / 16
+    for seed, one in zip(range(_TWINS), more, strict=False):
+        images = np.concatenate([rows.base[0], one[0]]).reshape(-1, 64) / 16
+        labels = np.concatenate([rows.base[1], one[1]])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it ends with its iterations
+            found.append(_network(seed).fit(images, labels).score(test, rows.test[1]))
+    return float(np.mean(found))
 
 
 def _network(seed: int) -> Any:
     from sklearn.neural_network import MLPClassifier
 
-    return MLPClassifier(
-        (64,),
-        batch_size=16,
-        learning_rate_init=0.005,
-        max_iter=_EPOCHS,
-        n_iter_no_change=_EPOCHS,
-        random_state=seed,
-    )
+    return MLPClassifier((64,), solver="lbfgs", alpha=0.3, max_iter=_ITERATIONS, random_state=seed)

@@ -1,4 +1,4 @@
-"""The label demo's callers: they send each row of a stream once, a row in each request."""
+"""The label demo's callers: they send the rows of a stream, one in each request."""
 
 import threading
 import time
@@ -12,15 +12,16 @@ from contract.clients.http import open_client
 from contract.errors import ServiceUnavailableError
 from contract.records.stack import Stack
 
-ROWS_PER_SECOND = 25.0
+# Few while a run is going on, so that it has the machine; many while people wait for questions.
+ROWS_PER_SECOND, AWAITED_ROWS_PER_SECOND = 5.0, 50.0
 
 
 class Stream:
-    """A thread that sends rows until `close`, or until there are no more."""
+    """A thread that sends rows until `close`."""
 
     def __init__(self, stack: Stack, pipeline: str, rows: Iterable[Mapping[str, Any]]) -> None:
         self._url, self._rows = predict_url(stack, pipeline), rows
-        self._is_over = threading.Event()
+        self._is_over, self._is_awaited = threading.Event(), threading.Event()
         self.answered = self.failed = 0
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
@@ -31,14 +32,16 @@ class Stream:
         self._thread.join()
 
     def await_answers(self, count: int, seconds: float) -> None:
-        """Wait until so many more rows are answered.
+        """Send rows faster, until so many more are answered.
 
         Raises:
             ServiceUnavailableError: If they are not in this time.
         """
         until, wanted = time.monotonic() + seconds, self.answered + count
+        self._is_awaited.set()
         while self.answered < wanted and time.monotonic() < until and self._thread.is_alive():
             time.sleep(0.2)
+        self._is_awaited.clear()
         if self.answered < wanted:
             raise ServiceUnavailableError(
                 f"{self._url}: expected {count:,} more answers in {seconds:.0f} s, and "
@@ -48,7 +51,8 @@ class Stream:
     def _send(self) -> None:
         with open_client(self._url) as http:
             for row in self._rows:
-                if self._is_over.wait(1 / ROWS_PER_SECOND):
+                rate = AWAITED_ROWS_PER_SECOND if self._is_awaited.is_set() else ROWS_PER_SECOND
+                if self._is_over.wait(1 / rate):
                     return
                 try:
                     answer = http.post(self._url, json={"instances": [row]})

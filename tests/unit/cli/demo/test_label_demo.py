@@ -9,7 +9,7 @@ import pytest
 from cli.demo.digit_rows import BASE_ROWS, CLASSES, TEST_ROWS, DigitRows, write_pipeline
 from cli.demo.label_loop import PEOPLE
 from cli.demo.labellers import Labeller
-from cli.demo.loop_report import Said, wrong_labels
+from cli.demo.loop_report import Said, worth_in_words, wrong_labels
 from contract.loader import load_pipeline
 from serving.labels.store.records import Answered
 
@@ -52,6 +52,22 @@ def test_wrong_labels_are_counted_by_consensus_and_by_majority() -> None:
     labels, by_consensus, by_majority = wrong_labels(Said(answers, {}, truth))
     assert (labels, by_majority) == (40, 2)
     assert by_consensus <= 2
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [
+        (0.5, "100 or fewer of random rows"),
+        (0.8, "more than 150, at most 200 of random rows"),
+        (0.95, "more than 300 of random rows, which reach 90.0%"),
+    ],
+)
+def test_labels_are_worth_as_many_random_ones_as_make_a_model_as_accurate(
+    accuracy: float, words: str
+) -> None:
+    reached = {100: 0.6, 150: 0.7, 200: 0.8, 300: 0.9}
+    found = worth_in_words(100, accuracy, reached.__getitem__)
+    assert found == f"As accurate as 100 labels of the loops: {words}"
 
 
 @pytest.mark.parametrize(
