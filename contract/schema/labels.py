@@ -57,7 +57,6 @@ class LabelsConfig(Section):
         description="The same for slices, from 0 to 1: by 'feature=value', or by 'feature' for "
         "each of its values; features are of evaluate.slices.",
     )
-
     rolls_back: bool = Field(
         False,
         description="Whether the loop rolls the version in service back once people's labels show "
