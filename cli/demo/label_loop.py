@@ -105,7 +105,7 @@ def _scene(home: Path, stack: Stack, layout: PipelineLayout, rows: DigitRows) ->
     with (
         label_page(PEOPLE, NAME, os.environ, home / "logs" / "labels.log") as page,
         AirflowClient.of(stack) as airflow,
-        closing(Stream(stack, NAME, rows.requests())) as stream,
+        closing(Stream(stack, layout, rows.requests())) as stream,
     ):
         say(f"Label page  {page.url}   (tokens: 'slipway token add NAME --right label')")
         yield Scene(airflow, layout, page, stream, rows)
