@@ -159,7 +159,7 @@ class Trials:
         self.process.start()
 
     def _end(self, state: CanaryState) -> None:
-        self.endings[state.ending] += 1
+        self.endings[f"{state.ending}: {state.ladder[-1].decided_by}"] += 1
         if state.ending == "passed" and state.ladder[-1].name != f"{RUNGS[-1]} %":
             self.fault(f"trial {self.number} passed without its last rung")
         self.number += 1

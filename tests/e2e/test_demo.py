@@ -48,9 +48,7 @@ def test_the_three_acts_end_as_they_should(tmp_path: Path) -> None:
     assert errors[1] > 0, "act 3's faults reach some callers before the roll-back"
     assert re.search(r"^curl -s http://127\.0\.0\.1:\d+/v1/models/digits:predict", said, re.M)
     assert "Version 2 answers:" in said
-    judged = (
-        r"rolled back after [\d,]+ canary requests .*: errors decided, evidence [\d,]+, from 172 on"
-    )
+    judged = r"rolled back after [\d,]+ canary requests .*: errors decided, evidence [\d,]+"
     assert re.search(judged, " ".join(said.split())), "the judge says what decided"
     sizes = re.search(r"^Size +([\d,]+) → ([\d,]+) KiB", said, re.M)
     assert sizes, said[-5000:]
