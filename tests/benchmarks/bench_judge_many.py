@@ -37,8 +37,9 @@ from simulated_agent import BOUNDS_MS, TIMEOUT_SECONDS, Scenario, _buckets, _sha
 from components.deploy.judging.accounts import Accounts, Phase, stakes, with_stake
 from components.deploy.judging.accounts import after as after_one
 from components.deploy.judging.accounts import settled as settled_one
+from components.deploy.judging.consents import Terms, rung_of
 from components.deploy.judging.evidence import Counts
-from components.deploy.judging.judge import Terms, judge, rung_of
+from components.deploy.judging.judge import judge
 from components.deploy.judging.ladder import Traffic, outlook
 from components.deploy.judging.whole_way import Rung
 from contract.schema.serving import DeployConfig

@@ -11,8 +11,9 @@ from components.deploy.judging.accounts import (
     stakes,
     with_stake,
 )
+from components.deploy.judging.consents import Terms
 from components.deploy.judging.evidence import growth
-from components.deploy.judging.judge import Judgement, Terms, judge
+from components.deploy.judging.judge import Judgement, judge
 from contract.records.advice import Advice, Question
 from contract.records.record import Record
 from contract.records.traffic import ArmObservation

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from components.deploy.canary.state import CanaryState
 from components.deploy.judging.accounts import ALPHA_SHARES, Accounts, Phase, bound
-from components.deploy.judging.judge import Judgement, Terms, consents_of
+from components.deploy.judging.consents import Terms, consents_of
+from components.deploy.judging.judge import Judgement
 from contract.records.traffic import LadderStep
 from contract.schema.serving import DeployConfig
 

@@ -9,8 +9,9 @@ from components.deploy.canary.phases import seconds_to_go
 from components.deploy.canary.state import CanaryState
 from components.deploy.deployment import Deployment
 from components.deploy.judging.accounts import ALPHA_SHARES, Phase, bound
+from components.deploy.judging.consents import Consent, Terms, consents_of
 from components.deploy.judging.evidence import Counts
-from components.deploy.judging.judge import Consent, Judgement, Terms, consents_of
+from components.deploy.judging.judge import Judgement
 from components.deploy.judging.ladder import Traffic, seconds_on_rung
 from components.deploy.judging.whole_way import Rung
 from contract.records.rollout import (

@@ -13,8 +13,9 @@ from components.deploy.data_plane import seconds_until_taken_over
 from components.deploy.deployment import Deployment
 from components.deploy.disagreement import disagreement_limit
 from components.deploy.judging.accounts import Phase, after, settled, stakes, with_stake
+from components.deploy.judging.consents import Terms
 from components.deploy.judging.evidence import growth
-from components.deploy.judging.judge import Judgement, Terms, judge
+from components.deploy.judging.judge import Judgement, judge
 from components.deploy.judging.ladder import outlook
 from components.deploy.judging.whole_way import Rung, can_tell
 from components.deploy.plans import (

@@ -1,7 +1,8 @@
 from components.deploy.canary.phases import in_words, seconds_to_go
 from components.deploy.judging.accounts import Phase
+from components.deploy.judging.consents import Terms
 from components.deploy.judging.evidence import Counts
-from components.deploy.judging.judge import Judgement, Terms
+from components.deploy.judging.judge import Judgement
 from contract.schema.serving import DeployConfig
 
 RUNG = Terms(DeployConfig())

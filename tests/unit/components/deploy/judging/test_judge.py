@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.deploy.judging.accounts import Accounts, Phase, after, with_stake
+from components.deploy.judging.consents import Terms
 from components.deploy.judging.evidence import Counts
-from components.deploy.judging.judge import Judgement, Terms, judge
+from components.deploy.judging.judge import Judgement, judge
 from contract.schema.serving import DeployConfig
 
 CONFIG = DeployConfig()

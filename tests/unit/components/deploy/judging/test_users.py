@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from components.deploy.judging.accounts import Accounts, Phase, bound
+from components.deploy.judging.consents import Terms
 from components.deploy.judging.evidence import Counts
-from components.deploy.judging.judge import Terms, judge
+from components.deploy.judging.judge import judge
 from components.deploy.judging.users import log_evidence_of_users
 from contract.schema.serving import DeployConfig
 
