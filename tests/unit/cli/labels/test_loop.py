@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,130 +10,34 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from label_turns import (
+    CLASSES,
+    LATER,
+    NAME,
+    NOW,
+    PEOPLE,
+    answer_all,
+    asked,
+    configure,
+    database,
+    log_rows,
+    slipway,
+    turn,
+)
 
-from cli.labels.judging import audit_labels
-from cli.labels.learning import settled
 from cli.labels.loop import Loop
-from cli.main import app
-from cli.stack.stack_file import artifact_root
-from components.deploy.labelled.verdict import judge_labels
 from contract.errors import StorageError
 from contract.layout import PipelineLayout
-from contract.loader import load_pipeline, state_folder
+from contract.loader import load_pipeline
 from contract.pipelines import find_pipeline
-from contract.prediction_log.columns import log_schema
-from contract.prediction_log.files import LogFile, hour_of
-from contract.prediction_log.writing import write_rows
 from contract.records.label_loop import HarvestRecord, LabelLoopRecord
-from contract.records.package import InputSpec
-from contract.records.quality import LabelVerdict
-from contract.records.traffic import Arm, ChampionChange, TrafficPlan
+from contract.records.traffic import Arm, TrafficPlan
 from serving.labels.store.answering import answer as answer_question
 from serving.labels.store.answering import answers, undo
-from serving.labels.store.database import Database, sqlite_url
 from serving.labels.store.exchange import import_answers, stored_questions
 from serving.labels.store.questions import add_questions, topic_id
-from serving.labels.store.records import Answered, NewQuestion, Topic
+from serving.labels.store.records import NewQuestion, Topic
 from serving.labels.store.reviewing import decide, take_back
-
-NAME = "looping"
-NOW = datetime(2025, 11, 29, 15, 20, tzinfo=UTC)
-LATER = NOW + timedelta(hours=1)
-CLASSES = 10
-PEOPLE = ("ada", "bob")
-# of twenty or thirty rows all are chosen, some of them perhaps by the audit
-WISH = {"budget": 500, "audit_ratio": 0.01, "people": 2, "min_labels": 12}
-
-
-def slipway(*words: str, exit_code: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["labels", *words])
-    assert result.exit_code == exit_code, result.stderr
-    return result
-
-
-def turn(*words: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(slipway("loop", NAME, "--json", *words).stdout)
-    return found
-
-
-def configure(folder: Path, **labels: Any) -> None:
-    path = folder / NAME / "pipeline.yaml"
-    config = yaml.safe_load((find_pipeline("digits") / "pipeline.yaml").read_text())
-    config |= {"name": NAME, "serve": {"prediction_log_inputs_ratio": 1.0}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump({**config, "labels": {**WISH, **labels}}))
-
-
-@pytest.fixture
-def pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a pipeline on the digits that has a loop."""
-    folder = tmp_path / "pipelines"
-    configure(folder)
-    monkeypatch.setenv("SLIPWAY_PIPELINES", str(folder))
-    return folder
-
-
-@pytest.fixture
-def layout(pipelines: Path) -> PipelineLayout:
-    layout = PipelineLayout(artifact_root(), NAME)
-    log_rows(layout, "a", 20, NOW)
-    return layout
-
-
-def log_rows(
-    layout: PipelineLayout,
-    server: str,
-    count: int,
-    first: datetime,
-    wrong: int = 0,
-    version: int = 1,
-) -> None:
-    """Log rows a second apart, whose first pixel is the digit; some are predicted wrongly."""
-    config = load_pipeline(find_pipeline(NAME))
-    specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
-    rows, random = [], np.random.default_rng(ord(server))
-    for n in range(count):
-        predicted = (n + 1) % 10 if n < wrong else n % 10
-        score = 0.6 if n % 2 else 0.9
-        scores = np.full(CLASSES, (1 - score) / 9)
-        scores[predicted] = score
-        image = random.uniform(0, 16, (8, 8)).astype(np.float32)  # no two rows are alike
-        image[0, 0] = n % 10
-        rows.append(
-            {
-                **{"time": first + timedelta(seconds=n), "request_id": f"{server}{n}", "row": 0},
-                **{"version": version, "arm": "stable", "signature": "predict", "status": 200},
-                **{"latency_seconds": 0.001, "predicted:digit": predicted},
-                **{"confidence:digit": score, "scores:digit": scores.tolist()},
-                "input:image": image.tolist(),
-            }
-        )
-    table = pa.Table.from_pylist(rows, log_schema(config.heads, specs))
-    file = LogFile(hour_of(first), f"h-1-{server}", 0, count, layout.predictions(version))
-    write_rows(file, table)
-
-
-def database() -> Database:
-    return Database(sqlite_url(state_folder() / "labels.db"))
-
-
-def answer_all(who: str, most: int = 1_000) -> int:
-    """Answer the first questions as their first pixels say; return how many."""
-    store = database()
-    topic = topic_id(store, NAME)
-    said = [
-        (one.request_id, one.row, who, str(int(one.inputs["image"][0][0])))
-        for one in [*stored_questions(store, topic[0])][:most]
-    ]
-    return import_answers(store, topic, said, NOW.timestamp()).added
-
-
-def asked() -> dict[str, bool]:
-    """Return the requests that are asked about, and whether they are audited."""
-    store = database()
-    topic, _ = topic_id(store, NAME)
-    return {one.request_id: one.is_audit for one in stored_questions(store, topic)}
 
 
 def test_a_turn_asks_about_what_was_logged_since_the_last_one(layout: PipelineLayout) -> None:
@@ -278,112 +182,6 @@ def test_a_version_is_below_the_bound_with_its_whole_range(
     assert "version 1 (in service) is right in 20.0% of 100 labelled requests" in (
         " ".join(slipway("accuracy", NAME).stderr.split())
     )
-
-
-def two_champions(layout: PipelineLayout, wrong: int) -> None:
-    """Log version 2, wrong in so many of 60 rows, as champion after version 1 with 50 of them."""
-    log_rows(layout, "b", 30, NOW + timedelta(minutes=1))
-    log_rows(layout, "c", 60, NOW + timedelta(minutes=5), wrong, version=2)
-    TrafficPlan(
-        pipeline=NAME,
-        arms=(Arm(name="stable", version=2, weight_percent=100),),
-        standby=(1,),
-        champions=(ChampionChange(version=1), ChampionChange(version=2, previous=1)),
-    ).write(layout.traffic_plan)
-
-
-def test_people_who_show_a_version_to_be_worse_give_the_verdict_of_a_file_of_labels(
-    layout: PipelineLayout, pipelines: Path, tmp_path: Path
-) -> None:
-    """By a second way: `judge labels` reads the same labels, of rows that were all chosen."""
-    two_champions(layout, wrong=45)
-    configure(pipelines, budget=500, audit_ratio=1.0, min_labels=1_000)
-    turn("--only", "harvest")
-    for who in PEOPLE:
-        answer_all(who)
-    found = turn("--only", "learn")["learn"]
-    verdict = LabelVerdict.read(layout.label_verdict)
-    (test,) = verdict.tests
-    assert (test.version.accuracy, test.version.requests) == (0.25, 60)
-    assert (test.before.accuracy, test.before.requests) == (1.0, 50)
-    assert (verdict.decision, found["is_worse"]) == ("rollback", True)
-    assert found["verdict"] == (
-        f"{verdict.reason}; 'slipway rollback looping' does it, as labels.rolls_back is false"
-    )
-    config, truth = load_pipeline(find_pipeline(NAME)), tmp_path / "truth.csv"
-    store = database()
-    lines = [
-        f"{one.request_id},{one.row},{int(one.inputs['image'][0][0])}"
-        for one in stored_questions(store, topic_id(store, NAME)[0])
-    ]
-    truth.write_text("\n".join([f"request_id,row,{config.label_column('digit')}", *lines]))
-    plan = TrafficPlan.read(layout.traffic_plan)
-    by_file = judge_labels(layout, config, plan, truth, verdict.judged_at)
-    assert by_file == verdict
-
-    trial = Arm(name="canary", version=3, weight_percent=100)
-    arms = (plan.arms[0].model_copy(update={"weight_percent": 0}), trial)
-    plan.model_copy(update={"arms": arms}).write(layout.traffic_plan)
-    assert turn("--only", "learn")["learn"]["verdict"] == ""  # during a trial nobody judges
-
-
-def test_a_version_that_is_as_good_by_people_stays(layout: PipelineLayout, pipelines: Path) -> None:
-    two_champions(layout, wrong=0)
-    configure(pipelines, budget=500, audit_ratio=1.0, min_labels=1_000, rolls_back=True)
-    turn("--only", "harvest")
-    for who in PEOPLE:
-        answer_all(who)
-    found = turn("--only", "learn")["learn"]
-    assert not found["is_worse"]
-    assert found["verdict"].startswith("digit: version 2 is right in 100.0% of 60 labelled")
-    assert found["verdict"].endswith("that it is worse by more than 1.0%, a roll-back needs 100")
-
-
-def test_a_row_weighs_as_an_audit_of_all_requests_would_have_it(
-    layout: PipelineLayout, pipelines: Path
-) -> None:
-    two_champions(layout, wrong=45)
-    configure(pipelines, budget=60, audit_ratio=0.2, min_labels=1_000)
-    turn("--only", "harvest")
-    for who in PEOPLE:
-        answer_all(who)
-    turn("--only", "learn")
-    store = database()
-    rows = [one for one in stored_questions(store, topic_id(store, NAME)[0]) if one.version == 2]
-    weights = np.array([one.audit_probability / one.probability for one in rows])
-    assert 0 < weights.min() < weights.max() <= 1
-    right = np.array([one.guesses[0][0] == str(int(one.inputs["image"][0][0])) for one in rows])
-    (test,) = LabelVerdict.read(layout.label_verdict).tests
-    assert test.version.requests == len(rows)
-    assert test.version.accuracy == pytest.approx(weights @ right / weights.sum(), abs=1e-6)
-
-
-def test_rows_without_all_their_answers_and_gold_rows_judge_no_version(
-    layout: PipelineLayout, pipelines: Path
-) -> None:
-    two_champions(layout, wrong=45)
-    configure(pipelines, budget=500, audit_ratio=1.0, min_labels=1_000)
-    turn("--only", "harvest")
-    answer_all("ada")  # of two people
-    found = turn("--only", "learn")["learn"]
-    assert (found["answers"], found["verdict"]) == (110, "")
-    gold = Answered(
-        question=1,
-        request_id="x",
-        row=0,
-        labeller="ada",
-        label="3",
-        gold="3",
-        version=2,
-        probability=1.0,
-        audit_probability=0.0,
-        is_audit=False,
-        answered_at=0.0,
-        is_closed=True,
-    )
-    config = load_pipeline(find_pipeline(NAME))
-    assert audit_labels(config, "digit", [gold], settled([gold], ("3", "4"))).found == {}
-    assert not layout.label_verdict.exists()
 
 
 def test_unsure_rows_count_by_one_over_the_probability_of_their_choice(
