@@ -101,6 +101,7 @@ def labels(
     [cyan]$ slipway judge labels census truth.csv --yes[/]
     """
     require("components")
+    from cli.commands.traffic import show
     from cli.stack.stack_file import open_agent, served_pipeline
     from components.deploy.labelled.verdict import judge_labels
     from contract.loader import load_pipeline
@@ -115,15 +116,17 @@ def labels(
     if not is_dry:
         verdict.write(layout.label_verdict)
     if verdict.decision == "rollback" and not is_dry:
-        roll_back(verdict, is_agreed)
+        show(roll_back(verdict, is_agreed), is_json=False)
 
 
-def roll_back(verdict: "LabelVerdict", is_agreed: bool, who: str = "") -> None:
+def roll_back(
+    verdict: "LabelVerdict", is_agreed: bool, is_json: bool = False, who: str = ""
+) -> "TrafficPlan":
     """Go back to the champion before, as labels call for; `who` decides if no person does."""
-    from cli.commands.traffic import make_move
+    from cli.commands.traffic import moved
     from components.deploy.labelled.verdict import rollback_by_labels
 
     def decide(plan: "TrafficPlan", layout: "PipelineLayout", author: str) -> "Move":
         return rollback_by_labels(plan, layout, verdict, who or author)
 
-    make_move(verdict.pipeline, decide, is_agreed, is_json=False)
+    return moved(verdict.pipeline, decide, is_agreed, is_json)

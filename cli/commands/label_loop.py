@@ -14,7 +14,6 @@ from cli.extras import require
 from cli.options import JsonOption, NameArgument
 from cli.output import print_json, say
 from contract.errors import UserError
-from contract.records.quality import LabelVerdict
 
 if TYPE_CHECKING:
     from contract.records.label_loop import HarvestRecord
@@ -42,7 +41,9 @@ def loop(
     [cyan]$ slipway labels loop digits[/]
     """
     require("components", "serving")
+    from cli.commands.traffic import show
     from cli.labels.loop import Loop, labels_config
+    from contract.records.quality import LabelVerdict
 
     if only and only not in _PARTS:
         raise UserError(f"--only {only}: expected {' or '.join(_PARTS)}")
@@ -60,7 +61,11 @@ def loop(
         for words in () if is_json else record.in_words(labels_config(config).min_labels):
             say(escape(words))
         if record.is_worse and labels_config(config).rolls_back:
-            roll_back(LabelVerdict.read(layout.label_verdict), True, "the label loop")
+            verdict = LabelVerdict.read(layout.label_verdict)
+            plan = roll_back(verdict, True, is_json, "the label loop")
+            shown["rollback"] = plan.model_dump(mode="json")
+            if not is_json:
+                show(plan, is_json=False)
     if is_json:
         print_json(shown)
 

@@ -97,38 +97,54 @@ def teardown(
     layout, stack = served_pipeline(name)
     with open_agent(stack) as client, notes.status("Waiting until traffic follows the plan"):
         plan = manual.teardown(client, layout, version, author())
-    _show(stack, plan, is_json)
+    _point_alias(stack, plan)
+    show(plan, is_json)
 
 
 def make_move(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> None:
-    """Decide on a change, print it, ask at a terminal, and apply it."""
+    """Make a move as `moved` does, and show what is in force."""
+    show(moved(name, decide, is_agreed, is_json), is_json)
+
+
+def moved(name: str, decide: "Decide", is_agreed: bool, is_json: bool) -> "TrafficPlan":
+    """Decide on a change, tell it, ask at a terminal, apply it, and return what is in force.
+
+    Where the output is JSON the words go to standard error.
+    """
     from cli.stack.stack_file import open_agent, served_pipeline
     from components.deploy.promote.manual import carry_out
 
     layout, stack = served_pipeline(name)
+    tell = notes.print if is_json else say
     with open_agent(stack) as client:
         move = decide(client.plan(name), layout, author())
-        say(f"[bold]{escape(name)}[/]: {escape(move.words)}")
+        tell(f"[bold]{escape(name)}[/]: {escape(move.words)}")
         if move.warning:
-            say(f"[yellow]warning:[/] {escape(move.warning)}")
+            tell(f"[yellow]warning:[/] {escape(move.warning)}")
         ask(is_agreed)
         with notes.status("Waiting until traffic follows the plan"):
             plan = carry_out(client, move)
-    _show(stack, plan, is_json)
+    _point_alias(stack, plan)
+    return plan
 
 
-def _show(stack: "Stack", plan: "TrafficPlan", is_json: bool) -> None:
-    """Move MLflow's alias to the champion and show what is in force."""
+def show(plan: "TrafficPlan", is_json: bool) -> None:
+    """Print what is in force."""
     from cli.runs.standing import in_words
+
+    if is_json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        say(in_words(plan))
+
+
+def _point_alias(stack: "Stack", plan: "TrafficPlan") -> None:
+    """Move MLflow's alias to the champion."""
     from cli.stack.stack_file import tracking_environment
 
     if plan.champion is not None and stack.tracking_uri:
         os.environ |= tracking_environment(stack)
         _tell_mlflow(stack.tracking_uri, plan.pipeline, plan.champion)
-    if is_json:
-        print_json(plan.model_dump(mode="json"))
-    else:
-        say(in_words(plan))
 
 
 def _tell_mlflow(tracking_uri: str, name: str, champion: int) -> None:

@@ -90,7 +90,9 @@ def test_what_people_find_worse_is_rolled_back_with_the_reason_and_only_once(
     assert stack.client.plan("digits").champion == 2
 
     agent.write(home / "stack.json")
-    found = json.loads(learn().stdout)["learn"]
+    said = json.loads(learn().stdout)
+    assert said["rollback"]["champion"] == 1
+    found = said["learn"]
     assert found["verdict"].startswith("digit: version 2 is right in 0.0% of 60 labelled requests")
     plan = stack.client.plan("digits")
     mark = plan.mark_of(2)
