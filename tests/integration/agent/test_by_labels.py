@@ -91,7 +91,7 @@ def test_what_people_find_worse_is_rolled_back_with_the_reason_and_only_once(
 
     agent.write(home / "stack.json")
     said = json.loads(learn().stdout)
-    assert said["rollback"]["champion"] == 1
+    assert [one["version"] for one in said["rollback"]["arms"]] == [1]
     found = said["learn"]
     assert found["verdict"].startswith("digit: version 2 is right in 0.0% of 60 labelled requests")
     plan = stack.client.plan("digits")
