@@ -22,7 +22,10 @@ _USER = "admin"
 # Seconds. Airflow's own defaults let a crashed scheduler's tasks lie for up to five minutes.
 _HEARTBEAT_SECONDS = 2
 _HEARTBEAT_TIMEOUT_SECONDS = 60
-_SCHEDULER_LOST_SECONDS = 15
+_LOST_TASKS_SECONDS = 15
+# A scheduler without a heartbeat for so long is lost, and its tasks are started again. On a machine
+# that is far too busy one that runs was silent for 20 s.
+_SCHEDULER_LOST_SECONDS = 60
 _PARSE_INTERVAL_SECONDS = 15
 JWT_CHARACTERS = 86  # 512 bits: Airflow signs with HS512, whose key is to be as long as its hash
 _API_TIMEOUT_SECONDS = 30  # Airflow's five are too few for a task that starts on a busy machine
@@ -86,7 +89,7 @@ def airflow_environment(home: AirflowHome) -> dict[str, str]:
         "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": _PARSE_INTERVAL_SECONDS,
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": _SCHEDULER_LOST_SECONDS,
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0,  # the executor waits
-        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": _SCHEDULER_LOST_SECONDS,
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": _LOST_TASKS_SECONDS,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": _HEARTBEAT_TIMEOUT_SECONDS,
         "WORKERS__MIN_HEARTBEAT_INTERVAL": _HEARTBEAT_SECONDS,
         "WORKERS__EXECUTION_API_TIMEOUT": _API_TIMEOUT_SECONDS,

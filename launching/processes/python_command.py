@@ -62,6 +62,7 @@ def run_forked(command: Sequence[str]) -> NoReturn:
     try:
         gc.enable()  # off while a warm parent imports
         logging.getLogger().removeHandler(_WHILE_IMPORTING)
+        _open_streams()
         _reset_signals()
         _seed_numpy()
         _set_title(command)
@@ -69,6 +70,17 @@ def run_forked(command: Sequence[str]) -> NoReturn:
         _finish()
     finally:
         os._exit(code)
+
+
+def _open_streams() -> None:
+    """Open standard output and errors anew: Python's own know them as what the parent had there."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        before = getattr(sys, f"__{name}__")
+        stream = open(  # noqa: SIM115  (it stays open)
+            descriptor, "w", encoding=before.encoding, errors=before.errors, closefd=False
+        )
+        stream.reconfigure(line_buffering=before.line_buffering, write_through=before.write_through)
+        setattr(sys, name, stream)
 
 
 def _run(command: Sequence[str]) -> int:

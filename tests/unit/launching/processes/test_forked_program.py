@@ -120,6 +120,14 @@ def test_output_and_exit_code_are_the_programs(launch: Launch, code: int) -> Non
     assert program.returncode == code
 
 
+def test_its_streams_can_be_changed_whatever_its_parent_has_there(launch: Launch) -> None:
+    program = launch(
+        "import sys; sys.stdout.reconfigure(errors='replace'); print('said', flush=True)"
+    )
+    said, _ = program.communicate(timeout=60)
+    assert said == "said\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_program_and_shows_in_how_it_ends(
     launch: Launch, number: signal.Signals
