@@ -21,7 +21,7 @@ from components.runs.tracking import Tracker
 from contract.records.package import PackageManifest
 from contract.schema.pipeline import PipelineConfig
 
-CALLS, PATIENCE_SECONDS = 20, 1.0
+CALLS, PATIENCE_SECONDS = 20, 2.0
 LEAVE = 8
 CONFIG = {
     "name": "digits",
@@ -92,8 +92,8 @@ def test_what_callers_do_not_wait_for_is_counted_over_rest_and_grpc(two_versions
         ends = [pool.map(call, range(CALLS)) for call in (over_rest, over_grpc)]
         left = [list(one).count("left") for one in ends]
     assert min(left) > 0, left
-    # a busy machine may be slow for stable's callers, too
-    stack.until(lambda: abandoned(stack) == sum(left), f"{left}")
+    # On a busy machine stable's callers leave, too, and a call's time may be over before it is sent.
+    stack.until(lambda: 0 <= sum(left) - abandoned(stack) <= 2, f"{left}")
     found = stack.seen(2)
     assert found.abandoned > stack.seen(1).abandoned
     assert (found.requests, found.errors, found.client_errors) == (0, 0, 0)
