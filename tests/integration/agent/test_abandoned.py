@@ -92,7 +92,7 @@ def test_what_callers_do_not_wait_for_is_counted_over_rest_and_grpc(two_versions
         ends = [pool.map(call, range(CALLS)) for call in (over_rest, over_grpc)]
         left = [list(one).count("left") for one in ends]
     assert min(left) > 0, left
-    # On a busy machine stable's callers leave, too, and a call's time may be over before it is sent.
+    # On a busy machine stable's callers leave, too, and a call may be too late before it is sent.
     stack.until(lambda: 0 <= sum(left) - abandoned(stack) <= 2, f"{left}")
     found = stack.seen(2)
     assert found.abandoned > stack.seen(1).abandoned
