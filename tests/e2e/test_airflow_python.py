@@ -9,6 +9,8 @@ import slipway
 from contract.errors import UserError
 from contract.loader import load_frozen
 
+pytestmark = pytest.mark.long  # with the others that share this Airflow, which then is stopped
+
 
 @pytest.fixture
 def pipeline(airflow_stack: AirflowStack, monkeypatch: pytest.MonkeyPatch) -> slipway.Pipeline:
