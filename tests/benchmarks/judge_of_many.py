@@ -12,7 +12,7 @@ from scipy import special
 from simulated_agent import BOUNDS_MS
 
 from components.deploy.judging import accounts as bets
-from components.deploy.judging import judge as tests
+from components.deploy.judging import consents as tests
 from components.deploy.judging.sequential import (
     BETS,
     CONFIDENCE,
@@ -370,9 +370,9 @@ def _latency(phases: Phases, rows: Array, config: DeployConfig) -> Array:
     found &= (canary[:, -1] >= least) & (stable[:, -1] >= least)
     asked = np.flatnonzero(found)
     timed = stable[asked, -1]
-    surely_ms = latency_ms(stable[asked], _sure_quantile(timed, tests._OF_STABLE * config.beta))
+    surely_ms = latency_ms(stable[asked], _sure_quantile(timed, tests.OF_STABLE * config.beta))
     slow = slower_than(canary[asked], too_slow_ms(surely_ms, config))
-    enough = math.log((1 - tests._OF_STABLE) * config.beta)
+    enough = math.log((1 - tests.OF_STABLE) * config.beta)
     found[asked] = _log_ratio(slow, canary[asked, -1], tests._SLOW) <= enough
     return found
 
