@@ -37,7 +37,7 @@ class Budget:
 
 BUDGETS = {
     "ingest": Budget("apache_beam pandas pyarrow", 2_650),
-    "validate": Budget("matplotlib pyarrow", 710),
+    "validate": Budget("matplotlib pyarrow", 750),
     "transform": Budget(
         "apache_beam keras pandas pyarrow tensorflow tensorflow_transform tf_keras", 5_750
     ),
@@ -45,7 +45,7 @@ BUDGETS = {
     "evaluate": Budget("keras pyarrow tensorflow", 3_450),
     "bless": Budget("keras matplotlib pyarrow tensorflow", 3_650),
     "optimize": Budget("keras matplotlib networkx pyarrow tensorflow", 3_900),
-    "package": Budget("keras pyarrow tensorflow", 3_550),
+    "package": Budget("keras pyarrow tensorflow", 3_700),
     "deploy": Budget("", 770),
 }
 
@@ -92,11 +92,13 @@ def modules_after(lines: list[str]) -> set[str]:
     return set(json.loads(done.stdout.rpartition("modules:")[2]))
 
 
-def test_ingest_and_validate_do_their_whole_work_without_tensorflow(tmp_path: Path) -> None:
+def test_ingest_and_validate_do_their_whole_work_without_tensorflow_and_beam(
+    tmp_path: Path,
+) -> None:
     lines = ["from components.runs.step import run_step\nfrom contract.command import StepCommand"]
     for step in ("ingest", "validate"):
         command = f"StepCommand({step!r}, 'digits', 'a', {str(tmp_path)!r})"
         lines.append(f"from components.{step}.__main__ import work\nrun_step({command}, work)")
     loaded = modules_after(lines)
-    assert {"components.data.tfrecord_shards", "apache_beam"} <= loaded
-    assert not {"tensorflow", "keras"} & loaded
+    assert "components.data.tfrecord_shards" in loaded
+    assert not {"apache_beam", "keras", "tensorflow"} & loaded
