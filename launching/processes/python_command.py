@@ -73,7 +73,7 @@ def run_forked(command: Sequence[str]) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Open standard output and errors anew: Python's own know them as what the parent had there."""
+    """Open standard output and error again: Python still treats them as the files of the parent."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, f"__{name}__")
         stream = open(  # noqa: SIM115  (it stays open)
