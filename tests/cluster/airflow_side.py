@@ -2,15 +2,17 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from airflow_stack import AirflowStack, running_airflow
 from clusters import ROOT, TestCluster, host_pods, let_pods_in, process_namespace
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
+_POD = '{.metadata.name} {.metadata.labels.task_id} {.status.phase}{"\n"}'  # JSONPath
 # A long training that leaves the machine's cores to others.
 _SLOW = """
 
@@ -87,6 +89,47 @@ def add_slow(stack: AirflowStack, name: str, **changes: dict[str, Any]) -> None:
     model = stack.pipelines / name / "model.py"
     code = model.read_text().replace("import keras\n", "import time\n\nimport keras\n", 1)
     model.write_text(code + _SLOW)
+
+
+class PodWatch:
+    """What the pods of a run did on all clusters; also a short one is not missed.
+
+    Attributes:
+        ran: The step and cluster of every pod that ran: `{"train@train", ...}`.
+        together: Which of them ran at one moment, for each moment at which that changed.
+    """
+
+    def __init__(self, clusters: dict[str, TestCluster], run_id: str) -> None:
+        self.ran, self.together = set[str](), list[set[str]]()
+        self._running, self._lock = dict[str, str](), threading.Lock()
+        labels = f"run_id={run_id}"
+        self._watches = {name: c.watch_pods(labels, _POD) for name, c in clusters.items()}
+        self._readers = [threading.Thread(target=self._read, args=(n,)) for n in clusters]
+
+    def __enter__(self) -> Self:
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for watch in self._watches.values():
+            watch.terminate()
+            watch.wait()
+        for reader in self._readers:
+            reader.join()
+
+    def _read(self, cluster: str) -> None:
+        lines = self._watches[cluster].stdout
+        assert lines is not None
+        for line in lines:
+            pod, step, phase = line.split()
+            with self._lock:
+                self._running.pop(pod, None)
+                if phase == "Running":
+                    self._running[pod] = f"{step}@{cluster}"
+                if phase in ("Running", "Succeeded"):
+                    self.ran.add(f"{step}@{cluster}")
+                self.together.append(set(self._running.values()))
 
 
 def pods_of(clusters: dict[str, TestCluster], run_id: str) -> dict[str, str]:

@@ -48,9 +48,13 @@ class TestCluster:
             context=self.context, kubeconfig=self.kubeconfig, namespace=self.namespace
         )
 
+    @property
+    def _kubectl(self) -> list[str]:
+        where = ["--kubeconfig", self.kubeconfig, "--context", self.context]
+        return ["kubectl", *where, "-n", self.namespace]
+
     def kubectl(self, *words: str, text: str | None = None, is_checked: bool = True) -> str:
-        command = ["kubectl", "--kubeconfig", self.kubeconfig, "--context", self.context]
-        command += ["-n", self.namespace, "--request-timeout=120s", *words]
+        command = [*self._kubectl, "--request-timeout=120s", *words]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if is_checked and done.returncode != 0:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
@@ -62,6 +66,11 @@ class TestCluster:
 
     def pods(self, labels: str = "") -> dict[str, dict[str, Any]]:
         return {pod["metadata"]["name"]: pod for pod in self.get("pods", labels)}
+
+    def watch_pods(self, labels: str, line: str) -> "subprocess.Popen[str]":
+        """Start to print a line, by a JSONPath template, for each change of a pod."""
+        command = [*self._kubectl, "get", "pods", "-l", labels, "--watch", "-o", f"jsonpath={line}"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def images(self) -> set[str]:
         """Return the tags of the images that the nodes hold."""

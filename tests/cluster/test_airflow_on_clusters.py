@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow_side import add_slow, airflow_on, pods_of
+from airflow_side import PodWatch, add_slow, airflow_on, pods_of
 from airflow_stack import AirflowStack
 from clusters import TestCluster, host_pods, wait_for
 from serving_side import ServingSide
@@ -46,7 +46,13 @@ def side(stack: AirflowStack, clusters: dict[str, TestCluster]) -> ServingSide:
 
 
 @pytest.fixture(scope="module")
-def two_runs(stack: AirflowStack, side: ServingSide) -> AirflowStack:
+def first_pods(clusters: dict[str, TestCluster]) -> Iterator[PodWatch]:
+    with PodWatch(clusters, "run-1") as watch:
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def two_runs(stack: AirflowStack, side: ServingSide, first_pods: PodWatch) -> AirflowStack:
     """Two DAG runs at once: one into service, and a long one for the faults."""
     quick = {"passes": ["freeze_graph", "grappler"], "engines": {"candidates": ["tensorflow"]}}
     stack.add("digits_pods", bless={"thresholds": {"accuracy": 0.3}}, optimize=quick)
@@ -58,24 +64,20 @@ def two_runs(stack: AirflowStack, side: ServingSide) -> AirflowStack:
 
 @pytest.mark.timeout(1500, func_only=True)
 def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
-    two_runs: AirflowStack, side: ServingSide, clusters: dict[str, TestCluster]
+    two_runs: AirflowStack,
+    first_pods: PodWatch,
+    side: ServingSide,
+    clusters: dict[str, TestCluster],
 ) -> None:
-    stack, seen = two_runs, set[str]()
-
-    def is_over() -> bool:
-        time.sleep(1)  # each look takes time from what it looks at
-        running = {n for n, phase in pods_of(clusters, "run-1").items() if phase == "Running"}
-        seen.update(running)
-        if {"train@train", "evaluate@eval"} <= running:
-            seen.add("side by side")
-        return stack.get("/dags/digits_pods/dagRuns/run-1")["state"] in ("success", "failed")
-
-    stack.wait(is_over, 1200)
+    stack = two_runs
+    assert stack.await_end("digits_pods", "run-1", 1200) in ("success", "failed")
     states = stack.states("digits_pods", "run-1")
     bad = next((step for step in STEPS if states[step] != "success"), None)
     assert bad is None, stack.log("digits_pods", "run-1", str(bad))
-    assert {f"{step}@{'train' if step in tuple(STEPS)[:4] else 'eval'}" for step in STEPS} <= seen
-    assert "side by side" in seen, "evaluation did not run beside training"
+    where = {f"{step}@{'train' if step in tuple(STEPS)[:4] else 'eval'}" for step in STEPS}
+    assert first_pods.ran == where
+    side_by_side = {"train@train", "evaluate@eval"}
+    assert any(side_by_side <= at_once for at_once in first_pods.together)
     run = stack.layout("digits_pods", "run-1")
     trained = Result.read(run.result("train")).detail_as(TrainRecord)
     judged = Result.read(run.result("evaluate")).detail_as(EvaluateRecord).steps
