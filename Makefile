@@ -5,6 +5,11 @@ UV := .tools/uv/bin/uv
 BIN := .venv/bin
 export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
+# The heap in huge pages, where the kernel gives them to who asks: on a virtual machine what starts
+# many processes takes about half of the CPU time (docs/figures.md). PYTHONMALLOC, as glibc asks for
+# its own heap alone.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+export PYTHONMALLOC ?= malloc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup wheel demo up down docs test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint audit format bench bench-train bench-all bench-gpu lock clean

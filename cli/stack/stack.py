@@ -14,7 +14,12 @@ from contract.places import CODE_FOLDER, workspace
 from contract.private_files import secret_file
 from contract.programs import TRACKING_SERVER, program_command
 from contract.records.stack import Stack
-from launching.environment import component_environment, current_runtime, starts_warm
+from launching.environment import (
+    component_environment,
+    current_runtime,
+    huge_pages,
+    starts_warm,
+)
 from launching.processes.forked_program import command_of
 from launching.processes.warm_start import parent_command, socket_of
 from operators.airflow_settings import (
@@ -176,7 +181,7 @@ def task_environment(plan: Plan) -> dict[str, str]:
     environment = {**stack_environment(plan.stack), "SLIPWAY_WORKSPACE": str(workspace())}
     if pipelines := os.environ.get("SLIPWAY_PIPELINES"):
         environment["SLIPWAY_PIPELINES"] = pipelines
-    return {**environment, **airflow_environment(plan.airflow)}
+    return {**huge_pages(os.environ), **environment, **airflow_environment(plan.airflow)}
 
 
 def base_programs(plan: Plan) -> list[Program]:
@@ -227,6 +232,7 @@ def _mlflow(plan: Plan) -> Program:
     command += ["--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {
+        **huge_pages(os.environ),
         "PYTHONPATH": with_project_first(os.environ),
         PASSWORD_FILE: plan.stack.tracking_password_file,
         **NO_TELEMETRY,
