@@ -75,7 +75,8 @@ def options(
 
 for panel, commands in (
     ("Write a pipeline", (authoring.new, authoring.check, authoring.schema)),
-    ("Run it", (running.run, running.status, running.cancel, summaries.tensorboard)),
+    ("Run it", (running.run, running.status, running.cancel)),
+    ("Run it", (summaries.columns, summaries.tensorboard)),
     ("Use it", (operating.predict, operating.score, loading.loadtest, loading.replay)),
     ("Any SavedModel", (optimizing.optimize, packaging.package, packaging.image, packaging.deploy)),
     ("Steer its traffic", (rollouts.rollout, traffic.promote, traffic.rollback, traffic.teardown)),

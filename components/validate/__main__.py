@@ -32,7 +32,9 @@ def work(step: Step) -> Outcome:
 
 
 def _track(step: Step, found: "Validation") -> None:
-    step.tracker.log_figure(found.figure, "distributions.png")
+    from components.validate.validate import PICTURE
+
+    step.tracker.log_artifact(step.output / PICTURE)
     step.tracker.log_artifact(step.output / found.record.data_schema)
     step.tracker.log_metrics({f"drift/{n}": drift.distance for n, drift in found.drifts.items()})
     train = found.statistics.splits["train"]

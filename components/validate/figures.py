@@ -1,8 +1,9 @@
-"""One picture of a run's data: each column's distribution, beside the last run's."""
+"""One picture of a run's data: all columns in one chart, and charts of those that differ."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,40 +12,78 @@ from components.validate.bars import value_axis
 from components.validate.drift import Drift
 from components.validate.statistics import ColumnStatistics
 
-_MOST_COLUMNS = 30
+_MOST_LINES = 60  # of the overview
+_MOST_CHARTS = 30
 _BARS = 25  # of numbers 24 and the missing ones
 _WIDTH = 4
+_LINE_INCHES = 0.16
 
 
 def draw_distributions(
-    columns: Mapping[str, ColumnStatistics], drifts: Mapping[str, Drift], last_run: str
+    columns: Mapping[str, ColumnStatistics],
+    drifts: Mapping[str, Drift],
+    told: Collection[str],
+    last_run: str,
 ) -> Figure:
-    """Draw the train split, one small chart a column (at most 30): shares of rows by value.
+    """Draw the train split: an overview, a line a column (at most 60), most drifted first.
 
-    Numbers are in bars of equal width. Columns with a drift show both runs, most drifted first.
+    Columns in `told` (at most 30) have a small chart each: shares of rows by value, beside those of
+    the last run. Numbers are in bars of equal width.
     """
     names = sorted(columns, key=lambda n: -drifts[n].distance if n in drifts else 1.0)
-    names = names[:_MOST_COLUMNS]
-    rows = math.ceil(len(names) / _WIDTH)
-    figure = Figure(figsize=(4.2 * min(_WIDTH, len(names)), 2.6 * rows), layout="constrained")
+    charts = [name for name in names if name in told][:_MOST_CHARTS]
+    rows = math.ceil(len(charts) / _WIDTH)
+    height = 1.2 + _LINE_INCHES * min(len(names), _MOST_LINES)
+    figure = Figure(figsize=(4.2 * _WIDTH, height + 2.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, min(_WIDTH, len(names)), squeeze=False).ravel()
-    for axis in axes[len(names) :]:
-        axis.set_visible(False)
-    for axis, name in zip(axes, names, strict=False):
-        drift = drifts.get(name)
-        bins, now = _drawn(drift, drift.now) if drift else _shares(columns[name])
-        title = name
-        if drift:
-            title = f"{name}   distance {drift.distance:.3f}"
-            _, before = _drawn(drift, drift.before)
-            axis.step(range(len(bins[:_BARS])), before[:_BARS], "k", where="mid", lw=1)
-        axis.bar(range(len(bins[:_BARS])), now[:_BARS], color="#4c8bb0")
-        axis.set_title(title, fontsize=9)
-        _label(axis, bins[:_BARS])
-    compared = f"; line: last run, {last_run}" if drifts else ""
+    grid = figure.add_gridspec(1 + rows, _WIDTH, height_ratios=[height, *[2.6] * rows])
+    _draw_overview(figure.add_subplot(grid[0, :]), columns, drifts, names[:_MOST_LINES])
+    for place, name in enumerate(charts):
+        axes = figure.add_subplot(grid[1 + place // _WIDTH, place % _WIDTH])
+        _draw_chart(axes, name, columns[name], drifts.get(name))
+    compared = f"; line: last run, {last_run}" if drifts and charts else ""
     figure.suptitle(f"Train split, shares by value{compared}", fontsize=10)
     return figure
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _draw_overview(
+    axes: Axes,
+    columns: Mapping[str, ColumnStatistics],
+    drifts: Mapping[str, Drift],
+    names: Sequence[str],
+) -> None:
+    """Draw a line a column: the larger a bar's share of the column's largest, the darker it is."""
+    shown = np.zeros((len(names), _BARS))
+    for line, name in enumerate(names):
+        shares = np.array(_shares(columns[name])[1][:_BARS])
+        shown[line, : len(shares)] = shares / max(float(shares.max(initial=0.0)), 1e-12)
+    axes.imshow(shown, cmap="Blues", aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0)
+    labels = [_told(name, columns[name], drifts.get(name)) for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=7)
+    axes.set_xticks([])
+    left_out = len(columns) - len(names)
+    values = "least value or commonest category to the left"
+    axes.set_xlabel(values + (f"; {left_out} more columns" if left_out else ""), fontsize=7)
+
+
+def _told(name: str, column: ColumnStatistics, drift: Drift | None) -> str:
+    missing = f"   missing {column.missing_ratio:.1%}" if column.missing else ""
+    return f"{name}{missing}" + (f"   distance {drift.distance:.3f}" if drift else "")
+
+
+def _draw_chart(axes: Axes, name: str, column: ColumnStatistics, drift: Drift | None) -> None:
+    bins, now = _drawn(drift, drift.now) if drift else _shares(column)
+    title = name
+    if drift:
+        title = f"{name}   distance {drift.distance:.3f}"
+        _, before = _drawn(drift, drift.before)
+        axes.step(range(len(bins[:_BARS])), before[:_BARS], "k", where="mid", lw=1)
+    axes.bar(range(len(bins[:_BARS])), now[:_BARS], color="#4c8bb0")
+    axes.set_title(title, fontsize=9)
+    _label(axes, bins[:_BARS])
 
 
 def _shares(column: ColumnStatistics) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -69,8 +108,8 @@ def _drawn(drift: Drift, shares: tuple[float, ...]) -> tuple[tuple[str, ...], tu
     return (*drift.axis.labels, drift.bins[-1]), (*drift.axis.shares(shares[:-1]), shares[-1])
 
 
-def _label(axis: Axes, bins: Sequence[str]) -> None:
+def _label(axes: Axes, bins: Sequence[str]) -> None:
     every = max(1, len(bins) // 6)
     places = list(range(0, len(bins), every))
-    axis.set_xticks(places, [bins[place][:12] for place in places], rotation=30, fontsize=6)
-    axis.tick_params(axis="y", labelsize=6)
+    axes.set_xticks(places, [bins[place][:12] for place in places], rotation=30, fontsize=6)
+    axes.tick_params(axis="y", labelsize=6)

@@ -1,9 +1,10 @@
-"""The two passes over raw shards: statistics of now, and now's values in yesterday's terms."""
+"""The pass over raw shards: statistics of now, and now's values in yesterday's terms."""
 
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from components.data.raw_columns import ID, WEIGHT
 from components.data.raw_examples import label_dtype, read_arrow
 from components.validate.contents import Contents
+from components.validate.held_numbers import HeldNumbers
 from components.validate.statistics import (
     ColumnCollector,
     ColumnStatistics,
@@ -51,8 +53,11 @@ class Scan:
     repeated_rows: dict[str, int] = field(default_factory=dict)
 
 
-def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks) -> Scan:
-    """Read every split twice and return what was found.
+def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks, folder: Path) -> Scan:
+    """Read every split once and return what was found.
+
+    Args:
+        folder: Where numbers are held that are too many for memory.
 
     Raises:
         DataError: If a shard is missing or damaged.
@@ -63,18 +68,21 @@ def scan(config: PipelineConfig, shards: Shards, yardsticks: Yardsticks) -> Scan
         for name, values in yardsticks.domains.items()
     }
     splits: dict[str, dict[str, ColumnStatistics]] = {}
+    in_old_bins: dict[str, Counts] = {}
     contents = Contents.of(config)
     for split, paths in shards.items():
         collectors = {name: ColumnCollector(kind) for name, kind in kinds(config).items()}
-        for batch in _batches(config, paths):
-            contents.add(split, batch)
-            for name, column in _columns(config, batch):
-                collectors[name].add(column)
-                if name in domains:
-                    outside[name] += count_outside(column, domains[name])
-        splits[split] = {name: collector.result() for name, collector in collectors.items()}
-    counted, old = _count(config, shards, splits, yardsticks)
-    return Scan(DataStatistics(splits=counted), old, outside, contents.repeated())
+        with HeldNumbers(folder) as held:
+            for batch in _batches(config, paths):
+                contents.add(split, batch)
+                for name, column in _columns(config, batch):
+                    collectors[name].add(column, partial(held.add, name))
+                    if name in domains:
+                        outside[name] += count_outside(column, domains[name])
+            splits[split] = {name: c.result(held.of(name)) for name, c in collectors.items()}
+            if split == "train":
+                in_old_bins = _in_old_bins(splits[split], held, yardsticks)
+    return Scan(DataStatistics(splits=splits), in_old_bins, outside, contents.repeated())
 
 
 def kinds(config: PipelineConfig) -> dict[str, Kind]:
@@ -130,27 +138,11 @@ def _named(column: pa.Array, classes: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(column.offsets, pc.take(classes, column.values))
 
 
-def _count(
-    config: PipelineConfig,
-    shards: Shards,
-    splits: dict[str, dict[str, ColumnStatistics]],
-    yardsticks: Yardsticks,
-) -> tuple[dict[str, dict[str, ColumnStatistics]], dict[str, Counts]]:
-    """The second pass: fill `bin_counts`, and count the train split in the old bins."""
-    old = {name: np.zeros(len(e) + 1, np.int64) for name, e in yardsticks.bin_edges.items()}
-    counted = {}
-    for split, columns in splits.items():
-        edges = {name: c.bin_edges for name, c in columns.items() if c.bin_edges}
-        counts = {name: np.zeros(len(e) + 1, np.int64) for name, e in edges.items()}
-        for batch in _batches(config, shards[split]) if edges else ():
-            for name in edges:
-                counts[name] += count_in_bins(batch[name], edges[name])
-                if name in old and split == "train":
-                    old[name] += count_in_bins(batch[name], yardsticks.bin_edges[name])
-        counted[split] = {
-            name: found.model_copy(update={"bin_counts": tuple(counts[name].tolist())})
-            if name in counts
-            else found
-            for name, found in columns.items()
-        }
-    return counted, old
+def _in_old_bins(
+    train: Mapping[str, ColumnStatistics], held: HeldNumbers, yardsticks: Yardsticks
+) -> dict[str, Counts]:
+    return {
+        name: count_in_bins(held.of(name), edges)
+        for name, edges in yardsticks.bin_edges.items()
+        if name in train and train[name].kind == "numeric"
+    }

@@ -1,10 +1,10 @@
 """Statistics of columns, gathered batch by batch in bounded memory.
 
-Rows are read twice: once for counts, moments, quantiles and the commonest values, once to count
-values in bins whose edges are the quantiles just found. Quantiles and bins of arrays with very many
-values (images) come from a seeded sample of each batch.
+Bins end at quantiles, which are known at the end only: until then numbers are held apart. Quantiles
+and bins of arrays with very many values (images) come from a seeded sample of each batch.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 from tfx_bsl.sketches import KmvSketch, MisraGriesSketch, QuantilesSketch
 
+from components.validate.held_numbers import Numbers
 from contract.records.record import Record
 
 BINS = 20
@@ -69,8 +70,8 @@ class ColumnCollector:
         self._common = MisraGriesSketch(_SKETCH_BUCKETS)
         self._distinct = KmvSketch(_SKETCH_BUCKETS)
 
-    def add(self, column: pa.Array) -> None:
-        """Take in one batch."""
+    def add(self, column: pa.Array, hold: Callable[[Numbers], None]) -> None:
+        """Take in one batch; `hold` is given the numbers that are to be counted in bins."""
         lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         values = column.flatten()
         self._rows += len(column)
@@ -82,21 +83,23 @@ class ColumnCollector:
             self._common.AddValues(values)
             self._distinct.AddValues(values)
         else:
-            self._add_numbers(values.to_numpy(zero_copy_only=False))
+            numbers = values.to_numpy(zero_copy_only=False)
+            sampled = sample(numbers)
+            self._add_numbers(numbers, sampled)
+            hold(sampled)
 
-    def result(self) -> ColumnStatistics:
-        """Return what was gathered; bins are still to be counted."""
+    def result(self, held: Iterable[Numbers]) -> ColumnStatistics:
+        """Return what was gathered; `held` is what was given to be held."""
         found = ColumnStatistics(
             kind=self.kind, rows=self._rows, missing=self._missing, values=self._values
         )
         if not self._values:
             return found
         return found.model_copy(
-            update=self._categories() if self.kind == "categorical" else self._numbers()
+            update=self._categories() if self.kind == "categorical" else self._numbers(held)
         )
 
-    def _add_numbers(self, values: npt.NDArray[np.generic]) -> None:
-        sampled = sample(values)
+    def _add_numbers(self, values: Numbers, sampled: Numbers) -> None:
         self._quantiles.AddValues(pa.array(sampled))
         self._minimum = min(self._minimum, float(values.min()))
         self._maximum = max(self._maximum, float(values.max()))
@@ -108,15 +111,17 @@ class ColumnCollector:
         self._mean += delta * len(values) / count
         self._squares += squares + delta**2 * before * len(values) / count
 
-    def _numbers(self) -> dict[str, object]:
+    def _numbers(self, held: Iterable[Numbers]) -> dict[str, object]:
         quantiles = self._quantiles.GetQuantiles(BINS)[0].values.to_numpy().astype(np.float64)
+        edges = tuple(np.unique(quantiles[:-1]).tolist())
         return {
             "minimum": self._minimum,
             "maximum": self._maximum,
             "mean": self._mean,
             "deviation": float(np.sqrt(self._squares / self._values)),
             "quantiles": tuple(quantiles.tolist()),
-            "bin_edges": tuple(np.unique(quantiles[:-1]).tolist()),
+            "bin_edges": edges,
+            "bin_counts": tuple(count_in_bins(held, edges).tolist()),
         }
 
     def _categories(self) -> dict[str, object]:
@@ -127,11 +132,14 @@ class ColumnCollector:
         return {"most_common": common, "distinct": int(self._distinct.Estimate())}
 
 
-def count_in_bins(column: pa.Array, edges: tuple[float, ...]) -> npt.NDArray[np.int64]:
-    """Return how many values (of a sample, where there are very many) lie in each bin."""
-    values = sample(column.flatten().to_numpy(zero_copy_only=False))
-    bins = np.searchsorted(np.array(edges), values, side="left")
-    return np.bincount(bins, minlength=len(edges) + 1)
+def count_in_bins(parts: Iterable[Numbers], edges: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Return how many numbers lie in each bin; one on an edge is in the bin below."""
+    counts = np.zeros(len(edges) + 1, np.int64)
+    upper = np.array(edges)
+    for numbers in parts:
+        bins = np.searchsorted(upper, numbers, side="left")
+        counts += np.bincount(bins, minlength=len(counts))
+    return counts
 
 
 def count_outside(column: pa.Array, domain: pa.Array) -> int:
@@ -140,7 +148,7 @@ def count_outside(column: pa.Array, domain: pa.Array) -> int:
     return len(is_known) - int(pc.sum(is_known).as_py() or 0)
 
 
-def sample(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def sample(values: Numbers) -> Numbers:
     """Return all values, or a seeded sample of very many."""
     if len(values) <= _SAMPLE:
         return values

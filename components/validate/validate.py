@@ -9,8 +9,6 @@ stay as they are until a person declares one or deletes the file.
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from components.validate.anomalies import Comparison, find_anomalies
 from components.validate.drift import Drift, measure_drift
 from components.validate.figures import draw_distributions
@@ -37,7 +35,6 @@ class Validation:
     record: ValidateRecord
     statistics: DataStatistics
     drifts: dict[str, Drift]
-    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ def validate(
     in_force = read_schema(schema_in_force)
     train = last.statistics.splits.get("train", {}) if last else {}
     edges = {name: column.bin_edges for name, column in train.items() if column.bin_edges}
-    found = scan(config, data.shards, Yardsticks(edges, domains(in_force) if in_force else {}))
+    yardsticks = Yardsticks(edges, domains(in_force) if in_force else {})
+    found = scan(config, data.shards, yardsticks, output)
     check_rows(found.statistics, data.record.examples)
     drifts = measure_drift(found, last.statistics) if last else {}
     schema = infer_schema(config, found.statistics, in_force)
@@ -78,7 +76,8 @@ def validate(
     found.statistics.write(output / STATISTICS)
     write_schema(schema, output / SCHEMA)
     run_id = last.run_id if last else ""
-    figure = draw_distributions(found.statistics.splits["train"], drifts, run_id)
+    told = {anomaly.feature for anomaly in anomalies}
+    figure = draw_distributions(found.statistics.splits["train"], drifts, told, run_id)
     figure.savefig(output / PICTURE, dpi=110)
     record = ValidateRecord(
         statistics=STATISTICS,
@@ -88,7 +87,7 @@ def validate(
         repeated_rows=found.repeated_rows,
         compared_with_run=run_id,
     )
-    return Validation(record, found.statistics, drifts, figure)
+    return Validation(record, found.statistics, drifts)
 
 
 def refuse(anomalies: tuple[Anomaly, ...]) -> None:

@@ -67,7 +67,7 @@ def test_few_different_values_keep_a_bar_each() -> None:
 
 
 def heights(values: np.ndarray, drifts: dict[str, Drift]) -> list[float]:
-    (axes,) = draw_distributions({"x": column(values)}, drifts, "").axes
+    _, axes = draw_distributions({"x": column(values)}, drifts, {"x"}, "").axes
     return bars(axes)
 
 
@@ -88,7 +88,7 @@ def test_both_runs_are_drawn_over_the_same_bars() -> None:
     axis = value_axis([5.0 * n for n in range(20)], 0.0, 100.0)
     drift = Drift(("",) * 21 + ("(missing)",), (*EVEN, 0.0), now, 1.0, axis)
     values = np.linspace(0, 100, 500)
-    (axes,) = draw_distributions({"x": column(values)}, {"x": drift}, "yesterday").axes
+    _, axes = draw_distributions({"x": column(values)}, {"x": drift}, {"x"}, "yesterday").axes
     assert np.asarray(axes.lines[0].get_ydata()).tolist() == pytest.approx([*[1 / 24] * 24, 0.0])
     *_, last, missing = bars(axes)
     # 5 % spread from 95 to 100, of which the bar has 100 / 24; the rest at the bin's upper edge
