@@ -1,27 +1,25 @@
 """The settings of a model that no pipeline made; a pipeline's are in `pipeline.yaml`."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
 from pydantic import Field
 
 from contract.schema.data import HeadConfig
 from contract.schema.pipeline import RetentionConfig
-from contract.schema.section import Seconds, Section
-from contract.schema.serving import DeployConfig, PackageConfig, ServeConfig
+from contract.schema.section import Section
+from contract.schema.serving import CommonServeConfig, DeployConfig, PackageConfig, ServeConfig
 
 
-class ImportedServeConfig(Section):
+class ImportedServeConfig(CommonServeConfig):
     """The server of an imported model; what is not here has no effect on it."""
 
     grpc: bool = Field(
         True, description="Whether its server speaks gRPC, too, on a second port, true or false."
     )
-    max_body_mb: Annotated[float, Field(gt=0.0)] = Field(
-        16.0, description="Largest body of a request in megabytes, above 0."
-    )
-    drain_seconds: Seconds = Field(
-        20.0, description="Seconds that a server has to finish its requests on SIGTERM, above 0."
+    enable_batching: bool = Field(
+        False,
+        description="Whether requests share calls of the model, true or false. Each of its outputs "
+        "must then have a row for each row of its inputs.",
     )
 
 
@@ -33,8 +31,8 @@ class PackagingConfig(Section):
 
     @property
     def server(self) -> ServeConfig:
-        """The same as a package keeps it. Such a server keeps no prediction log."""
-        return ServeConfig(**self.serve.model_dump(), prediction_log_ratio=0.0)
+        """The same as a package keeps it."""
+        return ServeConfig(**self.serve.model_dump())
 
 
 class DeployingConfig(Section):
@@ -45,7 +43,7 @@ class DeployingConfig(Section):
 
     @property
     def serve(self) -> ServeConfig:
-        """What of its server a deployment must know: that no answers are logged."""
+        """What of its server a deployment must know: that no answers can be compared."""
         return ServeConfig(prediction_log_ratio=0.0)
 
     @property

@@ -46,9 +46,24 @@ class PackageConfig(Section):
     )
 
 
-class ServeConfig(Section):
-    """One model server. Batching parameters carry TensorFlow Serving's names and meaning."""
+def check_batch_sizes(sizes: tuple[int, ...], most: int) -> None:
+    """Refuse sizes of batches that do not rise to the largest batch.
 
+    Raises:
+        ValueError: If they do not.
+    """
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != most):
+        raise ValueError(
+            f"allowed_batch_sizes: found {list(sizes)}, expected rising sizes that end with {most}"
+        )
+
+
+class CommonServeConfig(Section):
+    """What every model server has. Batching parameters carry TensorFlow Serving's names."""
+
+    enable_batching: bool = Field(
+        True, description="Whether requests share calls of the model, true or false."
+    )
     max_batch_size: Count = Field(64, description="Most rows in one call of the model, at least 1.")
     batch_timeout_micros: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -59,6 +74,11 @@ class ServeConfig(Section):
     )
     num_batch_threads: Count = Field(
         1, description="Number of threads that call the model, at least 1."
+    )
+    allowed_batch_sizes: tuple[Count, ...] = Field(
+        (),
+        description="Numbers of rows, rising to max_batch_size, with which the model is called; a "
+        "smaller batch is filled up with copies of its first row. Empty: any number.",
     )
     grpc: bool = Field(
         False,
@@ -78,17 +98,8 @@ class ServeConfig(Section):
     drain_seconds: Seconds = Field(
         20.0, description="Seconds that a server has to finish its requests on SIGTERM, above 0."
     )
-    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
-        (),
-        description="Web pages that may call: origins such as 'https://app.example.org', or '*'.",
-    )
     prediction_log_ratio: Ratio = Field(
         1.0, description="Share of requests whose answers are logged, from 0 to 1."
-    )
-    prediction_log_inputs_ratio: Ratio = Field(
-        0.0,
-        description="Share of requests whose inputs are logged with their answers, from 0 to 1; at "
-        "most prediction_log_ratio applies.",
     )
     prediction_log_days: Count = Field(
         30, description="Days for which answers are kept in the log, at least 1."
@@ -98,15 +109,34 @@ class ServeConfig(Section):
         description="Largest size of one version's log in megabytes, above 0; the oldest answers "
         "are removed first.",
     )
-    fault_ratio: Ratio = Field(
-        0.0,
-        description="Share of requests that fail on purpose, from 0 to 1, to rehearse a roll-back.",
-    )
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> Self:
+        check_batch_sizes(self.allowed_batch_sizes, self.max_batch_size)
+        return self
 
     @property
     def max_request_rows(self) -> int:
         """Most rows of one request: what may wait at all."""
         return self.max_batch_size * self.max_enqueued_batches
+
+
+class ServeConfig(CommonServeConfig):
+    """One model server."""
+
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
+        (),
+        description="Web pages that may call: origins such as 'https://app.example.org', or '*'.",
+    )
+    prediction_log_inputs_ratio: Ratio = Field(
+        0.0,
+        description="Share of requests whose inputs are logged with their answers, from 0 to 1; at "
+        "most prediction_log_ratio applies.",
+    )
+    fault_ratio: Ratio = Field(
+        0.0,
+        description="Share of requests that fail on purpose, from 0 to 1, to rehearse a roll-back.",
+    )
 
 
 class DeployConfig(Section):

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from grpc import StatusCode
 
 from contract.errors import ConfigError
-from contract.schema.serving import ServeConfig
+from contract.schema.serving import ServeConfig, check_batch_sizes
 from contract.wire.model_server_config import (
     BatchingParameters,
     ModelServerConfig,
@@ -57,12 +57,10 @@ class Batching:
     Attributes:
         serve: Sizes and times.
         most_rows: Of a request; a larger one is refused.
-        allowed_sizes: Rows of a call, rising; it is filled up to the next of them. Empty: any.
     """
 
     serve: ServeConfig
     most_rows: int
-    allowed_sizes: tuple[int, ...] = ()
 
 
 def read_text(kind: Any, path: Path) -> Any:
@@ -156,11 +154,10 @@ def read_batching(path: Path | None, cores: int) -> Batching:
     )
     together = _value(given, "max_execution_batch_size", most) if splits else most
     sizes = tuple(given.allowed_batch_sizes)
-    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != together):
-        raise ConfigError(
-            [f"{path}: allowed_batch_sizes: found {list(sizes)}, expected rising sizes that end "
-             f"with {together}"]
-        )  # fmt: skip
+    try:
+        check_batch_sizes(sizes, together)
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
     values: dict[str, Any] = {
         "max_batch_size": together,
         "batch_timeout_micros": _value(given, "batch_timeout_micros", 0),
@@ -170,7 +167,7 @@ def read_batching(path: Path | None, cores: int) -> Batching:
     for name, value in values.items():
         if value < (0 if name == "batch_timeout_micros" else 1):
             raise ConfigError([f"{path}: {name}: found {value}, which is too small"])
-    return Batching(ServeConfig(**values), most, sizes)
+    return Batching(ServeConfig(**values, allowed_batch_sizes=sizes), most)
 
 
 def _value(given: Any, name: str, default: int) -> int:

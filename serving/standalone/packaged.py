@@ -37,7 +37,7 @@ from serving.server.options import parse
 from serving.server.program import leave, quiet_tensorflow, run_program
 from serving.server.requests.errors import LoadingError
 from serving.server.rest.bodies import JSON_HEADERS
-from serving.standalone.configuration import ModelConfig
+from serving.standalone.configuration import Batching, ModelConfig
 from serving.standalone.flags import Flags
 from serving.standalone.inference import Inference
 from serving.standalone.monitoring import Monitoring
@@ -45,7 +45,7 @@ from serving.standalone.opening import OpenedModel
 from serving.standalone.process import Readiness, opened_warm
 from serving.standalone.rest import RestFront, RestOptions
 from serving.standalone.rpc import RpcFront, RpcOptions
-from serving.standalone.running import DirectRunner, Runner
+from serving.standalone.running import BatchingRunner, DirectRunner, Runner
 from serving.standalone.servables import Loading, Servables
 
 log = logging.getLogger("slipway")
@@ -126,7 +126,10 @@ class PackagedServer(PackageServer):
                     log.warning("warm-up: a row of the package is answered with %d", status)
 
     def _runner_of(self, model: OpenedModel) -> Runner:
-        return DirectRunner(model, self._threads)
+        serve = self._manifest.serve
+        if not serve.enable_batching:
+            return DirectRunner(model, self._threads)
+        return BatchingRunner(model, Batching(serve, serve.max_request_rows))
 
     def _rpc_options(self) -> RpcOptions:
         options = self._options

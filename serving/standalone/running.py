@@ -140,25 +140,13 @@ class BatchingRunner:
 
     def _called(self, key: str, columns: Columns) -> Outputs:
         outputs = key.partition("\n")[0].split("\0")
-        rows = len(next(iter(columns.values())))
-        size = next((one for one in self._batching.allowed_sizes if one >= rows), rows)
-        if size > rows:
-            columns = {name: _filled_up(array, size) for name, array in columns.items()}
-        found = dict(zip(outputs, self._model.run(columns, outputs), strict=True))
-        if size == rows:
-            return found
-        return {name: array[:rows] if array.ndim else array for name, array in found.items()}
+        return dict(zip(outputs, self._model.run(columns, outputs), strict=True))
 
 
 def _key(inputs: Mapping[str, Array], outputs: Sequence[str]) -> str:
     """Return what requests that may share a call have in common; it begins with the outputs."""
     shapes = sorted((name, array.shape[1:]) for name, array in inputs.items())
     return "\0".join(outputs) + f"\n{shapes}"
-
-
-def _filled_up(array: Array, size: int) -> Array:
-    """Repeat the first row, which the model answers if it answers any, up to a size."""
-    return np.concatenate([array, np.repeat(array[:1], size - len(array), axis=0)])
 
 
 def _invalid(words: str) -> CallError:

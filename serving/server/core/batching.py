@@ -1,9 +1,9 @@
 """Micro-batching on the event loop, with TensorFlow Serving's parameters.
 
 Requests that arrive while the model is busy wait and go together into its next call; nobody waits
-for company longer than `batch_timeout_micros`. Batches are not filled up to fixed sizes: a
-SavedModel's signature takes any number of rows without retracing, and calls of 1 to 64 rows in
-turn were measured to cost no more than calls of one size.
+for company longer than `batch_timeout_micros`. Batches are filled up to fixed sizes only if
+`allowed_batch_sizes` names some: a SavedModel's signature takes any number of rows without
+retracing, and calls of 1 to 64 rows in turn were measured to cost no more than calls of one size.
 """
 
 import asyncio
@@ -93,9 +93,11 @@ class Batcher:
         self._fillers = fillers
         self._observer = observer
         self._max_rows = config.max_batch_size
+        self._shares_calls = config.enable_batching
+        self._allowed_sizes = config.allowed_batch_sizes
         self._max_waiting_rows = config.max_request_rows
         self._max_cells = config.max_cells
-        self._timeout_seconds = config.batch_timeout_micros / 1e6
+        self._timeout_seconds = config.batch_timeout_micros / 1e6 if self._shares_calls else 0.0
         self._idle_threads = config.num_batch_threads
         self._executor = ThreadPoolExecutor(config.num_batch_threads, "model")
         self._loop = asyncio.get_running_loop()
@@ -168,13 +170,17 @@ class Batcher:
         self._may_expire = any(job.expires_at < math.inf for job in self._jobs)
 
     def _take(self) -> list[Job]:
-        """Take jobs of one signature from the front, as many as fit.
+        """Take the first job, and those behind it of the same signature, as many as fit.
 
-        A long row does not share a call with short ones, which would be padded to its length.
+        A long row does not share a call with short ones, which would be padded to its length. Jobs
+        of other signatures keep their places.
         """
-        batch = [self._jobs.popleft()]
+        batch, passed = [self._jobs.popleft()], list[Job]()
         rows, shape = batch[0].rows, self._shape(batch[0])
-        while self._jobs and self._jobs[0].signature == batch[0].signature:
+        while self._shares_calls and self._jobs and rows < self._max_rows:
+            if self._jobs[0].signature != batch[0].signature:
+                passed.append(self._jobs.popleft())
+                continue
             if rows + self._jobs[0].rows > self._max_rows:
                 break
             if shape is not None and (other := self._shape(self._jobs[0])) is not None:
@@ -183,6 +189,7 @@ class Batcher:
                     break
             rows += self._jobs[0].rows
             batch.append(self._jobs.popleft())
+        self._jobs.extendleft(reversed(passed))
         self.waiting_rows -= rows
         return batch
 
@@ -230,13 +237,14 @@ class Batcher:
 
     def _call_together(self, batch: list[Job]) -> list[Outcome]:
         rows = sum(job.rows for job in batch)
+        size = next((one for one in self._allowed_sizes if one >= rows), rows)
         started = time.perf_counter()
-        outputs = self._call(batch[0].signature, self._merge(batch))
+        outputs = self._call(batch[0].signature, _filled_up(self._merge(batch), size - rows))
         self._observer.observe_batch(rows, time.perf_counter() - started)
-        faults = [n for n, array in outputs.items() if array.shape[:1] != (rows,)]
+        faults = [n for n, array in outputs.items() if array.shape[:1] != (size,)]
         if faults:
             raise OutputShapeError(
-                f"output '{faults[0]}' has not one entry for each of {rows} rows"
+                f"output '{faults[0]}' has not one entry for each of {size} rows"
             )
         are_finite = not self.answers_finite_only or all(map(is_finite, outputs.values()))
         outcomes: list[Outcome] = []
@@ -279,6 +287,16 @@ class Batcher:
                 job.done(outcome)
             except Exception:
                 log.exception("answering failed")
+
+
+def _filled_up(columns: Columns, missing: int) -> Columns:
+    """Repeat the first row, which the model answers if it answers any, so often."""
+    if not missing:
+        return columns
+    return {
+        name: np.concatenate([array, np.repeat(array[:1], missing, axis=0)])
+        for name, array in columns.items()
+    }
 
 
 def _cut(job: Job, max_rows: int) -> list[Job]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from contract.errors import DataError
 from contract.layout import PACKAGE_MANIFEST
 from contract.model_io import DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, output_names
 from contract.records.package import InputSpec, PackageManifest
+from contract.schema.serving import ServeConfig
 from contract.storage import digest_directory
 from serving.server.engines.cpu import differs_from, this_machine
 from serving.server.engines.engine import RefusedInputError, ServedModel, Signature
@@ -142,8 +144,7 @@ def _warm_up(model: ServedModel, manifest: PackageManifest) -> None:
     Made-up rows (zeros, empty text, defaults) may be refused by a graph that, say, decodes images;
     that is said and no reason not to serve.
     """
-    rows = 1
-    while True:
+    for rows in _warm_sizes(manifest.serve):
         columns = made_up_columns(manifest, rows)
         try:
             outputs = model.call(DEFAULT_SIGNATURE, columns)
@@ -158,9 +159,12 @@ def _warm_up(model: ServedModel, manifest: PackageManifest) -> None:
                     f"{manifest.model}: output '{name}' has shape {list(array.shape)} for {rows} "
                     "rows, expected one entry a row"
                 )
-        if rows == manifest.serve.max_batch_size:
-            return
-        rows = min(rows * 2, manifest.serve.max_batch_size)
+
+
+def _warm_sizes(serve: ServeConfig) -> Sequence[int]:
+    """Return with how many rows traffic will call the model: every power of two, or all allowed."""
+    powers = (1 << power for power in range((serve.max_batch_size - 1).bit_length()))
+    return serve.allowed_batch_sizes or (*powers, serve.max_batch_size)
 
 
 def made_up_columns(manifest: PackageManifest, rows: int) -> dict[str, np.ndarray]:

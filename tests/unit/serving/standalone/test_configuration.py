@@ -104,7 +104,7 @@ def test_batching_has_the_real_defaults(tmp_path: Path) -> None:
     serve = found.serve
     assert (serve.max_batch_size, serve.batch_timeout_micros) == (1000, 0)
     assert (serve.max_enqueued_batches, serve.num_batch_threads) == (10, 6)
-    assert (found.most_rows, found.allowed_sizes) == (1000, ())
+    assert (found.most_rows, found.serve.allowed_batch_sizes) == (1000, ())
     assert read_batching(None, cores=6) == found
 
 
@@ -118,7 +118,7 @@ def test_batching_reads_what_is_given(tmp_path: Path) -> None:
     found = read_batching(written(tmp_path, text), cores=1)
     assert (found.serve.max_batch_size, found.most_rows) == (32, 128)
     assert found.serve.max_enqueued_batches == 1_000_000
-    assert found.allowed_sizes == (8, 32)
+    assert found.serve.allowed_batch_sizes == (8, 32)
 
 
 @pytest.mark.parametrize(

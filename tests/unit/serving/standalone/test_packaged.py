@@ -24,7 +24,7 @@ from contract.wire.tensors import write_tensor
 from serving.server.options import Options
 from serving.standalone.packaged import PackagedServer
 
-from .conftest import PATIENCE_SECONDS, Array, Halving
+from .conftest import BROKEN, PATIENCE_SECONDS, Array, Halving
 
 SERVER_READY = "/inference.GRPCInferenceService/ServerReady"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -63,16 +63,16 @@ class Running:
     def end(self) -> None:
         self.handlers[signal.SIGTERM]()
 
-    async def predict(self, rows: int) -> Any:
+    async def predict(self, rows: int, value: float = 2.0) -> Any:
         while b"200 OK" not in await self.get("/healthz"):
             await asyncio.sleep(0.001)
-        return await self.called(rows)
+        return await self.called(rows, value)
 
-    async def called(self, rows: int) -> Any:
+    async def called(self, rows: int, value: float = 2.0) -> Any:
         await until(self._socket.exists)
         request = wire.PredictRequest()
         request.model_spec.name = "half"
-        write_tensor(request.inputs["x"], np.full(rows, 2.0, np.float32))
+        write_tensor(request.inputs["x"], np.full(rows, value, np.float32))
         async with aio.insecure_channel(f"unix:{self._socket}") as channel:
             call = channel.unary_unary(PREDICT)
             answer = await call(request.SerializeToString(), timeout=PATIENCE_SECONDS)
@@ -105,7 +105,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("serving.server.http.port._POLL_SECONDS", 0.001)
     for event in ("may_load", "is_asked", "may_run"):
         monkeypatch.setattr(Slow, event, threading.Event())
-    folder = tmp_path / "1"
+    return packaged(tmp_path / "1", enable_batching=False, max_body_mb=0.001)
+
+
+def packaged(folder: Path, **serve: Any) -> Path:
     (folder / "model").mkdir(parents=True)
     PackageManifest(
         pipeline="half",
@@ -115,7 +118,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         format="saved_model",
         inputs={},
         heads={},
-        serve=ServeConfig(max_body_mb=0.001, drain_seconds=600.0),
+        serve=ServeConfig(drain_seconds=600.0, **serve),
         provenance=Provenance(run_id="import-1", git_commit="", data_digests={}, versions={}),
     ).write(folder / "package.json")
     return folder
@@ -142,6 +145,39 @@ def test_a_draining_server_stays_open_while_a_call_of_grpc_is_answered(package: 
         return found
 
     assert asyncio.run(main()) == [2.0]
+
+
+def test_requests_share_calls_of_the_model_and_one_that_fails_fails_alone(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Slow] = []
+
+    def opened(_: Any, folder: Path) -> Slow:
+        made.append(Slow(folder))
+        return made[0]
+
+    monkeypatch.setattr("serving.standalone.packaged._opened", opened)
+    sizes = {"max_batch_size": 4, "batch_timeout_micros": int(PATIENCE_SECONDS * 1e6)}
+    folder = packaged(tmp_path / "shared" / "1", enable_batching=True, **sizes)
+
+    async def main() -> list[Any]:
+        Slow.may_load.set()
+        Slow.may_run.set()
+        server = Running(folder)
+        values = (2.0, BROKEN, 6.0, 8.0)  # the batch leaves when all four wait
+        calls = [server.predict(1, value) for value in values]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        server.end()
+        await server.task
+        return found
+
+    one, broken, *others = asyncio.run(main())
+    assert (one, others) == ([2.0], [[4.0], [5.0]])
+    assert (broken.code(), broken.details()) == (
+        grpc.StatusCode.OUT_OF_RANGE,
+        "minus one is out of range",
+    )
+    assert made[0].calls[0] == 4
 
 
 def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:

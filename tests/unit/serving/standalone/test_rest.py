@@ -314,8 +314,8 @@ def test_a_call_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 
 def batching(**changes: Any) -> Batching:
-    values: dict[str, Any] = {"max_batch_size": 8, "max_enqueued_batches": 100}
-    return Batching(ServeConfig(**(values | changes)), 8, (2, 8))
+    sizes = {"max_batch_size": 8, "allowed_batch_sizes": (2, 8), "max_enqueued_batches": 100}
+    return Batching(ServeConfig(**(sizes | changes)), 8)
 
 
 def test_a_batch_is_filled_up_to_an_allowed_size_and_answers_its_rows_only(

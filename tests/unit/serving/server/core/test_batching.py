@@ -194,3 +194,49 @@ def test_an_output_without_an_entry_for_each_row_is_an_error():
     outcome = asyncio.run(scenario())
     assert isinstance(outcome, ValueError)
     assert "output 'y' has not one entry for each of 2 rows" in str(outcome)
+
+
+def called_sizes(config: ServeConfig, *jobs: tuple[str, int]) -> list[tuple[str, int]]:
+    """Return each call's signature and rows, for jobs that wait while a first one is called."""
+    calls: list[tuple[str, int]] = []
+    may_answer = threading.Event()
+
+    def call(signature: str, columns: Any) -> dict[str, np.ndarray]:
+        calls.append((signature, len(columns["x"])))
+        may_answer.wait(20)
+        return {"y": columns["x"]}
+
+    async def scenario() -> None:
+        batcher = Batcher(call, config, {}, BatchObserver())
+        found = []
+        for number, (signature, rows) in enumerate([("first", 1), *jobs]):
+            future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            batcher.submit(Job(signature, {"x": np.full(rows, number)}, rows, future.set_result))
+            found.append((future, [number] * rows))
+            while not calls:
+                await asyncio.sleep(0.001)
+        may_answer.set()
+        for future, expected in found:
+            outcome = await asyncio.wait_for(future, 20)
+            assert not isinstance(outcome, Exception)
+            assert outcome["y"].tolist() == expected
+        batcher.close()
+
+    asyncio.run(scenario())
+    return calls[1:]
+
+
+def test_jobs_of_several_signatures_share_calls_though_they_come_in_turn():
+    jobs = [("a", 1), ("b", 2), ("a", 3), ("b", 4), ("a", 5)]
+    config = ServeConfig(max_batch_size=8)
+    assert called_sizes(config, *jobs) == [("a", 4), ("b", 6), ("a", 5)]
+
+
+def test_a_batch_is_filled_up_to_the_next_allowed_size():
+    config = ServeConfig(max_batch_size=8, allowed_batch_sizes=(1, 4, 8))
+    assert called_sizes(config, ("a", 3), ("b", 1), ("a", 2)) == [("a", 8), ("b", 1)]
+
+
+def test_without_batching_each_request_has_its_own_call():
+    config = ServeConfig(enable_batching=False, batch_timeout_micros=10_000_000)
+    assert called_sizes(config, ("a", 1), ("a", 2)) == [("a", 1), ("a", 2)]
