@@ -6,21 +6,24 @@
 | `predicted:<head>` | int32 or float64 | the class's index, or the value of a regression |
 | `confidence:<head>` | float32 | the predicted class's score; heads with classes |
 | `scores:<head>` | list of float32 | all scores; heads with classes |
+| `output:<name>` | list of the output's type | all values of the row; models from elsewhere |
 | `input:<name>` | as the input, text as binary | null but for sampled requests |
 | `example` | binary | the serialised tf.Example; null but for sampled requests that sent one |
 
-The last two are there only if the server samples inputs. A refused request has one row with its
+The last two columns are there only if the server samples inputs. A refused request has one row with its
 status and no outputs.
 """  # noqa: E501 (a table)
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pyarrow as pa
 
-from contract.records.package import InputSpec
+from contract.records.package import InputSpec, SignatureSpec
 from contract.schema.data import HeadConfig
 
 PREDICTED, CONFIDENCE, SCORES, INPUT = "predicted:", "confidence:", "scores:", "input:"
+OUTPUT = "output:"
 EXAMPLE = "example"
 
 _FORMAT = {b"slipway.prediction_log": b"1"}  # rises when readers have to know of a change
@@ -37,13 +40,23 @@ FIXED = pa.schema(
         pa.field("latency_seconds", pa.float32(), nullable=False),
     ]
 )
+_OUTPUT_TYPES = {
+    **dict.fromkeys(("float16", "bfloat16", "float32"), pa.float32()),
+    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), pa.int64()),
+    **{"float64": pa.float64(), "uint64": pa.uint64(), "bool": pa.bool_(), "string": pa.binary()},
+}
 _INPUT_TYPES = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.binary()}
 
 
 def log_schema(
-    heads: Mapping[str, HeadConfig], inputs: Mapping[str, InputSpec] | None = None
+    heads: Mapping[str, HeadConfig],
+    inputs: Mapping[str, InputSpec] | None = None,
+    signatures: Mapping[str, SignatureSpec] = MappingProxyType({}),
 ) -> pa.Schema:
-    """Return the columns of a version's log; without `inputs` none are sampled."""
+    """Return the columns of a version's log; without `inputs` none are sampled.
+
+    `signatures` are those of a model from elsewhere, whose outputs are no heads.
+    """
     fields = list(FIXED)
     for head, config in heads.items():
         is_number = config.task == "regression"
@@ -51,10 +64,28 @@ def log_schema(
         if not is_number:
             fields.append(pa.field(CONFIDENCE + head, pa.float32()))
             fields.append(pa.field(SCORES + head, _lists_of(pa.float32())))
+    fields += [
+        pa.field(OUTPUT + name, _lists_of(kind)) for name, kind in output_types(signatures).items()
+    ]
     if inputs is not None:
         fields += [pa.field(INPUT + name, input_type(spec)) for name, spec in inputs.items()]
         fields.append(pa.field(EXAMPLE, pa.binary()))
     return pa.schema(fields, _FORMAT)
+
+
+def output_types(signatures: Mapping[str, SignatureSpec]) -> dict[str, pa.DataType]:
+    """Return the type of each output's values; float64 where signatures differ in numbers.
+
+    Where one answers text and another numbers under one name, it is that of the first.
+    """
+    found: dict[str, pa.DataType] = {}
+    for _, signature in sorted(signatures.items()):
+        for name, spec in signature.outputs.items():
+            own = _OUTPUT_TYPES[spec.dtype]
+            known = found.setdefault(name, own)
+            if known != own and pa.binary() not in (known, own):
+                found[name] = pa.float64()
+    return found
 
 
 def input_type(spec: InputSpec) -> pa.DataType:

@@ -9,11 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.errors import DataError
-from contract.prediction_log.columns import CONFIDENCE, EXAMPLE, FIXED, INPUT, PREDICTED, SCORES
+from contract.prediction_log.columns import (
+    CONFIDENCE,
+    EXAMPLE,
+    FIXED,
+    INPUT,
+    OUTPUT,
+    PREDICTED,
+    SCORES,
+)
 from contract.prediction_log.files import LogFile, complete_files
 from contract.records.prediction import Prediction
 
-_GROUPS = {"predicted": PREDICTED, "confidence": CONFIDENCE, "scores": SCORES}
+_GROUPS = {"predicted": PREDICTED, "confidence": CONFIDENCE, "scores": SCORES, "outputs": OUTPUT}
 
 
 def read_tables(

@@ -34,6 +34,9 @@ class Prediction(Record):
     scores: dict[str, tuple[float, ...]] = Field(
         {}, description="By head with classes: all scores, in the order of the head's classes."
     )
+    outputs: dict[str, tuple[Any, ...]] = Field(
+        {}, description="By output of a model from elsewhere: all values of the row, text as bytes."
+    )
     inputs: dict[str, Any] | None = Field(
         None,
         description="By input: its value, text as bytes; null if the request was not sampled "

@@ -6,10 +6,7 @@ import logging
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from contract.errors import StorageError
-from contract.records.package import PackageManifest
 from serving.server.core.batching import Batcher
 from serving.server.core.control_rows import control_for
 from serving.server.core.metrics import ServerMetrics
@@ -19,7 +16,7 @@ from serving.server.core.model import (
     load_model,
     readers,
 )
-from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.prediction_log import open_log
 from serving.server.core.service import Loaded, PredictService
 from serving.server.core.unanswerable import Control
 from serving.server.engines.engine import ServedModel
@@ -80,7 +77,7 @@ class ModelServer(PackageServer):
             readers(self._manifest, model),
             array_readers(self._manifest, model),
             model.signatures,
-            _open_log(self._options.predictions, self._manifest, self._metrics),
+            open_log(self._options.predictions, self._manifest, self._metrics.observe_dropped),
         )
         # What belongs to the model stays, too: keep the collector from examining it.
         gc.collect()
@@ -111,14 +108,3 @@ class ModelServer(PackageServer):
         loaded.batcher.close()
         if loaded.prediction_log is not None:
             loaded.prediction_log.close()
-
-
-def _open_log(
-    folder: Path | None, manifest: PackageManifest, metrics: ServerMetrics
-) -> PredictionLog | None:
-    if folder is None or manifest.serve.prediction_log_ratio == 0.0:
-        return None
-    try:
-        return PredictionLog(folder, manifest, metrics.observe_dropped)
-    except OSError as error:
-        raise StorageError(f"--predictions {folder}: cannot write there: {error}") from error

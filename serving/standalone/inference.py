@@ -5,7 +5,6 @@ Source, for what is checked and in which words: tensorflow_serving/servables/ten
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,10 @@ from grpc import StatusCode
 
 from contract.model_io import DEFAULT_SIGNATURE
 from contract.wire.tensors import DATA_TYPES, array_of
+from serving.server.core.prediction_log import PredictionLog
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS
+from serving.standalone.calls import Call
 from serving.standalone.servables import Servables, Version
 
 Array = np.ndarray[Any, Any]
@@ -31,20 +32,18 @@ _NAMES = {number: name for name, number in DATA_TYPES.items()}
 
 @dataclass(frozen=True)
 class Asked:
-    """A call of Predict.
+    """What a call of Predict asks.
 
     Attributes:
         spec: The ModelSpec.
         read: Returns the inputs by name, given the SignatureDef.
         wanted: The outputs to answer; all if empty.
-        expires_at: When the caller stops waiting, of `time.monotonic()`.
         is_large: Whether reading takes long enough for a thread.
     """
 
     spec: Any
     read: Reader
     wanted: Sequence[str] = ()
-    expires_at: float = math.inf
     is_large: bool = False
 
 
@@ -66,14 +65,19 @@ class Task:
 
 
 class Inference:
-    """All predictions of a process."""
+    """All predictions of a process.
+
+    Attributes:
+        log: Where fronts write what they have answered, once it is there.
+    """
 
     def __init__(self, servables: Servables, *, checks_method_names: bool = False) -> None:
         """With `checks_method_names`, Classify and Regress want signatures made for them."""
         self.servables = servables
+        self.log: PredictionLog | None = None
         self._checks_method_names = checks_method_names
 
-    async def predict(self, asked: Asked) -> Answered:
+    async def predict(self, asked: Asked, call: Call) -> Answered:
         """Return the outputs of a signature by name.
 
         Raises:
@@ -89,30 +93,32 @@ class Inference:
             inputs = fed(signature, given)
             wanted = wanted_outputs(signature, asked.wanted)
             tensors = [signature.outputs[one].name for one in wanted]
-            found = await _run(version, inputs, tensors, asked.expires_at)
+            found = await _run(version, inputs, tensors, call.expires_at)
         name = asked.spec.signature_name or DEFAULT_SIGNATURE
-        return Answered(version.number, name, dict(zip(wanted, found, strict=True)))
+        outputs = dict(zip(wanted, found, strict=True))
+        call.note(name, outputs, _rows(inputs))
+        return Answered(version.number, name, outputs)
 
-    async def classify(self, spec: Any, examples: Sequence[bytes], expires_at: float) -> Answered:
+    async def classify(self, spec: Any, examples: Sequence[bytes], call: Call) -> Answered:
         """Return, for each example, its classes as (label, score).
 
         Raises:
             CallError, ServingError: If they cannot be had.
         """
-        (answered,) = await self.infer([Task(spec, CLASSIFY)], examples, expires_at)
+        (answered,) = await self.infer([Task(spec, CLASSIFY)], examples, call)
         return answered
 
-    async def regress(self, spec: Any, examples: Sequence[bytes], expires_at: float) -> Answered:
+    async def regress(self, spec: Any, examples: Sequence[bytes], call: Call) -> Answered:
         """Return a number for each example.
 
         Raises:
             CallError, ServingError: If they cannot be had.
         """
-        (answered,) = await self.infer([Task(spec, REGRESS)], examples, expires_at)
+        (answered,) = await self.infer([Task(spec, REGRESS)], examples, call)
         return answered
 
     async def infer(
-        self, tasks: Sequence[Task], examples: Sequence[bytes], expires_at: float
+        self, tasks: Sequence[Task], examples: Sequence[bytes], call: Call
     ) -> list[Answered]:
         """Return what each task asks for, from one run of the graph.
 
@@ -124,16 +130,15 @@ class Inference:
             known, checks = _signatures(version), self._checks_method_names
             signatures = [examples_signature(known, task, checks_method=checks) for task in tasks]
             inputs, tensors = fed_examples(signatures, examples)
-            found = await _run(version, inputs, tensors, expires_at)
-        by_name = dict(zip(tensors, found, strict=True))
-        return [
-            Answered(
-                version.number,
-                task.spec.signature_name or DEFAULT_SIGNATURE,
-                _result(task.method, signature, by_name, len(examples)),
-            )
-            for task, signature in zip(tasks, signatures, strict=True)
-        ]
+            found = await _run(version, inputs, tensors, call.expires_at)
+        by_name, answers = dict(zip(tensors, found, strict=True)), []
+        for task, signature in zip(tasks, signatures, strict=True):
+            name = task.spec.signature_name or DEFAULT_SIGNATURE
+            outputs = {one: by_name[info.name] for one, info in signature.outputs.items()}
+            result = _result(task.method, outputs, len(examples))
+            call.note(name, outputs, len(examples))
+            answers.append(Answered(version.number, name, result))
+        return answers
 
     def _check_predict(self, signature: Any) -> None:
         if self._checks_method_names and signature.method_name not in _METHODS:
@@ -283,9 +288,13 @@ def _check_tasks(tasks: Sequence[Task]) -> None:
             )
 
 
-def _result(method: str, signature: Any, found: Mapping[str, Array], count: int) -> Any:
-    arrays = {name: found[info.name] for name, info in signature.outputs.items()}
-    return _classes(arrays, count) if method == CLASSIFY else _values(arrays["outputs"], count)
+def _rows(inputs: Mapping[str, Array]) -> int:
+    first = next(iter(inputs.values()), None)
+    return len(first) if first is not None and first.ndim else 0
+
+
+def _result(method: str, outputs: Mapping[str, Array], count: int) -> Any:
+    return _classes(outputs, count) if method == CLASSIFY else _values(outputs["outputs"], count)
 
 
 def _classes(arrays: Mapping[str, Array], count: int) -> list[list[tuple[str, float]]]:

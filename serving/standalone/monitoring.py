@@ -13,6 +13,7 @@ from serving.standalone.servables import Servables
 _REQUESTS = ":tensorflow:serving:request_count"
 _LATENCY = ":tensorflow:serving:request_latency"
 _LOADS = ":tensorflow:serving:model_version_state"
+_DROPPED = "slipway_prediction_log_dropped_total"  # as the servers of pipelines' models name it
 _BOUNDS = tuple(10 * 1.8**power for power in range(33))
 
 Labels = tuple[tuple[str, str], ...]
@@ -45,6 +46,7 @@ class Monitoring:
         self._servables = servables
         self._requests: Counter[Labels] = Counter()
         self._latencies: dict[Labels, _Histogram] = {}
+        self._dropped = 0
 
     def observe(self, model: str, method: str, front: str, status: str, seconds: float) -> None:
         """One request was answered.
@@ -63,6 +65,10 @@ class Monitoring:
             labels = (("model_name", model), ("API", method), ("entrypoint", front))
             self._latencies.setdefault(labels, _Histogram()).observe(seconds * 1e6)
 
+    def observe_dropped(self, requests: int) -> None:
+        """Count requests that were not logged."""
+        self._dropped += requests
+
     def exposition(self) -> bytes:
         """Return everything as Prometheus reads it."""
         lines = [f"# TYPE {_REQUESTS} counter"]
@@ -78,6 +84,7 @@ class Monitoring:
                 ("state", version.state),
             )
             lines.append(_line(_LOADS, labels, 1))
+        lines += [f"# TYPE {_DROPPED} counter", f"{_DROPPED} {self._dropped}"]
         return "\n".join([*lines, ""]).encode()
 
 

@@ -29,6 +29,7 @@ from serving.server.rest.open_inference import (
     inference_answer,
     parse_inference,
 )
+from serving.standalone.calls import Call
 from serving.standalone.inference import Array, Asked, Inference, predict_signature
 
 _NAMES = {number: name for name, number in DATA_TYPES.items()}
@@ -56,7 +57,7 @@ class OpenInference:
 
     # --- REST -----------------------------------------------------------------------------------
 
-    async def infer(self, request: Request, spec: Any, expires_at: float, max_bytes: int) -> Body:
+    async def infer(self, request: Request, spec: Any, call: Call, max_bytes: int) -> Body:
         """Answer a body with what its model predicts.
 
         Raises:
@@ -68,8 +69,8 @@ class OpenInference:
             raise InvalidInputError("parameters.signature_name: expected text")
         spec.signature_name = inferred.signature_name or ""
         wanted = list(inferred.is_binary)
-        asked = Asked(spec, lambda _signature: inferred.arrays, wanted, expires_at)
-        answered = await self._inference.predict(asked)
+        asked = Asked(spec, lambda _signature: inferred.arrays, wanted)
+        answered = await self._inference.predict(asked, call)
         encoding = inferred.encoding(answered.found)
         with _as_refusals():
             _check_json({n: a for n, a in answered.found.items() if not encoding[n]})
@@ -133,28 +134,28 @@ class OpenInference:
             "ModelInfer": (wire.ModelInferRequest, self._infer),
         }
 
-    async def _live(self, _request: Any, _expires_at: float) -> Any:
+    async def _live(self, _request: Any, _call: Call) -> Any:
         return wire.ServerLiveResponse(live=True)
 
-    async def _ready(self, _request: Any, _expires_at: float) -> Any:
+    async def _ready(self, _request: Any, _call: Call) -> Any:
         return wire.ServerReadyResponse(ready=self._is_ready())
 
-    async def _model_ready(self, request: Any, _expires_at: float) -> Any:
+    async def _model_ready(self, request: Any, _call: Call) -> Any:
         try:
             self.ready(spec_of(request.name, request.version))
         except (CallError, ServingError):
             return wire.ModelReadyResponse(ready=False)
         return wire.ModelReadyResponse(ready=True)
 
-    async def _server(self, _request: Any, _expires_at: float) -> Any:
+    async def _server(self, _request: Any, _call: Call) -> Any:
         name, version = SERVER
         return wire.ServerMetadataResponse(name=name, version=version, extensions=EXTENSIONS)
 
-    async def _model(self, request: Any, _expires_at: float) -> Any:
+    async def _model(self, request: Any, _call: Call) -> Any:
         found = self.metadata(spec_of(request.name, request.version))
         return wire.ModelMetadataResponse(**found)
 
-    async def _infer(self, request: Any, expires_at: float) -> Any:
+    async def _infer(self, request: Any, call: Call) -> Any:
         signature = request.parameters["signature_name"].string_param
         spec = spec_of(request.model_name, request.model_version, signature)
         wanted = [one.name for one in request.outputs]
@@ -163,7 +164,7 @@ class OpenInference:
             return arrays_of_inference(request)
 
         is_large = request.ByteSize() > _LARGE_BYTES
-        answered = await self._inference.predict(Asked(spec, read, wanted, expires_at, is_large))
+        answered = await self._inference.predict(Asked(spec, read, wanted, is_large), call)
         with _as_refusals():
             return inference_message(request, spec.name, answered.version, answered.found)
 

@@ -3,7 +3,7 @@
 It takes the options of `python -m serving.server`, and is to the serving agent and to Envoy what
 that is: it listens at once, answers /healthz, says which version answers, and drains on SIGTERM. To
 callers it is TensorFlow Serving: any signature, by REST and gRPC, also by the Open Inference
-Protocol. It keeps no prediction log.
+Protocol.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from grpc import StatusCode
 from contract.errors import DataError
 from contract.records.package import PackageManifest
 from contract.storage import digest_directory
+from serving.server.core.prediction_log import open_log
 from serving.server.frame import GrpcServer, PackageServer
 from serving.server.grpc.calls import check_token
 from serving.server.grpc.front import MAX_CONCURRENT_CALLS, credentials_of
@@ -95,6 +96,8 @@ class PackagedServer(PackageServer):
 
     async def _close(self) -> None:
         await self._servables.close()
+        if self._inference.log is not None:
+            self._inference.log.close()
 
     async def _load(self) -> None:
         manifest = self._manifest
@@ -106,6 +109,8 @@ class PackagedServer(PackageServer):
             reasons = [str(one.error) for one in self._servables.versions() if one.error]
             raise DataError(reasons[0] if reasons else str(error)) from error
         await self._warm_up()
+        predictions = self._options.predictions
+        self._inference.log = open_log(predictions, manifest, self._monitoring.observe_dropped)
         self._readiness.is_ready = True
 
     async def _warm_up(self) -> None:

@@ -21,13 +21,14 @@ from serving.server.grpc.statuses import CallError
 from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import path_of
 from serving.server.requests.errors import ServingError, for_caller
-from serving.server.rest.bodies import JSON_HEADERS, Body, content_of
+from serving.server.rest.bodies import JSON_HEADERS, Body, caller_of, content_of
 from serving.standalone import json_answers, json_tensors
+from serving.standalone.calls import Call
 from serving.standalone.inference import Asked, Inference
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference, spec_of
 from serving.standalone.rpc import write_status
-from serving.standalone.statuses import HTTP_STATUSES, refusal_of
+from serving.standalone.statuses import http_status, refusal_of
 
 _MODEL = rb"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(_MODEL + rb":(?P<method>classify|regress|predict)", re.IGNORECASE)
@@ -74,7 +75,7 @@ class RestFront:
         self._metrics_path = (options.metrics_path or "").encode()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = OpenInference(inference, options.is_ready)
-        self._methods: dict[str, Callable[[Request, Any, float], Awaitable[bytes | Body]]] = {
+        self._methods: dict[str, Callable[[Request, Any, Call], Awaitable[bytes | Body]]] = {
             "infer": partial(self._open.infer, max_bytes=options.max_body_bytes),
             "predict": self._predict,
             "classify": partial(self._examples, inference.classify),
@@ -102,26 +103,29 @@ class RestFront:
 
     async def _answer(self, request: Request, found: "re.Match[bytes]") -> None:
         method, status, name = found["method"].decode().lower(), "OK", ""
-        expires_at = request.received_at + self._options.timeout_seconds
+        call = Call(caller_of(request), request.received_at + self._options.timeout_seconds)
         try:
             spec = _open_spec(found) if method == "infer" else _spec(found)
             name = spec.name
-            left = expires_at - time.monotonic()
-            body = await asyncio.wait_for(self._methods[method](request, spec, expires_at), left)
+            left = call.expires_at - time.monotonic()
+            body = await asyncio.wait_for(self._methods[method](request, spec, call), left)
         except RequestError as error:
             status = "INVALID_ARGUMENT"
             self._reply(request, error.status, _error(error))
+            call.log_refusal(self._inference.log, error.status)
         except Exception as error:  # noqa: BLE001 (no request may stay without its answer)
             refusal = refusal_of(error)
             status = refusal.code.name
             self._refuse(request, refusal)
+            call.log_refusal(self._inference.log, http_status(refusal))
         else:
             whole = body if isinstance(body, Body) else Body(body)
             self._reply(request, 200, whole.content, whole.headers)
+            call.log_answers(self._inference.log)
         seconds = time.monotonic() - request.received_at
         self._monitoring.observe(name, method, "REST", status, seconds)
 
-    async def _predict(self, request: Request, spec: Any, expires_at: float) -> bytes:
+    async def _predict(self, request: Request, spec: Any, call: Call) -> bytes:
         body = await self._body(request)
         spec.signature_name = body.get("signature_name", "")
         is_by_row = json_tensors.is_by_row(body)
@@ -131,19 +135,19 @@ class RestFront:
                 return json_tensors.tensors_of_rows(body["instances"], signature)
             return json_tensors.tensors_of_columns(body["inputs"], signature)
 
-        asked = Asked(spec, read, (), expires_at, _is_large(request))
-        outputs = (await self._inference.predict(asked)).found
+        asked = Asked(spec, read, (), _is_large(request))
+        outputs = (await self._inference.predict(asked, call)).found
         write = json_answers.rows_json if is_by_row else json_answers.columns_json
         return write(outputs)
 
-    async def _examples(self, infer: Any, request: Request, spec: Any, expires_at: float) -> bytes:
+    async def _examples(self, infer: Any, request: Request, spec: Any, call: Call) -> bytes:
         body = await self._body(request)
         spec.signature_name = body.get("signature_name", "")
         if _is_large(request) or "context" in body:
             examples = await asyncio.to_thread(json_tensors.examples_of, body)
         else:
             examples = json_tensors.examples_of(body)
-        return json_answers.results_json((await infer(spec, examples, expires_at)).found)
+        return json_answers.results_json((await infer(spec, examples, call)).found)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         if _is_large(request):
@@ -198,7 +202,7 @@ class RestFront:
     # --- answering ------------------------------------------------------------------------------
 
     def _refuse(self, request: Request, refusal: CallError) -> None:
-        self._reply(request, HTTP_STATUSES.get(refusal.code, 500), _error(refusal))
+        self._reply(request, http_status(refusal), _error(refusal))
 
     def _reply(
         self, request: Request, status: int, body: bytes, headers: bytes = JSON_HEADERS

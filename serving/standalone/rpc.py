@@ -20,20 +20,21 @@ from contract.errors import ConfigError
 from contract.wire import tensorflow_serving as wire
 from contract.wire.open_inference import ModelInferRequest
 from contract.wire.tensors import DATA_TYPES, write_tensor
-from serving.server.grpc.calls import LOADING
+from serving.server.grpc.calls import LOADING, PREDICTIONS, Callers
 from serving.server.grpc.health import Health, Watched
 from serving.server.grpc.inference_service import SERVICE as OPEN_INFERENCE
 from serving.server.grpc.model_service import session_methods
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS, LoadingError, for_caller
+from serving.standalone.calls import Call
 from serving.standalone.inference import CLASSIFY, Answered, Asked, Inference, Task
 from serving.standalone.messages import arrays_of, copied, examples_of, filled
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference
 from serving.standalone.servables import Version
-from serving.standalone.statuses import refusal_of
+from serving.standalone.statuses import http_status, refusal_of
 
-Method = Callable[[Any, float], Awaitable[Any]]
+Method = Callable[[Any, Call], Awaitable[Any]]
 Reload = Callable[[Any], Awaitable[None]]
 Admit = Callable[[Iterable[tuple[str, Any]] | None], None]
 
@@ -95,6 +96,7 @@ class RpcFront:
         self._inference, self._reload, self._monitoring = inference, reload, monitoring
         self._options = options
         self._open = OpenInference(inference, self._is_ready)
+        self._callers = Callers()
         self.in_flight, self.last_call_at = 0, time.monotonic()
         limits = (
             ("grpc.max_receive_message_length", min(options.most_bytes, _MOST_BYTES)),
@@ -156,18 +158,23 @@ class RpcFront:
         async def handle(message: bytes, context: "aio.ServicerContext[Any, Any]") -> bytes:
             self.last_call_at = started = time.monotonic()
             self.in_flight += 1
-            left, model = context.time_remaining(), ""
+            metadata, left = context.invocation_metadata(), context.time_remaining()
+            call, log, model = None, self._inference.log, ""
             try:
-                self._options.admit(context.invocation_metadata())
+                self._options.admit(metadata)
+                caller = self._callers.of(dict(metadata or ()))
+                call = Call(caller, math.inf if left is None else started + left)
                 request = await _read(kind, message)
                 model = _model_of(request)
-                answer = await method(request, math.inf if left is None else started + left)
+                answer = await method(request, call)
                 whole = bytes(answer.SerializeToString())
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # no call may stay without its status
                 refusal = refusal_of(error)
                 self._observe(model, name, refusal.code, started)
+                if call is not None and name in PREDICTIONS:
+                    call.log_refusal(log, http_status(refusal))
                 if isinstance(error, LoadingError):
                     context.set_trailing_metadata(LOADING)
                 await context.abort(refusal.code, for_caller(refusal))
@@ -175,6 +182,7 @@ class RpcFront:
             finally:
                 self.in_flight -= 1
             self._observe(model, name, StatusCode.OK, started)
+            call.log_answers(log)
             return whole
 
         return handle
@@ -184,16 +192,15 @@ class RpcFront:
 
     # --- predictions ----------------------------------------------------------------------------
 
-    async def _predict(self, request: Any, expires_at: float) -> Any:
+    async def _predict(self, request: Any, call: Call) -> Any:
         is_large = request.ByteSize() + filled(request.inputs) > _LARGE_MESSAGE_BYTES
         asked = Asked(
             request.model_spec,
             lambda _signature: arrays_of(request.inputs),
             list(request.output_filter),
-            expires_at,
             is_large,
         )
-        answered = await self._inference.predict(asked)
+        answered = await self._inference.predict(asked, call)
         answer = wire.PredictResponse()
         for name, array in answered.found.items():
             if self._options.answers_content:
@@ -203,26 +210,26 @@ class RpcFront:
         _fill(answer.model_spec, request.model_spec, answered)
         return answer
 
-    async def _classify(self, request: Any, expires_at: float) -> Any:
+    async def _classify(self, request: Any, call: Call) -> Any:
         examples = await _examples(request.input)
-        answered = await self._inference.classify(request.model_spec, examples, expires_at)
+        answered = await self._inference.classify(request.model_spec, examples, call)
         answer = wire.ClassificationResponse()
         _write_classes(answer.result, answered.found)
         _fill(answer.model_spec, request.model_spec, answered)
         return answer
 
-    async def _regress(self, request: Any, expires_at: float) -> Any:
+    async def _regress(self, request: Any, call: Call) -> Any:
         examples = await _examples(request.input)
-        answered = await self._inference.regress(request.model_spec, examples, expires_at)
+        answered = await self._inference.regress(request.model_spec, examples, call)
         answer = wire.RegressionResponse()
         _write_values(answer.result, answered.found)
         _fill(answer.model_spec, request.model_spec, answered)
         return answer
 
-    async def _multi_inference(self, request: Any, expires_at: float) -> Any:
+    async def _multi_inference(self, request: Any, call: Call) -> Any:
         tasks = [Task(one.model_spec, one.method_name) for one in request.tasks]
         examples = await _examples(request.input)
-        found = await self._inference.infer(tasks, examples, expires_at)
+        found = await self._inference.infer(tasks, examples, call)
         answer = wire.MultiInferenceResponse()
         for task, answered in zip(tasks, found, strict=True):
             result = answer.results.add()
@@ -237,7 +244,7 @@ class RpcFront:
 
     # --- models ---------------------------------------------------------------------------------
 
-    async def _metadata(self, request: Any, _expires_at: float) -> Any:
+    async def _metadata(self, request: Any, _call: Call) -> Any:
         if not request.HasField("model_spec"):
             raise _invalid("Missing ModelSpec")
         if not request.metadata_field:
@@ -256,14 +263,14 @@ class RpcFront:
         answer.metadata[wire.SIGNATURE_FIELD].Pack(definitions)
         return answer
 
-    async def _status(self, request: Any, _expires_at: float) -> Any:
+    async def _status(self, request: Any, _call: Call) -> Any:
         if not request.HasField("model_spec"):
             raise _invalid("Missing ModelSpec")
         answer = wire.GetModelStatusResponse()
         write_status(answer, self._inference.servables.status(request.model_spec))
         return answer
 
-    async def _reloaded(self, request: Any, _expires_at: float) -> Any:
+    async def _reloaded(self, request: Any, _call: Call) -> Any:
         if request.config.WhichOneof("config") != "model_config_list":
             raise _invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
@@ -341,7 +348,7 @@ async def _examples(given: Any) -> list[bytes]:
 
 
 def _refused(method: Any) -> Method:
-    async def refuse(_request: Any, _expires_at: float) -> Never:
+    async def refuse(_request: Any, _call: Call) -> Never:
         await method(None)
         raise AssertionError("a method that refuses everything has answered")
 

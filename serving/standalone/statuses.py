@@ -16,7 +16,7 @@ from serving.server.requests.errors import ServingError
 
 log = logging.getLogger("slipway")
 
-HTTP_STATUSES: Mapping[StatusCode, int] = MappingProxyType(
+_HTTP_STATUSES: Mapping[StatusCode, int] = MappingProxyType(
     {
         StatusCode.INVALID_ARGUMENT: 400,
         StatusCode.FAILED_PRECONDITION: 400,
@@ -32,6 +32,11 @@ HTTP_STATUSES: Mapping[StatusCode, int] = MappingProxyType(
         StatusCode.DEADLINE_EXCEEDED: 504,
     }
 )
+
+
+def http_status(refusal: CallError) -> int:
+    """Return what HTTP says for a refusal."""
+    return _HTTP_STATUSES.get(refusal.code, 500)
 
 
 def refusal_of(error: BaseException) -> CallError:

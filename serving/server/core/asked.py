@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from serving.server.engines.engine import (
     largest_value,
     shown,
 )
+
+
+class Caller(NamedTuple):
+    """What the prediction log keeps of who asked. `received_at` is `time.monotonic()`'s."""
+
+    request_id: bytes
+    arm: bytes
+    received_at: float
 
 
 @dataclass(frozen=True)

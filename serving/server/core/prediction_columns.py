@@ -11,9 +11,11 @@ from contract.prediction_log.columns import (
     CONFIDENCE,
     EXAMPLE,
     INPUT,
+    OUTPUT,
     PREDICTED,
     SCORES,
     log_schema,
+    output_types,
 )
 from contract.records.package import InputSpec, PackageManifest
 from serving.server.engines.engine import Columns, Outputs
@@ -35,13 +37,13 @@ class Answer(NamedTuple):
     inputs: Columns | None = None
 
     def size_bytes(self) -> int:
-        """Return about what it holds in memory; the text of outputs counts as pointers."""
+        """Return about what it holds in memory."""
         size = 0
         if type(self.found) is dict:
             for array in self.found.values():
-                size += array.nbytes
+                size += held_bytes(array)
         if self.inputs is not None:
-            size += sum(map(_input_bytes, self.inputs.values()))
+            size += sum(map(held_bytes, self.inputs.values()))
         return size
 
 
@@ -53,26 +55,28 @@ class PredictionColumns:
         self._heads = manifest.heads
         self._outputs = output_names(manifest.heads)
         self._inputs = manifest.inputs if manifest.serve.prediction_log_inputs_ratio else None
-        self.schema = log_schema(manifest.heads, self._inputs)
+        self._output_types = output_types(manifest.signatures)
+        self.schema = log_schema(manifest.heads, self._inputs, manifest.signatures)
 
     def batches(self, answers: Sequence[Answer]) -> list[pa.RecordBatch]:
         """Return the rows of all requests; those of one request follow each other in one batch."""
         refused: list[Answer] = []
-        answered: dict[str, list[Answer]] = {}
+        answered: dict[tuple[str, ...], list[Answer]] = {}
         for answer in answers:
             if isinstance(answer.found, int):
                 refused.append(answer)
             else:
-                answered.setdefault(answer.signature, []).append(answer)
-        batches = [self._answered(signature, own) for signature, own in answered.items()]
+                answered.setdefault((answer.signature, *answer.found), []).append(answer)
+        batches = [self._answered(kind[0], own) for kind, own in answered.items()]
         return [*batches, self._refused(refused)] if refused else batches
 
     def _answered(self, signature: str, answers: Sequence[Answer]) -> pa.RecordBatch:
         outputs = [answer.found for answer in answers if not isinstance(answer.found, int)]
-        sizes = np.array([len(next(iter(own.values()))) for own in outputs])
+        sizes = np.array([len(next(iter(own.values()), (None,))) for own in outputs])
         ends = sizes.cumsum()
         columns = self._fixed(answers) | self._constant(len(answers), signature, _ANSWERED)
-        if (count := int(ends[-1])) > len(answers):
+        count = int(ends[-1])
+        if (sizes != 1).any():
             of_row = pa.array(np.repeat(np.arange(len(answers)), sizes))
             columns = {name: column.take(of_row) for name, column in columns.items()}
         rows = np.arange(count) - np.repeat(ends - sizes, sizes)
@@ -127,6 +131,9 @@ class PredictionColumns:
                 columns[PREDICTED + head] = pa.array(values.argmax(axis=1).astype(np.int32))
                 columns[CONFIDENCE + head] = pa.array(values.max(axis=1).astype(np.float32))
                 columns[SCORES + head] = _lists(values.astype(np.float32))
+        for name, kind in self._output_types.items():
+            if name in outputs[0] and _has_text(outputs[0][name]) == pa.types.is_binary(kind):
+                columns[OUTPUT + name] = _values([own[name] for own in outputs], kind)
         return columns
 
     def _sampled(
@@ -149,10 +156,27 @@ class PredictionColumns:
         }
 
 
-def _input_bytes(column: Array) -> int:
-    """Return what an input holds; text may be a picture of megabytes."""
+def held_bytes(column: Array) -> int:
+    """Return what an array holds; text may be a picture of megabytes."""
     texts = sum(map(len, column.ravel().tolist())) if column.dtype.kind == "O" else 0
     return column.nbytes + texts
+
+
+def _has_text(column: Array) -> bool:
+    return column.dtype.kind in "OSU"
+
+
+def _values(parts: Sequence[Array], kind: pa.DataType) -> pa.Array:
+    """Return all values of each row as a list; rows of different requests may have other shapes."""
+    lengths = np.concatenate([np.full(len(part), part[:1].size) for part in parts])
+    flat = [part.ravel() for part in parts]
+    if pa.types.is_binary(kind):
+        texts = [v.encode() if isinstance(v, str) else bytes(v) for one in flat for v in one]
+        values = pa.array(texts, kind)
+    else:
+        values = pa.array(np.concatenate([one.astype(kind.to_pandas_dtype()) for one in flat]))
+    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def _input(spec: InputSpec, parts: Sequence[Array]) -> pa.Array:

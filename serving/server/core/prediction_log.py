@@ -17,9 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.errors import StorageError
 from contract.records.package import PackageManifest
+from contract.records.prediction import ARMS
+from serving.server.core.asked import Caller
 from serving.server.core.hourly_files import TWO_SECONDS, FlushRule, HourlyFiles
 from serving.server.core.prediction_columns import Answer, PredictionColumns
+from serving.server.engines.engine import Columns, Outputs
 
 log = logging.getLogger("slipway")
 
@@ -27,6 +31,7 @@ _GATHER_SECONDS = 0.1  # what has come within this time is turned into columns t
 _CLOSE_SECONDS = 5.0
 _WARN_SECONDS = 60.0  # a full disk is not worth a line for each file
 _HASH_RANGE = 2**32
+_ARMS = frozenset(arm.encode() for arm in ARMS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class PredictionLog:
             OSError: If the folder cannot be made.
         """
         self._on_dropped, self._limits = on_dropped, limits
+        self._ratio = manifest.serve.prediction_log_ratio
         self._inputs_ratio = manifest.serve.prediction_log_inputs_ratio
         self._waiting: deque[tuple[Answer, int]] = deque()
         self._added_bytes = self._taken_bytes = 0  # each is changed by one thread only
@@ -75,6 +81,26 @@ class PredictionLog:
         self._files = HourlyFiles(folder, manifest.serve, self._lose, rule)
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
         self._thread.start()
+
+    def note_answer(
+        self, caller: Caller, signature: str, outputs: Outputs, inputs: Columns | None = None
+    ) -> None:
+        """Log an answer that was sent, if it is among the logged share.
+
+        Args:
+            caller: Who asked.
+            signature: What was called.
+            outputs: Each with an entry a row; may be empty.
+            inputs: Are logged if the request is among the sampled share.
+        """
+        if is_logged(caller.request_id, self._ratio):
+            sampled = inputs if self.samples(caller.request_id) else None
+            self.add(_answer(caller, outputs, signature, sampled))
+
+    def note_refusal(self, caller: Caller, status: int) -> None:
+        """Log that a prediction was refused for the caller's fault; `status` is HTTP's (4xx)."""
+        if is_logged(caller.request_id, self._ratio):
+            self.add(_answer(caller, status))
 
     def add(self, answer: Answer) -> None:
         """Queue an answer; if too many wait, it is dropped and counted."""
@@ -137,3 +163,28 @@ class PredictionLog:
             log.warning(
                 "prediction log %s: %d requests are not logged: %s", self._folder, requests, error
             )
+
+
+def open_log(
+    folder: Path | None, manifest: PackageManifest, on_dropped: Callable[[int], None]
+) -> PredictionLog | None:
+    """Return the log of a server; None if nobody has named a folder, or no request is logged.
+
+    Raises:
+        StorageError: If the folder cannot be made.
+    """
+    if folder is None or manifest.serve.prediction_log_ratio == 0.0:
+        return None
+    try:
+        return PredictionLog(folder, manifest, on_dropped)
+    except OSError as error:
+        raise StorageError(f"--predictions {folder}: cannot write there: {error}") from error
+
+
+def _answer(
+    caller: Caller, found: Outputs | int, signature: str = "", inputs: Columns | None = None
+) -> Answer:
+    # A caller that asks the server itself may send anything as arm.
+    arm = caller.arm if caller.arm in _ARMS else b""
+    seconds = time.monotonic() - caller.received_at
+    return Answer(caller.request_id, arm, signature, time.time(), seconds, found, inputs)

@@ -11,19 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from contract.model_io import DEFAULT_SIGNATURE, output_names
 from contract.records.package import PackageManifest
-from contract.records.prediction import ARMS
 from contract.schema.data import HeadConfig
-from serving.server.core.asked import Asked
+from serving.server.core.asked import Asked, Caller
 from serving.server.core.batching import Batcher, Job, Outcome
 from serving.server.core.faults import FaultInjector
 from serving.server.core.metrics import ServerMetrics
-from serving.server.core.prediction_columns import Answer
-from serving.server.core.prediction_log import PredictionLog, is_logged
-from serving.server.engines.engine import Columns, Outputs, RefusedInputError, Signature
+from serving.server.core.prediction_log import PredictionLog
+from serving.server.engines.engine import Outputs, RefusedInputError, Signature
 from serving.server.requests.arrays import ArrayReader
 from serving.server.requests.errors import (
     SHOWN_CHARACTERS,
@@ -38,7 +36,6 @@ from serving.server.requests.instances import InputReader
 
 log = logging.getLogger("slipway")
 
-_ARMS = frozenset(arm.encode() for arm in ARMS)
 # Heads of which tasks each method answers for.
 _TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -60,14 +57,6 @@ class Loaded:
     array_readers: Mapping[str, ArrayReader]
     signatures: Mapping[str, Signature]
     prediction_log: PredictionLog | None = None
-
-
-class Caller(NamedTuple):
-    """What the prediction log keeps of who asked. `received_at` is `time.monotonic()`'s."""
-
-    request_id: bytes
-    arm: bytes
-    received_at: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,6 @@ class PredictService:
         self.metrics = metrics
         self.labels = tuple(labels)
         self._outputs = output_names(manifest.heads)
-        self._log_ratio = manifest.serve.prediction_log_ratio
         self._faults = FaultInjector(manifest.serve.fault_ratio, metrics.observe_fault)
 
     @property
@@ -195,14 +183,13 @@ class PredictService:
 
     def note_answer(self, caller: Caller, asked: Asked, outputs: Outputs) -> None:
         """Log an answer that was sent, if it is among the logged share."""
-        if (writer := self._log_for(caller)) is not None:
-            inputs = asked.columns if writer.samples(caller.request_id) else None
-            writer.add(_answer(caller, outputs, asked.signature, inputs))
+        if self.loaded is not None and self.loaded.prediction_log is not None:
+            self.loaded.prediction_log.note_answer(caller, asked.signature, outputs, asked.columns)
 
     def note_refusal(self, caller: Caller, status: int) -> None:
         """Log that a prediction was refused for the caller's fault; `status` is HTTP's (4xx)."""
-        if (writer := self._log_for(caller)) is not None:
-            writer.add(_answer(caller, status))
+        if self.loaded is not None and self.loaded.prediction_log is not None:
+            self.loaded.prediction_log.note_refusal(caller, status)
 
     def _told(self, request_id: bytes, asked: Asked, done: Done, outcome: Outcome) -> None:
         if isinstance(outcome, RefusedInputError):
@@ -210,18 +197,3 @@ class PredictService:
         if isinstance(outcome, Exception) and not isinstance(outcome, ServingError):
             return done(self.failed(request_id, outcome))
         return done(outcome)
-
-    def _log_for(self, caller: Caller) -> PredictionLog | None:
-        if self.loaded is None or not is_logged(caller.request_id, self._log_ratio):
-            return None
-        return self.loaded.prediction_log
-
-
-def _answer(
-    caller: Caller, found: Outputs | int, signature: str = "", inputs: Columns | None = None
-) -> Answer:
-    """Return what the prediction log keeps of a request."""
-    # A caller that asks the server itself may send anything as arm.
-    arm = caller.arm if caller.arm in _ARMS else b""
-    seconds = time.monotonic() - caller.received_at
-    return Answer(caller.request_id, arm, signature, time.time(), seconds, found, inputs)

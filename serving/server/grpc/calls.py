@@ -21,8 +21,8 @@ from grpc import StatusCode, aio
 
 from contract.addresses import VERSION_HEADER
 from contract.records.prediction import ARM_HEADER
-from serving.server.core.asked import Asked
-from serving.server.core.service import Caller, Found, PredictService
+from serving.server.core.asked import Asked, Caller
+from serving.server.core.service import Found, PredictService
 from serving.server.engines.engine import Outputs
 from serving.server.grpc.statuses import CallError, as_grpc
 from serving.server.http.statuses import STATUSES
@@ -67,6 +67,22 @@ class Call:
 Method = Callable[[Call], Awaitable[bytes]]
 
 
+class Callers:
+    """Says who calls: by the id and the arm in the metadata, or an id of this server's."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._id_prefix = os.urandom(6).hex()
+
+    def of(self, metadata: Mapping[str, Any]) -> Caller:
+        """Return who has called just now."""
+        given = str(metadata.get("x-request-id", ""))
+        if not 0 < len(given) <= _MAX_REQUEST_ID_BYTES:
+            given = f"{self._id_prefix}-{next(self._ids):x}"
+        arm = str(metadata.get(ARM_HEADER, "")).encode()
+        return Caller(given.encode(), arm, time.monotonic())
+
+
 class Calls:
     """Wraps the methods of a server's services."""
 
@@ -74,8 +90,7 @@ class Calls:
         self._service = service
         self._token = token
         self._version = str(service.manifest.version)
-        self._ids = itertools.count(1)
-        self._id_prefix = os.urandom(6).hex()
+        self._callers = Callers()
         self._decoder = ThreadPoolExecutor(1, "decoder")
         self.in_flight = 0
         self.last_call_at = time.monotonic()
@@ -121,11 +136,11 @@ class Calls:
         return outcome
 
     def _wrapped(self, name: str, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        label, is_prediction = f"grpc_{name}", name in _PREDICTIONS
+        label, is_prediction = f"grpc_{name}", name in PREDICTIONS
 
         async def handle(message: bytes, context: "aio.ServicerContext[Any, Any]") -> bytes:
             metadata = dict(context.invocation_metadata() or ())
-            caller = self._caller(metadata)
+            caller = self._callers.of(metadata)
             self.in_flight += 1
             self.last_call_at = caller.received_at
             try:
@@ -160,13 +175,6 @@ class Calls:
         log.error("request %s failed", caller.request_id, exc_info=error)
         return CallError(StatusCode.INTERNAL, "the server failed; see its log")
 
-    def _caller(self, metadata: Mapping[str, Any]) -> Caller:
-        given = str(metadata.get("x-request-id", ""))
-        if not 0 < len(given) <= _MAX_REQUEST_ID_BYTES:
-            given = f"{self._id_prefix}-{next(self._ids):x}"
-        arm = str(metadata.get(ARM_HEADER, "")).encode()
-        return Caller(given.encode(), arm, time.monotonic())
-
     def _trailing(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         request_id = caller.request_id.decode()
         return (("x-request-id", request_id), (VERSION_HEADER, self._version))
@@ -192,7 +200,7 @@ def check_token(metadata: Iterable[tuple[str, Any]] | None, token: str | None) -
         )
 
 
-_PREDICTIONS = frozenset(("Predict", "Classify", "Regress", "MultiInference", "ModelInfer"))
+PREDICTIONS = frozenset(("Predict", "Classify", "Regress", "MultiInference", "ModelInfer"))
 
 
 def _expires_at(context: "aio.ServicerContext[Any, Any]", caller: Caller) -> float:

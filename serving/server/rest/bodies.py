@@ -9,7 +9,8 @@ import orjson
 
 from contract.errors import did_you_mean
 from contract.model_io import DEFAULT_SIGNATURE
-from serving.server.core.asked import Asked
+from contract.records.prediction import ARM_HEADER
+from serving.server.core.asked import Asked, Caller
 from serving.server.engines.engine import Outputs
 from serving.server.http.content_encoding import decoded_body, is_gzip
 from serving.server.http.messages import Request, RequestError
@@ -19,6 +20,7 @@ from serving.server.requests.repeated_keys import repeated_key
 
 JSON_HEADERS = b"content-type: application/json\r\n"
 
+_ARM_HEADER = ARM_HEADER.encode()
 _COMPARED_KEYS = 20  # of a body that has neither key: to compare millions takes minutes
 
 
@@ -31,6 +33,12 @@ class Body(NamedTuple):
 
 Formatter = Callable[[Outputs], bytes | Body]
 Decoded = tuple[Asked, Formatter]
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request."""
+    arm = request.headers.get(_ARM_HEADER, b"")
+    return Caller(request.request_id, arm, request.received_at)
 
 
 def parse_body(request: Request, max_bytes: int) -> dict[str, Any]:

@@ -19,10 +19,9 @@ from functools import partial
 import orjson
 
 from contract.model_io import DEFAULT_SIGNATURE
-from contract.records.prediction import ARM_HEADER
 from serving.server.core import predictions
 from serving.server.core.asked import Asked
-from serving.server.core.service import Caller, Found, Loaded, PredictService
+from serving.server.core.service import Found, Loaded, PredictService
 from serving.server.engines.engine import Outputs
 from serving.server.http.cross_origin import CrossOrigin
 from serving.server.http.messages import Request, RequestError
@@ -34,6 +33,7 @@ from serving.server.rest.bodies import (
     Body,
     Decoded,
     Formatter,
+    caller_of,
     choose_reader,
     parse_body,
     read_examples,
@@ -50,7 +50,6 @@ from serving.server.rest.open_inference import (
 log = logging.getLogger("slipway")
 
 _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
-_ARM_HEADER = ARM_HEADER.encode()
 _OF_SERVER = (b"*", b"/")  # `OPTIONS http://host` asks for the server, too (RFC 9112 3.2.4)
 _PREDICTIONS = ("predict", "classify", "regress")
 _LOGGED = frozenset((*_PREDICTIONS, "infer"))
@@ -253,7 +252,7 @@ class RestApi:
             self._finish(method, request, 200, body.content, body.headers)
         else:
             self._finish(method, request, 200, body)
-        self._service.note_answer(_caller(request), asked, found)
+        self._service.note_answer(caller_of(request), asked, found)
         return None
 
     # --- answering ------------------------------------------------------------------------------
@@ -263,7 +262,7 @@ class RestApi:
         body = orjson.dumps({"error": for_caller(error)})
         self._finish(name, request, error.status, body, JSON_HEADERS + headers.encode("latin-1"))
         if name in _LOGGED and 400 <= error.status < 500:
-            self._service.note_refusal(_caller(request), error.status)
+            self._service.note_refusal(caller_of(request), error.status)
 
     def _finish(
         self,
@@ -276,11 +275,6 @@ class RestApi:
         request.reply(status, body, headers + self._cross_origin.headers(request))
         seconds = time.monotonic() - request.received_at
         self._service.metrics.observe_request(name, status, seconds)
-
-
-def _caller(request: Request) -> Caller:
-    arm = request.headers.get(_ARM_HEADER, b"")
-    return Caller(request.request_id, arm, request.received_at)
 
 
 def _get(handler: Callable[[Request], None]) -> dict[bytes, Callable[[Request], None]]:

@@ -16,7 +16,8 @@ import pytest
 from grpc import aio
 
 from contract.free_ports import free_port
-from contract.records.package import PackageManifest, Provenance
+from contract.prediction_log.reading import predictions_of, read_tables
+from contract.records.package import PackageManifest, Provenance, SignatureSpec, TensorSpec
 from contract.schema.serving import ServeConfig
 from contract.wire import open_inference
 from contract.wire import tensorflow_serving as wire
@@ -28,6 +29,14 @@ from .conftest import BROKEN, PATIENCE_SECONDS, Array, Halving
 
 SERVER_READY = "/inference.GRPCInferenceService/ServerReady"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+VECTOR = TensorSpec(dtype="float32", shape=(None,))
+TEXT = TensorSpec(dtype="string", shape=(None, None))
+SIGNATURES = {
+    "serving_default": SignatureSpec(method="predict", inputs={"x": VECTOR}, outputs={"y": VECTOR}),
+    "classify": SignatureSpec(
+        method="classify", inputs={"inputs": TEXT}, outputs={"classes": TEXT, "scores": VECTOR}
+    ),
+}
 DRAINED_SOON_SECONDS = 0.2  # many polls of a test; a server that is idle has closed its port
 
 
@@ -63,19 +72,23 @@ class Running:
     def end(self) -> None:
         self.handlers[signal.SIGTERM]()
 
-    async def predict(self, rows: int, value: float = 2.0) -> Any:
+    async def predict(self, rows: int, value: float = 2.0, **call: Any) -> Any:
         while b"200 OK" not in await self.get("/healthz"):
             await asyncio.sleep(0.001)
-        return await self.called(rows, value)
+        return await self.called(rows, value, **call)
 
-    async def called(self, rows: int, value: float = 2.0) -> Any:
+    async def called(
+        self, rows: int, value: float = 2.0, metadata: Sequence[tuple[str, str]] = ()
+    ) -> Any:
         await until(self._socket.exists)
         request = wire.PredictRequest()
         request.model_spec.name = "half"
         write_tensor(request.inputs["x"], np.full(rows, value, np.float32))
         async with aio.insecure_channel(f"unix:{self._socket}") as channel:
             call = channel.unary_unary(PREDICT)
-            answer = await call(request.SerializeToString(), timeout=PATIENCE_SECONDS)
+            answer = await call(
+                request.SerializeToString(), metadata=metadata, timeout=PATIENCE_SECONDS
+            )
         return list(wire.PredictResponse.FromString(answer).outputs["y"].float_val)
 
     async def is_ready(self) -> bool:
@@ -88,8 +101,11 @@ class Running:
         return await self._sent(f"GET {path} HTTP/1.1\r\n".encode())
 
     async def post(self, path: str, zipped: bytes) -> bytes:
-        head = f"POST {path} HTTP/1.1\r\ncontent-encoding: gzip\r\n"
-        return await self._sent(head.encode() + b"content-length: %d\r\n" % len(zipped), zipped)
+        return await self.send(path, zipped, "content-encoding: gzip")
+
+    async def send(self, path: str, body: bytes, *headers: str) -> bytes:
+        head = "\r\n".join([f"POST {path} HTTP/1.1", *headers, f"content-length: {len(body)}", ""])
+        return await self._sent(head.encode(), body)
 
     async def _sent(self, head: bytes, body: bytes = b"") -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -118,6 +134,7 @@ def packaged(folder: Path, **serve: Any) -> Path:
         format="saved_model",
         inputs={},
         heads={},
+        signatures=SIGNATURES,
         serve=ServeConfig(drain_seconds=600.0, **serve),
         provenance=Provenance(run_id="import-1", git_commit="", data_digests={}, versions={}),
     ).write(folder / "package.json")
@@ -178,6 +195,45 @@ def test_requests_share_calls_of_the_model_and_one_that_fails_fails_alone(
         "minus one is out of range",
     )
     assert made[0].calls[0] == 4
+
+
+def test_what_callers_get_is_in_the_prediction_log(package: Path, tmp_path: Path) -> None:
+    async def main() -> None:
+        Slow.may_load.set()
+        Slow.may_run.set()
+        token = tmp_path / "token"
+        token.write_text("secret")
+        server = Running(package, predictions=tmp_path / "log", token_file=token)
+        named = (("x-request-id", "grpc"), ("x-slipway-arm", "canary"))
+        allowed = ("authorization", "Bearer secret")
+        assert await server.predict(2, metadata=[*named, allowed]) == [2.0, 2.0]
+        with pytest.raises(aio.AioRpcError, match="one is out of range"):
+            await server.called(1, BROKEN, [("x-request-id", "broken"), allowed])
+        with pytest.raises(aio.AioRpcError, match="UNAUTHENTICATED"):
+            await server.called(1, metadata=named)
+        path, sent = "/v1/models/half:classify", "authorization: Bearer secret"
+        asked = b'{"signature_name": "classify", "examples": [{"a": 1.0}]}'
+        assert b"200 OK" in await server.send(path, asked, sent, "x-request-id: rest")
+        refused = await server.send("/v1/models/half:predict", b"{", sent, "x-request-id: no")
+        assert b" 400 " in refused
+        server.end()
+        await server.task
+
+    asyncio.run(main())
+    rows = [row for table in read_tables(tmp_path / "log") for row in predictions_of(table)]
+    found = {(row.request_id, row.row): row for row in rows}
+    assert {key: row.status for key, row in found.items()} == {
+        ("grpc", 0): 200,
+        ("grpc", 1): 200,
+        ("broken", 0): 400,
+        ("rest", 0): 200,
+        ("no", 0): 400,
+    }
+    first = found["grpc", 0]
+    assert (first.arm, first.signature, first.version) == ("canary", "serving_default", 1)
+    assert first.outputs == {"y": (2.0,)}
+    assert found["rest", 0].outputs["classes"] == (b"odd", b"even")
+    assert len(found["rest", 0].outputs["scores"]) == 2
 
 
 def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:

@@ -8,7 +8,7 @@ from grpc import StatusCode
 from serving.server.core.unanswerable import OutputShapeError
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import DeadlineError, OverloadedError
-from serving.standalone.statuses import HTTP_STATUSES, refusal_of
+from serving.standalone.statuses import http_status, refusal_of
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def test_what_nobody_expects_is_in_the_log(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_every_http_status_is_one_that_our_connections_can_write() -> None:
-    assert {HTTPStatus(status).phrase for status in HTTP_STATUSES.values()}
-    assert HTTP_STATUSES[StatusCode.NOT_FOUND] == 404
-    assert HTTP_STATUSES[StatusCode.FAILED_PRECONDITION] == 400
+    found = {code: http_status(CallError(code, "")) for code in StatusCode}
+    assert all(400 <= status < 600 and HTTPStatus(status).phrase for status in found.values())
+    assert found[StatusCode.NOT_FOUND] == 404
+    assert found[StatusCode.FAILED_PRECONDITION] == 400
+    assert found[StatusCode.UNKNOWN] == 500

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from contract.prediction_log.files import LogFile
 from contract.prediction_log.reading import predictions_of, read_file
 from contract.prediction_log.writing import write_rows
-from contract.records.package import InputSpec
+from contract.records.package import InputSpec, SignatureSpec, TensorSpec
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
 from serving.server.core.prediction_columns import Answer, PredictionColumns
@@ -211,4 +211,38 @@ def test_without_sampling_there_are_no_columns_for_inputs(manifest):
         *("time", "request_id", "row", "version", "arm", "signature", "status"),
         *("latency_seconds", "predicted:digit", "confidence:digit", "scores:digit"),
         "predicted:price",
+    ]
+
+
+def test_outputs_of_a_model_from_elsewhere_are_lists_whatever_their_shape(tmp_path, manifest):
+    spec = {
+        "mask": TensorSpec(dtype="bool", shape=None),
+        "n": TensorSpec(dtype="uint8", shape=(None,)),
+        "text": TensorSpec(dtype="string", shape=(None, None)),
+    }
+    of_numbers = {"n": TensorSpec(dtype="float32", shape=(None, 1))}
+    signatures = {
+        "a": SignatureSpec(method="predict", inputs={}, outputs=spec),
+        "b": SignatureSpec(method="regress", inputs={}, outputs=of_numbers),
+    }
+    columns = PredictionColumns(manifest(heads={}, inputs={}, signatures=signatures))
+    mask, text = np.array([[True, False], [False, True]]), np.empty((2, 1), object)
+    text[:, 0] = [b"x", "y"]
+    answers = [
+        answer({"mask": mask, "n": np.array([1, 2], np.uint8), "text": text}, b"1", None, "a"),
+        answer({"mask": mask.reshape(1, 4)}, b"2", None, "a"),
+        answer({"mask": mask[:, :1, None]}, b"3", None, "a"),
+        answer({"n": np.array([[0.5]], np.float32)}, b"4", None, "b"),
+        answer({}, b"5", None, "a"),
+        answer({"n": np.zeros(0, np.uint8)}, b"6", None, "a"),
+    ]
+    found = [(r.request_id, r.row, r.outputs) for r in written(columns, answers, tmp_path)]
+    assert sorted(found, key=lambda row: row[:2]) == [
+        ("1", 0, {"mask": (True, False), "n": (1.0,), "text": (b"x",)}),
+        ("1", 1, {"mask": (False, True), "n": (2.0,), "text": (b"y",)}),
+        ("2", 0, {"mask": (True, False, False, True)}),
+        ("3", 0, {"mask": (True,)}),
+        ("3", 1, {"mask": (False,)}),
+        ("4", 0, {"n": (0.5,)}),
+        ("5", 0, {}),
     ]
