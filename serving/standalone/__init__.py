@@ -14,6 +14,7 @@ and its messages.
 `warm_up`         replays the requests that a version brings
 `servables`       loads and unloads versions, and finds the one that a request means
 `running`         runs a version's graph: request by request, or in batches
+`limits`          how much one request may ask for
 `calls`           who waits for a prediction, and what the prediction log keeps of it
 `inference`       Predict, Classify, Regress, MultiInference, in the terms of no protocol
 `messages`        what requests hold, as arrays and examples

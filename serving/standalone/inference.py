@@ -18,6 +18,7 @@ from serving.server.core.prediction_log import PredictionLog
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS
 from serving.standalone.calls import Call
+from serving.standalone.limits import Limits
 from serving.standalone.servables import Servables, Version
 
 Array = np.ndarray[Any, Any]
@@ -26,6 +27,7 @@ Reader = Callable[[Any], Mapping[str, Array]]
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 _METHODS = ("tensorflow/serving/predict", CLASSIFY, REGRESS)
+_NO_LIMITS = Limits()
 _BFLOAT16 = DATA_TYPES["bfloat16"]
 _NAMES = {number: name for name, number in DATA_TYPES.items()}
 
@@ -68,12 +70,19 @@ class Inference:
     """All predictions of a process.
 
     Attributes:
+        limits: Of each request.
         log: Where fronts write what they have answered, once it is there.
     """
 
-    def __init__(self, servables: Servables, *, checks_method_names: bool = False) -> None:
+    def __init__(
+        self,
+        servables: Servables,
+        *,
+        checks_method_names: bool = False,
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
         """With `checks_method_names`, Classify and Regress want signatures made for them."""
-        self.servables = servables
+        self.servables, self.limits = servables, limits
         self.log: PredictionLog | None = None
         self._checks_method_names = checks_method_names
 
@@ -90,6 +99,7 @@ class Inference:
                 given = await asyncio.to_thread(asked.read, signature)
             else:
                 given = asked.read(signature)
+            self.limits.check_arrays(signature, given)
             inputs = fed(signature, given)
             wanted = wanted_outputs(signature, asked.wanted)
             tensors = [signature.outputs[one].name for one in wanted]
@@ -126,6 +136,7 @@ class Inference:
             CallError, ServingError: If it cannot be had.
         """
         _check_tasks(tasks)
+        self.limits.check_examples(len(examples))
         with self.servables.use(tasks[0].spec) as version:
             known, checks = _signatures(version), self._checks_method_names
             signatures = [examples_signature(known, task, checks_method=checks) for task in tasks]

@@ -9,27 +9,26 @@ from grpc import StatusCode
 from contract.wire.tensors import array_of, filled_bytes
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS
+from serving.standalone.limits import MOST_COPIED_BYTES
 
 Array = np.ndarray[Any, Any]
-
-# Of what a request does not hold itself: elements that one value of a tensor stands for, or copies
-# of a context. A message of 24 bytes could otherwise take all memory.
-MOST_COPIED_BYTES = 64 << 20
 
 _MOST_BYTES = (1 << 31) - 1
 
 
-def arrays_of(inputs: Mapping[str, Any]) -> dict[str, Array]:
+def arrays_of(
+    inputs: Mapping[str, Any], most_copied_bytes: int = MOST_COPIED_BYTES
+) -> dict[str, Array]:
     """Return tensors of a message as arrays.
 
     Raises:
         CallError: If one is broken, or they are too large for the values that are sent.
     """
-    if (size := filled(inputs)) > MOST_COPIED_BYTES:
+    if (size := filled(inputs)) > most_copied_bytes:
         raise CallError(
             StatusCode.INVALID_ARGUMENT,
             f"inputs: single values stand for {size} bytes of the tensors, expected at most "
-            f"{MOST_COPIED_BYTES}; send all values",
+            f"{most_copied_bytes}; send all values",
         )
     found = {}
     for name, tensor in inputs.items():
@@ -55,7 +54,7 @@ def copied(given: Any) -> int:
     return int(held.context.ByteSize()) * max(0, len(held.examples) - 1)
 
 
-def examples_of(given: Any) -> list[bytes]:
+def examples_of(given: Any, most_copied_bytes: int = MOST_COPIED_BYTES) -> list[bytes]:
     """Return the serialized examples of an Input, each behind the features of the context.
 
     Raises:
@@ -65,19 +64,25 @@ def examples_of(given: Any) -> list[bytes]:
         return [one.SerializeToString() for one in given.example_list.examples]
     held = given.example_list_with_context
     context = held.context.SerializeToString()
-    check_copies(len(context), len(held.examples))
+    check_copies(len(context), len(held.examples), most_copied_bytes)
     return [context + one.SerializeToString() for one in held.examples]
 
 
-def check_copies(context_bytes: int, examples: int) -> None:
+def count_of(given: Any) -> int:
+    """Return how many examples an Input has."""
+    kind = given.WhichOneof("kind")
+    return len(getattr(given, kind).examples) if kind else 0
+
+
+def check_copies(context_bytes: int, examples: int, most_bytes: int = MOST_COPIED_BYTES) -> None:
     """Refuse a context whose copies, one for each example, would be too large together.
 
     Raises:
         CallError: If they would.
     """
-    if context_bytes * max(0, examples - 1) > MOST_COPIED_BYTES:
+    if context_bytes * max(0, examples - 1) > most_bytes:
         raise CallError(
             StatusCode.INVALID_ARGUMENT,
             f"context: {context_bytes} bytes for each of {examples} examples, expected at most "
-            f"{MOST_COPIED_BYTES} bytes of copies; send fewer examples",
+            f"{most_bytes} bytes of copies; send fewer examples",
         )

@@ -41,6 +41,7 @@ from serving.server.rest.bodies import JSON_HEADERS
 from serving.standalone.configuration import Batching, ModelConfig
 from serving.standalone.flags import Flags
 from serving.standalone.inference import Inference
+from serving.standalone.limits import Limits
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.opening import OpenedModel
 from serving.standalone.process import Readiness, opened_warm
@@ -74,9 +75,10 @@ class PackagedServer(PackageServer):
             Loading(retries=0, allows_unknown_labels=True),
             lambda _: {manifest.version: self._options.package},
         )
-        self._inference = Inference(self._servables)
-        self._monitoring = Monitoring(self._servables)
         self._most_bytes = int(manifest.serve.max_body_mb * 2**20)
+        limits = Limits(manifest.serve.max_request_rows, manifest.serve.max_cells, self._most_bytes)
+        self._inference = Inference(self._servables, limits=limits)
+        self._monitoring = Monitoring(self._servables)
         options = RestOptions(
             metrics_path=_METRICS_PATH,
             is_ready=lambda: self._readiness.state == "AVAILABLE",

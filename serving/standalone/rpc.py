@@ -28,7 +28,7 @@ from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS, LoadingError, for_caller
 from serving.standalone.calls import Call
 from serving.standalone.inference import CLASSIFY, Answered, Asked, Inference, Task
-from serving.standalone.messages import arrays_of, copied, examples_of, filled
+from serving.standalone.messages import arrays_of, copied, count_of, examples_of, filled
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference
 from serving.standalone.servables import Version
@@ -196,7 +196,7 @@ class RpcFront:
         is_large = request.ByteSize() + filled(request.inputs) > _LARGE_MESSAGE_BYTES
         asked = Asked(
             request.model_spec,
-            lambda _signature: arrays_of(request.inputs),
+            lambda _signature: arrays_of(request.inputs, self._inference.limits.copied_bytes),
             list(request.output_filter),
             is_large,
         )
@@ -211,7 +211,7 @@ class RpcFront:
         return answer
 
     async def _classify(self, request: Any, call: Call) -> Any:
-        examples = await _examples(request.input)
+        examples = await self._examples(request.input)
         answered = await self._inference.classify(request.model_spec, examples, call)
         answer = wire.ClassificationResponse()
         _write_classes(answer.result, answered.found)
@@ -219,7 +219,7 @@ class RpcFront:
         return answer
 
     async def _regress(self, request: Any, call: Call) -> Any:
-        examples = await _examples(request.input)
+        examples = await self._examples(request.input)
         answered = await self._inference.regress(request.model_spec, examples, call)
         answer = wire.RegressionResponse()
         _write_values(answer.result, answered.found)
@@ -228,7 +228,7 @@ class RpcFront:
 
     async def _multi_inference(self, request: Any, call: Call) -> Any:
         tasks = [Task(one.model_spec, one.method_name) for one in request.tasks]
-        examples = await _examples(request.input)
+        examples = await self._examples(request.input)
         found = await self._inference.infer(tasks, examples, call)
         answer = wire.MultiInferenceResponse()
         for task, answered in zip(tasks, found, strict=True):
@@ -241,6 +241,13 @@ class RpcFront:
                 result.regression_result.SetInParent()
                 _write_values(result.regression_result, answered.found)
         return answer
+
+    async def _examples(self, given: Any) -> list[bytes]:
+        limits = self._inference.limits
+        limits.check_examples(count_of(given))
+        if given.ByteSize() + copied(given) > _LARGE_MESSAGE_BYTES:
+            return await asyncio.to_thread(examples_of, given, limits.copied_bytes)
+        return examples_of(given, limits.copied_bytes)
 
     # --- models ---------------------------------------------------------------------------------
 
@@ -339,12 +346,6 @@ async def _read(kind: Any, message: bytes) -> Any:
         return kind.FromString(message)
     except DecodeError as error:
         raise _invalid(f"the message is not a {kind.DESCRIPTOR.name}") from error
-
-
-async def _examples(given: Any) -> list[bytes]:
-    if given.ByteSize() + copied(given) > _LARGE_MESSAGE_BYTES:
-        return await asyncio.to_thread(examples_of, given)
-    return examples_of(given)
 
 
 def _refused(method: Any) -> Method:

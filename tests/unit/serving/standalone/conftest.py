@@ -22,6 +22,7 @@ from serving.server.http.connection import Connection
 from serving.server.http.connections import Connections
 from serving.standalone.configuration import Batching, ModelConfig, models_of
 from serving.standalone.inference import Inference
+from serving.standalone.limits import Limits
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.opening import OpenedModel
 from serving.standalone.rest import RestFront, RestOptions
@@ -147,6 +148,7 @@ def running(
     opener: Any = Halving,
     *,
     checks: bool = False,
+    limits: Limits = Limits(),  # noqa: B008
     rest: RestOptions | None = None,
     rpc: Mapping[str, Any] | None = None,
 ) -> Iterator[Program]:
@@ -165,7 +167,7 @@ def running(
 
     async def main() -> None:
         servables = Servables(opens, runner_of, loading or Loading(retries=0))
-        inference = Inference(servables, checks_method_names=checks)
+        inference = Inference(servables, checks_method_names=checks, limits=limits)
         monitoring = Monitoring(servables)
         front = RestFront(inference, monitoring, rest or RestOptions(metrics_path="/metrics"))
         connections = Connections(front.handle, 1 << 24)
