@@ -48,6 +48,7 @@ class HourlyFiles:
         self._folder, self._serve, self._lost, self._rule = folder, serve, lost, rule
         self._server = server_name()
         self._batches: list[pa.RecordBatch] = []
+        self._size_bytes = 0
         self._due: float | None = None
         self._tidy_at = 0.0
         self._next_row = 0
@@ -59,7 +60,8 @@ class HourlyFiles:
         if self._due is None and batches:
             self._due = time.monotonic() + self._rule.seconds
         self._batches += batches
-        if sum(batch.nbytes for batch in self._batches) >= self._rule.size_bytes:
+        self._size_bytes += sum(batch.nbytes for batch in batches)
+        if self._size_bytes >= self._rule.size_bytes:
             self._due = 0.0
 
     def seconds_left(self) -> float | None:
@@ -69,6 +71,7 @@ class HourlyFiles:
     def flush(self) -> None:
         """Write the rows that were added; those that cannot be written are lost."""
         batches, self._batches, self._due = self._batches, [], None
+        self._size_bytes = 0
         if not batches:
             return
         for hour, rows in _by_hour(pa.Table.from_batches(batches)):

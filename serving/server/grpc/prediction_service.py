@@ -60,8 +60,9 @@ class PredictionService:
 
     async def _predict(self, call: Call) -> bytes:
         request = await self._read(call, wire.PredictRequest)
-        size = len(call.message) + sum(map(filled_bytes, request.inputs.values()))
-        asked, wanted = await self._calls.beside(size, partial(self._asked, request))
+        filled = sum(map(filled_bytes, request.inputs.values()))
+        size = len(call.message) + filled
+        asked, wanted = await self._calls.beside(size, partial(self._asked, request, filled))
         outputs = await self._calls.predicted(call, asked)
         size = sum(outputs[name].nbytes for name in wanted)
         written = partial(self._written, asked.signature, {name: outputs[name] for name in wanted})
@@ -72,14 +73,17 @@ class PredictionService:
     async def _read(self, call: Call, kind: Any) -> Any:
         return await self._calls.beside(len(call.message), partial(call.read, kind))
 
-    def _asked(self, request: Any) -> tuple[Asked, list[str]]:
-        """Return what a Predict asks for, and the outputs that it wants."""
+    def _asked(self, request: Any, filled: int) -> tuple[Asked, list[str]]:
+        """Return what a Predict asks for, and the outputs that it wants.
+
+        Single values of its tensors stand for `filled` bytes.
+        """
         spec = self._found(request.model_spec)
         loaded = self._service.begin()
         readers = loaded.array_readers
         signature = _signature(spec.signature_name, readers)
         wanted = _filtered(request.output_filter, loaded.signatures[signature].outputs)
-        arrays = self._arrays(request.inputs)
+        arrays = self._arrays(request.inputs, filled)
         return Asked(signature, readers[signature].read(arrays), "inputs"), wanted
 
     def _written(self, signature: str, outputs: Outputs) -> bytes:
@@ -89,7 +93,7 @@ class PredictionService:
         self._fill(answer.model_spec, signature)
         return bytes(answer.SerializeToString())
 
-    def _arrays(self, inputs: Mapping[str, Any]) -> dict[str, "np.ndarray[Any, Any]"]:
+    def _arrays(self, inputs: Mapping[str, Any], filled: int) -> dict[str, "np.ndarray[Any, Any]"]:
         """Return tensors as arrays.
 
         Raises:
@@ -97,7 +101,7 @@ class PredictionService:
             TooLargeError: If single values stand for more than a whole request may be: a small
                 message with many inputs can ask for gigabytes.
         """
-        if sum(map(filled_bytes, inputs.values())) > self._most_bytes:
+        if filled > self._most_bytes:
             raise TooLargeError(
                 f"inputs: single values stand for more than {self._most_bytes:,} bytes of the "
                 "tensors; send several requests"

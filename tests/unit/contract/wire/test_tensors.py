@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contract.wire.tensorflow_serving import TensorProto
-from contract.wire.tensors import array_of, filled_bytes, tensor_of
+from contract.wire.tensors import DATA_TYPES, array_of, filled_bytes, tensor_of
 
 MOST = 1 << 20
 
@@ -128,3 +128,20 @@ def test_more_dimensions_than_an_array_may_have_are_refused() -> None:
     assert array_of(proto(1, *[1] * 64, float_val=[1]), MOST).ndim == 64
     with pytest.raises(ValueError, match="found 65 dimensions, expected at most 64"):
         array_of(proto(1, *[1] * 65, float_val=[1]), MOST)
+
+
+def test_values_are_found_whatever_stands_behind_them() -> None:
+    tensor = tensor_of(np.array([[1.5, -2.0], [3.0, 0.25]], np.float32))
+    unknown = b"\xfa\x07\x02hi"  # field 127, two bytes
+    for message in (tensor, TensorProto.FromString(tensor.SerializeToString() + unknown)):
+        assert array_of(message, MOST).tolist() == [[1.5, -2.0], [3.0, 0.25]]
+
+
+def test_many_values_are_written_as_tensorflow_writes_them() -> None:
+    values = [0.5 * number for number in range(300)]  # their length takes two bytes
+    for field, dtype in (("float_val", np.float32), ("double_val", np.float64)):
+        one_by_one = TensorProto(tensor_shape={"dim": [{"size": 300}]}, **{field: values})
+        one_by_one.dtype = DATA_TYPES[np.dtype(dtype).name]
+        assert tensor_of(np.array(values, dtype)).SerializeToString() == (
+            one_by_one.SerializeToString()
+        )
