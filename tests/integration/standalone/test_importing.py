@@ -30,8 +30,22 @@ SHORT = PackagingConfig.model_validate_json(
 )
 
 
-def imported(layout: PipelineLayout, path: Path, *rows: Any, signature: str = "") -> Any:
-    return import_model(Import(path, rows, signature, SHORT), layout)
+# Its load test asks 16 at a time, so that calls are shared and filled up; the skew check compares.
+SHARED = PackagingConfig.model_validate_json(
+    '{"package": {"skew_tolerance": 1e-6, "loadtest": {"seconds": 1.0, "requests": 50, '
+    '"max_p99_ms": 60000.0}}, "serve": {"enable_batching": true, "max_batch_size": 8, '
+    '"allowed_batch_sizes": [2, 8]}}'
+)
+
+
+def imported(
+    layout: PipelineLayout,
+    path: Path,
+    *rows: Any,
+    signature: str = "",
+    settings: PackagingConfig = SHORT,
+) -> Any:
+    return import_model(Import(path, rows, signature, settings), layout)
 
 
 def nothing_is_left(layout: PipelineLayout) -> bool:
@@ -93,8 +107,8 @@ def test_a_module_with_several_signatures_is_compared_with_tensorflow(
         return {"sum": tf.reduce_sum(x, 1), "greeting": tf.strings.join(["hi ", name])}
 
     rows = [{"x": [1.0, 2.0], "name": "a"}, {"x": [0.5, 0.25], "name": "b"}]
-    made = imported(half, save(tmp_path / "m", greeted), *rows)
-    assert (made.compared_rows, made.notes) == (2, ())
+    made = imported(half, save(tmp_path / "m", greeted), *rows, settings=SHARED)
+    assert (made.compared_rows, made.notes, made.load.errors) == (2, (), 0)
     inputs = made.manifest.signatures["serving_default"].inputs
     assert (inputs["x"].dtype, inputs["x"].shape) == ("float64", (None, 2))
     again = imported(half, half.version(1))  # a package of ours, with its rows
