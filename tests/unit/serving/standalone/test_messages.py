@@ -8,7 +8,8 @@ import pytest
 from contract.wire.tensorflow_serving import ClassificationRequest, Example, PredictRequest
 from contract.wire.tensors import DATA_TYPES, write_tensor
 from serving.server.grpc.statuses import CallError
-from serving.standalone.messages import MOST_COPIED_BYTES, arrays_of, examples_of
+from serving.standalone.limits import MOST_COPIED_BYTES
+from serving.standalone.messages import arrays_of, examples_of
 
 
 def filled(name: str, *sizes: int, values: int = 1) -> Any:
