@@ -314,7 +314,7 @@ def test_a_call_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 
 def batching(**changes: Any) -> Batching:
-    sizes = {"max_batch_size": 8, "allowed_batch_sizes": (2, 8), "max_enqueued_batches": 100}
+    sizes: dict[str, Any] = {"max_batch_size": 8, "allowed_batch_sizes": (2, 8)}
     return Batching(ServeConfig(**(sizes | changes)), 8)
 
 
