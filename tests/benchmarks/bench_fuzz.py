@@ -19,7 +19,6 @@ import json
 import os
 import random
 import select
-import shutil
 import socket
 import sys
 import tempfile
@@ -35,9 +34,10 @@ import psutil
 
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
-from bench_envoy import BODY, PATH, PIPELINE, add_package, propose, settings_in
+from bench_envoy import BODY, PATH, PIPELINE, propose, settings_in
 from fuzz_grpc import GrpcTarget
 from fuzz_http import SERVER_PATHS, Make, damaged, http1, http2
+from fuzz_models import add_package, save_foreign_model
 from support import emit
 
 from components.runs.agent_client import AgentClient
@@ -54,8 +54,10 @@ from serving.supervisord.supervision import Supervisor
 ATTACKERS = 16
 _PATIENCE_SECONDS = 0.1  # for an answer; then the caller says that no more will come
 HANG_SECONDS = 15.0
+START_SECONDS = 300.0  # of the whole stack, on a busy machine
 LATE_SECONDS = 5.0  # the machine is as busy as it can be
 MAX_GROWTH_MIB = 64.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 GOOD_ANSWER = {"predictions": [[1.0, 0.0]]}
 _STANDALONE = "standalone"
 _AGENT_PATHS = (
@@ -101,12 +103,13 @@ class Target:
         caller.sendall(data)
         select.select([caller], [], [], _PATIENCE_SECONDS)
         caller.shutdown(socket.SHUT_WR)
-        answer = caller.recv(65536)
-        status = answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.") else ""
+        answer = b""
+        while more := caller.recv(65536):
+            answer += more
+        final = answer.removeprefix(_CONTINUE)
+        status = final[9:12].decode("latin-1") if final.startswith(b"HTTP/1.") else ""
         if self.is_http1 and status.startswith("5") and status not in ("501", "503", "505"):
             sys.stderr.write(f"{self.name}: {status} for {data[:300]!r}: {answer[-200:]!r}\n")
-        while caller.recv(65536):
-            pass
         return status or "other"
 
     @property
@@ -140,6 +143,14 @@ class Good:
             except (OSError, http.client.HTTPException, ValueError):
                 self.wrong += 1
             self.late += time.monotonic() - started > LATE_SECONDS
+
+
+def answers_rightly(port: int) -> bool:
+    """Tell whether a good request to a port gets the right answer."""
+    try:
+        return bool(_predict(port) == GOOD_ANSWER)
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
 
 
 def _predict(port: int) -> Any:
@@ -212,14 +223,6 @@ class Standalone:
         command = (sys.executable, "-m", "serving.standalone", *flags)
         return Program(_STANDALONE, command, logs / f"{_STANDALONE}.log", directory=CODE_FOLDER)
 
-    @property
-    def is_ready(self) -> bool:
-        """Tell whether it answers rightly."""
-        try:
-            return bool(_predict(self.http) == GOOD_ANSWER)
-        except OSError:
-            return False
-
 
 def run(settings: MachineSettings, standalone: Standalone, bounds: Bounds) -> bool:
     """Start the stack, attack it, print the figures; return whether all limits were kept."""
@@ -227,17 +230,25 @@ def run(settings: MachineSettings, standalone: Standalone, bounds: Bounds) -> bo
     programs = [*envoy_programs(settings), agent_program(settings), own]
     write_configuration(settings.supervisor_home, programs)
     supervisor = Supervisor(settings.supervisor_home)
-    supervisor.start()
+    supervisor.start(START_SECONDS)
     try:
-        with AgentClient(f"http://127.0.0.1:{settings.port}", "bench") as client:
+        url = f"http://127.0.0.1:{settings.port}"
+        with AgentClient(url, "bench", patience_seconds=START_SECONDS) as client:
             propose(client, {1: 100})
-            while not all(arm.is_ready for arm in client.observation(PIPELINE).versions):
-                time.sleep(0.1)
-        while not standalone.is_ready:
-            time.sleep(0.1)
+            _until(lambda: all(arm.is_ready for arm in client.observation(PIPELINE).versions))
+        _until(lambda: answers_rightly(settings.envoy_port))
+        _until(lambda: answers_rightly(standalone.http))
         return attacked(targets_of(settings, standalone), settings, supervisor, bounds)
     finally:
         supervisor.stop()
+
+
+def _until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the stack is not up after {START_SECONDS:g} s")
+        time.sleep(0.1)
 
 
 def targets_of(settings: MachineSettings, standalone: Standalone) -> list[Target | GrpcTarget]:
@@ -311,9 +322,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         settings = settings_in(Path(name))
         layout = PipelineLayout(settings.root, PIPELINE)
-        add_package(layout, 1, is_grpc=True)
+        add_package(layout)
         models = Path(name, "models")
-        shutil.copytree(layout.version(1) / "model", models / "1")
+        save_foreign_model(models / "1")
         return 0 if run(settings, Standalone(models), bounds) else 1
 
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 
 from bench_envoy import BODY, PATH, PIPELINE
+from fuzz_models import any_signature
 
 _NUMBERS = ("NaN", "1e999", "-0", "9" * 400, "1.5", "-1", "true", "null", '"1"', "[]", "{}", "[1]")
 _HEADERS = (
@@ -67,7 +68,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 def json_body(chance: random.Random) -> bytes:
     """Return a body that is JSON, or nearly, of a form that the server may not expect."""
-    kind, value = chance.randrange(9), chance.choice(_NUMBERS)
+    kind, value = chance.randrange(11), chance.choice(_NUMBERS)
     if kind == 0:
         return damaged(BODY.encode(), chance)
     if kind == 1:
@@ -82,11 +83,33 @@ def json_body(chance: random.Random) -> bytes:
         return f'{{"inputs": {{"{name}": [{value}]}}}}'.encode()
     if kind == 5:
         return f'{{"instances": [{{"x": {{"b64": "{"A" * chance.randrange(9)}"}}}}]}}'.encode()
+    if kind in (9, 10):
+        return _odd_inputs(chance).encode()
     if kind >= 7:
         tensor = f'{{"name": "x", "datatype": "FP32", "shape": [{value}], "data": [{value}]}}'
         whole = f'{{"inputs": [{tensor}], "parameters": {{"binary_data_output": {value}}}}}'
         return whole.encode() if kind == 7 else damaged(whole.encode(), chance)
     return f'{{"signature_name": {value}, "instances": {value}, "examples": {value}}}'.encode()
+
+
+def _odd_inputs(chance: random.Random) -> str:
+    """Return inputs of the models, with values that do not fit them or each other."""
+    signature, names = any_signature(chance)
+    form = chance.choice(('"inputs": {%s}', '"instances": [{%s}, {"x": 1}]', '"examples": [{%s}]'))
+    content = form % ", ".join(f'"{name}": {_nested(chance, 3)}' for name in names)
+    context = ', "context": {"x": 1}' if chance.random() < 0.1 else ""
+    return f'{{"signature_name": "{signature}", {content}{context}}}'
+
+
+def _nested(chance: random.Random, depth: int) -> str:
+    """Return a value, or lists in lists whose lengths and types may differ."""
+    if depth == 0 or chance.random() < 0.3:
+        fits = ("1", "2", "0", "7", '"1.5"', '"word"', '{"b64": "MQ=="}')
+        return chance.choice(_NUMBERS if chance.random() < 0.1 else fits)
+    lists = [_nested(chance, depth - 1)] * chance.choice((0, 1, 1, 2, 3))
+    if not lists or chance.random() < 0.2:
+        lists.append(_nested(chance, depth - 1))
+    return f"[{', '.join(lists)}]"
 
 
 def http1(paths: tuple[str, ...], token: str) -> Make:
