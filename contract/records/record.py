@@ -44,10 +44,16 @@ class Record(BaseModel):
         if not isinstance(raw, dict):
             return raw
         version = raw.get("record_version", cls.current_version)
-        if version > cls.current_version:
+        oldest = min(cls.upgrades, default=cls.current_version)
+        if isinstance(version, int) and version > cls.current_version:
             raise ValueError(
                 f"record_version {version} is newer than this Slipway reads "
                 f"({cls.current_version}); upgrade Slipway"
+            )
+        if version not in range(oldest, cls.current_version + 1):
+            raise ValueError(
+                f"record_version: found {version!r:.100}, expected a number from {oldest} to "
+                f"{cls.current_version}"
             )
         while version < cls.current_version:
             raw, version = cls.upgrades[version](raw), version + 1

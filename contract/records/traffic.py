@@ -116,6 +116,7 @@ class TrafficPlan(Record):
     lease_seconds: float = Field(
         LEASE_SECONDS,
         gt=0.0,
+        allow_inf_nan=False,  # JSON has no endless number: the plan could not be read again
         description="Seconds for which a trial stays in force without a call of its author.",
     )
     withdrawn: Withdrawal | None = Field(

@@ -9,6 +9,8 @@ from pydantic import (
 
 from contract.schema.section import Count, Ratio, Seconds, Section
 
+HEADER_NAME = r"[a-z0-9][a-z0-9-]{0,63}"  # of a header by which callers keep their arm
+
 
 class LoadtestConfig(Section):
     """The short load test that a package must pass before it may be deployed."""
@@ -155,7 +157,7 @@ class DeployConfig(Section):
         "half of the time left at the traffic seen, but always the last two, with more for stable "
         "on the last one where that is needed to compare in time; 'all': every rung.",
     )
-    sticky_header: Annotated[str, Field(pattern=r"^$|^[a-z0-9][a-z0-9-]{0,63}$")] = Field(
+    sticky_header: Annotated[str, Field(pattern=rf"^$|^{HEADER_NAME}$")] = Field(
         "",
         description="Request header, in lower case, such as 'x-user-id', whose value keeps its arm "
         "while the weights move; empty: every request is drawn by chance.",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,9 +24,11 @@ from serving.agent.metrics import exposition
 from serving.agent.pages import PAGES, pages
 from serving.agent.plans import PlanStore
 from serving.agent.trials import trials
+from serving.short_bodies import BodyLimit, explain
 
 DISCOVERY = "/v3"  # Envoys ask below it, with a separate token
-_MAX_PLAN_BYTES = 64 * 1024
+_MOST_BYTES = 1 << 20  # of a body; an Envoy says with each question what it is made of
+_MOST_CHARACTERS = 2000  # of an error
 # The first class that fits says the status.
 _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
     (NotFoundError, 404),
@@ -46,6 +49,8 @@ def control_api(
     """Return the API; `wake` is called after a plan was stored, `leases` hear the judges."""
     # no interactive pages: they would load scripts from elsewhere
     app = FastAPI(title="Slipway serving agent", docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimit, most_bytes=_MOST_BYTES)
+    app.add_exception_handler(RequestValidationError, explain)
 
     open_to_all = ("/healthz", "/metrics", f"{DISCOVERY}/", f"{PAGES}/")
     hear(app, leases, access)
@@ -88,8 +93,8 @@ def control_api(
 
 def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], None]) -> Response:
     try:
-        plan = TrafficPlan.model_validate_json(body[:_MAX_PLAN_BYTES])
-        json.loads(body[:_MAX_PLAN_BYTES], object_pairs_hook=once)
+        plan = TrafficPlan.model_validate_json(body)
+        json.loads(body, object_pairs_hook=once)
     except ValueError as error:
         return _error(422, f"not a traffic plan: {error}")
     if plan.pipeline != pipeline:
@@ -106,4 +111,5 @@ def _propose(plans: PlanStore, pipeline: str, body: bytes, wake: Callable[[], No
 
 
 def _error(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status_code=status)
+    cut = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+    return JSONResponse({"error": cut}, status_code=status)

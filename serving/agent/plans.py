@@ -23,10 +23,14 @@ from contract.errors import (
 from contract.layout import PipelineLayout
 from contract.records.traffic import Arm, Hold, TrafficPlan, Withdrawal
 from contract.schema.section import NAME
+from contract.schema.serving import HEADER_NAME
 from contract.storage import exclusive_lock
 from serving.traffic.backend import Capabilities
 
 log = logging.getLogger("slipway.agent")
+
+_MOST_CHARACTERS = 2000  # of who proposes, and why
+_MOST_COPIES = (1 << 32) - 1  # Envoy's
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,7 @@ class PlanStore:
         can = self._capabilities
         if len(plan.arms) > can.max_arms:
             yield f"{len(plan.arms)} arms, expected at most {can.max_arms}"
+        yield from _unfit(plan)
         for arm in plan.arms:
             if arm.weight_percent % can.weight_step_percent:
                 yield (
@@ -245,6 +250,21 @@ class PlanStore:
             yield "a shadow without a stable arm: no traffic to copy"
         if plan.shadow.version in {arm.version for arm in plan.arms}:
             yield f"version {plan.shadow.version} is both an arm and the shadow"
+
+
+def _unfit(plan: TrafficPlan) -> Iterator[str]:
+    """Yield what would make the plan a large file, or Envoy refuse it with everybody's plans."""
+    for name, text in (("author", plan.author), ("reason", plan.reason)):
+        if len(text) > _MOST_CHARACTERS:
+            yield f"{name}: {len(text):,} characters, expected at most {_MOST_CHARACTERS:,}"
+    header = plan.sticky_header
+    if header and (not re.fullmatch(HEADER_NAME, header) or header == "authorization"):
+        yield f"sticky_header: found {header!r:.100}, expected a header's name such as 'x-user-id'"
+    if plan.shadow is not None and not 1 <= plan.shadow.max_concurrent_requests <= _MOST_COPIES:
+        yield (
+            f"shadow: max_concurrent_requests: expected a number from 1 to {_MOST_COPIES:,}, found "
+            f"{plan.shadow.max_concurrent_requests}"
+        )
 
 
 def _withdrawal(plan: TrafficPlan, order: WithdrawalOrder, now: datetime) -> Withdrawal:

@@ -1,20 +1,30 @@
 """The control API of trials: what is known of one, and a person's pause of it."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from contract.records.rollout import Rollout
 from contract.records.traffic import TrafficPlan
 from serving.agent.plans import PlanStore, WithdrawalOrder
 
 
+def _whole(text: str) -> str:
+    text.encode()  # JSON may hold half a character, which no file can
+    return text
+
+
+_MOST_CHARACTERS = 2000
+Words = Annotated[str, Field(max_length=_MOST_CHARACTERS), AfterValidator(_whole)]
+
+
 class Order(BaseModel):
     """Who pauses a trial, and why."""
 
-    author: str
-    reason: str = ""
+    author: Words
+    reason: Words = ""
 
 
 def trials(plans: PlanStore, wake: Callable[[], None]) -> APIRouter:
@@ -32,7 +42,7 @@ def trials(plans: PlanStore, wake: Callable[[], None]) -> APIRouter:
         return stored
 
     @router.delete("/trial")
-    def withdraw(pipeline: str, author: str, by: str, reason: str) -> TrafficPlan:
+    def withdraw(pipeline: str, author: Words, by: Words, reason: Words) -> TrafficPlan:
         stored = plans.withdraw_for_good(pipeline, WithdrawalOrder(author, by, reason))
         wake()
         return stored

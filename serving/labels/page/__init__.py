@@ -5,7 +5,6 @@
 `shown`    inputs as pictures, text and a table
 `forms`    what a browser or a program sends
 `door`     who is let in, what each answer carries, and refusals in words
-`asgi`     names of types
 `app`      the addresses of the questions
 `conflicts` which questions people do not agree on
 `review`   the addresses of the reviewer's page

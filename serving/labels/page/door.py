@@ -18,7 +18,7 @@ from contract.errors import (
 )
 from contract.places import CODE_FOLDER
 from contract.records.access import Right
-from serving.labels.page.asgi import ASGIApp, Message, Receive, Scope, Send
+from serving.asgi import ASGIApp, Message, Receive, Scope, Send
 from serving.labels.page.forms import fields
 from serving.labels.page.limits import Limit
 from serving.labels.page.visitors import (

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from contract.errors import DataError
 from contract.records.prediction import ARMS
-from serving.labels.page.asgi import Message, Receive, Scope, Send
+from serving.asgi import Message, Receive, Scope, Send
 from serving.labels.page.door import Door, RefusedError
 from serving.labels.page.visitors import Refused, Visitor
 from serving.labels.stream.rows import Wanted

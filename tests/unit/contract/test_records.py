@@ -42,6 +42,15 @@ def test_a_newer_record_is_refused_with_advice(tmp_path: Path) -> None:
         Parcel.read(tmp_path / "parcel.json")
 
 
+@pytest.mark.parametrize("version", ['"2"', "null", "0", "-1", "1.5", "[2]", "{}"])
+def test_a_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+    text = f'{{"record_version": {version}, "kilograms": 4}}'
+    (tmp_path / "parcel.json").write_text(text)
+
+    with pytest.raises(DataError, match="record_version: found .*, expected a number from 1 to 2"):
+        Parcel.read(tmp_path / "parcel.json")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kilograms": "heavy"}'])
 def test_a_broken_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "parcel.json").write_text(text)

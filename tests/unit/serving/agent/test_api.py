@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -79,13 +80,56 @@ def test_a_conflict_shows_the_plan_in_force(api, woken) -> None:
             "not a traffic plan: the key 'standby' is there twice in one object",
         ),
         (b" " * 70_000, "not a traffic plan"),
+        (b'{"pipeline": "digits", "record_version": null}', "record_version: found None"),
+        (b'{"pipeline": "digits", "arms": [' + b"1, " * 20_000 + b"1]}", "not a traffic plan"),
     ],
 )
 def test_what_no_data_plane_could_follow_is_refused(api, woken, body, said) -> None:
     refused = api.put(URL, content=body)
     assert refused.status_code == 422
     assert said in refused.json()["error"]
+    assert len(refused.content) < 3000
     assert woken == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        '"lease_seconds": 1e999',
+        '"lease_seconds": NaN',
+        '"sticky_header": ":path"',
+        '"sticky_header": "a b"',
+        '"sticky_header": "authorization"',
+        '"shadow": {"version": 2, "percent": 1, "max_concurrent_requests": 0}',
+        '"shadow": {"version": 2, "percent": 1, "max_concurrent_requests": 4294967296}',
+        f'"author": "{"a" * 3000}"',
+        f'"reason": "{"a" * 3000}"',
+    ],
+)
+def test_a_plan_that_would_spoil_the_file_or_envoys_documents_is_refused(api, wrong) -> None:
+    stored = api.put(URL, json=PLAN).json()
+    content = json.dumps({**PLAN, "generation": 1})[:-1] + f", {wrong}}}"
+    assert api.put(URL, content=content).status_code == 422
+    assert api.get(URL).json() == stored
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"author": NaN}', b'{"author": "\\ud800"}', b"\xff", b"[" * 9000]
+)
+def test_an_order_in_no_form_of_ours_is_refused(api, body) -> None:
+    api.put(URL, json=ON_TRIAL)
+    json_headers = {"content-type": "application/json"}
+    assert api.put(HOLD, content=body, headers=json_headers).status_code in (400, 422)
+    assert api.put(HOLD, content=body).status_code == 422
+    assert api.get(URL).json()["hold"] is None
+
+
+def test_a_body_of_megabytes_is_refused_unread(api) -> None:
+    refused = api.put(URL, content=b" " * (1 << 20) + b" ")
+    assert (refused.status_code, refused.json()["error"][:33]) == (
+        413,
+        "expected a body of at most 1,048,",
+    )
 
 
 def test_observations_are_told_or_the_reason_why_not(api) -> None:
