@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from contract.errors import ConfigError, NotFoundError, did_you_mean
 from contract.layout import RunLayout
 from contract.places import config_folders, workspace
+from contract.private_files import private_folder
 from contract.schema.data import SOURCE_KEYS, SOURCE_KINDS
 from contract.schema.pipeline import PipelineConfig
 from contract.schema.problems import explain
@@ -34,6 +35,17 @@ log = logging.getLogger(__name__)
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where this machine keeps its state: SLIPWAY_HOME, or `.slipway` in the workspace."""
     return Path(environment.get("SLIPWAY_HOME") or workspace(environment) / ".slipway").resolve()
+
+
+def own_state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the state folder for somebody who writes there: only its owner may enter it.
+
+    It is made where it is not there yet. One of another user, as of a mounted volume, stays as is.
+    """
+    home = state_folder(environment)
+    if not home.exists() or home.stat().st_uid == os.geteuid():
+        private_folder(home)
+    return home
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 from cli.checks.findings import Finding
 from cli.checks.separate_process import run_apart
 from contract.errors import ConfigError, SlipwayError, UserCodeError
-from contract.loader import load_pipeline, state_folder
+from contract.loader import load_pipeline, own_state_folder
 from contract.places import CODE_FOLDER
 from contract.schema.pipeline import PipelineConfig
 
@@ -38,7 +38,7 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
     from launching.environment import component_environment, install_requirements
 
     try:
-        packages = install_requirements(folder, state_folder())
+        packages = install_requirements(folder, own_state_folder())
     except SlipwayError as error:
         yield from (Finding("packages", "error", line) for line in str(error).splitlines())
         return None

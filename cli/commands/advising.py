@@ -60,7 +60,7 @@ def serve(
     from components.deploy.advice.adviser import Adviser
     from components.deploy.advice.desk import Desk
     from components.deploy.advice.prometheus import Prometheus
-    from contract.loader import load_pipeline, state_folder
+    from contract.loader import load_pipeline, own_state_folder
     from contract.pipelines import find_pipeline
     from contract.schema.serving import DeployConfig
     from contract.tokens import read_token
@@ -68,7 +68,7 @@ def serve(
 
     token = read_token(token_file, "--token-file")
     config = load_pipeline(find_pipeline(pipeline)).deploy if pipeline else DeployConfig()
-    adviser = Adviser(state or state_folder() / "judge", config)
+    adviser = Adviser(state or own_state_folder() / "judge", config)
     asked = Prometheus(prometheus) if prometheus else None
     desk = Desk(adviser, asked, lambda: datetime.now(UTC))
     say(f"The judge answers on http://{host}:{port}: stop it with Ctrl-C")

@@ -96,13 +96,13 @@ def serve(
     from cli.labels.live import traffic
     from cli.labels.reviewing import judge
     from cli.stack.stack_file import artifact_root
-    from contract.loader import state_folder
+    from contract.loader import own_state_folder
     from serving.labels.server import PageSettings, Sources, serve_labels
 
     settings = PageSettings(
         database=_url(database),
-        tokens=tokens or state_folder() / "agent.tokens.json",
-        secret=state_folder() / "labels.secret",
+        tokens=tokens or own_state_folder() / "agent.tokens.json",
+        secret=own_state_folder() / "labels.secret",
         host=host,
         port=port,
         certificate=certificate,
@@ -324,10 +324,10 @@ def import_answers(
 
 
 def _url(database: str) -> str:
-    from contract.loader import state_folder
+    from contract.loader import own_state_folder
     from serving.labels.store.database import sqlite_url
 
-    return database or sqlite_url(state_folder() / "labels.db")
+    return database or sqlite_url(own_state_folder() / "labels.db")
 
 
 def open_database(database: str) -> "Database":

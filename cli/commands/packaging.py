@@ -58,11 +58,13 @@ def package(
     from cli.requests.rows import rows_from_file
     from cli.stack.stack_file import artifact_root
     from contract.layout import PipelineLayout
+    from contract.loader import own_state_folder
     from contract.schema.imported import PackagingConfig
 
     _check_name(name)
     settings = _settings(PackagingConfig, set_, "slipway package")
     given = rows_from_file(rows) if rows is not None else []
+    own_state_folder()
     layout = PipelineLayout(artifact_root(), name)
     with notes.status(f"Packaging {source}"), terminated_like_interrupted():
         with quietly():

@@ -14,6 +14,8 @@ from contract.errors import NotFoundError, UserError
 if TYPE_CHECKING:
     from contract.records.access import AgentTokens, Right
 
+TOKENS = "agent.tokens.json"  # in the state folder
+
 app = typer.Typer(
     cls=PlainGroup,
     help="Tokens for others than the owner, with some of the serving agent's rights.",
@@ -62,11 +64,12 @@ def add(
 
     [cyan]$ slipway token add ada --right label --pipeline digits[/]
     """
+    from contract.loader import own_state_folder
     from contract.records.access import ALL_PIPELINES, AgentToken
     from contract.storage import exclusive_lock
     from contract.tokens import new_token, token_digest
 
-    path, made = _file(file), new_token()
+    path, made = file or own_state_folder() / TOKENS, new_token()
     record = AgentToken(
         name=name,
         digest=token_digest(made),
@@ -140,7 +143,7 @@ def _right(text: str) -> "Right":
 def _file(given: Path | None) -> Path:
     from contract.loader import state_folder
 
-    return given or state_folder() / "agent.tokens.json"
+    return given or state_folder() / TOKENS
 
 
 def _read(path: Path) -> "AgentTokens":

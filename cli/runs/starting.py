@@ -75,7 +75,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     """Prepare a run of the components here: install the pipeline's packages, remove old logs."""
     from cli.runs.local_run import LocalRun, expected_seconds
     from cli.stack.stack_file import read_stack, stack_environment
-    from contract.loader import load_pipeline, state_folder
+    from contract.loader import load_pipeline, own_state_folder
     from contract.pipelines import find_pipeline
     from contract.records.record import StartedAs
     from contract.run_rights import check_sources
@@ -88,7 +88,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     )
     from launching.housekeeping import local_logs, remove_old
 
-    stack, home, folder = read_stack(), state_folder(), find_pipeline(command.pipeline)
+    stack, home, folder = read_stack(), own_state_folder(), find_pipeline(command.pipeline)
     runtime = current_runtime()
     packages = install_requirements(folder, home)
     config = load_pipeline(folder, command.overrides)

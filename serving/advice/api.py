@@ -14,15 +14,17 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from contract.errors import ServiceUnavailableError, SlipwayError
 from contract.records.advice import Advice
 from contract.strict_json import once
+from serving.short_bodies import BodyLimit, explain
 
 _NO = 403  # as Flagger's own gates say it
-_MAX_BYTES = 256 * 1024
+_MOST_BYTES = 256 * 1024
 
 
 class Judge(Protocol):
@@ -54,6 +56,8 @@ class Webhook(BaseModel):
 def advice_api(judge: Judge, token: str) -> FastAPI:
     """Return the app. The token comes as a bearer token or, from Flagger, in its metadata."""
     app = FastAPI(title="Slipway judge", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit, most_bytes=_MOST_BYTES)
+    app.add_exception_handler(RequestValidationError, explain)
 
     @app.exception_handler(SlipwayError)
     async def refuse(_request: Request, error: SlipwayError) -> Response:
@@ -101,8 +105,12 @@ def _answer_flagger(judge: Judge, hook: str, given: Mapping[str, Any]) -> Respon
 def _is_known(request: Request, token: str, sent: object = None) -> bool:
     given = request.headers.get("authorization", "").encode()
     is_bearer = hmac.compare_digest(given, f"Bearer {token}".encode())
-    is_sent = isinstance(sent, str) and hmac.compare_digest(sent.encode(), token.encode())
+    is_sent = isinstance(sent, str) and hmac.compare_digest(_bytes(sent), token.encode())
     return is_bearer or is_sent
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # JSON may hold half a character
 
 
 def _unknown() -> Response:
@@ -112,7 +120,7 @@ def _unknown() -> Response:
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(body[:_MAX_BYTES], object_pairs_hook=once)
-    except ValueError:
+        found = json.loads(body, object_pairs_hook=once)
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -18,6 +18,8 @@ from contract.records.traffic import ArmObservation
 from contract.strict_json import once
 
 _UNITS = {"milliseconds": 1.0, "seconds": 1000.0}
+_MOST_COUNT = 1 << 53  # above it, numbers of JSON are not exact
+_MOST_CHARACTERS = 500
 _NEEDED, _OPTIONAL = ("requests", "errors"), ("client_errors", "active")
 _BUCKETS = "latency_buckets"
 Given = Mapping[str, Any]
@@ -48,9 +50,9 @@ class Desk:
         if not (rollout := given.get("rollout")):
             raise UserError("rollout: expected which rollout this is about, found nothing")
         return Question(
-            rollout=str(rollout),
-            revision=str(given.get("revision", "")),
-            step=str(given.get("step", "")),
+            rollout=_text("rollout", rollout),
+            revision=_text("revision", given.get("revision", "")),
+            step=_text("step", given.get("step", "")),
             canary=self._arm(given, "canary", 2),
             stable=self._arm(given, "stable", 1),
             asked_at=self._now(),
@@ -73,40 +75,65 @@ class Desk:
         )
 
     def _count(self, name: str, value: Any) -> int:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            count = round(value) if math.isfinite(value) else -1
-        elif isinstance(value, str) and value.strip().isdecimal():
-            count = int(value)
-        else:
-            count = self._ask(name, value).total(value)
-        if count < 0:
-            raise UserError(f"{name}: expected a count of at least 0, found {value}")
-        return count
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number or (isinstance(value, str) and value.strip().isdecimal()):
+            return _whole(name, value)
+        return _whole(name, self._ask(name, value).total(value))
 
     def _histogram(self, name: str, given: Given) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """Return rising bounds in milliseconds, the last one endless, and how many are below."""
         unit = given.get("latency_unit", "milliseconds")
-        if unit not in _UNITS:
-            raise UserError(f"latency_unit: expected {' or '.join(_UNITS)}, found '{unit}'")
+        if not isinstance(unit, str) or unit not in _UNITS:
+            raise UserError(f"latency_unit: expected {' or '.join(_UNITS)}, found {unit!r:.100}")
         buckets = _buckets(given[name])
         if buckets is None:
             buckets = self._ask(name, given[name]).by_bound(given[name])
-        try:
-            found = sorted((float(le) * _UNITS[unit], int(n)) for le, n in buckets.items())
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name}: expected counts by upper bound: {error}") from error
+        found = sorted(
+            (_bound(name, le) * _UNITS[unit], _whole(name, n)) for le, n in buckets.items()
+        )
         if not found:
             return (math.inf,), (0,)  # nothing was timed yet
         if not math.isinf(found[-1][0]):
-            raise UserError(f"{name}: expected the bound '+Inf' among {', '.join(buckets)}")
+            raise UserError(f"{name}: expected the bound '+Inf' among {', '.join(buckets):.500}")
         return tuple(bound for bound, _ in found), tuple(count for _, count in found)
 
     def _ask(self, name: str, value: Any) -> Prometheus:
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{name}: expected a count or a query, found {value!r}")
+            raise UserError(f"{name}: expected a count or a query, found {value!r:.100}")
         if self._prometheus is None:
             raise UserError(f"{name}: a query, but this judge was started without --prometheus")
         return self._prometheus
+
+
+def _text(name: str, value: Any) -> str:
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON may hold half a character
+        raise UserError(f"{name}: expected text, found {text!r:.100}") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise UserError(f"{name}: {len(text):,} characters, expected at most {_MOST_CHARACTERS}")
+    return text
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        count = round(float(value))
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if not 0 <= count <= _MOST_COUNT:
+        raise UserError(f"{name}: expected a count from 0 to 2^53, found {value!r:.100}")
+    return count
+
+
+def _bound(name: str, value: Any) -> float:
+    try:
+        bound = float(value)
+    except ValueError:
+        bound = math.nan
+    if math.isnan(bound):
+        raise UserError(f"{name}: expected counts by upper bound, found {value!r:.100}")
+    return bound
 
 
 def _buckets(value: Any) -> Mapping[str, Any] | None:
@@ -116,7 +143,7 @@ def _buckets(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             found = json.loads(value, object_pairs_hook=once)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None  # a query may begin so, too
         return found if isinstance(found, dict) else None
     return None

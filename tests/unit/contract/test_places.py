@@ -7,7 +7,7 @@ import pytest
 
 from contract import places
 from contract.errors import NotFoundError
-from contract.loader import load_runtime, state_folder
+from contract.loader import load_runtime, own_state_folder, state_folder
 from contract.pipelines import pipeline_folders
 from contract.places import CODE_FOLDER, config_folders, workspace
 from slipway.code_path import PACKAGES
@@ -83,3 +83,12 @@ def test_no_module_works_out_by_itself_where_our_files_lie(package: str) -> None
     files = sorted((CODE_FOLDER / package).rglob("*.py"))
     assert [f for f in files if BY_ITSELF.search(f.read_text(encoding="utf-8"))] == []
     assert BY_ITSELF.search("ROOT = Path(__file__).resolve().parents[1]")
+
+
+def test_who_writes_into_the_state_folder_keeps_others_out_of_it(tmp_path: Path) -> None:
+    environment = {"SLIPWAY_HOME": str(tmp_path / "deep" / "home")}
+    home = own_state_folder(environment)
+    assert home.stat().st_mode & 0o777 == 0o700
+    home.chmod(0o755)  # as an older version made it
+    assert own_state_folder(environment) == state_folder(environment) == home
+    assert home.stat().st_mode & 0o777 == 0o700

@@ -198,5 +198,20 @@ def test_what_is_no_question_says_no(rollout) -> None:
         "expected a JSON object with each key once",
     )
     assert rollout.http.post("/flagger/rollback", json={"name": "x"}).status_code == 422
+    deep = rollout.http.post("/argo/measurement", content=b"[" * 100_000)
+    assert (deep.status_code, deep.json()["error"]) == (422, twice.json()["error"])
+
+
+def test_strangers_cost_little_and_are_told_little(rollout) -> None:
+    nobody = {"authorization": "", "content-type": "application/json"}
+    for token in (b'"\\ud800"', b"NaN", b"[[]]"):
+        body = b'{"name": "a", "namespace": "b", "metadata": {"token": %b}}' % token
+        answer = rollout.http.post("/flagger/rollback", content=body, headers=nobody)
+        assert answer.status_code == 401
+    for path in ("/flagger/rollback", "/argo/measurement"):
+        answer = rollout.http.post(path, content=b" " * (256 * 1024 + 1), headers=nobody)
+        assert answer.status_code == 413
+    answer = rollout.http.post("/flagger/rollback", json={"metadata": "a" * 9999}, headers=nobody)
+    assert (answer.status_code, len(answer.content) < 500) == (422, True)
     assert rollout.hook("load-test")[0] == 404
     assert rollout.http.get("/healthz").json() == {"status": "ok"}
