@@ -23,7 +23,7 @@ class HeldNumbers:
     """
 
     def __init__(self, folder: Path, in_memory_bytes: int = _IN_MEMORY_BYTES) -> None:
-        self._file = tempfile.SpooledTemporaryFile(in_memory_bytes, dir=folder)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(in_memory_bytes, dir=str(folder))  # noqa: SIM115
         self._places: dict[str, list[tuple[int, int, np.dtype[np.generic]]]] = defaultdict(list)
 
     def __enter__(self) -> Self:
