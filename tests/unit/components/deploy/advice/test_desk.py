@@ -108,7 +108,7 @@ def test_queries_are_asked_of_prometheus(tmp_path, prometheus) -> None:
     ("changes", "words"),
     [
         ({"rollout": ""}, "rollout: expected which rollout"),
-        ({"canary_requests": -1}, "canary_requests: expected a count from 0 to 2^53, found -1"),
+        ({"canary_requests": -1}, "canary_requests: expected a count from 0 to 2.53, found -1"),
         ({"canary_requests": float("nan")}, "expected a count from 0"),
         ({"canary_requests": True}, "canary_requests: expected a count or a query, found True"),
         ({"canary_requests": ""}, "canary_requests: expected a count or a query"),
