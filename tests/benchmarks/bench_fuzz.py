@@ -19,6 +19,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import sys
 import tempfile
@@ -36,7 +37,7 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 
 from bench_envoy import BODY, PATH, PIPELINE, propose, settings_in
 from fuzz_grpc import GrpcTarget
-from fuzz_http import SERVER_PATHS, Make, damaged, http1, http2
+from fuzz_http import SERVER_PATHS, Make, damaged, http1, http2, plan_body
 from fuzz_models import add_package, save_foreign_model
 from support import emit
 
@@ -62,6 +63,8 @@ GOOD_ANSWER = {"predictions": [[1.0, 0.0]]}
 _STANDALONE = "standalone"
 _AGENT_PATHS = (
     f"/v1/pipelines/{PIPELINE}/plan",
+    f"/v1/pipelines/{PIPELINE}/hold",
+    f"/v1/pipelines/{PIPELINE}/trial?author=a&by=b&reason=c",
     f"/v1/pipelines/{PIPELINE}/observation",
     f"/v1/pipelines/{PIPELINE}/rollout",
     "/v1/pipelines/../../x/plan",
@@ -267,7 +270,7 @@ def targets_of(settings: MachineSettings, standalone: Standalone) -> list[Target
         Target("Envoy, HTTP/2", envoy, http2, is_http1=False),
         Target("serve-tf, HTTP/1.1", standalone.http, http1(SERVER_PATHS, "")),
         grpc_target("serve-tf", standalone.grpc),
-        Target("agent, HTTP/1.1", settings.port, http1(_AGENT_PATHS, "bench")),
+        Target("agent, HTTP/1.1", settings.port, http1(_AGENT_PATHS, "bench", plan_body, "PUT")),
     ]
 
 
@@ -318,6 +321,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=18)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it ends what it has started
     bounds = Bounds(options.requests, options.seconds, options.seed)
     with tempfile.TemporaryDirectory() as name:
         settings = settings_in(Path(name))

@@ -25,6 +25,10 @@ _HEADERS = (
     "x_under: 1",
     "x-bin: \x01\x7f",
 )
+_PLAN_KEYS = (
+    *("generation", "record_version", "lease_seconds", "standby", "sticky_header"),
+    *("author", "reason", "written_at", "hold", "bad", "champions", "withdrawn"),
+)
 SERVER_PATHS = (
     PATH,
     f"/v1/models/{PIPELINE}",
@@ -112,11 +116,29 @@ def _nested(chance: random.Random, depth: int) -> str:
     return f"[{', '.join(lists)}]"
 
 
-def http1(paths: tuple[str, ...], token: str) -> Make:
-    """Return what makes requests of HTTP/1.1."""
+def plan_body(chance: random.Random) -> bytes:
+    """Return a traffic plan, or an order to hold one, with a value that does not fit."""
+    key, value = (
+        chance.choice(_PLAN_KEYS),
+        chance.choice((*_NUMBERS, '"\\ud800"', '"a b"', "0", "2")),
+    )
+    arm = '{"name": "stable", "version": 1, "weight_percent": 100}'
+    shadow = f'{{"version": 1, "percent": 1, "max_concurrent_requests": {value}}}'
+    plan = f'{{"pipeline": "{PIPELINE}", "arms": [{arm}], "{key}": {value}, "shadow": {shadow}}}'
+    whole = chance.choice((plan, plan, f'{{"author": {value}, "reason": "x"}}', "[" * 9000))
+    return damaged(whole.encode(), chance) if chance.random() < 0.2 else whole.encode()
+
+
+def http1(
+    paths: tuple[str, ...],
+    token: str,
+    make_body: Callable[[random.Random], bytes] = json_body,
+    usual: str = "POST",
+) -> Make:
+    """Return what makes requests of HTTP/1.1, with the usual method mostly."""
 
     def make(chance: random.Random) -> bytes:
-        body = json_body(chance)
+        body = make_body(chance)
         headers = ["host: x", *chance.sample(_HEADERS, chance.choice((0, 0, 1, 2)))]
         if token:
             headers.append(f"authorization: Bearer {token}")
@@ -130,7 +152,7 @@ def http1(paths: tuple[str, ...], token: str) -> Make:
         else:
             headers.append(f"content-length: {len(body)}")
         method = chance.choice(
-            ("POST",) * 8 + ("GET", "PUT", "DELETE", "OPTIONS", "HEAD", "CONNECT")
+            (usual,) * 8 + ("GET", "PUT", "DELETE", "OPTIONS", "HEAD", "CONNECT")
         )
         first = f"{method} {chance.choice((paths[0], *paths))} HTTP/1.1"
         whole = "\r\n".join([first, *headers]).encode("latin-1") + b"\r\n\r\n" + body

@@ -107,6 +107,11 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
     assert answer.headers["x-slipway-version"] == "1"
     ports = named_ports(stack)
     assert set(ports) == {"http", "grpc"}
+    # nobody passes by the data plane
+    direct = httpx.post(f"http://127.0.0.1:{ports['http']}/v1/models/digits:predict", json=BODY)
+    assert direct.status_code == 401
+    with (caller := GrpcCaller(ports["grpc"], "guessed")).channel:
+        assert caller.call().startswith("UNAUTHENTICATED: ")
     token = read_token(stack.settings.server_token_file)
     with Client(f"grpc://127.0.0.1:{ports['grpc']}", "digits", token=token) as digits:
         scores = digits.predict({"x": [1.0]}).outputs["scores"]

@@ -200,3 +200,25 @@ def test_a_step_with_packages_of_its_own_is_never_forked(
     is_warm: bool, packages: Path | None, expected: bool
 ) -> None:
     assert may_fork(is_warm, packages) is expected
+
+
+HEAP = """
+kept = [bytes(200) for _ in range(200_000)]
+lines = open("/proc/self/smaps_rollup").read().splitlines()
+print(next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages")))
+"""
+
+
+def test_a_component_has_its_heap_in_huge_pages() -> None:
+    choice = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not choice.exists() or "[never]" in choice.read_text():
+        pytest.skip("this kernel gives huge pages to nobody")
+    command, environment = [sys.executable, "-c", HEAP], component_environment({}, None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 20_000  # KiB, of about 50,000
+
+
+def test_what_a_user_has_set_for_glibc_is_kept() -> None:
+    base = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
+    found = component_environment(base, None)
+    assert (found["GLIBC_TUNABLES"], found["PYTHONMALLOC"]) == (base["GLIBC_TUNABLES"], "malloc")
