@@ -61,8 +61,8 @@ test-whole: setup ## integration, e2e, browser and security tests side by side
 		--durations-file build/durations/whole.csv tests/e2e tests/integration tests/browser tests/security
 
 test-thorough: setup ## the slow, exhaustive tests that `make test` leaves out
-	@$(BIN)/pytest --numprocesses 2 -m thorough --durations-file build/durations/thorough.csv \
-		tests/integration
+	@$(BIN)/pytest --numprocesses $(WORKERS) $(FILES) -m thorough --thorough $(THOROUGH:none=all) \
+		--durations-file build/durations/thorough.csv tests/e2e tests/integration
 
 test-unit: setup ## fast and offline
 	@$(BIN)/pytest --numprocesses 3 --durations-file build/durations/unit.csv tests/unit

@@ -60,5 +60,6 @@ def test_thorough_tests_run_where_a_change_reaches_them(tmp_path: Path) -> None:
     assert "2 passed" in run(tmp_path, *words), "what was changed last is not known"
     (tmp_path / "README.md").touch()
     assert "1 passed, 1 deselected" in run(tmp_path, *words)
+    assert "2 deselected" in run(tmp_path, "-m", "thorough", *words), "none is no failure"
     (tmp_path / "setup.cfg").touch()
     assert "2 passed" in run(tmp_path, *words)
