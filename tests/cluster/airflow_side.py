@@ -12,7 +12,7 @@ from airflow_stack import AirflowStack, running_airflow
 from clusters import ROOT, TestCluster, host_pods, let_pods_in, process_namespace
 
 SHIPPED = ROOT / "configs" / "runtimes" / "kubernetes.yaml"
-_POD = '{.metadata.name} {.metadata.labels.task_id} {.status.phase}{"\n"}'  # JSONPath
+_POD = r'{.metadata.name} {.metadata.labels.task_id} {.status.phase}{"\n"}'  # JSONPath
 # A long training that leaves the machine's cores to others.
 _SLOW = """
 
@@ -117,6 +117,11 @@ class PodWatch:
             watch.wait()
         for reader in self._readers:
             reader.join()
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether nothing has been missed: a watch that was refused or lost has ended."""
+        return all(watch.poll() is None for watch in self._watches.values())
 
     def _read(self, cluster: str) -> None:
         lines = self._watches[cluster].stdout

@@ -75,6 +75,7 @@ def test_the_digits_dag_runs_on_two_clusters_at_once_and_into_service(
     bad = next((step for step in STEPS if states[step] != "success"), None)
     assert bad is None, stack.log("digits_pods", "run-1", str(bad))
     where = {f"{step}@{'train' if step in tuple(STEPS)[:4] else 'eval'}" for step in STEPS}
+    assert first_pods.is_watching
     assert first_pods.ran == where
     side_by_side = {"train@train", "evaluate@eval"}
     assert any(side_by_side <= at_once for at_once in first_pods.together)
