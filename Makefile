@@ -5,9 +5,8 @@ UV := .tools/uv/bin/uv
 BIN := .venv/bin
 export UV_SYSTEM_CERTS := 1
 export UV_LINK_MODE := copy
-# The heap in huge pages, where the kernel gives them to who asks: on a virtual machine what starts
-# many processes takes about half of the CPU time (docs/figures.md). PYTHONMALLOC, as glibc asks for
-# its own heap alone.
+# The heap in huge pages, where the kernel gives them to who asks: on a virtual machine imports take
+# 0.5 to 0.9 of the CPU time (docs/figures.md). PYTHONMALLOC, as glibc asks for its own heap alone.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export PYTHONMALLOC ?= malloc
 

@@ -86,8 +86,8 @@ def huge_pages(base: Mapping[str, str]) -> dict[str, str]:
     """Return what lets a Python have its heap in huge pages, but for what `base` has set.
 
     The kernel gives them to who asks. glibc asks for its own heap alone, which Python has only with
-    PYTHONMALLOC. A process that imports much starts in a third to two thirds of the CPU time on a
-    virtual machine (docs/figures.md), where small pages are expensive.
+    PYTHONMALLOC. On a virtual machine, where small pages are expensive, a process that imports much
+    starts in 0.5 to 0.9 of the CPU time (docs/figures.md).
     """
     return {name: value for name, value in _HUGE_PAGES.items() if name not in base}
 

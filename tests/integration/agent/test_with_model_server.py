@@ -108,8 +108,8 @@ def test_from_shadow_to_promotion_with_the_real_server(real_stack, load_on) -> N
     ports = named_ports(stack)
     assert set(ports) == {"http", "grpc"}
     # nobody passes by the data plane
-    direct = httpx.post(f"http://127.0.0.1:{ports['http']}/v1/models/digits:predict", json=BODY)
-    assert direct.status_code == 401
+    passed_by = httpx.post(f"http://127.0.0.1:{ports['http']}/v1/models/digits:predict", json=BODY)
+    assert passed_by.status_code == 401
     with (caller := GrpcCaller(ports["grpc"], "guessed")).channel:
         assert caller.call().startswith("UNAUTHENTICATED: ")
     token = read_token(stack.settings.server_token_file)
