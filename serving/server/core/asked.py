@@ -1,11 +1,12 @@
 """What a prediction request asks of the model, in the terms of no protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from serving.server.core.spans import Spans
 from serving.server.engines.engine import (
     NotFiniteError,
     RefusedInputError,
@@ -24,11 +25,15 @@ class Caller(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a prediction was asked about; `key` is where its rows stand, for messages."""
+    """What a prediction was asked about; `key` is where its rows stand, for messages.
+
+    It is made when the request has been read, which is when the time of `spans` begins.
+    """
 
     signature: str
     columns: Mapping[str, np.ndarray]
     key: str
+    spans: Spans = field(default_factory=Spans, compare=False)
 
     def refusal(self, error: RefusedInputError) -> str:
         """Say which value the model cannot answer, where that is known, and why."""

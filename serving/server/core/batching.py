@@ -21,6 +21,7 @@ import numpy as np
 
 from contract.schema.serving import ServeConfig
 from serving.server.core.padding import PaddedShape
+from serving.server.core.spans import Spans
 from serving.server.core.unanswerable import Control, ModelCall, OutputShapeError, Search
 from serving.server.engines.engine import (
     Columns,
@@ -52,6 +53,7 @@ class Job:
     rows: int
     done: Done
     expires_at: float = math.inf
+    spans: Spans = field(default_factory=Spans)
     waits_since: float = field(default_factory=time.monotonic)
 
 
@@ -238,9 +240,12 @@ class Batcher:
     def _call_together(self, batch: list[Job]) -> list[Outcome]:
         rows = sum(job.rows for job in batch)
         size = next((one for one in self._allowed_sizes if one >= rows), rows)
-        started = time.perf_counter()
+        started = time.monotonic()
         outputs = self._call(batch[0].signature, _filled_up(self._merge(batch), size - rows))
-        self._observer.observe_batch(rows, time.perf_counter() - started)
+        ended = time.monotonic()
+        self._observer.observe_batch(rows, ended - started)
+        for job in batch:
+            job.spans.note_call(started, ended)
         faults = [n for n, array in outputs.items() if array.shape[:1] != (size,)]
         if faults:
             raise OutputShapeError(
@@ -318,7 +323,7 @@ def _cut(job: Job, max_rows: int) -> list[Job]:
         columns = {name: array[start : start + max_rows] for name, array in job.columns.items()}
         rows = min(max_rows, job.rows - start)
         done = partial(collect, index)
-        return Job(job.signature, columns, rows, done, job.expires_at)
+        return Job(job.signature, columns, rows, done, job.expires_at, job.spans)
 
     return [piece(index, start) for index, start in enumerate(starts)]
 

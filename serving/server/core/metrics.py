@@ -1,6 +1,6 @@
 """What Prometheus reads from a model server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from prometheus_client import (
@@ -14,6 +14,7 @@ from prometheus_client import (
 )
 
 from serving.server.core.batching import BatchObserver
+from serving.server.core.spans import NAMES
 
 disable_created_metrics()  # one series more for each, which nobody reads
 
@@ -41,6 +42,14 @@ class ServerMetrics(BatchObserver):
             buckets=_SECONDS,
             registry=registry,
         )
+        spans = Histogram(
+            "slipway_span_seconds",
+            "Where an answered prediction's time went.",
+            ["span"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._observe_spans = [spans.labels(name).observe for name in NAMES]
         self._batch_rows = Histogram(
             "slipway_batch_rows", "Rows in a call of the model.", buckets=_ROWS, registry=registry
         )
@@ -69,6 +78,11 @@ class ServerMetrics(BatchObserver):
         """One request answered, with an HTTP status or the name of gRPC's."""
         self._count_of(method, status)()
         self._observe_of(method)(seconds)
+
+    def observe_spans(self, seconds: Iterable[float]) -> None:
+        """One prediction answered; how long each of its spans took, in the order of `NAMES`."""
+        for observe, taken in zip(self._observe_spans, seconds, strict=True):
+            observe(taken)
 
     def observe_batch(self, rows: int, seconds: float) -> None:
         self._batch_rows.observe(rows)

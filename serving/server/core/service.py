@@ -174,7 +174,8 @@ class PredictService:
             raise DeadlineError("the deadline has passed")
         rows = len(next(iter(asked.columns.values())))
         told = partial(self._told, request_id, asked, done)
-        self.ready().batcher.submit(Job(asked.signature, asked.columns, rows, told, expires_at))
+        job = Job(asked.signature, asked.columns, rows, told, expires_at, asked.spans)
+        self.ready().batcher.submit(job)
 
     def failed(self, request_id: bytes, failure: Exception) -> ModelFailedError:
         """Log how the model failed a request; return the error for its caller."""

@@ -23,6 +23,7 @@ from contract.addresses import VERSION_HEADER
 from contract.records.prediction import ARM_HEADER
 from serving.server.core.asked import Asked, Caller
 from serving.server.core.service import Found, PredictService
+from serving.server.core.spans import ANSWER_HEADER, WANTED_HEADER, server_timing
 from serving.server.engines.engine import Outputs
 from serving.server.grpc.statuses import CallError, as_grpc
 from serving.server.http.statuses import STATUSES
@@ -45,12 +46,16 @@ Made = TypeVar("Made")
 
 
 class Call:
-    """One call: what was sent, and when its caller stops waiting (of `time.monotonic()`)."""
+    """One call: what was sent, and when its caller stops waiting (of `time.monotonic()`).
 
-    __slots__ = ("caller", "expires_at", "message")
+    `asked` is set when the model is asked.
+    """
+
+    __slots__ = ("asked", "caller", "expires_at", "message")
 
     def __init__(self, message: bytes, caller: Caller, expires_at: float) -> None:
         self.message, self.caller, self.expires_at = message, caller, expires_at
+        self.asked: Asked | None = None
 
     def read(self, kind: Any) -> Any:
         """Return the message as one of this class.
@@ -123,6 +128,7 @@ class Calls:
         Raises:
             ServingError: If the model does not answer them.
         """
+        call.asked = asked
         found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Found) -> None:
@@ -145,7 +151,8 @@ class Calls:
             self.last_call_at = caller.received_at
             try:
                 self.check_token(metadata)
-                answer = await method(Call(message, caller, _expires_at(context, caller)))
+                call = Call(message, caller, _expires_at(context, caller))
+                answer = await method(call)
             except asyncio.CancelledError:
                 self._observe(label, StatusCode.CANCELLED, caller)
                 raise
@@ -158,8 +165,9 @@ class Calls:
                 raise  # never: abort raises
             finally:
                 self.in_flight -= 1
+            timing = self._timing(call, metadata)
             self._observe(label, StatusCode.OK, caller)
-            context.set_trailing_metadata(self._trailing(caller))
+            context.set_trailing_metadata((*self._trailing(caller), *timing))
             return answer
 
         return handle
@@ -178,6 +186,15 @@ class Calls:
     def _trailing(self, caller: Caller) -> tuple[tuple[str, str], ...]:
         request_id = caller.request_id.decode()
         return (("x-request-id", request_id), (VERSION_HEADER, self._version))
+
+    def _timing(self, call: Call, metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Count where the time of an answered prediction went; return it where it is wanted."""
+        if call.asked is None:
+            return ()
+        seconds = call.asked.spans.seconds(call.caller.received_at, time.monotonic())
+        self._service.metrics.observe_spans(seconds)
+        wanted = WANTED_HEADER in metadata
+        return ((ANSWER_HEADER, server_timing(seconds)),) if wanted else ()
 
     def _observe(self, label: str, code: StatusCode, caller: Caller) -> None:
         seconds = time.monotonic() - caller.received_at

@@ -39,6 +39,7 @@ _READ_HEADERS = frozenset(
         b"origin",
         b"transfer-encoding",
         b"x-request-id",
+        b"x-server-timing",
         ARM_HEADER.encode(),
     )
 )

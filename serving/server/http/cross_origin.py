@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from serving.server.http.messages import Request
 
 _ANY = "*"
-_ALLOWED_HEADERS = "authorization, content-encoding, content-type, x-request-id"
-_EXPOSED_HEADERS = "retry-after, x-request-id, x-slipway-version"
+_ALLOWED_HEADERS = "authorization, content-encoding, content-type, x-request-id, x-server-timing"
+_EXPOSED_HEADERS = "retry-after, server-timing, x-request-id, x-slipway-version"
 _MAX_AGE_SECONDS = 600
 
 

@@ -22,6 +22,7 @@ from contract.model_io import DEFAULT_SIGNATURE
 from serving.server.core import predictions
 from serving.server.core.asked import Asked
 from serving.server.core.service import Found, Loaded, PredictService
+from serving.server.core.spans import ANSWER_HEADER, WANTED_HEADER, server_timing
 from serving.server.engines.engine import Outputs
 from serving.server.http.cross_origin import CrossOrigin
 from serving.server.http.messages import Request, RequestError
@@ -53,6 +54,7 @@ _TEXT_HEADERS = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 _OF_SERVER = (b"*", b"/")  # `OPTIONS http://host` asks for the server, too (RFC 9112 3.2.4)
 _PREDICTIONS = ("predict", "classify", "regress")
 _LOGGED = frozenset((*_PREDICTIONS, "infer"))
+_TIMING_WANTED = WANTED_HEADER.encode()
 
 _LARGE_BODY_BYTES = 256 * 1024  # above it, reading takes longer than a health check should wait
 
@@ -248,10 +250,14 @@ class RestApi:
         except Exception as failure:  # noqa: BLE001 (no request may stay without its answer)
             error = self._service.failed(request.request_id, failure)
             return self._refuse(method, request, as_http(error))
+        headers = JSON_HEADERS
         if isinstance(body, Body):
-            self._finish(method, request, 200, body.content, body.headers)
-        else:
-            self._finish(method, request, 200, body)
+            body, headers = body
+        seconds = asked.spans.seconds(request.received_at, time.monotonic())
+        self._service.metrics.observe_spans(seconds)
+        if _TIMING_WANTED in request.headers:
+            headers += f"{ANSWER_HEADER}: {server_timing(seconds)}\r\n".encode()
+        self._finish(method, request, 200, body, headers)
         self._service.note_answer(caller_of(request), asked, found)
         return None
 
