@@ -1,7 +1,7 @@
 """Telling Envoys elsewhere what to do: they ask again and again, and are answered when it changed.
 
 This is xDS over REST. An Envoy names itself by the address that its counters are read from, so
-so the agent knows every Envoy that asks, and no list of Envoys is needed.
+the agent knows every Envoy that asks, and no list of Envoys is needed.
 """
 
 import logging
@@ -57,6 +57,7 @@ class DiscoveryChannel:
     def __init__(self, is_gone: Callable[[str], bool]) -> None:
         """Forget an Envoy that asks no more once `is_gone(its address)` agrees."""
         self._is_gone = is_gone
+        self.on_news: Callable[[], None] = lambda: None  # called in the thread that publishes
         self._published: dict[Kind, tuple[str, Sequence[Document]]] = {}
         self._asked: dict[Endpoint, float] = {}
 
@@ -74,6 +75,7 @@ class DiscoveryChannel:
         """See Channel."""
         version = version_of(resources)
         self._published[kind] = (version, resources)
+        self.on_news()
         return version
 
     def instances(self) -> Sequence[EnvoyAdmin]:
