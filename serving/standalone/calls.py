@@ -10,6 +10,7 @@ import numpy as np
 from serving.server.core.asked import Caller
 from serving.server.core.prediction_columns import held_bytes
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.spans import Spans
 
 Array = np.ndarray[Any, Any]
 
@@ -32,15 +33,23 @@ class Call:
     Attributes:
         caller: Who asks.
         expires_at: When they stop waiting, of `time.monotonic()`.
+        spans: Is there from the time that a model is asked.
     """
 
     caller: Caller
     expires_at: float = math.inf
+    spans: Spans | None = None
     _answers: list[_Answer] = field(default_factory=list)
 
     def note(self, signature: str, outputs: Mapping[str, Array], rows: int) -> None:
         """Keep what a signature has answered until it is sent."""
         self._answers.append(_Answer(signature, outputs, rows))
+
+    def seconds(self, written_at: float) -> tuple[float, ...] | None:
+        """Return how long each span took, for an answer of a model that is written."""
+        if self.spans is None:
+            return None
+        return self.spans.seconds(self.caller.received_at, written_at)
 
     def log_answers(self, log: PredictionLog | None) -> None:
         """Log what was answered; it was sent."""

@@ -15,6 +15,7 @@ from grpc import StatusCode
 from contract.model_io import DEFAULT_SIGNATURE
 from contract.wire.tensors import DATA_TYPES, array_of
 from serving.server.core.prediction_log import PredictionLog
+from serving.server.core.spans import Spans
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS
 from serving.standalone.calls import Call
@@ -103,7 +104,7 @@ class Inference:
             inputs = fed(signature, given)
             wanted = wanted_outputs(signature, asked.wanted)
             tensors = [signature.outputs[one].name for one in wanted]
-            found = await _run(version, inputs, tensors, call.expires_at)
+            found = await _run(version, inputs, tensors, call)
         name = asked.spec.signature_name or DEFAULT_SIGNATURE
         outputs = dict(zip(wanted, found, strict=True))
         call.note(name, outputs, _rows(inputs))
@@ -141,7 +142,7 @@ class Inference:
             known, checks = _signatures(version), self._checks_method_names
             signatures = [examples_signature(known, task, checks_method=checks) for task in tasks]
             inputs, tensors = fed_examples(signatures, examples)
-            found = await _run(version, inputs, tensors, call.expires_at)
+            found = await _run(version, inputs, tensors, call)
         by_name, answers = dict(zip(tensors, found, strict=True)), []
         for task, signature in zip(tasks, signatures, strict=True):
             name = task.spec.signature_name or DEFAULT_SIGNATURE
@@ -227,10 +228,11 @@ def _signatures(version: Version) -> Mapping[str, Any]:
 
 
 async def _run(
-    version: Version, inputs: Mapping[str, Array], tensors: Sequence[str], expires_at: float
+    version: Version, inputs: Mapping[str, Array], tensors: Sequence[str], call: Call
 ) -> list[Array]:
     assert version.runner is not None
-    return await version.runner.run(inputs, tensors, expires_at)
+    call.spans = Spans()
+    return await version.runner.run(inputs, tensors, call.expires_at, call.spans)
 
 
 def fed(signature: Any, given: Mapping[str, Array]) -> dict[str, Array]:

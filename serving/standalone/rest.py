@@ -17,17 +17,18 @@ from google.protobuf.json_format import MessageToDict
 from grpc import StatusCode
 
 from contract.wire.tensorflow_serving import GetModelStatusResponse, ModelSpec, SignatureDefMap
+from serving.server.core.spans import ANSWER_HEADER, WANTED_HEADER, server_timing
 from serving.server.grpc.statuses import CallError
 from serving.server.http.messages import Request, RequestError
 from serving.server.http.targets import path_of
 from serving.server.requests.errors import ServingError, for_caller
 from serving.server.rest.bodies import JSON_HEADERS, Body, caller_of, content_of
 from serving.standalone import json_answers, json_tensors
+from serving.standalone.answers import write_status
 from serving.standalone.calls import Call
 from serving.standalone.inference import Asked, Inference
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference, spec_of
-from serving.standalone.rpc import write_status
 from serving.standalone.statuses import http_status, refusal_of
 
 _MODEL = rb"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -120,10 +121,20 @@ class RestFront:
             call.log_refusal(self._inference.log, http_status(refusal))
         else:
             whole = body if isinstance(body, Body) else Body(body)
-            self._reply(request, 200, whole.content, whole.headers)
+            timing = self._timing(request, name, call)
+            self._reply(request, 200, whole.content, whole.headers + timing)
             call.log_answers(self._inference.log)
         seconds = time.monotonic() - request.received_at
         self._monitoring.observe(name, method, "REST", status, seconds)
+
+    def _timing(self, request: Request, model: str, call: Call) -> bytes:
+        """Count where the time of an answer went; return it as a header where it is wanted."""
+        if (seconds := call.seconds(time.monotonic())) is None:
+            return b""
+        self._monitoring.observe_spans(model, seconds)
+        if WANTED_HEADER.encode() not in request.headers:
+            return b""
+        return f"{ANSWER_HEADER}: {server_timing(seconds)}\r\n".encode()
 
     async def _predict(self, request: Request, spec: Any, call: Call) -> bytes:
         body = await self._body(request)

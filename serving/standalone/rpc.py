@@ -12,26 +12,32 @@ from pathlib import Path
 from typing import Any, Never
 
 import grpc
-import numpy as np
 from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
 
 from contract.errors import ConfigError
 from contract.wire import tensorflow_serving as wire
 from contract.wire.open_inference import ModelInferRequest
-from contract.wire.tensors import DATA_TYPES, write_tensor
+from contract.wire.tensors import write_tensor
+from serving.server.core.spans import ANSWER_HEADER, WANTED_HEADER, server_timing
 from serving.server.grpc.calls import LOADING, PREDICTIONS, Callers
 from serving.server.grpc.health import Health, Watched
 from serving.server.grpc.inference_service import SERVICE as OPEN_INFERENCE
 from serving.server.grpc.model_service import session_methods
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import SHOWN_CHARACTERS, LoadingError, for_caller
+from serving.standalone.answers import (
+    write_classes,
+    write_content,
+    write_spec,
+    write_status,
+    write_values,
+)
 from serving.standalone.calls import Call
-from serving.standalone.inference import CLASSIFY, Answered, Asked, Inference, Task
+from serving.standalone.inference import CLASSIFY, Asked, Inference, Task
 from serving.standalone.messages import arrays_of, copied, count_of, examples_of, filled
 from serving.standalone.monitoring import Monitoring
 from serving.standalone.open_inference import OpenInference
-from serving.standalone.servables import Version
 from serving.standalone.statuses import http_status, refusal_of
 
 Method = Callable[[Any, Call], Awaitable[Any]]
@@ -41,7 +47,6 @@ Admit = Callable[[Iterable[tuple[str, Any]] | None], None]
 _PREDICTIONS = "tensorflow.serving.PredictionService"
 _MODELS = "tensorflow.serving.ModelService"
 _SESSIONS = "tensorflow.serving.SessionService"
-_STATES = {"START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}
 _MOST_BYTES = (1 << 31) - 1
 _LARGE_MESSAGE_BYTES = 256 * 1024  # above it, reading takes longer than other callers should wait
 
@@ -182,6 +187,10 @@ class RpcFront:
             finally:
                 self.in_flight -= 1
             self._observe(model, name, StatusCode.OK, started)
+            if (seconds := call.seconds(time.monotonic())) is not None:
+                self._monitoring.observe_spans(model, seconds)
+                if WANTED_HEADER in dict(metadata or ()):
+                    context.set_trailing_metadata(((ANSWER_HEADER, server_timing(seconds)),))
             call.log_answers(log)
             return whole
 
@@ -204,26 +213,26 @@ class RpcFront:
         answer = wire.PredictResponse()
         for name, array in answered.found.items():
             if self._options.answers_content:
-                _write_content(answer.outputs[name], array)
+                write_content(answer.outputs[name], array)
             else:
                 write_tensor(answer.outputs[name], array)
-        _fill(answer.model_spec, request.model_spec, answered)
+        write_spec(answer.model_spec, request.model_spec, answered)
         return answer
 
     async def _classify(self, request: Any, call: Call) -> Any:
         examples = await self._examples(request.input)
         answered = await self._inference.classify(request.model_spec, examples, call)
         answer = wire.ClassificationResponse()
-        _write_classes(answer.result, answered.found)
-        _fill(answer.model_spec, request.model_spec, answered)
+        write_classes(answer.result, answered.found)
+        write_spec(answer.model_spec, request.model_spec, answered)
         return answer
 
     async def _regress(self, request: Any, call: Call) -> Any:
         examples = await self._examples(request.input)
         answered = await self._inference.regress(request.model_spec, examples, call)
         answer = wire.RegressionResponse()
-        _write_values(answer.result, answered.found)
-        _fill(answer.model_spec, request.model_spec, answered)
+        write_values(answer.result, answered.found)
+        write_spec(answer.model_spec, request.model_spec, answered)
         return answer
 
     async def _multi_inference(self, request: Any, call: Call) -> Any:
@@ -233,13 +242,13 @@ class RpcFront:
         answer = wire.MultiInferenceResponse()
         for task, answered in zip(tasks, found, strict=True):
             result = answer.results.add()
-            _fill(result.model_spec, task.spec, answered)
+            write_spec(result.model_spec, task.spec, answered)
             if task.method == CLASSIFY:
                 result.classification_result.SetInParent()
-                _write_classes(result.classification_result, answered.found)
+                write_classes(result.classification_result, answered.found)
             else:
                 result.regression_result.SetInParent()
-                _write_values(result.regression_result, answered.found)
+                write_values(result.regression_result, answered.found)
         return answer
 
     async def _examples(self, given: Any) -> list[bytes]:
@@ -325,18 +334,6 @@ def _remove_socket(path: Path) -> None:
         )  # fmt: skip
 
 
-def write_status(answer: Any, versions: Iterable[Version]) -> None:
-    """Write versions into a GetModelStatusResponse."""
-    for version in versions:
-        status = answer.model_version_status.add(
-            version=version.number, state=_STATES[version.state]
-        )
-        status.status.SetInParent()
-        if version.error is not None:
-            status.status.error_code = version.error.code.value[0]
-            status.status.error_message = str(version.error)
-
-
 async def _read(kind: Any, message: bytes) -> Any:
     if kind is None:
         return None
@@ -362,35 +359,6 @@ def _model_of(request: Any) -> str:
     tasks = getattr(request, "tasks", None)
     spec = tasks[0].model_spec if tasks else getattr(request, "model_spec", None)
     return "" if spec is None else str(spec.name)
-
-
-def _fill(spec: Any, asked: Any, answered: Answered) -> None:
-    spec.name = asked.name
-    spec.version.value = answered.version
-    spec.signature_name = answered.signature
-
-
-def _write_classes(result: Any, rows: Sequence[Sequence[tuple[str, float]]]) -> None:
-    for row in rows:
-        classes = result.classifications.add().classes
-        for label, score in row:
-            classes.add(label=label, score=score)
-
-
-def _write_values(result: Any, values: Sequence[float]) -> None:
-    for value in values:
-        result.regressions.add(value=value)
-
-
-def _write_content(tensor: Any, array: "np.ndarray[Any, Any]") -> None:
-    """Write numbers as raw bytes; text cannot be written so, in TensorFlow neither."""
-    if array.dtype.kind in "OSU" or array.dtype.name not in DATA_TYPES:
-        write_tensor(tensor, array)
-        return
-    tensor.dtype = DATA_TYPES[array.dtype.name]
-    for size in array.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    tensor.tensor_content = np.ascontiguousarray(array).tobytes()
 
 
 def _invalid(words: str) -> CallError:

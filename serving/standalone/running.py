@@ -11,6 +11,7 @@ import numpy as np
 from grpc import StatusCode
 
 from serving.server.core.batching import Batcher, BatchObserver, Job, Outcome
+from serving.server.core.spans import Spans
 from serving.server.engines.engine import Columns, Outputs
 from serving.server.grpc.statuses import CallError
 from serving.server.requests.errors import OverloadedError
@@ -26,7 +27,7 @@ class Runner(Protocol):
     """Runs one version's graph."""
 
     async def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float, spans: Spans
     ) -> list[Array]:
         """Return tensors, named as signatures name them, if the model is called in time.
 
@@ -51,7 +52,7 @@ class DirectRunner:
         self.calls = 0
 
     async def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float, spans: Spans
     ) -> list[Array]:
         if self.calls >= MOST_CALLS:
             raise OverloadedError(
@@ -60,7 +61,7 @@ class DirectRunner:
         self.calls += 1
         has_left = threading.Event()
         calling = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._called, inputs, outputs, expires_at, has_left
+            self._threads, self._called, inputs, outputs, expires_at, spans, has_left
         )
         calling.add_done_callback(self._ended)
         try:  # a call whose caller has left counts until a thread has taken it from the queue
@@ -80,11 +81,15 @@ class DirectRunner:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         expires_at: float,
+        spans: Spans,
         has_left: threading.Event,
     ) -> list[Array]:
         if has_left.is_set() or expires_at <= time.monotonic():
             raise TimeoutError
-        return self._model.run(inputs, outputs)
+        started = time.monotonic()
+        found = self._model.run(inputs, outputs)
+        spans.note_call(started, time.monotonic())
+        return found
 
 
 class _TensorBatcher(Batcher):
@@ -102,18 +107,18 @@ class BatchingRunner:
         self._batcher = _TensorBatcher(self._called, batching.serve, {}, BatchObserver())
 
     async def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], expires_at: float, spans: Spans
     ) -> list[Array]:
         loop = asyncio.get_running_loop()
         if not (rows := self._rows(inputs)):  # nothing to share
-            return await self._direct.run(inputs, outputs, expires_at)
+            return await self._direct.run(inputs, outputs, expires_at, spans)
         found: asyncio.Future[Outcome] = loop.create_future()
 
         def done(outcome: Outcome) -> None:
             if not found.done():  # the caller may have gone, which cancels it
                 found.set_result(outcome)
 
-        job = Job(_key(inputs, outputs), dict(inputs), rows, done, expires_at)
+        job = Job(_key(inputs, outputs), dict(inputs), rows, done, expires_at, spans)
         self._batcher.submit(job)
         outcome = await found
         if isinstance(outcome, Exception):

@@ -14,11 +14,10 @@ from prometheus_client import (
 )
 
 from serving.server.core.batching import BatchObserver
-from serving.server.core.spans import NAMES
+from serving.server.core.spans import BUCKETS, NAMES
 
 disable_created_metrics()  # one series more for each, which nobody reads
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -39,14 +38,14 @@ class ServerMetrics(BatchObserver):
             "slipway_request_seconds",
             "From a request's last byte in to its answer out.",
             ["method"],
-            buckets=_SECONDS,
+            buckets=BUCKETS,
             registry=registry,
         )
         spans = Histogram(
             "slipway_span_seconds",
             "Where an answered prediction's time went.",
             ["span"],
-            buckets=_SECONDS,
+            buckets=BUCKETS,
             registry=registry,
         )
         self._observe_spans = [spans.labels(name).observe for name in NAMES]
@@ -54,7 +53,7 @@ class ServerMetrics(BatchObserver):
             "slipway_batch_rows", "Rows in a call of the model.", buckets=_ROWS, registry=registry
         )
         self._batch_seconds = Histogram(
-            "slipway_batch_seconds", "Time of a call.", buckets=_SECONDS, registry=registry
+            "slipway_batch_seconds", "Time of a call.", buckets=BUCKETS, registry=registry
         )
         self._queue_rows = Gauge(
             "slipway_queue_rows", "Rows that wait for the model.", registry=registry

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 NAMES = ("transform_request", "queue", "predict", "transform_response")
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 WANTED_HEADER = "x-server-timing"  # a request with it, whatever its value, gets `server-timing`
 ANSWER_HEADER = "server-timing"  # https://www.w3.org/TR/server-timing/
 

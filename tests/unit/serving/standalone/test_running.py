@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from contract.schema.serving import ServeConfig
+from serving.server.core.spans import Spans
 from serving.server.requests.errors import OverloadedError
 from serving.standalone.configuration import Batching
 from serving.standalone.running import MOST_CALLS, BatchingRunner, DirectRunner
@@ -39,7 +40,7 @@ def test_more_calls_than_may_wait_are_refused_until_some_are_answered(tmp_path: 
             runner = DirectRunner(model, threads)
 
             async def run() -> float:
-                (found,) = await runner.run(INPUTS, ["y:0"], math.inf)
+                (found,) = await runner.run(INPUTS, ["y:0"], math.inf, Spans())
                 return float(found[0])
 
             calls = [asyncio.create_task(run()) for _ in range(MOST_CALLS)]
@@ -68,7 +69,7 @@ def test_a_call_that_fails_counts_no_longer(tmp_path: Path) -> None:
             runner = DirectRunner(model, threads)
             for _ in range(MOST_CALLS + 1):
                 with pytest.raises(TimeoutError):
-                    await runner.run(INPUTS, ["y:0"], 0.0)
+                    await runner.run(INPUTS, ["y:0"], 0.0, Spans())
 
     asyncio.run(main())
     assert not model.calls
@@ -83,7 +84,7 @@ def test_a_call_without_rows_does_not_wait_for_a_batch_and_is_counted(tmp_path: 
         runner = BatchingRunner(model, Batching(ServeConfig(), 1000))
 
         async def run() -> int:
-            (found,) = await runner.run(none, ["y:0"], math.inf)
+            (found,) = await runner.run(none, ["y:0"], math.inf, Spans())
             return len(found)
 
         calls = [asyncio.create_task(run()) for _ in range(MOST_CALLS)]
