@@ -221,6 +221,9 @@ def _show(imported: "Imported") -> None:
             f"  load test: {load.requests:,} requests, {load.errors} errors, p50 {load.p50_ms:.1f} "
             f"ms, p99 {load.p99_ms:.1f} ms"
         )
+        if load.spans_ms:
+            parts = (f"{name} {taken:.2g}" for name, taken in load.spans_ms.items())
+            say(f"  at the server, mean in ms: {', '.join(parts)}")
     for note in imported.notes:
         say(f"  [yellow]{escape(note)}[/]")
     say(

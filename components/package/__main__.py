@@ -12,7 +12,8 @@ _SHOWN_INPUTS = 3
 def work(step: Step) -> Outcome:
     """Package what the run optimised, or `--redeploy-version` once more; keep it if it passes."""
     from components.package.contents import of_run, of_version
-    from components.package.package import LOAD_REPORT, SERVER_LOG, Workplace, package
+    from components.package.load_test import LOAD_REPORT
+    from components.package.package import SERVER_LOG, Workplace, package
 
     if step.redeploy_version is None:
         contents = of_run(step.run, step.config)
@@ -62,6 +63,7 @@ def _figures(record: PackageRecord) -> dict[str, float]:
         "load_p50_ms": load.p50_ms,
         "load_p95_ms": load.p95_ms,
         "load_p99_ms": load.p99_ms,
+        **{f"load_{name}_ms": taken for name, taken in load.spans_ms.items()},
     }
     return figures if record.skew_skipped_because else {**figures, "max_skew": record.max_skew}
 

@@ -14,19 +14,18 @@ import httpx
 
 from components.package.attestations import write_attestations
 from components.package.imported_rows import (
-    Rows,
     check_answers,
     check_skew,
     offline_answers,
     rows_for,
 )
 from components.package.imported_source import Source, copy_readable, find_source
-from components.package.package import LOAD_REPORT, check_load
+from components.package.load_test import LOAD_REPORT, run_load_test
 from components.package.provenance import git_commit, library_versions
 from components.package.remains import remove_remains
 from components.package.server_process import HOST, RunningServer, running_server
 from components.package.versions import next_version
-from components.quality.loadtest import Load, run_load
+from components.quality.loadtest import Load
 from contract.clients.http import open_client
 from contract.errors import DataError, UserError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout
@@ -287,10 +286,19 @@ def _tried(
         else:
             check_skew(answers, reference, settings.skew_tolerance)
             compared = len(reference)
-    load = _load_test(server, given, settings.loadtest)
-    check_load(load, settings.loadtest)
+    tested = settings.loadtest
+    load = Load(
+        given.url(server),
+        given.rows,
+        tested.seconds,
+        tested.concurrency,
+        most_requests=tested.requests,
+        key=given.key,
+        more=given.more,
+    )
+    report = run_load_test(server, load, tested)
     manifest = manifest.model_copy(update={"examples_signature": given.signature})
-    return Imported(manifest, load, compared, tuple(notes))
+    return Imported(manifest, report, compared, tuple(notes))
 
 
 def _kept_rows(folder: Path, manifest: PackageManifest) -> list[Any]:
@@ -298,17 +306,3 @@ def _kept_rows(folder: Path, manifest: PackageManifest) -> list[Any]:
         return []
     lines = (folder / manifest.examples).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def _load_test(server: RunningServer, given: Rows, settings: Any) -> LoadReport:
-    return run_load(
-        Load(
-            given.url(server),
-            given.rows,
-            settings.seconds,
-            settings.concurrency,
-            most_requests=settings.requests,
-            key=given.key,
-            more=given.more,
-        )
-    )

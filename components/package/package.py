@@ -12,30 +12,27 @@ from typing import Any
 from components.package.attestations import write_attestations
 from components.package.caller_rows import caller_rows
 from components.package.callers import EngineDiffersError, try_callers, without_engine
+from components.package.load_test import LOAD_REPORT, run_load_test
 from components.package.served_rows import require_independent_rows
-from components.package.server_process import RunningServer, running_server
+from components.package.server_process import running_server
 from components.package.skew import SkewCheck, exempt_rows
 from components.package.versions import kept_before, next_version
-from components.quality.loadtest import Load, run_load
-from contract.errors import SlipwayError
+from components.quality.loadtest import Load
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout
 from contract.records.optimization import FallbackEngine
-from contract.records.package import LoadReport, PackageManifest, PackageRecord
+from contract.records.package import PackageManifest, PackageRecord
 from contract.schema.data import FeatureConfig
-from contract.schema.serving import LoadtestConfig, PackageConfig
+from contract.schema.serving import PackageConfig
 from contract.storage import Attempt, digest_directory, storage_errors
 
 log = logging.getLogger("slipway")
 
-LOAD_REPORT = "loadtest.json"
 SERVER_LOG = "server.log"
 _FOLDER = "package"
 _MODEL = "model"
 _ENGINE = "engine"
 _EXAMPLES = "examples.jsonl"
 
-# A server told to fail a share of its requests may by chance fail more of a short load test.
-_FAULT_SLACK = 2.0
 _ATTEMPTS_UNDER_FAULTS = 30
 
 
@@ -185,52 +182,21 @@ def _try(
         log.info("package: answers to %d rows depend on each row alone", rows)
         sent = caller_rows(manifest.inputs, contents.features, contents.rows)
         callers = try_callers(server, folder, sent, tolerance)
-        load = _load_test(server, contents.rows, settings.loadtest, fault_ratio)
+        tested = settings.loadtest
+        load = Load(
+            server.predict_url,
+            contents.rows,
+            tested.seconds,
+            tested.concurrency,
+            most_requests=tested.requests,
+        )
+        report = run_load_test(server, load, tested, fault_ratio)
     return PackageRecord(
         version=manifest.version,
         digest=manifest.digest,
-        load=load,
+        load=report,
         max_skew=largest,
         skew_tolerance=tolerance,
         skew_skipped_because=skipped,
         callers=callers.model_copy(update={"left_out": dict(left_out)}),
     )
-
-
-def _load_test(
-    server: RunningServer,
-    rows: Sequence[Mapping[str, Any]],
-    settings: LoadtestConfig,
-    fault_ratio: float,
-) -> LoadReport:
-    report = run_load(
-        Load(
-            server.predict_url,
-            rows,
-            settings.seconds,
-            settings.concurrency,
-            most_requests=settings.requests,
-        )
-    )
-    check_load(report, settings, fault_ratio)
-    return report
-
-
-def check_load(report: LoadReport, settings: LoadtestConfig, fault_ratio: float = 0.0) -> None:
-    """Refuse a package that fails too often or is too slow.
-
-    Raises:
-        SlipwayError: With the figure and its limit.
-    """
-    allowed = settings.max_error_ratio + _FAULT_SLACK * fault_ratio
-    ratio = report.errors / max(1, report.requests)
-    if ratio > allowed:
-        raise SlipwayError(
-            f"load test: {report.errors} of {report.requests} requests failed, at most a share of "
-            f"{allowed:g} may (package.loadtest.max_error_ratio); the first: {report.first_error}"
-        )
-    if report.p99_ms > settings.max_p99_ms:
-        raise SlipwayError(
-            f"load test: p99 is {report.p99_ms:.1f} ms with {settings.concurrency} callers, at "
-            f"most {settings.max_p99_ms:g} ms is allowed (package.loadtest.max_p99_ms)"
-        )

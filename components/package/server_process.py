@@ -58,6 +58,11 @@ class RunningServer:
             f"the package's server was not ready within {_START_SECONDS:g} s: {self.last_words()}"
         )
 
+    def metrics(self) -> str:
+        """Return what it counts, in Prometheus's text format."""
+        with open_client(f"http://{HOST}:{self.port}", _POLL_TIMEOUT_SECONDS) as http:
+            return http.get("/metrics").raise_for_status().text
+
     def stop(self) -> None:
         """Let it drain and end; kill it if it does not."""
         self.process.terminate()

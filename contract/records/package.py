@@ -154,6 +154,11 @@ class LoadReport(Record):
     p95_ms: float = Field(description="95th percentile of the time of an answer.")
     p99_ms: float = Field(description="99th percentile of the time of an answer.")
     first_error: str = Field("", description="What the first failed request got.")
+    spans_ms: dict[str, float] = Field(
+        {},
+        description="Mean time of each part of an answer at the server, in milliseconds: "
+        "transform_request, queue, predict, transform_response.",
+    )
 
 
 class UnansweredInput(Record):

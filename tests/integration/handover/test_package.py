@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from contract.records.optimization import EngineFiles, OptimizeRecord
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Result
 from contract.storage import digest_directory
+from serving.server.core.spans import NAMES
 
 
 def versions(run: RunLayout) -> list[str]:
@@ -95,6 +97,8 @@ def test_a_package_is_kept_after_skew_check_and_load_test(
     assert record.max_skew >= 0.0
     assert record.max_skew <= record.skew_tolerance or engine.exempt_ratio > 0
     assert record.load.requests > 0 == record.load.errors
+    assert list(record.load.spans_ms) == list(NAMES)
+    assert 0 < sum(record.load.spans_ms.values()) < record.load.p99_ms
     assert record.callers is not None
     assert record.callers.signatures == ("serving_default", "serving_examples")
     assert record.callers.rows == 26  # 2, and 7 of each number, 5 of the text, 5 of the list
@@ -289,6 +293,7 @@ def test_a_failed_load_test_leaves_nothing(own_run: RunLayout, component: Any) -
     assert code == 1, said
     assert time.monotonic() - started < 55  # 77 requests were enough
     assert "at most 0.001 ms is allowed" in said
+    assert re.search(r"mean at the server, in ms: transform_request [0-9.]+, queue ", said)
     assert versions(own_run) == []
 
 

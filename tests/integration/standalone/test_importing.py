@@ -22,6 +22,7 @@ from contract.free_ports import free_port
 from contract.layout import PipelineLayout
 from contract.records.package import PackageManifest
 from contract.schema.imported import PackagingConfig
+from serving.server.core.spans import NAMES
 
 from .conftest import PATIENCE_SECONDS
 
@@ -80,6 +81,7 @@ def test_a_model_of_tensorflow_1_is_kept_with_all_its_signatures(
     assert manifest.signatures["upper"].inputs["text"].dtype == "string"
     assert made.load.requests > 0
     assert made.load.errors == 0
+    assert list(made.load.spans_ms) == list(NAMES)
     assert made.notes == ("no skew check: 'classify_x_to_y' is a signature for classify",)
     # As the agent starts it: by the other protocol, with a label, and warm.
     with running_server(half.version(1), half.root / "log") as server:
