@@ -22,6 +22,7 @@ from cli.commands import (
     summaries,
     tokens,
     traffic,
+    truths,
 )
 from cli.commands import services as machine
 from cli.demo import command as demo
@@ -87,7 +88,7 @@ for panel, commands in (
 for of_labels in (
     *(asking.choose, asking.consensus),
     *(label_page.harvest, label_page.gold, label_page.serve, label_page.learn),
-    *(label_page.export, label_loop.loop, label_loop.accuracy),
+    *(label_page.export, truths.truth, label_loop.loop, label_loop.accuracy),
 ):
     labelling.app.command(cls=PlainCommand)(of_labels)
 labelling.app.command(cls=PlainCommand, name="import")(label_page.import_answers)

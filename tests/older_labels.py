@@ -8,10 +8,11 @@ from serving.labels.store.upgrading import NEWEST
 
 def make_older(url: str) -> None:
     """Take a database of now back to the first revision, which had the number of a form."""
-    assert NEWEST == "0002", "say here what the newer revisions have changed"
+    assert NEWEST == "0003", "say here what the newer revisions have changed"
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text("drop table slipway_labels_revision"))
+        connection.execute(text("drop table truth"))
         connection.execute(text("create table slipway_labels (version integer primary key)"))
         connection.execute(text("insert into slipway_labels values (1)"))
     engine.dispose()

@@ -41,6 +41,9 @@ DatabaseOption = Annotated[
     ),
 ]
 FormatOption = Annotated[str, typer.Option("--format", help="csv, or label-studio (JSON).")]
+ExportOption = Annotated[
+    str, typer.Option("--format", help="csv, label-studio (JSON), or truth (CSV).")
+]
 
 _SHOWN_REFUSALS = 10
 
@@ -196,19 +199,22 @@ def gold(
 
 def export(
     name: NameArgument,
-    kind: FormatOption = "csv",
+    kind: ExportOption = "csv",
     head: HeadOption = "",
     out: OutOption = None,
     database: DatabaseOption = "",
 ) -> None:
     """Write people's answers: as CSV for 'slipway labels consensus', or questions and answers as
-    Label Studio's JSON.
+    Label Studio's JSON; or what has turned out to be true, as CSV for 'slipway judge labels' and
+    'slipway labels add'.
 
     [bold]Examples[/]
 
     [cyan]$ slipway labels export digits --out answers.csv[/]
 
     [cyan]$ slipway labels export digits --format label-studio --out tasks.json[/]
+
+    [cyan]$ slipway labels export digits --format truth --out truth.csv[/]
     """
     require("serving")
     import json
@@ -219,9 +225,12 @@ def export(
     from serving.labels.store.exchange import stored_questions
     from serving.labels.store.questions import topic_id
 
-    _check_format(kind)
+    _check_format(kind, "truth")
     store = open_database(database)
-    number, _ = topic_id(store, name, head)
+    number, topic = topic_id(store, name, head)
+    if kind == "truth":
+        _write_truths(name, (number, topic.head), store, out)
+        return
     said = [*answers(store, number)]
     if kind == "csv":
         write_out(as_csv(said), out)
@@ -323,6 +332,16 @@ def import_answers(
         say(f"  {escape(words)}")
 
 
+def _write_truths(name: str, about: tuple[int, str], store: "Database", out: Path | None) -> None:
+    from cli.labels.answer_files import truths_as_csv
+    from serving.labels.store.truths import told
+
+    _, config = pipeline_of(name)
+    found = [*told(store, about[0])]
+    write_out(truths_as_csv(found, config.label_column(about[1])), out)
+    say(f"{len(found):,} labels{f': {escape(str(out))}' if out else ''}")
+
+
 def _url(database: str) -> str:
     from contract.loader import own_state_folder
     from serving.labels.store.database import sqlite_url
@@ -337,6 +356,7 @@ def open_database(database: str) -> "Database":
     return Database(_url(database))
 
 
-def _check_format(kind: str) -> None:
-    if kind not in ("csv", "label-studio"):
-        raise UserError(f"--format {kind}: expected csv or label-studio")
+def _check_format(kind: str, *more: str) -> None:
+    known = ("csv", "label-studio", *more)
+    if kind not in known:
+        raise UserError(f"--format {kind}: expected {' or '.join(known)}")

@@ -45,7 +45,8 @@ def add(
         list[str],
         typer.Option(
             help="read, propose (plans), approve (hold and resume trials), label (answer "
-            "questions on the label page) or review (decide where labellers disagree); repeatable."
+            "questions on the label page), review (decide where labellers disagree) or report "
+            "(what has turned out to be true of predictions); repeatable."
         ),
     ],
     pipeline: Annotated[

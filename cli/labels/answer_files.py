@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from contract.errors import DataError
 
 if TYPE_CHECKING:
-    from serving.labels.store.records import Answered
+    from serving.labels.store.records import Answered, Truth
 
 COLUMNS = ("request_id", "row", "labeller", "label")
 GOLD_COLUMNS = ("request_id", "row", "label")
@@ -33,6 +33,15 @@ def as_csv(answers: "Iterable[Answered]") -> str:
         label = "" if one.is_untellable else one.label or ""
         said = (one.request_id, one.row, one.labeller, label, one.version)
         writer.writerow([*said, *numbers, is_audit, one.gold or "", one.decided or ""])
+    return text.getvalue()
+
+
+def truths_as_csv(truths: "Iterable[Truth]", column: str) -> str:
+    """Return labels as `slipway judge labels` and `slipway labels add` read them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["request_id", "row", column])
+    writer.writerows((one.request_id, one.row, one.label) for one in truths)
     return text.getvalue()
 
 

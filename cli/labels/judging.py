@@ -1,6 +1,6 @@
 """What people's labels say of the version in service, by the judge's test of late labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,13 @@ from cli.runs.standing import stored_plan
 from contract.errors import UserError
 
 if TYPE_CHECKING:
-    from components.deploy.labelled.answers import Labels
+    from components.deploy.labelled.answers import Label, Labels
+    from components.deploy.labelled.answers import Place as RowPlace
     from components.labels.consensus.settling import Settlement
     from contract.layout import PipelineLayout
     from contract.records.quality import LabelVerdict
     from contract.schema.pipeline import PipelineConfig
-    from serving.labels.store.records import Answered, Topic
+    from serving.labels.store.records import Answered, Topic, Truth
 
 
 def verdict_of_people(
@@ -71,3 +72,20 @@ def audit_labels(
             if one.place in weights
         },
     )
+
+
+def true_labels(
+    config: "PipelineConfig", head: str, truths: "Iterable[Truth]"
+) -> "dict[RowPlace, Label]":
+    """Return what has turned out to be true of rows as labels that count as those of the audit.
+
+    Programs tell of rows whatever the model thinks of them: nobody chose these rows.
+    """
+    from components.deploy.labelled.answers import Label
+
+    classes = config.heads[head].classes
+    return {
+        (one.request_id, one.row): Label({head: classes.index(one.label)}, 1.0)
+        for one in truths
+        if one.label in classes
+    }

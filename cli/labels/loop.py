@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cli.labels.accuracy import champion_of, online_accuracy
 from cli.labels.agreement import Agreement, agreement
 from cli.labels.harvesting import check_learnable, kept_inputs, topic_of, with_inputs
-from cli.labels.judging import audit_labels, verdict_of_people
+from cli.labels.judging import audit_labels, true_labels, verdict_of_people
 from cli.labels.learning import as_csv, to_learn, weights_of
 from contract.errors import NotFoundError, UserError
 from contract.records.label_loop import HarvestRecord, LabelLoopRecord, labels_to_run
@@ -97,14 +97,14 @@ class Loop:
         """
         wish, champion = labels_config(self.config), champion_of(self.layout)
         accuracy, stored, is_below, answers = list[LabelledVersion](), Stored(), False, 0
-        slices, verdict, told = tuple[str, ...](), None, ""
+        slices = tuple[str, ...]()
         if (agreed := self._agreement()) is not None:
             answers = sum(one.label is not None for one in agreed.said)
             accuracy = online_accuracy(self.layout, self.config, agreed)
             slices = _slices_below(accuracy, champion, wish)
             is_below = bool(slices) or _is_below(accuracy, champion, wish)
-            verdict, told = self._verdict(agreed, now)
             stored = self._store(agreed, labels_to_run(wish.min_labels, is_below), now)
+        verdict, told = self._verdict(agreed, now)
         record = LabelLoopRecord(
             pipeline=self.layout.pipeline,
             answers=answers,
@@ -123,10 +123,25 @@ class Loop:
         record.write(self.layout.label_loop)
         return record
 
-    def _verdict(self, agreed: Agreement, now: datetime) -> "tuple[LabelVerdict | None, str]":
+    def _verdict(
+        self, agreed: Agreement | None, now: datetime
+    ) -> "tuple[LabelVerdict | None, str]":
         """Judge the version in service, and keep the verdict; return it in words, too."""
-        labels = audit_labels(self.config, agreed.topic.head, agreed.said, agreed.found)
-        verdict, told = verdict_of_people(self.layout, self.config, agreed.topic, labels, now)
+        from components.deploy.labelled.answers import Labels
+        from components.labels.choosing.questions import head_to_ask
+        from serving.labels.store.questions import topic_id
+        from serving.labels.store.truths import told as told_truths
+
+        head = head_to_ask(self.config, labels_config(self.config).head)
+        try:
+            number, topic = topic_id(self.store, self.config.name, head)
+        except NotFoundError:
+            return None, ""
+        labels = Labels(1.0)
+        if agreed is not None:
+            labels = audit_labels(self.config, head, agreed.said, agreed.found)
+        labels.found |= true_labels(self.config, head, told_truths(self.store, number))
+        verdict, told = verdict_of_people(self.layout, self.config, topic, labels, now)
         if verdict is None:
             return None, told
         verdict.write(self.layout.label_verdict)

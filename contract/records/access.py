@@ -7,7 +7,7 @@ from pydantic import Field
 
 from contract.records.record import Record
 
-Right = Literal["read", "propose", "approve", "label", "review"]
+Right = Literal["read", "propose", "approve", "label", "review", "report"]
 ALL_PIPELINES = "*"
 
 
@@ -19,7 +19,8 @@ class AgentToken(Record):
     rights: tuple[Right, ...] = Field(
         description="What it may do: read plans and what is seen of them, propose plans, approve "
         "(hold and resume trials), label (answer questions on the label page, nothing else), or "
-        "review (decide where labellers disagree, nothing else)."
+        "review (decide where labellers disagree, nothing else), or report (what has turned out "
+        "to be true of predictions, nothing else)."
     )
     pipelines: tuple[str, ...] = Field(
         (ALL_PIPELINES,), description="Names of the pipelines for which it may; '*' is every one."

@@ -16,6 +16,7 @@ from serving.labels.store.database import Database
 from serving.labels.stream.routes import stream_routes
 from serving.labels.stream.traffic import Ask, nobody
 from serving.labels.stream.watching import Watches
+from serving.labels.truth import truth_routes
 from serving.token_file import TokenFile
 
 _SHUTDOWN_SECONDS = 2  # streams never end by themselves
@@ -114,7 +115,8 @@ def serve_labels(settings: PageSettings, sources: Sources) -> None:
     door = Door(visitors, settings.is_secure, settings.framed_by or "'none'")
     watches = Watches(sources.root)
     desk = Desk(database, door, sources.judge, watches.pipelines)
-    app = label_app(desk, stream_routes(door, watches, sources.traffic))
+    streams = stream_routes(door, watches, sources.traffic)
+    app = label_app(desk, streams, truth_routes(door, database, desk.now))
     try:
         uvicorn.run(app, **listening(settings))
     finally:

@@ -22,17 +22,27 @@ class Reply:
     mark: str
 
 
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """Return what was sent.
+
+    Raises:
+        DataError: If it is longer than allowed.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise DataError(f"expected at most {most_bytes:,} bytes, found more")
+    return bytes(body)
+
+
 async def fields(request: Request) -> Mapping[str, str]:
     """Return the fields of a form, or of a JSON object.
 
     Raises:
         DataError: If the body is too long or neither of them.
     """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise DataError(f"expected a form of at most {MOST_BYTES:,} bytes, found more")
+    body = await body_of(request, MOST_BYTES)
     try:
         if request.headers.get("content-type", "").startswith("application/json"):
             found = json.loads(body)

@@ -12,6 +12,7 @@ from serving.token_file import TokenFile
 
 COOKIE = "slipway_labels"
 PAGE_RIGHTS: tuple[Right, ...] = ("label", "review", "read")  # each opens pages of its own
+_RIGHTS: tuple[Right, ...] = (*PAGE_RIGHTS, "report")  # who reports sees no page
 
 _PSEUDONYM = 5  # characters of 5 bits: of 100 people two are the same once in 6,800
 
@@ -55,7 +56,7 @@ class Visitors:
         """Return who asks, or why they are refused."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme == "Bearer":
-            return _visitor(self._tokens.find(given), None, was_sent=bool(given))
+            return _visitor(self._tokens.find(given), None, bool(given), _RIGHTS)
         cookie = request.cookies.get(COOKIE, "")
         digest = cookie.partition("|")[0]
         is_ours = hmac.compare_digest(cookie.encode(), self._cookie(digest).encode())
@@ -80,12 +81,17 @@ class Visitors:
         return hmac.new(self._secret, f"{use}|{digest}".encode(), hashlib.sha256).hexdigest()
 
 
-def _visitor(token: AgentToken | None, mark: str | None, was_sent: bool) -> Visitor | Refused:
+def _visitor(
+    token: AgentToken | None,
+    mark: str | None,
+    was_sent: bool,
+    rights: tuple[Right, ...] = PAGE_RIGHTS,
+) -> Visitor | Refused:
     if token is None:
         words = "Log in with the token that 'slipway token add' has printed."
         return Refused(401, words, was_token_sent=was_sent)
-    if not {*PAGE_RIGHTS} & {*token.rights}:
-        pages = " or ".join(PAGE_RIGHTS)
+    if not {*rights} & {*token.rights}:
+        pages = " or ".join(rights)
         words = f"Token '{token.name}' may not {pages}: it has {', '.join(token.rights)}."
         return Refused(403, words, was_token_sent=True)
     return Visitor(token, mark)

@@ -7,6 +7,7 @@
 `questions` adding them, and giving the next one to a labeller
 `answering` answers, skips and undoing
 `reviewing` a reviewer's decisions
+`truths`    what has turned out to be true of predictions
 `standing`  points, progress and the leader board
 `records`   what the others return
 """

@@ -67,6 +67,15 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What has turned out to be true of a row of a request."""
+
+    request_id: str
+    row: int
+    label: str
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a reviewer has decided; `label` is None if nobody can tell."""
 

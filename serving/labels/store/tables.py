@@ -93,5 +93,16 @@ decisions = Table(
     Column("author", String(200), nullable=False),
     Column("decided_at", Float, nullable=False),  # seconds since 1970
 )
+# What has turned out to be true of a prediction, as another program has told.
+truths = Table(
+    "truth",
+    metadata,
+    Column("topic", ForeignKey("topic.id"), primary_key=True),
+    Column("request_id", String(500), primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("label", String(500), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("told_at", Float, nullable=False),  # seconds since 1970
+)
 Index("assignment_of_labeller", assignments.c.labeller, assignments.c.state)
 Index("assignment_expiring", assignments.c.state, assignments.c.expires_at)

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, sel
 
 from contract.errors import ConfigError
 
-NEWEST = "0002"
+NEWEST = "0003"
 _FIRST = "0001"
 # By its own name: the databases of Airflow and MLflow have a table `alembic_version`.
 _TABLE = "slipway_labels_revision"

@@ -5,11 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_turns import NAME, NOW, PEOPLE, answer_all, configure, database, log_rows, turn
+from label_turns import (
+    NAME,
+    NOW,
+    PEOPLE,
+    answer_all,
+    configure,
+    database,
+    log_rows,
+    slipway,
+    turn,
+)
 
 from cli.labels.judging import audit_labels
 from cli.labels.learning import settled
 from components.deploy.labelled.verdict import judge_labels
+from components.labels.labels import list_labels
 from contract.layout import PipelineLayout
 from contract.loader import load_pipeline
 from contract.pipelines import find_pipeline
@@ -77,6 +88,32 @@ def test_a_version_that_is_as_good_by_people_stays(layout: PipelineLayout, pipel
     assert not found["is_worse"]
     assert found["verdict"].startswith("digit: version 2 is right in 100.0% of 60 labelled")
     assert found["verdict"].endswith("that it is worse by more than 1.0%, a roll-back needs 100")
+
+
+def test_what_has_turned_out_to_be_true_judges_without_an_answer_by_people(
+    layout: PipelineLayout, pipelines: Path, tmp_path: Path
+) -> None:
+    two_champions(layout, wrong=45)
+    configure(pipelines, budget=1, min_labels=1_000)
+    turn("--only", "harvest")
+    assert turn("--only", "learn")["learn"]["verdict"] == ""
+    file, exported = tmp_path / "outcomes.csv", tmp_path / "truth.csv"
+    rows = [("b", n) for n in range(30)] + [("c", n) for n in range(60)]
+    lines = [f"{server}{n},0,{n % 10}" for server, n in rows]
+    file.write_text("\n".join(["request_id,row,label", "later,0,1", *lines]))
+    said = slipway("truth", NAME, str(file)).output
+    assert said.startswith("91 labels, 0 corrected, 0 known already, 0 refused")
+
+    found = turn("--only", "learn")["learn"]
+    assert (found["answers"], found["is_worse"]) == (0, True)
+    assert found["verdict"].startswith("digit: version 2 is right in 25.0% of 60 labelled requests")
+    verdict = LabelVerdict.read(layout.label_verdict)
+    slipway("export", NAME, "--format", "truth", "--out", str(exported))
+    plan, config = TrafficPlan.read(layout.traffic_plan), load_pipeline(find_pipeline(NAME))
+    by_file = judge_labels(layout, config, plan, exported, verdict.judged_at)
+    assert by_file.tests == verdict.tests
+    slipway("add", NAME, str(exported))  # the same file teaches: joined with the logged inputs
+    assert list_labels(layout, config)[0].added == 90
 
 
 def test_a_row_weighs_as_an_audit_of_all_requests_would_have_it(

@@ -65,5 +65,5 @@ def test_tables_of_a_newer_slipway_are_refused(asking: Any, tmp_path: Path) -> N
     asking.database.close()
     with sqlite3.connect(tmp_path / "labels.db") as connection:
         connection.execute("update slipway_labels_revision set version_num = '0099'")
-    with pytest.raises(ConfigError, match="its tables have revision 0099, expected 0002 or an old"):
+    with pytest.raises(ConfigError, match="its tables have revision 0099, expected 0003 or an old"):
         Database(sqlite_url(tmp_path / "labels.db"))
