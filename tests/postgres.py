@@ -23,6 +23,7 @@ class Postgres:
     folder: Path
     user: str | None
     port: int = field(default_factory=free_port)
+    is_lasting: bool = False  # a test needs nothing that outlasts a power cut
 
     @property
     def url(self) -> str:
@@ -35,7 +36,7 @@ class Postgres:
         )
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c fsync={'on' if self.is_lasting else 'off'}"
         log = str(self.folder / "log")
         self.run(
             "pg_ctl", "start", "--wait", "--timeout", "300", "--log", log, "--options", options
@@ -50,7 +51,7 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(is_lasting: bool = False) -> Iterator[Postgres]:
     """Yield a started server; skip the test where none is installed."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not installed:
@@ -59,7 +60,7 @@ def running_postgres() -> Iterator[Postgres]:
     if os.geteuid() == 0:
         user = "postgres"
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    server = Postgres(installed[-1].parent, folder, user)
+    server = Postgres(installed[-1].parent, folder, user, is_lasting=is_lasting)
     try:
         server.run("initdb", "--username", "labels", "--auth", "trust", "--no-sync")
         server.start()

@@ -16,8 +16,6 @@ from contract.pipelines import find_pipeline
 NAME = "asked_digits"
 BASE_ROWS, TEST_ROWS = 150, 500
 CLASSES = tuple(str(digit) for digit in range(10))
-# One pixel up, down, left, right or not at all: the world has more digits than the 1,797.
-_SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))
 
 Rows = tuple[np.ndarray, np.ndarray]  # images [rows, 8, 8], labels [rows]
 
@@ -33,14 +31,15 @@ class DigitRows:
 
     @classmethod
     def load(cls, seed: int = 20) -> "DigitRows":
-        """Return the digits that scikit-learn ships, shifted, in an order of chance."""
+        """Return the digits that scikit-learn ships, in an order of chance."""
         from sklearn.datasets import load_digits
 
-        digits, chance = load_digits(), np.random.default_rng(seed)
-        order = chance.permutation(len(digits.images))
-        parts = np.split(order, [BASE_ROWS, BASE_ROWS + TEST_ROWS])
-        base, test = (_shifted(digits, part, chance, copies=1) for part in parts[:2])
-        stream = _shifted(digits, parts[2], chance, copies=len(_SHIFTS))
+        digits = load_digits()
+        order = np.random.default_rng(seed).permutation(len(digits.images))
+        base, test, stream = (
+            (digits.images[part], digits.target[part])
+            for part in np.split(order, [BASE_ROWS, BASE_ROWS + TEST_ROWS])
+        )
         known = {_key(image): str(label) for image, label in zip(*stream, strict=True)}
         return cls(base, test, stream, known)
 
@@ -49,7 +48,7 @@ class DigitRows:
         return self._known[_key(inputs["image"])]
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the stream as callers send them, without an end."""
+        """Yield the rows of the stream as callers send them, again and again."""
         for image in cycle(self.stream[0]):
             yield {"image": image.tolist()}
 
@@ -84,17 +83,6 @@ def write_pipeline(folder: Path, rows: DigitRows) -> None:
         },
     }
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-
-
-def _shifted(digits: Any, places: np.ndarray, chance: np.random.Generator, copies: int) -> Rows:
-    """Return images with their labels, each shifted in some ways, in an order of chance."""
-    images, labels = [], []
-    for place in places:
-        ways = chance.choice(len(_SHIFTS), copies, replace=False)
-        images += [np.roll(digits.images[place], _SHIFTS[way], axis=(0, 1)) for way in ways]
-        labels += [digits.target[place]] * copies
-    order = chance.permutation(len(labels))
-    return np.array(images)[order], np.array(labels)[order]
 
 
 def _write_csv(path: Path, rows: Rows) -> None:

@@ -206,11 +206,12 @@ def _twin(rows: DigitRows, more: Iterable[Rows]) -> float:
         labels = np.concatenate([rows.base[1], one[1]])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it ends with its iterations
-            found.append(_network(seed).fit(images, labels).score(test, rows.test[1]))
+            found.append(network(seed).fit(images, labels).score(test, rows.test[1]))
     return float(np.mean(found))
 
 
-def _network(seed: int) -> Any:
+def network(seed: int) -> Any:
+    """Return a network of the size of the demo's model, for pixels from 0 to 1."""
     from sklearn.neural_network import MLPClassifier
 
     return MLPClassifier((64,), solver="lbfgs", alpha=0.3, max_iter=_ITERATIONS, random_state=seed)

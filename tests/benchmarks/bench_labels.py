@@ -1,19 +1,25 @@
 """What the choice of rows to label costs, and how many labels several people's answers get wrong.
 
-Run as `python tests/benchmarks/bench_labels.py [--rows N]`. The log has N rows (1,000,000) of ten
+Run as `python tests/benchmarks/bench_labels.py [--rows N] [--only PART]`, of which the parts are
+choice, consensus, http, sqlite and postgresql. The log has N rows (1,000,000) of ten
 classes and 16 numbers as inputs, in files of 100,000 rows. The choice runs in a process of its own,
 whose time and memory count from its start; the peer is a choice of the 1,000 least sure rows
 without variety, duplicates or probabilities (pandas, the whole log in memory). For the answers the
-peer is the majority of five people: three are right in 90 %, one guesses, one is always wrong. The
-store holds a million questions in SQLite; 50 people answer at once, each two seconds after the last
-answer, and the answer and the next question are timed. The peer is one person alone.
+peer is the majority of five people: three are right in 90 %, one guesses, one is always wrong; by
+HTTP it is the five of `slipway demo labels`, who label 400 rows on a real page. The store holds a
+million questions, in SQLite and in a PostgreSQL with fsync; 50 people answer at once, each two
+seconds after the last answer, and the answer and the next question are timed. The peer is one
+person alone.
 """
 
 import argparse
+import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +27,9 @@ import numpy as np
 import pyarrow as pa
 from support import cost_of, emit
 
+from cli.demo.label_loop import PEOPLE
+from cli.demo.labellers import label_page
+from cli.demo.loop_report import Said, wrong_labels
 from components.labels.consensus.answers import Answers
 from components.labels.consensus.dawid_skene import dawid_skene
 from contract.layout import PipelineLayout
@@ -30,7 +39,8 @@ from contract.prediction_log.files import LogFile
 from contract.prediction_log.writing import write_rows
 from contract.records.package import InputSpec
 from contract.schema.pipeline import PipelineConfig
-from serving.labels.store.answering import answer
+from serving.labels.store.adding import add_some, complete
+from serving.labels.store.answering import answer, answers
 from serving.labels.store.database import Database, sqlite_url
 from serving.labels.store.questions import add_questions, next_questions, topic_id
 from serving.labels.store.records import NewQuestion, Topic
@@ -38,6 +48,8 @@ from serving.labels.store.records import NewQuestion, Topic
 SEED = 20_261_129
 CLASSES, WIDTH, PER_FILE, BUDGET = 10, 16, 100_000, 1_000
 LIMIT_SECONDS, LIMIT_MIB = 60.0, 1024.0
+TOPIC = Topic("digits", "digit", tuple(map(str, range(CLASSES))), {})
+AT_ONCE = 20_000  # questions in one transaction
 BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
 
 OURS = """
@@ -138,6 +150,14 @@ def measure_consensus(classes: int, questions: int, crowds: int = 1) -> None:
     )
 
 
+def measure_consensuses() -> None:
+    """Label many questions, and few."""
+    for classes in (2, 10):
+        measure_consensus(classes, 20_000)
+    for questions in (60, 180):
+        measure_consensus(CLASSES, questions, crowds=100)
+
+
 def wrong_by_majority(answers: Answers, truth: np.ndarray) -> int:
     """Return how many labels of the most votes are wrong."""
     return int((answers.votes().argmax(axis=1) != truth).sum())
@@ -160,21 +180,54 @@ def five_people(truth: np.ndarray, classes: int, random: np.random.Generator) ->
     )
 
 
-def measure_store(rows: int, people: int = 50, seconds: float = 30.0) -> None:
-    """Answer questions out of many, many people at once."""
-    topic = Topic("digits", "digit", tuple(map(str, range(CLASSES))), {})
+def measure_over_http(rows: int = 400) -> None:
+    """Let five people label rows on a page that is served, and count their wrong labels."""
+    truth = {("r" + str(number), "0"): str(number * 7 % CLASSES) for number in range(rows)}
     with TemporaryDirectory() as folder:
         database = Database(sqlite_url(Path(folder) / "labels.db"))
-        began = time.monotonic()
-        for first in range(0, rows, PER_FILE):
-            some = range(first, min(first + PER_FILE, rows))
-            new = [NewQuestion(f"r{number}", 0, {"x": number}) for number in some]
-            add_questions(database, topic, new, people=3)
-        filled = time.monotonic() - began
-        alone = answer_times(database, 1, seconds / 3)
-        together = answer_times(database, people, seconds)
+        new = [NewQuestion(f"r{number}", 0, {"x": number}) for number in range(rows)]
+        add_questions(database, TOPIC, new, people=len(PEOPLE))
+        began, environment = time.monotonic(), {**os.environ, "SLIPWAY_HOME": folder}
+        with label_page(PEOPLE, TOPIC.pipeline, environment, Path(folder) / "log") as page:
+            count = page.answer_all(
+                TOPIC.pipeline, PEOPLE, lambda inputs: truth[f"r{inputs['x']}", "0"], TOPIC.classes
+            )
+        said = [*answers(database, topic_id(database, TOPIC.pipeline)[0])]
+        database.close()
+    labels, wrong, theirs = wrong_labels(Said(said, {}, truth))
+    what = f"labels: wrong of {labels:,} by five people over HTTP"
+    emit(what, wrong, theirs, theirs / 5, "labels", answers=count, seconds=time.monotonic() - began)
+
+
+def measure_sqlite(rows: int) -> None:
+    """Answer questions out of many in SQLite."""
+    with TemporaryDirectory() as folder:
+        measure_store("SQLite", sqlite_url(Path(folder) / "labels.db"), rows)
+
+
+def measure_postgresql(rows: int) -> None:
+    """Answer questions out of many in a PostgreSQL that writes to the disk."""
+    sys.path.insert(0, "tests")
+    from postgres import running_postgres
+
+    with running_postgres(is_lasting=True) as server:
+        measure_store("PostgreSQL", server.url, rows)
+
+
+def measure_store(kind: str, url: str, rows: int, people: int = 50, seconds: float = 30.0) -> None:
+    """Answer questions out of many, many people at once."""
+    database, began = Database(url), time.monotonic()
+    for first in range(0, rows, AT_ONCE):  # nobody waits: as one harvest, and without its pauses
+        some = range(first, min(first + AT_ONCE, rows))
+        new = {(f"r{number}", 0): NewQuestion(f"r{number}", 0, {"x": number}) for number in some}
+        database.change(partial(add_some, topic=TOPIC, wanted=new, people=3))
+    database.change(partial(complete, topic=TOPIC))
+    filled = time.monotonic() - began
+    alone = answer_times(database, 1, seconds / 3)
+    together = answer_times(database, people, seconds)
+    database.close()
     for name, place in (("the next", 1), ("an answer to one", 0)):
-        what = f"labels: {name} of {rows:,} questions, {people} people at work, p95"
+        what = f"labels: {name} of {rows:,} questions in {kind}, {people} people at work, p95"
         p95, peer = (float(np.percentile(times, 95, axis=0)[place]) for times in (together, alone))
         emit(what, 1000 * p95, 1000 * peer, 50.0, "ms", times=len(together), filled=filled)
 
@@ -210,13 +263,17 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    rows = parser.parse_args().rows
-    measure_choice(rows)
-    for classes in (2, 10):
-        measure_consensus(classes, 20_000)
-    for questions in (60, 180):
-        measure_consensus(CLASSES, questions, crowds=100)
-    measure_store(rows)
+    parser.add_argument("--only", nargs="*", default=[])
+    asked = parser.parse_args()
+    parts: dict[str, Callable[[], None]] = {
+        "choice": lambda: measure_choice(asked.rows),
+        "consensus": measure_consensuses,
+        "http": measure_over_http,
+        "sqlite": lambda: measure_sqlite(asked.rows),
+        "postgresql": lambda: measure_postgresql(asked.rows),
+    }
+    for name in asked.only or parts:
+        parts[name]()
 
 
 if __name__ == "__main__":

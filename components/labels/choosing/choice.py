@@ -13,7 +13,7 @@ from components.labels.choosing.sampling import (
     proportional,
     systematic,
 )
-from components.labels.choosing.variety import alike, centres, nearest
+from components.labels.choosing.variety import alike, groups_of
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def choose(
     """
     groups = _groups(alike(candidates.sketches, variety.tolerance))
     best = np.maximum.reduceat(worth[groups.rows], groups.starts)
-    found = centres(candidates.sketches[groups.firsts], variety.centres, random)
-    near = nearest(candidates.sketches[groups.firsts], found)
+    sketches, scores = candidates.sketches, candidates.scores
+    near = groups_of(sketches, scores, groups.firsts, variety.centres, random)
     classes = candidates.predicted[groups.firsts]
     days = candidates.days[groups.firsts]
     parts = []

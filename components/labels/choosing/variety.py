@@ -6,15 +6,65 @@ from numpy.typing import NDArray
 from components.labels.choosing.measures import Floats
 
 _SAMPLE = 20_000  # rows among which centres are looked for
+_LEAST_SCORE = 1e-6  # what is rarer is as rare: rows of which the model is certain look alike
 _BLOCK = 65_536
 _SEED = 20_261_129  # of the hash: the same rows are alike in every process
+
+
+def last_layer(scores: Floats) -> Floats:
+    """Return the values of the last layer, of which softmax has made the scores.
+
+    Softmax takes away what all classes have in common: the values of a row have a mean of 0 here.
+
+    Args:
+        scores: Shape ``[rows, classes]``.
+
+    Source:
+        Sener and Savarese (2018), whose distance of two rows is that of their activations in the
+        last fully connected layer.
+    """
+    logs: Floats = np.log(np.maximum(scores, _LEAST_SCORE))
+    logs -= logs.mean(axis=1, keepdims=True)
+    return logs
+
+
+def groups_of(
+    sketches: Floats,
+    scores: Floats,
+    rows: NDArray[np.intp],
+    count: int,
+    random: np.random.Generator,
+) -> NDArray[np.intp]:
+    """Return for each of some rows the number of the centre that is nearest to it.
+
+    Rows are near if the model's last layer is, and their inputs: of two classes the last layer
+    alone has no more than the score. Both have about the same share in a distance.
+
+    Args:
+        sketches: Of the inputs of all rows, ``[all rows, dimensions]``.
+        scores: Probabilities of all rows, ``[all rows, classes]``.
+        rows: Those of them that are looked at.
+        count: Of centres, at most; of more than 20,000 rows they are those of a random sample.
+        random: Where the sample and the first centre come from.
+    """
+    is_many = len(rows) > _SAMPLE
+    sample = rows[random.choice(len(rows), _SAMPLE, replace=False)] if is_many else rows
+    layer = last_layer(scores[sample])
+    unit = np.float32(max(float(layer.std()), _LEAST_SCORE) * np.sqrt(layer.shape[1]))
+
+    def look(some: NDArray[np.intp]) -> Floats:
+        return np.hstack([sketches[some], last_layer(scores[some]) / unit])
+
+    found = centres(look(sample), count, random)
+    blocks = [rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK)]
+    return np.concatenate([nearest(look(block), found) for block in blocks])
 
 
 def centres(vectors: Floats, count: int, random: np.random.Generator) -> Floats:
     """Return rows such that none is far from all of them: each next is the farthest so far.
 
     Args:
-        vectors: Shape ``[rows, dimensions]``; of more than 20,000 a random sample is looked at.
+        vectors: Shape ``[rows, dimensions]``.
         count: How many; fewer are returned where fewer rows differ.
 
     Returns:
@@ -24,8 +74,6 @@ def centres(vectors: Floats, count: int, random: np.random.Generator) -> Floats:
         Gonzalez (1985), Clustering to minimize the maximum intercluster distance; as active
         learning: Sener and Savarese (2018), A Core-Set Approach.
     """
-    if len(vectors) > _SAMPLE:
-        vectors = vectors[random.choice(len(vectors), _SAMPLE, replace=False)]
     chosen = [int(random.integers(len(vectors)))] if len(vectors) else []
     distances = np.full(len(vectors), np.inf)
     while chosen and len(chosen) < count:
@@ -41,10 +89,7 @@ def centres(vectors: Floats, count: int, random: np.random.Generator) -> Floats:
 def nearest(vectors: Floats, reference: Floats) -> NDArray[np.intp]:
     """Return for each row the place of its nearest reference."""
     squares = (reference**2).sum(axis=1)
-    found = np.empty(len(vectors), np.intp)
-    for first in range(0, len(vectors), _BLOCK):
-        block = vectors[first : first + _BLOCK]
-        found[first : first + _BLOCK] = (squares - 2 * block @ reference.T).argmin(axis=1)
+    found: NDArray[np.intp] = (squares - 2 * vectors @ reference.T).argmin(axis=1)
     return found
 
 

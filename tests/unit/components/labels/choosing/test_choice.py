@@ -8,7 +8,7 @@ import pytest
 
 from components.labels.choosing.candidates import Candidates
 from components.labels.choosing.choice import Budget, Chosen, Variety, choose
-from components.labels.choosing.variety import alike, centres, nearest
+from components.labels.choosing.variety import alike, centres, groups_of, last_layer, nearest
 
 
 def make_candidates(size: int, days: int = 1, seed: int = 0) -> Candidates:
@@ -82,6 +82,32 @@ def test_centres_are_the_corners_before_what_lies_between() -> None:
     assert {(round(x / 5), round(y / 9)) for x, y in found} == {(0, 0), (2, 0), (1, 1)}
     assert len(centres(points, 9, np.random.default_rng(0))) == 5
     assert len(set(nearest(points, found)[[0, 2, 4]].tolist())) == 3
+
+
+def test_the_last_layer_is_what_softmax_was_given_but_for_a_constant() -> None:
+    layer = np.array([[3.0, -1.0, 1.0], [0.0, 0.0, 0.0], [900.0, 0.0, 0.0]], np.float32)
+    layer = layer - layer.max(axis=1, keepdims=True)
+    scores = np.exp(layer) / np.exp(layer).sum(axis=1, keepdims=True)
+    found = last_layer(scores.astype(np.float32))
+    assert found[:2].tolist() == [pytest.approx([2, -2, 0], abs=1e-6), [0, 0, 0]]
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("part", ["inputs", "last layer"])
+def test_rows_are_grouped_by_inputs_and_by_the_last_layer(part: str) -> None:
+    """Three groups of rows, which differ in one of them only."""
+    random = np.random.default_rng(0)
+    of_row = np.arange(90) % 3
+    sketches = np.zeros((90, 16), np.float32)
+    scores = np.full((90, 3), 1 / 3, np.float32)
+    if part == "inputs":
+        sketches[:, 0] = 4 * of_row
+    else:
+        scores = np.where(np.eye(3)[of_row] > 0, 0.8, 0.1).astype(np.float32)
+    sketches += random.normal(0, 0.01, sketches.shape).astype(np.float32)
+    found = groups_of(sketches, scores, np.arange(90), 3, random)
+    pairs = {*zip(of_row.tolist(), found.tolist(), strict=True)}
+    assert len(pairs) == len({group for _, group in pairs}) == 3
 
 
 def test_rows_in_a_cell_of_the_grid_are_the_same() -> None:
