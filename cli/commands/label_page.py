@@ -268,7 +268,7 @@ def learn(
     from tempfile import TemporaryDirectory
 
     from cli.labels.harvesting import check_learnable, kept_inputs
-    from cli.labels.learning import as_csv, in_words, settled, to_learn, weights_of
+    from cli.labels.learning import as_csv, in_words, settled_with_models, to_learn, weights_of
     from components.labels.labelled_files import LabelFile
     from serving.labels.store.answering import answers
     from serving.labels.store.exchange import stored_questions
@@ -280,7 +280,7 @@ def learn(
     number, topic = topic_id(store, name, head)
     check_learnable(config, topic.head)
     said = [*answers(store, number)]
-    found = settled(said, topic.classes)
+    found = settled_with_models(said, stored_questions(store, number), topic.classes)
     weights = weights_of(stored_questions(store, number))
     learned = to_learn(found, weights, min_confidence, people)
     for words in in_words(found, gold_results(store, number)):

@@ -4,14 +4,16 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from components.labels.consensus.settling import Settlement
+    from components.labels.consensus.settling import AnswerFile, Settlement
     from serving.labels.store.records import Answered, Question
 
 Place = tuple[str, str]  # a request's id and the number of one of its rows
+
+_VERSION = "\0version "  # begins no person's name
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,51 @@ def settled(said: "Sequence[Answered]", classes: Sequence[str]) -> "Settlement":
     Raises:
         NoAnswersError: If nobody has answered.
     """
-    from components.labels.consensus.settling import AnswerFile, settle
+    from components.labels.consensus.settling import settle
+
+    return settle(_given(said), classes)
+
+
+def settled_with_models(
+    said: "Sequence[Answered]", questions: "Iterable[Question]", classes: Sequence[str]
+) -> "Settlement":
+    """Return the consensus of the answers and of what the versions in service have guessed.
+
+    Each version is one more labeller, of whom it is estimated as of a person how often it errs in
+    the rows that people were asked about. Labels to learn from are wrong less often so; one that a
+    version has helped to make must not measure it. Votes count people only.
+
+    Raises:
+        NoAnswersError: If nobody has answered.
+
+    Source:
+        Goh, Tkachenko and Mueller (2022), CROWDLAB, who join the model's probabilities as a
+        weighted mean. We join its best guess in Dawid and Skene's model, which understands people
+        who answer wrongly on purpose, too.
+    """
+    from components.labels.consensus.settling import Settlement, settle
+
+    given = _given(said)
+    asked = {place for place, _, _ in given.said}
+    guesses = dict[Place, str]()
+    for one in questions:
+        place = (one.request_id, str(one.row))
+        if place in asked and one.guesses and one.guesses[0][0] in classes:
+            guesses[place] = one.guesses[0][0]
+            given.said.append((place, f"{_VERSION}{one.version}", guesses[place]))
+    found = settle(given, classes)
+    labels = (
+        replace(one, votes=one.votes - 1, agreement=one.agreement - (guess == one.label))
+        if (guess := guesses.get(one.place)) is not None
+        else one
+        for one in found.labels
+    )
+    people = (one for one in found.people if not one.name.startswith(_VERSION))
+    return Settlement(tuple(labels), tuple(people))
+
+
+def _given(said: "Sequence[Answered]") -> "AnswerFile":
+    from components.labels.consensus.settling import AnswerFile
 
     given = AnswerFile()
     for one in said:
@@ -43,7 +89,7 @@ def settled(said: "Sequence[Answered]", classes: Sequence[str]) -> "Settlement":
             given.gold[place] = one.gold
         if one.decided is not None:
             given.decided[place] = one.decided
-    return settle(given, classes)
+    return given
 
 
 def weights_of(questions: "Iterable[Question]") -> dict[Place, float]:

@@ -17,7 +17,7 @@ from cli.labels.accuracy import champion_of, online_accuracy
 from cli.labels.agreement import Agreement, agreement
 from cli.labels.harvesting import check_learnable, kept_inputs, topic_of, with_inputs
 from cli.labels.judging import audit_labels, true_labels, verdict_of_people
-from cli.labels.learning import as_csv, to_learn, weights_of
+from cli.labels.learning import as_csv, settled_with_models, to_learn, weights_of
 from contract.errors import NotFoundError, UserError
 from contract.records.label_loop import HarvestRecord, LabelLoopRecord, labels_to_run
 from contract.records.quality import LabelledVersion
@@ -202,7 +202,9 @@ class Loop:
 
         wish, head = labels_config(self.config), agreed.topic.head
         weights = weights_of(stored_questions(self.store, agreed.number))
-        learned = to_learn(agreed.found, weights, wish.min_confidence, wish.min_answers)
+        asked = stored_questions(self.store, agreed.number)
+        found = settled_with_models(agreed.said, asked, agreed.topic.classes)
+        learned = to_learn(found, weights, wish.min_confidence, wish.min_answers)
         if not learned:
             return Stored()
         check_learnable(self.config, head)
