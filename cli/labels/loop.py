@@ -237,7 +237,7 @@ def _wish(config: "PipelineConfig") -> "Wish":
     from components.labels.choosing.questions import Wish, head_to_ask
 
     wish = labels_config(config)
-    budget = Budget(wish.budget, None, wish.audit_ratio)
+    budget = Budget(wish.budget, wish.per_class, wish.audit_ratio)
     return Wish(head_to_ask(config, wish.head), wish.by, budget)
 
 

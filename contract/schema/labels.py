@@ -25,6 +25,11 @@ class LabelsConfig(Section):
         description="Rows that a turn asks about, for each day of the log that it covers, at "
         "least 1.",
     )
+    per_class: Count | None = Field(
+        None,
+        description="Most rows of one predicted class among them, the audit not counted, on "
+        "average and at least 1; others use what it leaves. null: no limit.",
+    )
     audit_ratio: Annotated[float, Field(ge=0.001, le=1.0)] = Field(
         0.1,
         description="Share of them that is chosen whatever the model thinks, from 0.001 to 1; "

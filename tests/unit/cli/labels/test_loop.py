@@ -1,6 +1,7 @@
 """The label loop by its command: what is logged is asked, what is agreed on is learned, once."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_a_turn_asks_about_what_was_logged_since_the_last_one(layout: PipelineLa
     third = loop.harvest(LATER + timedelta(minutes=1))
     assert (third.questions, third.since) == (6, first.until)
     assert {name for name in asked() if name.startswith("b")} == {f"b{n}" for n in range(4, 10)}
+
+
+def test_a_turn_asks_about_no_more_rows_of_a_class_than_wished(
+    layout: PipelineLayout, pipelines: Path
+) -> None:
+    log_rows(layout, "b", 60, NOW)
+    configure(pipelines, budget=50, per_class=2)
+    turn("--only", "harvest")
+    store = database()
+    rows = [*stored_questions(store, topic_id(store, NAME)[0])]
+    asked = Counter(one.guesses[0][0] for one in rows if not one.is_audit)
+    assert len(asked) >= 9 and max(asked.values()) <= 3  # 2 on average: its stretch has two ends
 
 
 def test_rows_of_the_last_seconds_wait_for_the_next_turn(layout: PipelineLayout) -> None:
