@@ -42,6 +42,7 @@ def serving(airflow_stack: AirflowStack) -> Iterator[Any]:
     stack.up()
     yield stack
     stack.down()
+    (airflow_stack.state / "stack.json").unlink(missing_ok=True)
 
 
 def log_rows(stack: AirflowStack, version: int) -> list[str]:
