@@ -18,6 +18,7 @@ class StepSpec:
         component: The folder below `components/` whose process runs it.
         reads: The steps whose artifacts it reads.
         explanation: What it does, for people who see it in a page.
+        looks_into: Further steps whose files it opens; what those read decides that they are there.
         is_beside_previous: Whether it runs side by side with the step before it in the table.
         is_continued: Whether a retry resumes its own output; else it starts from nothing.
         may_refuse: Whether its result can end the run as a success, with nothing after it.
@@ -29,6 +30,7 @@ class StepSpec:
     component: str
     reads: tuple[str, ...]
     explanation: str
+    looks_into: tuple[str, ...] = ()
     is_beside_previous: bool = False
     is_continued: bool = False
     may_refuse: bool = False
@@ -100,6 +102,7 @@ _TABLE = (
         name="package",
         component="package",
         reads=("optimize",),
+        looks_into=("ingest", "transform", "train", "bless"),
         explanation="Writes a directory that a server starts from. It is load-tested and compared "
         "with the offline model row by row.",
     ),

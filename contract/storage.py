@@ -1,7 +1,8 @@
 """Writing so that readers see all or nothing, and so that two writers cannot both win.
 
-Today's root is a POSIX file system (a disk or a mounted volume). `local_path` is the one place
-that says so; an object store comes in by staging around a component.
+A root is a POSIX file system (a disk or a mounted volume), and `local_path` is the one place that
+says so. The folder of a root in an object store (see `staging`) has a file `.origin` with its URI:
+fencing tokens below it are in that store.
 """
 
 import contextlib
@@ -12,12 +13,19 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contract.errors import ConfigError, ConflictError, DiskFullError, StorageError
 from contract.layout import RESULT
+
+if TYPE_CHECKING:
+    from contract.stores import Store
+
+ORIGIN = ".origin"  # in a scratch folder: the URI of the object store that it stands for
 
 _BLOCK_BYTES = 1 << 20
 _RESERVE_BYTES = 1 << 13
@@ -38,7 +46,11 @@ def local_path(uri: str) -> Path:
     filesystem, path = fsspec.core.url_to_fs(uri)
     if "file" not in filesystem.protocol:
         raise ConfigError(
-            [f"root '{uri}': expected a local path or a mounted volume, found another scheme"]
+            [
+                f"root '{uri}': expected a local path or a mounted volume; with an object store "
+                "there are 'slipway check', 'slipway run --local' up to the package, and 'slipway "
+                "status'; services, deployment, Airflow and pods need a volume"
+            ]
         )
     return Path(path).absolute()
 
@@ -218,6 +230,12 @@ class Attempt:
     def claim(cls, folder: Path) -> "Attempt":
         """Take the next number; from now on every earlier attempt is fenced off."""
         number = _highest(folder) + 1
+        if (store := _store_elsewhere(folder)) is not None:
+            number = max(number, _newest_name(store.names("")) + 1)
+            while not store.create(str(number), uuid.uuid4().hex):
+                number += 1
+            create_exclusively(folder / str(number), str(os.getpid()))
+            return cls(folder, number)
         while not create_exclusively(folder / str(number), str(os.getpid())):
             number += 1
         return cls(folder, number)
@@ -229,7 +247,9 @@ class Attempt:
 
     def check(self) -> None:
         """Raise ConflictError if a later attempt has taken over."""
-        if (highest := _highest(self.folder)) > self.number:
+        store = _store_elsewhere(self.folder)
+        highest = _highest(self.folder) if store is None else _newest_name(store.names(""))
+        if highest > self.number:
             raise ConflictError(
                 f"attempt {self.number} of {self.folder.name} was overtaken by attempt {highest}; "
                 "it publishes nothing"
@@ -237,7 +257,20 @@ class Attempt:
 
 
 def _highest(folder: Path) -> int:
-    return max((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), default=0)
+    return _newest_name(path.name for path in folder.glob("[0-9]*"))
+
+
+def _newest_name(names: Iterable[str]) -> int:
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def _store_elsewhere(folder: Path) -> "Store | None":
+    """Return the store of a folder's tokens if they are in an object store, else None."""
+    if not any((parent / ORIGIN).is_file() for parent in folder.parents):
+        return None
+    from contract.stores import store_of
+
+    return store_of(folder)
 
 
 # --- digests ------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ What the evaluation queue asks of storage, and no more. That one of many writers
 `create` alone: a hard link on a disk, a conditional write (`If-None-Match: *`) in an object store.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from contract.errors import ConfigError, StorageError
-from contract.storage import create_exclusively, storage_errors, write_atomically
+from contract.storage import ORIGIN, create_exclusively, storage_errors, write_atomically
 
 
 class Store(Protocol):
@@ -37,6 +39,15 @@ class Store(Protocol):
     def written_at(self, key: str) -> float:
         """Return when a key was written, in seconds, by the clock of the storage."""
         ...
+
+
+def store_of(folder: Path) -> Store:
+    """Return the store at a folder: the folder, or its like in the object store of its root."""
+    root = next((parent for parent in folder.parents if (parent / ORIGIN).is_file()), None)
+    if root is None:
+        return FolderStore(folder)
+    place = folder.relative_to(root).as_posix()
+    return ObjectStore(f"{(root / ORIGIN).read_text(encoding='utf-8')}/{place}")
 
 
 class FolderStore:
@@ -77,7 +88,8 @@ class FolderStore:
 class ObjectStore:
     """A prefix of an object store that fsspec can open and that refuses to overwrite if asked to.
 
-    S3 does since 2024; s3fs sends `If-None-Match: *` for `mode="create"`.
+    S3 does since 2024; s3fs sends `If-None-Match: *` for `mode="create"`. All errors but a missing
+    object are StorageErrors, which may be retried.
     """
 
     def __init__(self, uri: str, **options: Any) -> None:
@@ -95,41 +107,59 @@ class ObjectStore:
 
     def create(self, key: str, content: str) -> bool:
         """See `Store`."""
-        try:
-            self._filesystem.pipe_file(self._at(key), content.encode(), mode="create")
-        except FileExistsError:
-            return self.read(key) == content
-        except OSError as error:
-            raise StorageError(f"{self._at(key)}: cannot create: {error}") from error
+        with self._explained(key, "cannot create"):
+            try:
+                self._filesystem.pipe_file(self._at(key), content.encode(), mode="create")
+            except FileExistsError:
+                return self.read(key) == content
+            except OSError:
+                # s3fs knows the refusal (412) only of servers that name the condition, as Amazon's
+                if (there := self.read(key)) is None:
+                    raise
+                return there == content
         return True
 
     def write(self, key: str, content: str) -> None:
         """See `Store`."""
-        try:
+        with self._explained(key, "cannot write"):
             self._filesystem.pipe_file(self._at(key), content.encode())
-        except OSError as error:
-            raise StorageError(f"{self._at(key)}: cannot write: {error}") from error
 
     def read(self, key: str) -> str | None:
         """See `Store`."""
-        try:
-            return bytes(self._filesystem.cat_file(self._at(key))).decode()
-        except FileNotFoundError:
-            return None
+        with self._explained(key, "cannot read"):
+            try:
+                return bytes(self._filesystem.cat_file(self._at(key))).decode()
+            except FileNotFoundError:
+                return None
 
     def names(self, folder: str) -> frozenset[str]:
         """See `Store`."""
-        self._filesystem.invalidate_cache()
-        try:
-            found = self._filesystem.ls(self._at(folder), detail=False)
-        except FileNotFoundError:
-            return frozenset()
-        return frozenset(path.rstrip("/").rpartition("/")[2] for path in found)
+        place = self._at(folder)  # which some servers name where it is empty
+        with self._explained(folder, "cannot be listed"):
+            self._filesystem.invalidate_cache()
+            try:
+                found = self._filesystem.ls(place, detail=False)
+            except FileNotFoundError:
+                return frozenset()
+        paths = (path.rstrip("/") for path in found)
+        return frozenset(path.removeprefix(f"{place}/") for path in paths if path != place)
 
     def written_at(self, key: str) -> float:
         """See `Store`."""
-        self._filesystem.invalidate_cache()
-        return float(self._filesystem.modified(self._at(key)).timestamp())
+        with self._explained(key, "its time cannot be read"):
+            self._filesystem.invalidate_cache()
+            return float(self._filesystem.modified(self._at(key)).timestamp())
+
+    @contextlib.contextmanager
+    def _explained(self, key: str, what: str) -> Iterator[None]:
+        """Name the object in errors: fsspec's file systems raise their clients' own ones."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:
+            reason = str(error).partition("\n")[0][:300] or type(error).__name__
+            raise StorageError(f"{self._at(key)}: {what}: {reason}") from error
 
     def _at(self, key: str) -> str:
-        return f"{self._path}/{key}"
+        return f"{self._path}/{key}".rstrip("/")

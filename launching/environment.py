@@ -14,6 +14,7 @@ from contract.errors import ConfigError, ServiceUnavailableError
 from contract.loader import load_runtime, state_folder
 from contract.places import CODE_FOLDER
 from contract.schema.runtime import RuntimeConfig
+from contract.staging.scratch import is_object_root, scratch_of
 from contract.storage import exclusive_lock, local_path, publish_directory
 
 _UV_CANNOT_RESOLVE = 1  # uv's exit code for "no"; 2 and above are uv's own troubles (network, disk)
@@ -37,6 +38,13 @@ def current_runtime(environment: Mapping[str, str] = os.environ) -> RuntimeConfi
 def artifact_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the artifact root: the runtime's, or one in the state folder."""
     return local_path(runtime.root) if runtime.root else state_folder(environment) / "artifacts"
+
+
+def run_root(runtime: RuntimeConfig, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where local runs work: the artifact root, or the scratch folder of an object store."""
+    if is_object_root(runtime.root):
+        return scratch_of(runtime.root, environment)
+    return artifact_root(runtime, environment)
 
 
 def may_fork(is_warm: bool, packages: Path | None) -> bool:

@@ -69,9 +69,9 @@ class Pipeline:
             set: Config values in place of the file's, as `{"train.steps": 200}`.
         """
         from cli.checks.preflight import check_pipeline
-        from cli.stack.stack_file import artifact_root
+        from cli.stack.stack_file import run_root
 
-        return Check(tuple(check_pipeline(self.folder, dict(set or {}), artifact_root())))
+        return Check(tuple(check_pipeline(self.folder, dict(set or {}), run_root())))
 
     def run(
         self,

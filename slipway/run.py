@@ -158,10 +158,10 @@ class Run:
 
     @property
     def _layout(self) -> "RunLayout":
-        from cli.stack.stack_file import artifact_root
+        from cli.stack.stack_file import run_root
         from contract.layout import RunLayout
 
-        return RunLayout(artifact_root(), self.pipeline, self.run_id)
+        return RunLayout(run_root(), self.pipeline, self.run_id)
 
     def _standing(self) -> dict[str, Any]:
         from cli.runs.standing import standing_of

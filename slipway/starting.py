@@ -87,8 +87,8 @@ def airflow_work(name: str, run_id: str) -> Work:
 
 
 def _command(name: str, run_id: str, overrides: Mapping[str, Any]) -> "StepCommand":
-    from cli.stack.stack_file import artifact_root
+    from cli.stack.stack_file import run_root
     from contract.command import StepCommand
 
-    command = StepCommand("ingest", name, run_id, str(artifact_root()))
+    command = StepCommand("ingest", name, run_id, str(run_root()))
     return replace(command, overrides=overrides)

@@ -110,14 +110,12 @@ def check(
     [cyan]$ slipway check digits --set train.steps=200 --json[/]
     """
     from cli.checks.preflight import check_pipeline
-    from cli.stack.stack_file import artifact_root
+    from cli.stack.stack_file import run_root
     from contract.loader import parse_overrides
     from contract.pipelines import find_pipeline
 
     findings = []
-    for finding in check_pipeline(
-        find_pipeline(name), parse_overrides(set_ or []), artifact_root()
-    ):
+    for finding in check_pipeline(find_pipeline(name), parse_overrides(set_ or []), run_root()):
         findings.append(finding)
         if not is_json:
             data.print(f"{STATES[finding.state]} {finding.subject}: {escape(finding.message)}")

@@ -84,7 +84,7 @@ def run(
 
     [cyan]$ slipway run digits --redeploy 3 --set serve.fault_ratio=0.1[/]
     """
-    from cli.stack.stack_file import artifact_root
+    from cli.stack.stack_file import artifact_root, run_root
     from contract.command import StepCommand
     from contract.loader import load_pipeline, parse_overrides
     from contract.pipelines import find_pipeline
@@ -102,7 +102,7 @@ def run(
         step="package" if redeploy else "ingest",
         pipeline=name,
         run_id=resumed or new_run_id("local" if is_local else "cli"),
-        root=str(artifact_root()),
+        root=str(run_root() if is_local and not is_deploying else artifact_root()),
         overrides=overrides,
         redeploy_version=redeploy,
     )
@@ -146,8 +146,11 @@ def status(
     """
     from cli.runs.standing import render, standing_in
     from cli.stack.stack_file import shown_pipeline
+    from contract.staging.root import open_root
 
-    standing = standing_in(*shown_pipeline(name), SHOWN_RUNS)
+    pipeline, stack = shown_pipeline(name)
+    open_root(str(pipeline.root)).fetch_latest(pipeline, SHOWN_RUNS)
+    standing = standing_in(pipeline, stack, SHOWN_RUNS)
     if is_json:
         print_json(standing)
         return
@@ -245,9 +248,10 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
 
     Raises:
         UserError: If --deploy or --no-deploy is given for a run in Airflow, which always deploys.
+        ConfigError: If a local run should deploy, and its root is in an object store.
         ServiceUnavailableError: If a local run should deploy, and no services are running.
     """
-    from cli.stack.stack_file import require_stack
+    from cli.stack.stack_file import artifact_root, require_stack
 
     if not is_local:
         if wanted is not None:
@@ -258,6 +262,7 @@ def _is_deploying(wanted: bool | None, is_local: bool, redeploy: int | None) -> 
         return True
     is_deploying = redeploy is not None if wanted is None else wanted
     if is_deploying:
+        artifact_root()
         require_stack()
     return is_deploying
 
@@ -280,7 +285,11 @@ def _how_to_resume(command: "StepCommand") -> str:
 
 def _how_to_deploy(command: "StepCommand", ending: "Ending") -> str:
     from cli.stack.stack_file import read_stack
+    from contract.staging.root import open_root
 
+    packages = open_root(command.root).packages(command.pipeline)
+    if "://" in packages:
+        return f"Version {ending.version} is packaged: {packages}/{ending.version}"
     first = "" if read_stack() is not None else f"{command_name()} up && "
     if command.redeploy_version is not None:
         words = f"run {command.pipeline} --local --redeploy {command.redeploy_version}"

@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.runs.outcome import read_result
 from cli.runs.progress import number
 from cli.runs.run_states import Airflow, ask_airflow, state_of
-from cli.stack.stack_file import artifact_root, open_agent, read_stack
+from cli.stack.stack_file import open_agent, read_stack, run_root
 from contract.errors import DataError, NotFoundError, ServiceUnavailableError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.package import PackageManifest
@@ -29,7 +29,7 @@ _NOBODY_ANSWERS = "services are not running, so no requests are answered; this i
 
 def standing_of(name: str, most_runs: int) -> dict[str, Any]:
     """Return everything that `slipway status` shows of this machine, as JSON."""
-    return standing_in(PipelineLayout(artifact_root(), name), read_stack(), most_runs)
+    return standing_in(PipelineLayout(run_root(), name), read_stack(), most_runs)
 
 
 def standing_in(pipeline: PipelineLayout, stack: Stack | None, most_runs: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.people import user_name
 from contract.addresses import TRACKING_URI
-from contract.errors import NotFoundError, UserError
+from contract.errors import EXIT_DONE, NotFoundError, UserError
 from contract.interrupts import Terminated
 from contract.layout import PipelineLayout, RunLayout
 from contract.storage import local_path
@@ -66,9 +66,13 @@ class ReadyRun:
         A KeyboardInterrupt, also one that `board.update` raises, ends the running processes.
         """
         from cli.runs.local_run import warm_parent
+        from contract.staging.root import open_root
 
         with warm_parent(self.home, self.local) if self.is_warm else nullcontext() as parent:
-            return replace(self.local, warm_parent=parent).follow(board)
+            ending = replace(self.local, warm_parent=parent).follow(board)
+        if ending.exit_code == EXIT_DONE:
+            open_root(self.local.command.root).clean(self.local.layout)
+        return ending
 
 
 def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
@@ -183,10 +187,13 @@ def note_end(run: RunLayout, interrupt: KeyboardInterrupt) -> None:
 
 def require_run(name: str, run_id: str) -> None:
     """Raise UserError unless the run has begun here and can be resumed."""
-    from cli.stack.stack_file import artifact_root
+    from cli.stack.stack_file import run_root
+    from contract.staging.root import open_root
 
-    root = Path(artifact_root())
-    if not RunLayout(root, name, run_id).frozen_pipeline.is_dir():
+    root = run_root()
+    run = RunLayout(root, name, run_id)
+    open_root(str(root)).fetch(run)
+    if not run.frozen_pipeline.is_dir():
         local = sorted(run.name for run in PipelineLayout(root, name).runs.glob("local-*"))
         known = ", ".join(local[-5:]) or "none"
         raise UserError(f"{name}: local run {run_id} not found (latest: {known})")
@@ -194,11 +201,11 @@ def require_run(name: str, run_id: str) -> None:
 
 def started_as(name: str, run_id: str) -> "StartedAs":
     """Return what a local run was started as; a run of an older Slipway: a whole one."""
-    from cli.stack.stack_file import artifact_root
+    from cli.stack.stack_file import run_root
     from contract.records.record import StartedAs
 
     try:
-        return StartedAs.read(RunLayout(Path(artifact_root()), name, run_id).started_as)
+        return StartedAs.read(RunLayout(run_root(), name, run_id).started_as)
     except NotFoundError:
         return StartedAs(is_deploying=False)
 

@@ -82,7 +82,7 @@ def shown_pipeline(name: str) -> "tuple[PipelineLayout, Stack | None]":
     from contract.storage import local_path
 
     if (cluster := _services_of_cluster()) is None:
-        return known_layout(name), read_stack()
+        return _known(run_root(), name), read_stack()
     root = local_path(cluster.root)
     return (_known(root, name) if root.is_dir() else PipelineLayout(root, name)), cluster
 
@@ -138,6 +138,15 @@ def artifact_root() -> Path:
     if (stack := read_stack()) is not None:
         return local_path(stack.root)
     return environment.artifact_root(environment.current_runtime())
+
+
+def run_root() -> Path:
+    """Return where local runs work: the artifact root, or the scratch folder of an object store."""
+    from launching import environment
+
+    if read_stack() is not None:
+        return artifact_root()
+    return environment.run_root(environment.current_runtime())
 
 
 def open_agent(stack: Stack, patience_seconds: float = AGENT_PATIENCE_SECONDS) -> "AgentClient":

@@ -25,7 +25,7 @@ from contract.records.evaluation import EvaluateRecord, ModelRefused, Verdict
 from contract.records.training import TrainingEnded
 from contract.schema.pipeline import PipelineConfig
 from contract.storage import Attempt, write_atomically
-from contract.stores import FolderStore, ObjectStore
+from contract.stores import ObjectStore, store_of
 
 log = logging.getLogger("slipway")
 
@@ -87,8 +87,8 @@ def evaluate(evaluation: Evaluation) -> tuple[EvaluateRecord, tuple[str, ...]]:
 
 def _queue(evaluation: Evaluation) -> Queue:
     config, run = evaluation.config.evaluate, evaluation.run
-    in_folder = FolderStore(run.evaluation_queue)
-    store = _object_store(evaluation) if config.queue_uri else in_folder
+    below_root = store_of(run.evaluation_queue)
+    store = _object_store(evaluation) if config.queue_uri else below_root
     holder = Holder(evaluation.replica, evaluation.attempt.number)
     return Queue(run, store, Terms(holder, config.lease_seconds))
 

@@ -29,12 +29,12 @@ from contract.pipelines import find_pipeline
 from contract.records.record import Artifact, Failure, Record, Result
 from contract.roles import Role, role_of
 from contract.schema.pipeline import PipelineConfig
+from contract.staging.root import Root, open_root
 from contract.steps import STEPS
 from contract.storage import (
     Attempt,
     digest_directory,
     digest_file,
-    local_path,
     publish_directory,
     reserve,
     size_bytes,
@@ -101,7 +101,7 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
     try:
         role = role_of(os.environ) if follow is not None else Role()
         if follow is not None and not role.is_chief:
-            follow(role, RunLayout(local_path(command.root), command.pipeline, command.run_id))
+            _follow(command, role, follow)
         elif command.replica:
             help_step(command, work)
         else:
@@ -116,6 +116,14 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
     _leave(EXIT_DONE)
 
 
+def _follow(command: StepCommand, role: Role, follow: Follow) -> None:
+    root = open_root(command.root)
+    run = RunLayout(root.path, command.pipeline, command.run_id)
+    root.fetch(run)
+    root.stage_in(run, command.step)
+    follow(role, run)
+
+
 def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Result:
     """Run one step unless its complete record is there already, and return its record.
 
@@ -125,12 +133,15 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
         UserError: If config, code or data are wrong.
         ConflictError: If a later attempt has taken over; then nothing was published.
     """
-    run = RunLayout(local_path(command.root), command.pipeline, command.run_id)
+    root = open_root(command.root)
+    run = RunLayout(root.path, command.pipeline, command.run_id)
+    root.fetch(run)
     if not run.frozen_pipeline.exists() or command.overrides:
         freeze_pipeline(find_pipeline(command.pipeline), run, command.overrides)
+    root.share_frozen(run)
     config = load_frozen(run)
     inputs = _input_digests(run, command)
-    if (done := _complete_result(run, command.step, inputs)) is not None:
+    if (done := _complete_result(root, run, command.step, inputs)) is not None:
         log.info("%s: already done by attempt %d, skipped", command.step, done.attempt)
         tell_untracked(os.environ.get(TRACKING_URI, ""), run, done)
         return done
@@ -145,7 +156,11 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
         _noted_failure(run, command.step, attempt),
         open_tracker(os.environ.get(TRACKING_URI, ""), run, command.step) as tracker,
     ):
-        with _output(run, command.step) as output:
+        root.stage_in(run, command.step)
+        with (
+            root.beside(run, command.step, attempt),
+            _output(run, command.step) as output,
+        ):
             step = Step(
                 name=command.step,
                 config=config,
@@ -173,7 +188,7 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
             detail=outcome.record.model_dump(mode="json"),
             tracking_run_id=tracker.run_id,
         )
-        result.write(run.result(command.step))
+        root.publish(run, result, attempt)
         tracker.log_result(result)  # after: a kill before leaves no figures of this attempt
     if tracker.is_on:
         note_told(run, command.step)
@@ -191,9 +206,11 @@ def help_step(command: StepCommand, work: Work) -> None:
     """
     if not STEPS[command.step].takes_helpers:
         raise ConfigError([f"--replica: '{command.step}' takes no helpers; start it without"])
-    run = RunLayout(local_path(command.root), command.pipeline, command.run_id)
+    root = open_root(command.root)
+    run = RunLayout(root.path, command.pipeline, command.run_id)
+    root.fetch(run)
     config = load_frozen(run)
-    if _complete_result(run, command.step, _input_digests(run, command)) is not None:
+    if _complete_result(root, run, command.step, _input_digests(run, command)) is not None:
         log.info("%s: already done, nothing to help with", command.step)
         return
     attempt = Attempt.claim(run.attempts(command.step, command.replica))
@@ -201,7 +218,9 @@ def help_step(command: StepCommand, work: Work) -> None:
     log.info("%s: start, attempt %d, run %s", name, attempt.number, command.run_id)
     clock, output = time.monotonic(), run.step(command.step)
     output.mkdir(parents=True, exist_ok=True)
-    work(Step(command.step, config, run, output, attempt, Tracker(), replica=command.replica))
+    root.stage_in(run, command.step)
+    with root.beside(run, command.step, attempt, command.replica):
+        work(Step(command.step, config, run, output, attempt, Tracker(), replica=command.replica))
     log.info("%s: done in %.1f s", name, time.monotonic() - clock)
 
 
@@ -220,13 +239,15 @@ def _input_digests(run: RunLayout, command: StepCommand) -> dict[str, str]:
     return digests
 
 
-def _complete_result(run: RunLayout, step: str, inputs: dict[str, str]) -> Result | None:
+def _complete_result(
+    root: Root, run: RunLayout, step: str, inputs: dict[str, str]
+) -> Result | None:
     try:
         result = Result.read(run.result(step))
     except SlipwayError:
         return None
-    is_whole = all((run.step(step) / a.path).exists() for a in result.artifacts.values())
-    is_done = is_whole and result.inputs == inputs and not _has_begun_since(run, step)
+    is_current = result.inputs == inputs and not _has_begun_since(run, step)
+    is_done = is_current and root.is_whole(run, result)
     return result if is_done else None
 
 

@@ -11,6 +11,7 @@ from pydantic import (
 from contract.schema.cluster import KubernetesConfig, ProcessJobConfig
 from contract.schema.rights import RunsConfig, SourcesConfig
 from contract.schema.section import Count, Section
+from contract.schema.source import without_credentials
 
 
 class ProcessesConfig(Section):
@@ -40,7 +41,10 @@ class RuntimeConfig(Section):
         "local", description="Whether components run as processes of this machine or as pods."
     )
     root: str = Field(
-        "", description="Path of the artifact root; empty: '<state folder>/artifacts'."
+        "",
+        description="Artifact root: a path, or the URI of a place in an object store "
+        "(s3://bucket/prefix) for runs with 'slipway run --local'; empty: "
+        "'<state folder>/artifacts'.",
     )
     max_parallel_components: Count = Field(
         2, description="Most components of one pipeline that run at the same time, at least 1."
@@ -74,9 +78,11 @@ class RuntimeConfig(Section):
             raise ValueError("section 'job' belongs to kind 'local'; expected kubernetes.job")
         if self.kind == "kubernetes" and "processes" in self.model_fields_set:
             raise ValueError("section 'processes' belongs to kind 'local'")
+        if "://" in self.root:
+            without_credentials(self.root)
         if self.kind == "kubernetes" and not PurePosixPath(self.root).is_absolute():
             raise ValueError(
                 "root: pods and Airflow share it: expected an absolute path on a shared volume, "
-                f"found '{self.root}'"
+                f"and no object store, found '{self.root}'"
             )
         return self

@@ -65,14 +65,7 @@ class SourceSection(Section):
         for path in self.paths:
             if "://" not in path:
                 continue
-            url = urlsplit(path)
-            shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
-            asked = (name for name, _ in parse_qsl(url.query, keep_blank_values=True))
-            if "@" in url.netloc or any(map(_SECRET.search, asked)):
-                raise ValueError(
-                    f"{shown}: the URL holds credentials; leave them to the environment or to a "
-                    "file of the store's own library"
-                )
+            shown = without_credentials(path)
             if "files" not in type(self).model_fields:
                 raise ValueError(
                     f"{shown}: kind {self.kind} reads files of this machine only; expected a path"
@@ -88,6 +81,23 @@ class SourceSection(Section):
     def data_states(self) -> dict[str, str]:
         """Return the state of the data by file, or by what else it reads from."""
         return dict(type(self)._data_state(self))
+
+
+def without_credentials(uri: str) -> str:
+    """Return a URI without its query.
+
+    Raises:
+        ValueError: If it holds credentials, which the message does not show.
+    """
+    url = urlsplit(uri)
+    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    asked = (name for name, _ in parse_qsl(url.query, keep_blank_values=True))
+    if "@" in url.netloc or any(map(_SECRET.search, asked)):
+        raise ValueError(
+            f"{shown}: the URL holds credentials; leave them to the environment or to a file of "
+            "the store's own library"
+        )
+    return shown
 
 
 def path_fields(kind: type[SourceSection]) -> tuple[str, ...]:

@@ -14,10 +14,16 @@ import pytest
 from components.evaluate.queue import Holder, Queue, Terms
 from components.evaluate.worker import Duties, Patience, Worker
 from components.quality.verdicts import read_verdicts
-from contract.errors import StorageError
+from contract.errors import ConflictError, StorageError
 from contract.layout import RunLayout
 from contract.records.evaluation import Verdict
+from contract.records.record import Result
 from contract.records.training import CheckpointManifest, TrainingEnded
+from contract.staging.bucket import Bucket
+from contract.staging.root import open_root
+from contract.staging.scratch import SCRATCH, scratch_of
+from contract.staging.stored_run import StoredRun
+from contract.storage import Attempt
 from contract.stores import ObjectStore
 
 STEPS = 8
@@ -129,3 +135,31 @@ def test_verdicts_in_the_object_store_come_below_the_root_too(options, make_run,
         name = f"verdicts/{verdict.step:09d}.json"
         assert Verdict.model_validate_json(store.read(name) or "", strict=False) == verdict
     assert not (made.run.evaluation_queue / "leases").exists()
+
+
+def test_a_root_in_the_object_store_is_fenced_and_staged(options, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", str(options["endpoint_url"]))
+    machines = [scratch_of("s3://bucket/root", {SCRATCH: str(tmp_path / name)}) for name in "ab"]
+    runs = [RunLayout(machine, "s3", "run") for machine in machines]
+    roots = [open_root(str(machine)) for machine in machines]
+    first = Attempt.claim(runs[0].attempts("ingest"))
+    (runs[0].step("ingest") / "empty").mkdir(parents=True)
+    (runs[0].step("ingest") / "rows").write_text("1,2")
+    moment = datetime(2026, 1, 31, tzinfo=UTC)
+    known = {"step": "ingest", "pipeline": "s3", "run_id": "run", "inputs": {}, "seconds": 1.0}
+    result = Result(attempt=1, started_at=moment, **known)
+    roots[0].publish(runs[0], result, first)
+
+    roots[1].fetch(runs[1])
+    assert Result.read(runs[1].result("ingest")) == result
+    StoredRun(runs[1], Bucket("s3://bucket/root/s3")).stage_in("ingest")
+    assert (runs[1].step("ingest") / "rows").read_text() == "1,2"
+    assert (runs[1].step("ingest") / "empty").is_dir()
+    second = Attempt.claim(runs[1].attempts("ingest"))
+    assert second.number == 2
+    with pytest.raises(ConflictError, match="overtaken by attempt 2"):
+        roots[0].publish(runs[0], result, first)
+    roots[0].fetch(runs[0])
+    assert not runs[0].result("ingest").exists()

@@ -114,8 +114,9 @@ def test_a_wrong_runtime_file_is_refused_with_its_key(changes: Any, message: str
     assert message in str(refusal.value)
 
 
-def test_a_root_that_pods_cannot_share_is_refused() -> None:
-    raw = {"kind": "kubernetes", "root": "", "kubernetes": kubernetes().model_dump(mode="json")}
+@pytest.mark.parametrize("root", ["", "s3://bucket/models"])
+def test_a_root_that_pods_cannot_share_is_refused(root: str) -> None:
+    raw = {"kind": "kubernetes", "root": root, "kubernetes": kubernetes().model_dump(mode="json")}
     with pytest.raises(ConfigError, match="expected an absolute path on a shared volume"):
         validate(RuntimeConfig, raw, "kubernetes.yaml")
 
@@ -132,3 +133,10 @@ def test_a_local_runtime_has_a_job_section_and_pods_have_their_own() -> None:
 def test_the_section_and_the_kind_belong_together() -> None:
     with pytest.raises(ConfigError, match="belongs to kind 'kubernetes', and only there"):
         validate(RuntimeConfig, {"kind": "kubernetes", "root": "/a"}, "kubernetes.yaml")
+
+
+def test_a_local_root_may_be_in_an_object_store_but_names_no_credentials() -> None:
+    assert validate(RuntimeConfig, {"root": "s3://bucket/models"}, "local.yaml").root
+    with pytest.raises(ConfigError, match="s3://bucket/models: the URL holds creden") as refusal:
+        validate(RuntimeConfig, {"root": "s3://me:hidden@bucket/models"}, "local.yaml")
+    assert "hidden" not in str(refusal.value)

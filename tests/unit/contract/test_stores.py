@@ -1,11 +1,12 @@
 """Stores on a disk and in fsspec's memory: the same promises."""
 
+import errno
 import threading
 from pathlib import Path
 
 import pytest
 
-from contract.errors import ConfigError
+from contract.errors import ConfigError, StorageError
 from contract.stores import FolderStore, ObjectStore, Store
 
 
@@ -74,3 +75,40 @@ def test_later_writes_have_later_times(store: Store) -> None:
 def test_a_scheme_that_nobody_knows_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="store 'nowhere://x': cannot be opened: Protocol not"):
         ObjectStore("nowhere://x")
+
+
+def test_a_refusal_that_names_no_condition_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of servers that do not say which condition failed, s3fs makes an OSError of the 412."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store = ObjectStore("memory://refusal-without-a-condition")
+    store.write("lease", "another's")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "At least one of the pre-conditions did not hold")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    assert not store.create("lease", "mine")
+    assert store.create("lease", "another's")
+    with pytest.raises(StorageError, match="lease-2: cannot create"):
+        store.create("lease-2", "mine")
+
+
+def test_a_store_that_does_not_answer_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def gone(*_: object, **__: object) -> None:
+        raise RuntimeError("could not connect\nmore")
+
+    for name in ("pipe_file", "cat_file", "ls", "modified"):
+        monkeypatch.setattr(MemoryFileSystem, name, gone)
+    store = ObjectStore("memory://gone")
+    for call in (
+        lambda: store.create("a", "1"),
+        lambda: store.write("a", "1"),
+        lambda: store.read("a"),
+        lambda: store.names("a"),
+        lambda: store.written_at("a"),
+    ):
+        with pytest.raises(StorageError, match=r"/gone/a: .*: could not connect$"):
+            call()

@@ -20,6 +20,7 @@ from launching.environment import (
     current_runtime,
     install_requirements,
     may_fork,
+    run_root,
 )
 
 PKG_INFO = "Metadata-Version: 2.1\nName: boots\nVersion: 1.0\n"
@@ -166,6 +167,16 @@ def test_the_artifact_root_is_the_runtimes_or_in_the_state_folder(tmp_path: Path
     home = {"SLIPWAY_HOME": str(tmp_path)}
     assert artifact_root(RuntimeConfig(), home) == tmp_path / "artifacts"
     assert artifact_root(RuntimeConfig(root="/data/models"), home) == Path("/data/models")
+    assert run_root(RuntimeConfig(root="/data/models"), home) == Path("/data/models")
+
+
+def test_local_runs_have_a_scratch_folder_of_an_object_store_and_others_are_refused(
+    tmp_path: Path,
+) -> None:
+    home, runtime = {"SLIPWAY_HOME": str(tmp_path)}, RuntimeConfig(root="memory://bucket/models")
+    assert run_root(runtime, home).parent == tmp_path / "scratch"
+    with pytest.raises(ConfigError, match=r"services, deployment, Airflow and pods need a volume"):
+        artifact_root(runtime, home)
 
 
 def test_the_local_runtime_is_the_default() -> None:
