@@ -18,7 +18,8 @@ from contract.pipelines import folder_problems
 from contract.run_rights import check_sources as check_allowed_sources
 from contract.schema.data import Source
 from contract.schema.pipeline import PipelineConfig
-from contract.storage import size_bytes
+from contract.staging.root import open_root
+from contract.storage import ORIGIN, size_bytes
 from launching.environment import current_runtime
 
 # Raw examples, transformed examples and the checkpoints each cost about as much as the data.
@@ -51,6 +52,7 @@ def check_pipeline(folder: Path, overrides: Mapping[str, Any], root: Path) -> It
     yield from check_sources(config)
     if not is_on_kubernetes():
         yield check_disk(config, root)
+        yield from check_store(root)
         yield from check_services()
 
 
@@ -115,6 +117,19 @@ def check_disk(config: PipelineConfig, root: Path) -> Finding:
     if not os.access(place, os.W_OK):
         return Finding("disk", "error", f"{place}: not writable; choose another root")
     return Finding("disk", "ok" if free >= needed else "error", message)
+
+
+def check_store(root: Path) -> Iterator[Finding]:
+    """Write to a root in an object store, and try what two runs at once must not both do."""
+    if not (root / ORIGIN).is_file():
+        return
+    uri = (root / ORIGIN).read_text(encoding="utf-8")
+    try:
+        open_root(str(root)).verify()
+    except SlipwayError as error:
+        yield Finding("root", "error", str(error))
+    else:
+        yield Finding("root", "ok", f"{uri}: can be written, and refuses to overwrite")
 
 
 def check_services() -> Iterator[Finding]:

@@ -83,6 +83,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     from contract.pipelines import find_pipeline
     from contract.records.record import StartedAs
     from contract.run_rights import check_sources
+    from contract.staging.root import open_root
     from launching.environment import (
         component_environment,
         current_runtime,
@@ -92,6 +93,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     )
     from launching.housekeeping import local_logs, remove_old
 
+    open_root(command.root).verify()
     stack, home, folder = read_stack(), own_state_folder(), find_pipeline(command.pipeline)
     runtime = current_runtime()
     packages = install_requirements(folder, home)

@@ -8,6 +8,7 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from contract.errors import ConfigError
 from contract.layout import PACKAGE_MANIFEST, PipelineLayout, RunLayout
 from contract.records.package import PackageManifest, PackageRecord
 from contract.records.record import Result
@@ -18,6 +19,7 @@ from contract.staging.stored_run import StoredRun
 from contract.steps import STEPS
 from contract.storage import ORIGIN, Attempt, exclusive_lock, local_path, write_atomically
 
+_PROBE = ".conditional-writes"
 _VALIDATED = "validated"
 _TIME = re.compile(r"\d{8}T\d{6}")  # in the ids of runs
 
@@ -27,6 +29,9 @@ class Root:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def verify(self) -> None:
+        """Raise unless the root can be used; a disk is looked at elsewhere."""
 
     def packages(self, pipeline: str) -> str:
         """Return where others find a pipeline's versions: a path or a URI."""
@@ -71,6 +76,23 @@ class ObjectRoot(Root):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._uri = (path / ORIGIN).read_text(encoding="utf-8")
+
+    def verify(self) -> None:
+        """See `Root`: write an object, and try to overwrite it on condition that it is not there.
+
+        Raises:
+            ConfigError: If the store does not know conditional writes.
+            StorageError: If it does not answer, or refuses access.
+        """
+        bucket = Bucket(self._uri)
+        bucket.create(_PROBE, "first")
+        if bucket.create(_PROBE, "second"):
+            raise ConfigError(
+                [
+                    f"root '{self._uri}': the store overwrites what is there although asked not to "
+                    "(If-None-Match); expected one with conditional writes, or a volume"
+                ]
+            )
 
     def packages(self, pipeline: str) -> str:
         """See `Root`."""

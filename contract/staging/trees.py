@@ -20,7 +20,7 @@ _UNFINISHED = re.compile(r"\..*\.tmp-.*")  # what `publish_directory` has not re
 class StoredFile(BaseModel):
     """One file of a folder."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     path: str = Field(description="Where it is, relative to the folder.")
     digest: str = Field(description="'sha256:' and the digest of its content.")

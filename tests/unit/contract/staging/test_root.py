@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from components.runs.step import Outcome, Step, run_step
 from contract.command import StepCommand
-from contract.errors import ConflictError, NotFoundError, StorageError
+from contract.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from contract.layout import PipelineLayout, RunLayout
 from contract.records.record import Record, Result
 from contract.staging.root import open_root
@@ -246,6 +246,20 @@ def test_a_clean_scratch_folder_keeps_records_and_is_filled_again(
     open_root(str(machine("a"))).clean(layout(machine("a")))
     assert [p.name for p in layout(machine("a")).step("ingest").iterdir()] == ["result.json"]
     run_step(command(machine("a"), "validate"), looking)
+
+
+def test_a_store_that_overwrites_is_refused_before_a_run(
+    machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = open_root(str(machine("a")))
+    root.verify()
+    root.verify()
+    pipe = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(
+        MemoryFileSystem, "pipe_file", lambda self, path, value, **_: pipe(self, path, value)
+    )
+    with pytest.raises(ConfigError, match="expected one with conditional writes, or a volume"):
+        root.verify()
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../run", "a/../../b"])
