@@ -109,7 +109,8 @@ class Exchange:
         """
         run, documents = self._stored.run, self._listed()
         for step in documents:
-            self._stored.fetch_tree(self._document(step), run.checkpoint(step))
+            with self._locked():
+                self._stored.fetch_tree(self._document(step), run.checkpoint(step))
             self._trees[step] = StoredTree.of(run.checkpoint(step))
             self._manifests[step] = digest_file(run.checkpoint_manifest(step))
         before = self._attempt.folder / str(self._attempt.number - 1)
@@ -148,7 +149,10 @@ class Exchange:
         run, listed = self._stored.run, self._listed()
         judged = self._judged()
         for step in sorted(listed - judged.keys() - self._here().keys()):
-            self._stored.fetch_tree(self._document(step), run.checkpoint(step))
+            with self._locked():
+                if run.checkpoint_manifest(step).exists():
+                    continue  # by the trainer of this machine, meanwhile
+                self._stored.fetch_tree(self._document(step), run.checkpoint(step))
             self._fetched.add(step)
         for step in self._fetched - listed:
             run.checkpoint_manifest(step).unlink(missing_ok=True)
@@ -186,6 +190,7 @@ class Exchange:
         return self._stored.published(f"{_CHECKPOINTS}/{step:09d}.json")
 
     def _locked(self) -> AbstractContextManager[None]:
+        """Let one side of this machine at a time change what both read."""
         return exclusive_lock(self._stored.run.path / ".exchange.lock")
 
 

@@ -1,5 +1,6 @@
 """Training and evaluation on two machines tell each other by way of the store."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +144,30 @@ def test_a_retry_on_the_same_machine_keeps_what_was_not_uploaded_yet(
     evaluator = side("b", "evaluate")
     evaluator.exchange.exchange()
     assert evaluator.weights() == {1: "one", 2: "two"}
+
+
+def test_trainer_and_evaluator_of_one_machine_fetch_one_after_the_other(
+    side: Callable[[str, str], Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, evaluator = side("a", "train"), side("b", "evaluate")
+    for step in (1, 2):
+        first.save(step, str(step))
+    first.exchange.exchange()
+    waited: list[bool] = []
+    get, thread = MemoryFileSystem.get_file, threading.Thread(target=evaluator.exchange.exchange)
+
+    def meanwhile(self: MemoryFileSystem, *arguments: object, **options: object) -> None:
+        if thread.ident is None:
+            thread.start()
+            thread.join(0.1)
+            waited.append(thread.is_alive())
+        get(self, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", meanwhile)
+    assert side("b", "train").weights() == {1: "1", 2: "2"}
+    thread.join()
+    assert waited == [True]
+    assert evaluator.weights() == {1: "1", 2: "2"}
 
 
 def test_what_a_failed_attempt_said_is_not_heard_by_the_next_evaluation(
