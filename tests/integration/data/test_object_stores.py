@@ -61,7 +61,12 @@ def _seaweedfs(folder: Path) -> Iterator[str]:
     flags = [f"{name}={port}" for name, port in zip(names, ports, strict=True)]
     command = [WEED, "server", f"-dir={folder}", "-s3", f"-s3.config={folder / 's3.json'}"]
     command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", *flags]
-    command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    command += [
+        "-volume.max=20",
+        "-master.volumeSizeLimitMB=64",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(lambda: _answers(ports[-1]))
