@@ -96,7 +96,8 @@ def main(component: str, work: Work, follow: Follow | None = None) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         force=True,  # tf.Transform's import warns, and so has set up the root logger already
     )
-    logging.getLogger("absl").setLevel(logging.WARNING)  # tf.Transform tells each feature's shape
+    for library in ("absl", "aiobotocore", "botocore"):  # what each feature's shape is, and such
+        logging.getLogger(library).setLevel(logging.WARNING)
     command = StepCommand.parse(component, sys.argv[1:])
     try:
         role = role_of(os.environ) if follow is not None else Role()
@@ -135,11 +136,7 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
     """
     root = open_root(command.root)
     run = RunLayout(root.path, command.pipeline, command.run_id)
-    root.fetch(run)
-    if not run.frozen_pipeline.exists() or command.overrides:
-        freeze_pipeline(find_pipeline(command.pipeline), run, command.overrides)
-    root.share_frozen(run)
-    config = load_frozen(run)
+    config = _frozen(root, run, command)
     inputs = _input_digests(run, command)
     if (done := _complete_result(root, run, command.step, inputs)) is not None:
         log.info("%s: already done by attempt %d, skipped", command.step, done.attempt)
@@ -222,6 +219,14 @@ def help_step(command: StepCommand, work: Work) -> None:
     with root.beside(run, command.step, attempt, command.replica):
         work(Step(command.step, config, run, output, attempt, Tracker(), replica=command.replica))
     log.info("%s: done in %.1f s", name, time.monotonic() - clock)
+
+
+def _frozen(root: Root, run: RunLayout, command: StepCommand) -> PipelineConfig:
+    root.fetch(run)
+    if not run.frozen_pipeline.exists() or command.overrides:
+        freeze_pipeline(find_pipeline(command.pipeline), run, command.overrides)
+    root.share_frozen(run)
+    return load_frozen(run)
 
 
 def _input_digests(run: RunLayout, command: StepCommand) -> dict[str, str]:
