@@ -101,7 +101,7 @@ def test_status_knows_an_imported_model(tmp_path: Path, monkeypatch: pytest.Monk
     ).write(layout.package_manifest(1))
     (layout.version(1) / "model").mkdir()
     for place in ("cli.stack.stack_file", "cli.runs.standing"):
-        monkeypatch.setattr(f"{place}.artifact_root", lambda: tmp_path)
+        monkeypatch.setattr(f"{place}.run_root", lambda: tmp_path)
     result = runner.invoke(app, ["status", "half", "--json"])
     assert result.exit_code == 0, result.output
     assert [one["version"] for one in json.loads(result.stdout)["versions"]] == [1]
