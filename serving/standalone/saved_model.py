@@ -69,6 +69,9 @@ class SavedModel:
         except self._errors.OpError as error:
             code = _CODES.get(error.error_code, StatusCode.UNKNOWN)
             raise CallError(code, _words(error)) from error
+        except UnicodeDecodeError as error:  # of the message, which quotes the caller's bytes
+            words = error.object.decode(errors="backslashreplace")
+            raise CallError(StatusCode.INVALID_ARGUMENT, _first_line(words)) from error
         return [np.asarray(one) for one in found]
 
     def close(self) -> None:
@@ -89,4 +92,8 @@ def _make_callable(session: Any, inputs: tuple[str, ...], outputs: tuple[str, ..
 def _words(error: Exception) -> str:
     """Return what TensorFlow says without the place in its graph."""
     text = str(getattr(error, "message", "") or error)
-    return (_PLACE.sub("", text).strip().splitlines() or [type(error).__name__])[0]
+    return _first_line(text) or type(error).__name__
+
+
+def _first_line(text: str) -> str:
+    return next(iter(_PLACE.sub("", text).strip().splitlines()), "")

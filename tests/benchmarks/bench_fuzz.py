@@ -1,11 +1,13 @@
 """Damaged requests against a real model server, a real Envoy and the agent: does any do harm?
 
     python tests/benchmarks/bench_fuzz.py [--requests 500000] [--seconds 3600] [--seed 18]
+        [--postgres]
 
 Every protocol that is spoken to strangers: TensorFlow Serving's and the Open Inference Protocol's
 REST and gRPC, at a trained model's server, through Envoy, and at `serve-tf`; HTTP/2 frames at
-Envoy; the agent's control API. A request is a valid one that was damaged: its JSON, its bytes, its
-head, its chunks, its gzip, its protobuf. Beside them one caller sends good requests, whose answers
+Envoy; the agent's control API; the judge's server; the label page, over PostgreSQL with
+`--postgres`. A request is a valid one that was damaged: its JSON, its bytes, its head, its chunks,
+its gzip, its protobuf, its form. Beside them one caller sends good requests, whose answers
 must be right and in time. Prints JSON lines; each limit is 0 except for memory:
 processes that died, answers of 5xx (503 means "later" and is counted apart), connections on which
 nothing came in time, good requests that were answered wrongly or late, and how much the processes
@@ -39,6 +41,7 @@ from bench_envoy import BODY, PATH, PIPELINE, propose, settings_in
 from fuzz_grpc import GrpcTarget
 from fuzz_http import SERVER_PATHS, Make, damaged, http1, http2, plan_body
 from fuzz_models import add_package, save_foreign_model
+from fuzz_pages import Judge, LabelPage, label_database, until_healthy
 from support import emit
 
 from components.runs.agent_client import AgentClient
@@ -227,10 +230,23 @@ class Standalone:
         return Program(_STANDALONE, command, logs / f"{_STANDALONE}.log", directory=CODE_FOLDER)
 
 
-def run(settings: MachineSettings, standalone: Standalone, bounds: Bounds) -> bool:
+@dataclass(frozen=True)
+class Others:
+    """What listens besides the agent, Envoy and the model server."""
+
+    standalone: Standalone
+    judge: Judge
+    labels: LabelPage
+
+    def programs(self, logs: Path) -> list[Program]:
+        """Return what supervisord keeps."""
+        return [one.program(logs) for one in (self.standalone, self.judge, self.labels)]
+
+
+def run(settings: MachineSettings, others: Others, bounds: Bounds) -> bool:
     """Start the stack, attack it, print the figures; return whether all limits were kept."""
-    own = standalone.program(settings.logs_folder)
-    programs = [*envoy_programs(settings), agent_program(settings), own]
+    own = others.programs(settings.logs_folder)
+    programs = [*envoy_programs(settings), agent_program(settings), *own]
     write_configuration(settings.supervisor_home, programs)
     supervisor = Supervisor(settings.supervisor_home)
     supervisor.start(START_SECONDS)
@@ -240,8 +256,10 @@ def run(settings: MachineSettings, standalone: Standalone, bounds: Bounds) -> bo
             propose(client, {1: 100})
             _until(lambda: all(arm.is_ready for arm in client.observation(PIPELINE).versions))
         _until(lambda: answers_rightly(settings.envoy_port))
-        _until(lambda: answers_rightly(standalone.http))
-        return attacked(targets_of(settings, standalone), settings, supervisor, bounds)
+        _until(lambda: answers_rightly(others.standalone.http))
+        for port in (others.judge.port, others.labels.port):
+            until_healthy(port, START_SECONDS)
+        return attacked(targets_of(settings, others), settings, supervisor, bounds)
     finally:
         supervisor.stop()
 
@@ -254,10 +272,11 @@ def _until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def targets_of(settings: MachineSettings, standalone: Standalone) -> list[Target | GrpcTarget]:
+def targets_of(settings: MachineSettings, others: Others) -> list[Target | GrpcTarget]:
     ports = json.loads((settings.state_folder / "ports.json").read_text())["ports"]
     (server,) = ports.values()
     token, envoy = read_token(settings.server_token_file), settings.envoy_port
+    standalone, judge, labels = others.standalone, others.judge, others.labels
 
     def grpc_target(name: str, port: int, token: str = "") -> GrpcTarget:
         return GrpcTarget(f"{name}, gRPC", port, token, PIPELINE, damaged, HANG_SECONDS)
@@ -271,6 +290,8 @@ def targets_of(settings: MachineSettings, standalone: Standalone) -> list[Target
         Target("serve-tf, HTTP/1.1", standalone.http, http1(SERVER_PATHS, "")),
         grpc_target("serve-tf", standalone.grpc),
         Target("agent, HTTP/1.1", settings.port, http1(_AGENT_PATHS, "bench", plan_body, "PUT")),
+        Target("judge, HTTP/1.1", judge.port, judge.make),
+        Target("label page, HTTP/1.1", labels.port, labels.make()),
     ]
 
 
@@ -319,17 +340,22 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=500_000)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--seed", type=int, default=18)
+    parser.add_argument("--postgres", action="store_true", help="the label page's database")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it ends what it has started
     bounds = Bounds(options.requests, options.seconds, options.seed)
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        label_database(Path(name), options.postgres) as database,
+    ):
         settings = settings_in(Path(name))
         layout = PipelineLayout(settings.root, PIPELINE)
         add_package(layout)
         models = Path(name, "models")
         save_foreign_model(models / "1")
-        return 0 if run(settings, Standalone(models), bounds) else 1
+        pages = (Judge(Path(name)), LabelPage(Path(name), database))
+        return 0 if run(settings, Others(Standalone(models), *pages), bounds) else 1
 
 
 if __name__ == "__main__":

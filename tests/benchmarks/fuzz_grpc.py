@@ -70,7 +70,8 @@ class GrpcTarget:
         self.counts["hang" if is_hang else code.name] += 1
         self.server_errors += code in _SERVERS
         if is_hang or code in _SERVERS:
-            sys.stderr.write(f"{method}: {code.name}: {error.details()} for {data[:300]!r}\n")
+            where = f"{self.name}, {method}"
+            sys.stderr.write(f"{where}: {code.name}: {error.details()} for {data[:300]!r}\n")
 
 
 def _odd_predict(pipeline: str, chance: random.Random) -> bytes:

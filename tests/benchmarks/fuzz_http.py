@@ -3,7 +3,7 @@
 import gzip
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bench_envoy import BODY, PATH, PIPELINE
 from fuzz_models import any_signature
@@ -134,12 +134,14 @@ def http1(
     token: str,
     make_body: Callable[[random.Random], bytes] = json_body,
     usual: str = "POST",
+    kept_headers: Sequence[str] = (),
 ) -> Make:
     """Return what makes requests of HTTP/1.1, with the usual method mostly."""
 
     def make(chance: random.Random) -> bytes:
         body = make_body(chance)
-        headers = ["host: x", *chance.sample(_HEADERS, chance.choice((0, 0, 1, 2)))]
+        odd = chance.sample(_HEADERS, chance.choice((0, 0, 1, 2)))
+        headers = ["host: x", *kept_headers, *odd]
         if token:
             headers.append(f"authorization: Bearer {token}")
         framing = chance.randrange(8)

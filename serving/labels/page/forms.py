@@ -70,4 +70,6 @@ def reply_of(sent: Mapping[str, str]) -> Reply:
             "expected 'question', the number of a question, and 'label', or 'do' as one of "
             f"unsure, skip, undo; found {', '.join(sorted(sent)) or 'nothing'}"
         )
-    return Reply(action, int(question or 0), sent.get("label", ""), sent.get("mark", ""))
+    return Reply(
+        action, int(question) if is_number else 0, sent.get("label", ""), sent.get("mark", "")
+    )

@@ -27,6 +27,7 @@ _AT_ONCE = 200  # questions added in one transaction: others can write after 20 
 # Between two of them. A process that waits for SQLite looks every 25 ms when it has waited so long.
 _PAUSE_SECONDS = 0.05
 _EXPIRED_AT_ONCE = 100
+_SHOWN_CHARACTERS = 100  # of a name in a message
 
 
 def add_questions(
@@ -69,16 +70,19 @@ def topic_id(database: Database, pipeline: str, head: str = "") -> tuple[int, To
     Raises:
         NotFoundError: If nothing is asked about that pipeline, or about several heads of it.
     """
+    if "\0" in pipeline:  # PostgreSQL could not even be asked
+        raise NotFoundError(f"expected a pipeline's name, found {pipeline[:_SHOWN_CHARACTERS]!r}")
     with database.reading() as connection:
         found = connection.execute(select(topics).where(topics.c.pipeline == pipeline)).all()
     known = {row.head: row for row in found}
     if len(known) == 1 and not head:
         head = next(iter(known))
     if head not in known:
-        heads = ", ".join(known) or "none"
+        heads, named = ", ".join(known) or "none", pipeline[:_SHOWN_CHARACTERS]
+        asked = f"{named}{f', head {head[:_SHOWN_CHARACTERS]}' * bool(head)}"
         raise NotFoundError(
-            f"{database.address}: no questions about {pipeline}{f', head {head}' * bool(head)} "
-            f"(heads: {heads}); 'slipway labels harvest {pipeline}' makes some"
+            f"{database.address}: no questions about {asked} (heads: {heads}); 'slipway labels "
+            f"harvest {named}' makes some"
         )
     row = known[head]
     return row.id, Topic(row.pipeline, row.head, tuple(row.classes), row.features)

@@ -11,7 +11,12 @@ from older_labels import differences, make_older
 from postgres import Postgres, running_postgres
 from sqlalchemy import text
 
-from contract.errors import ConfigError, ConflictError, ServiceUnavailableError
+from contract.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 from serving.labels.store.answering import answer, answers, skip, undo
 from serving.labels.store.database import Database
 from serving.labels.store.exchange import import_answers
@@ -50,6 +55,11 @@ def test_programs_that_open_a_new_database_at_once_all_can(postgres: Postgres) -
         opened = [*threads.map(lambda _: Database(url, PATIENCE_SECONDS), range(8))]
     for database in opened:
         database.close()
+
+
+def test_a_name_that_postgresql_cannot_be_asked_for_is_not_found(database: Database) -> None:
+    with pytest.raises(NotFoundError, match=r"expected a pipeline's name, found 'a\\x00b'"):
+        topic_id(database, "a\0b")
 
 
 def test_programs_that_upgrade_an_older_database_at_once_all_can(postgres: Postgres) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,10 +53,13 @@ def save_tf2(path: Path) -> None:
         def counted(self, ids: Any) -> Any:
             return {"count": tf.size(ids), "half": tf.cast(ids, tf.float16) / 2}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def numbered(self, text: Any) -> Any:
+            return {"number": tf.strings.to_number(text)}
+
     module = Scaled()
-    tf.saved_model.save(
-        module, str(path), {"serving_default": module.scaled, "count": module.counted}
-    )
+    signatures = {"serving_default": module.scaled, "count": module.counted}
+    tf.saved_model.save(module, str(path), {**signatures, "number": module.numbered})
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,15 @@ def test_what_the_graph_refuses_is_the_callers_error(server: Server) -> None:
     assert (status, "x" in found["error"]) == (400, True)
     status, found = server.send("POST", "/v1/models/tf2:predict", {"instances": ["a"]})
     assert (status, "is not of expected type: float" in found["error"]) == (400, True)
+
+
+def test_bytes_that_are_no_text_are_the_callers_error_although_the_graph_quotes_them(
+    server: Server,
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(server, "tf2", "number", text=np.array([b"\xff1"], object))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert str(caught.value.details()).endswith("could not correctly convert string: \\xff1")
 
 
 def test_prometheus_is_told(server: Server) -> None:

@@ -169,6 +169,21 @@ def test_what_is_no_reply_is_refused(page: Any, body: str, kind: str, words: str
     assert (refused.status_code, words in refused.json()["error"]) == (422, True)
 
 
+def test_an_undo_needs_no_question_whatever_stands_in_its_place(page: Any) -> None:
+    headers = {**bearer("token-ada"), **JSON}
+    for question in ("\0", "x", "9" * 30, ""):
+        sent = {"do": "undo", "question": question}
+        refused = page.browser().post("/p/colours", data=sent, headers=headers)
+        assert (refused.status_code, "no answer of the last" in refused.text) == (404, True)
+
+
+def test_a_name_that_no_pipeline_can_have_is_not_found_and_cut(page: Any) -> None:
+    headers = {**bearer("token-ada"), **JSON}
+    for name in ("a%00b", "x" * 5000):
+        found = page.browser().get(f"/p/{name}?head={'y' * 5000}", headers=headers)
+        assert (found.status_code, len(found.text) < 1000) == (404, True)
+
+
 def test_a_token_that_is_no_text_is_refused_at_the_door(page: Any) -> None:
     headers = {**JSON, "content-type": "application/json"}
     refused = page.browser().post("/login", content='{"token": "\\ud800"}', headers=headers)
