@@ -20,6 +20,16 @@ def test_the_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -
     assert AirflowHome(tmp_path / "other", 8080).password() != password
 
 
+def test_the_key_that_signs_tokens_is_as_long_as_the_hash_and_stays(tmp_path: Path) -> None:
+    home = AirflowHome(tmp_path / "airflow", 8080)
+    key = airflow_environment(home)["AIRFLOW__API_AUTH__JWT_SECRET"]
+    assert len(key) >= 512 / 6  # HS512; a character of base64 has 6 bits
+    assert airflow_environment(home)["AIRFLOW__API_AUTH__JWT_SECRET"] == key
+    assert stat.S_IMODE((home.path / "jwt.secret").stat().st_mode) == 0o600
+    other = airflow_environment(AirflowHome(tmp_path / "other", 8080))
+    assert other["AIRFLOW__API_AUTH__JWT_SECRET"] != key
+
+
 def test_everything_listens_on_the_loopback_at_the_given_port(tmp_path: Path) -> None:
     environment = airflow_environment(AirflowHome(tmp_path, 18080))
     assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
