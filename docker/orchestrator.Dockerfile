@@ -10,8 +10,7 @@ COPY requirements/lock.txt pyproject.toml ./
 RUN python -m venv /opt/slipway \
  && awk '/^[^ ]/ { is_uv = /^uv==/ } is_uv' lock.txt > uv.txt \
  && python -m pip install --no-cache-dir --target /opt/uv --require-hashes --requirement uv.txt
-# lock.txt pins every version and its hashes; the extras choose which of them this image needs. uv itself installs a
-# pipeline's requirements.txt onto the shared storage.
+# lock.txt pins every version and its hashes; the extras choose which of them this image needs.
 RUN /opt/uv/bin/uv pip install --quiet --compile-bytecode --python /opt/slipway/bin/python \
       --require-hashes --constraint lock.txt -r pyproject.toml --extra airflow --extra postgres
 

@@ -14,12 +14,13 @@ from contract.command import StepCommand
 from contract.errors import SlipwayError, UserError
 from contract.layout import RunLayout
 from contract.loader import state_folder
+from contract.own_packages import install_requirements
 from contract.places import CODE_FOLDER
 from contract.records.record import Result
 from contract.schema.cluster import ProcessJobConfig
 from contract.schema.pipeline import NotifyConfig
 from contract.storage import Attempt, local_path
-from launching.environment import component_environment, install_requirements, may_fork
+from launching.environment import component_environment, may_fork
 from launching.log_lines import Complaints, parsed
 from launching.own_result import Ending, own_result
 from launching.processes.process_start import ProcessStart

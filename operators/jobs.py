@@ -8,11 +8,11 @@ from airflow.sdk import BaseOperator
 from contract.command import StepCommand
 from contract.layout import RunLayout
 from contract.loader import load_frozen
+from contract.own_packages import with_own_packages
 from contract.pod_storage import make_folders
 from contract.schema.cluster import KubernetesConfig
 from contract.storage import Attempt
 from launching.cluster.kinds import RESOURCES, check_kind
-from launching.cluster.pod_environment import with_packages
 from launching.job_spec import JobSpec, job_of
 from launching.own_result import Ending, own_result
 from operators.component import PipelineRef, airflow_errors
@@ -47,7 +47,8 @@ class JobOperator(BaseOperator):
         job = job_of(identity.job_name, self._command(run), load_frozen(run), settings, python)
         assert job is not None, f"{self.task_id} is not a job"
         check_kind(job)
-        return job.model_copy(update={"labels": identity.labels})
+        command = with_own_packages(run.frozen_pipeline, python, job.command)
+        return job.model_copy(update={"labels": identity.labels, "command": command})
 
     def execute(self, context: Any) -> None:
         """Describe the job and defer to the trigger that drives it."""
@@ -57,12 +58,11 @@ class JobOperator(BaseOperator):
             run = self.pipeline.run(identity.run_id)
             job = self.build(identity, run)
             make_folders(job.storage)
-            kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
         trigger = self.trigger_class(
             job=job.model_dump(mode="json"),
             # unset stays unset: a role's default must not win over what `pod` says
-            kubernetes=kubernetes.model_dump(mode="json", exclude_unset=True),
-            cluster=kubernetes.cluster_of.get(self.task_id, kubernetes.default_cluster),
+            kubernetes=self.kubernetes.model_dump(mode="json", exclude_unset=True),
+            cluster=self.kubernetes.cluster_of.get(self.task_id, self.kubernetes.default_cluster),
             resource=RESOURCES[job.settings.kind],
             generation=identity.generation,
             attempt=identity.attempt,

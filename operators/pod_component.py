@@ -17,6 +17,7 @@ from contract.clients.cluster_errors import our_errors
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, NotFoundError, SlipwayError
 from contract.layout import RunLayout
+from contract.own_packages import with_own_packages
 from contract.pod_storage import FolderAccess, make_folders, step_access
 from contract.pod_templates import CONTAINER, Manifest
 from contract.pods import Inside, pod
@@ -24,7 +25,6 @@ from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig
 from contract.storage import Attempt
 from launching.cluster.manifests import ATTEMPT, GENERATION, TASK
-from launching.cluster.pod_environment import with_packages
 from launching.own_result import Ending, own_result
 from operators.component import PipelineRef, airflow_errors
 from operators.run_request import RunRequest
@@ -84,12 +84,12 @@ class ComponentPodOperator(KubernetesPodOperator):
     def manifest(self, identity: TaskIdentity, command: StepCommand) -> Manifest:
         """Return the step's pod."""
         run = self.pipeline.run(identity.run_id)
-        kubernetes = with_packages(self.kubernetes, run, self.pipeline.root)
-        config = kubernetes.pod_of(self.task_id)
+        config = self.kubernetes.pod_of(self.task_id)
         labels = {**identity.labels, GENERATION: str(identity.generation)}
-        words = tuple(command.arguments(config.python))
+        of_step = command.arguments(config.python)
+        words = with_own_packages(run.frozen_pipeline, config.python, of_step)
         inside = Inside(identity.job_name, words, labels, storage=self._storage(run))
-        made = pod(config, kubernetes.volumes, inside)
+        made = pod(config, self.kubernetes.volumes, inside)
         made["metadata"]["annotations"] = {ATTEMPT: str(identity.attempt)}
         if self.execution_timeout is not None:
             made["spec"]["activeDeadlineSeconds"] = int(self.execution_timeout.total_seconds())

@@ -12,7 +12,7 @@ from contract.loader import freeze_pipeline, load_frozen, load_pipeline, state_f
 from contract.pipelines import find_pipeline
 from contract.run_rights import check_overrides, check_sources
 from contract.steps import redeploying_steps
-from launching.cluster.pod_environment import packages_home
+from contract.storage import local_path
 from launching.environment import current_runtime
 from launching.housekeeping import remove_old, remove_unused_environments
 from operators.component import PipelineRef, airflow_errors
@@ -21,6 +21,7 @@ from operators.run_request import RunRequest
 
 # A run that nobody asked for may find that there is nothing to do.
 _UNASKED_RUNS = ("scheduled", "backfill")
+_EARLIER_PACKAGES = ".slipway"  # below the root: pipelines' packages that Slipway 0.1 put there
 
 
 class StartOperator(BaseOperator, SkipMixin):
@@ -70,9 +71,10 @@ class StartOperator(BaseOperator, SkipMixin):
 
     def _make_room(self, run: RunLayout) -> None:
         log_days = load_frozen(run).retention.log_days
+        earlier = local_path(self.pipeline.root) / _EARLIER_PACKAGES
         removed = [
             *remove_old(state_folder(), run.pipeline, log_days),
-            *remove_unused_environments(packages_home(self.pipeline.root), log_days),
+            *remove_unused_environments(earlier, log_days),
         ]
         if removed:
             self.log.info("Removed by retention: %d folders of logs or packages", len(removed))

@@ -35,7 +35,8 @@ def check_code(folder: Path, overrides: Mapping[str, Any]) -> Generator[Finding,
     Returns:
         How many GPUs that process found, before the user's code ran; None if it did not get there.
     """
-    from launching.environment import component_environment, install_requirements
+    from contract.own_packages import install_requirements
+    from launching.environment import component_environment
 
     try:
         packages = install_requirements(folder, own_state_folder())

@@ -80,6 +80,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     from cli.runs.local_run import LocalRun, expected_seconds
     from cli.stack.stack_file import read_stack, stack_environment
     from contract.loader import load_pipeline, own_state_folder
+    from contract.own_packages import install_requirements
     from contract.pipelines import find_pipeline
     from contract.records.record import StartedAs
     from contract.run_rights import check_sources
@@ -87,7 +88,6 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
     from launching.environment import (
         component_environment,
         current_runtime,
-        install_requirements,
         may_fork,
         starts_warm,
     )

@@ -15,9 +15,12 @@ from stub_api import StubApi, listed, pod
 
 from contract.clients.cluster import Cluster
 from contract.command import StepCommand
+from contract.loader import freeze_pipeline
+from contract.places import CODE_FOLDER
 from contract.records.record import Result
 from contract.schema.cluster import ClusterConfig, KubernetesConfig, PodConfig
 from operators.component import PipelineRef
+from operators.jobs import JobOperator
 from operators.pod_component import ComponentPodOperator
 from operators.task_identity import TaskIdentity
 from operators.triggers import PodTrigger
@@ -97,6 +100,23 @@ def test_the_pod_runs_the_steps_command_and_carries_its_task_and_attempt(
         *("/opt/python", "-m", "components.transform"),
         *("--pipeline", "digits", "--run-id", RUN_ID, "--root", str(tmp_path)),
     ]
+
+
+def test_pods_install_their_pipelines_own_packages_first(
+    operator: ComponentPodOperator, tmp_path: Path
+) -> None:
+    run = PipelineRef("digits", str(tmp_path)).run(RUN_ID)
+    freeze_pipeline(CODE_FOLDER / "configs" / "pipelines" / "digits", run, {})
+    (run.frozen_pipeline / "requirements.txt").write_text("shoelace")
+    identity = TaskIdentity("digits", RUN_ID, "transform", generation=0, attempt=1)
+    command = StepCommand("transform", "digits", RUN_ID, str(tmp_path))
+    pod_of_step = operator.manifest(identity, command)["spec"]["containers"][0]["command"]
+    job = JobOperator(
+        task_id="train", pipeline=operator.pipeline, kubernetes=operator.kubernetes
+    ).build(TaskIdentity("digits", RUN_ID, "train", generation=0, attempt=1), run)
+    first = ["/opt/python", "-m", "contract.own_packages", str(run.frozen_pipeline), "--"]
+    for made, step in ((pod_of_step, "transform"), (list(job.command), "train")):
+        assert made[:8] == [*first, "/opt/python", "-m", f"components.{step}"]
 
 
 def test_clearing_starts_a_generation_and_a_retry_does_not() -> None:
