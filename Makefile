@@ -11,7 +11,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export PYTHONMALLOC ?= malloc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo up down docs test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint audit format bench bench-train bench-all bench-gpu lock clean
+.PHONY: help setup wheel demo up down docs test test-unit test-whole test-thorough test-integration test-e2e test-faults test-cluster test-images coverage lint audit pin format bench bench-train bench-all bench-gpu lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -111,6 +111,13 @@ lint: setup ## ruff, mypy, import-linter, deptry, spelling, links of the docs
 audit: $(UV) ## ask api.osv.dev for known vulnerabilities of what is locked
 	@for file in requirements/*.txt; do $(UV) tool run --quiet --from pip-audit==2.10.1 pip-audit \
 		--vulnerability-service osv --disable-pip --require-hashes --requirement $$file || exit 1; done
+
+# A tag may name another image tomorrow, a digest never. Docker asks the registry, which the digest comes from.
+pin: ## name base images by the digests that their tags have now
+	@for file in docker/*.Dockerfile; do \
+		tag=$$(sed -n 's/^ARG BASE=\([^@]*\).*/\1/p' $$file); [ -n "$$tag" ] || continue; \
+		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $$tag) || exit 1; \
+		sed -i "s,^ARG BASE=.*,ARG BASE=$$tag@$$digest," $$file; echo "$$file: $$tag@$$digest"; done
 
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

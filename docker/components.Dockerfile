@@ -1,6 +1,6 @@
 # The components on CPU: TensorFlow, tf.Transform, Beam, MLflow. No Airflow, no Kubernetes client.
 # From the root of the checkout: docker build -f docker/components.Dockerfile -t slipway-components:1 .
-# A registry's digest fixes the base permanently: --build-arg BASE=python@sha256:...
+# A registry's digest fixes the base permanently: `make pin` writes it here.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build

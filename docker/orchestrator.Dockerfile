@@ -1,6 +1,6 @@
 # Airflow with our operators and DAGs; no TensorFlow: components run elsewhere.
 # From the root of the checkout: docker build -f docker/orchestrator.Dockerfile -t slipway-orchestrator:1 .
-# A registry's digest fixes the base permanently: --build-arg BASE=python@sha256:...
+# A registry's digest fixes the base permanently: `make pin` writes it here.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build

@@ -1,6 +1,6 @@
 # Our model server: one package, TensorFlow Serving's API. Also the serving agent and Envoy.
 # From the root of the checkout: docker build -f docker/serving.Dockerfile -t slipway-serving:1 .
-# A registry's digest fixes the base permanently: --build-arg BASE=python@sha256:...
+# A registry's digest fixes the base permanently: `make pin` writes it here.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build

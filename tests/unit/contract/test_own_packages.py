@@ -113,6 +113,16 @@ def test_without_a_lock_file_what_is_installed_constrains_a_pipelines_packages(
     assert install_requirements(pipeline, tmp_path / "home") is not None
 
 
+def test_another_file_under_a_locked_name_is_refused(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "lock.txt").write_text(f"shoelace==1.0 --hash=sha256:{'0' * 64}\n")
+    monkeypatch.setattr("contract.own_packages.CODE_FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=r"Hash mismatch for `shoelace==1\.0`"):
+        install_requirements(pipeline, tmp_path / "home")
+
+
 SETUP = """
 import json, os, pathlib
 pathlib.Path(os.environ["HOME"], "seen.json").write_text(json.dumps(dict(os.environ)))

@@ -1,6 +1,9 @@
 """What is installed: pinned, checked by hashes, and in images nothing that only we need."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,33 @@ def test_images_are_installed_by_hashes_and_hold_nothing_of_our_tests(path: Path
         assert "lock.txt" in command or "uv.txt" in command
         # NVIDIA's packages are not in the lock
         assert "--require-hashes" in command or "and-cuda" in command
+
+
+DOCKER = """#!/bin/sh
+[ "$1 $2 $3" = "buildx imagetools inspect" ] && printf 'sha256:%064d' "${#6}"
+"""
+
+
+def test_make_pin_names_each_base_by_the_digest_of_its_tag_also_a_second_time(
+    tmp_path: Path,
+) -> None:
+    """With a stand-in for Docker and the registry: it counts the letters of the tag."""
+    shutil.copytree(ROOT / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("k*"))
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"}
+    for _ in range(2):
+        subprocess.run(["make", "pin"], cwd=tmp_path, env=environment, check=True)
+    for path in DOCKERFILES:
+        before, after = (
+            re.findall(r"^ARG BASE=(.*)", one.read_text(), re.M)
+            for one in (path, tmp_path / "docker" / path.name)
+        )
+        assert after == [f"{tag}@sha256:{len(tag):064d}" for tag in before], path.name
+        assert before or "ARG COMPONENTS=" in path.read_text(), "a base that cannot be pinned"
 
 
 def test_images_say_what_they_hold_and_of_which_commit_they_are() -> None:
