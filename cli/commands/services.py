@@ -33,8 +33,7 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="SERVICE=PORT",
-            help="airflow, mlflow, agent, data_plane, envoy_admin or envoy_admin_2; default: free "
-            "ports.",
+            help="airflow, mlflow, agent or data_plane; default: free ports.",
         ),
     ] = None,
     listen: Annotated[

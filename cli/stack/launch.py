@@ -257,8 +257,7 @@ def _probes(plan: Plan) -> dict[str, Probe]:
 
 def _asking(program: Program) -> Probe:
     """Return how to tell that a traffic backend's program is healthy, as it says itself."""
-    url = program.health_url
-    return lambda client: not url or client.get(url).is_success
+    return lambda _: program.is_ready is None or program.is_ready()
 
 
 def _airflow_probe(health: str, part: str) -> Probe:

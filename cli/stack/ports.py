@@ -11,8 +11,7 @@ from contract.errors import ConfigError, did_you_mean
 from contract.free_ports import free_port, is_free
 from contract.storage import write_atomically
 
-SERVICES = ("airflow", "mlflow", "agent", "data_plane", "envoy_admin", "envoy_admin_2")
-_INNER = frozenset({"envoy_admin", "envoy_admin_2"})  # only the agent calls it
+SERVICES = ("airflow", "mlflow", "agent", "data_plane")
 
 
 def parse_ports(assignments: Sequence[str]) -> dict[str, int]:
@@ -54,14 +53,13 @@ def choose_ports(
 
     if taken := [f"--port {s}={p}: {_in_use(p)}" for s, p in wanted.items() if not is_usable(p)]:
         raise ConfigError([*taken, "choose another port, or none to use a free one"])
-    kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = {s: p for s, p in kept_ports(path).items() if s in SERVICES} if path.exists() else {}
     chosen = {**{s: p for s, p in kept.items() if p not in wanted.values()}, **wanted}
     lost = {s: p for s, p in chosen.items() if s not in wanted and not is_usable(p)}
-    if named := [f"{s}: its port {p} is {_in_use(p)}" for s, p in lost.items() if s not in _INNER]:
+    if named := [f"{one}: its port {port} is {_in_use(port)}" for one, port in lost.items()]:
         raise ConfigError(
             [*named, "end that program, or choose a new address: --port SERVICE=PORT"]
         )
-    chosen = {service: port for service, port in chosen.items() if service not in lost}
     for service in SERVICES:
         if service not in chosen:
             chosen[service] = _free_port(chosen)

@@ -34,6 +34,7 @@ from serving.agent.settings import MachineSettings
 from serving.supervisord.configuration import Program, socket_path
 from serving.tracking.password import PASSWORD_FILE
 
+_ENVOYS = 2  # so that callers notice nothing when one is started again
 AIRFLOW_START_SECONDS = 5  # ends sooner than that: it could not start
 
 
@@ -123,9 +124,7 @@ class Plan:
             token_file=self.home / "agent.token",
             tokens_file=self.home / "agent.tokens.json",
             envoy_port=self.ports["data_plane"],
-            envoy_admin_port=self.ports["envoy_admin"],
-            # services that an older Slipway has started have no second one
-            second_envoy_admin_port=self.ports.get("envoy_admin_2", 0),
+            envoys=_ENVOYS,
             supervisor_socket=socket_path(self.supervisor_home),
             server_command=self._server_command,
             listen_host=self.data_plane.listen,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
-from contract.addresses import VERSION_HEADER, is_loopback
+from contract.addresses import VERSION_HEADER
 from serving.traffic.backend import Endpoint, Version
 
-_TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 1.0
 _MAX_PARALLEL = 8
 _MOST_ADDRESSES = 8  # of one server's replicas; others in the next probe
 _HTTP_OK = 200
@@ -24,6 +24,7 @@ Answer = Literal["ready", "not ready", "silent", "gone"]
 _BEST_FIRST: tuple[Answer, ...] = ("ready", "not ready", "silent", "gone")
 
 Asked = TypeVar("Asked")  # what stands for whoever is asked: a version, an Envoy's address
+Place = TypeVar("Place")  # where that is
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class _Known:
     has_started: bool
 
 
-class HealthProber(Generic[Asked]):
+class HealthProber(Generic[Asked, Place]):
     """Knows who is ready, and since when others are not."""
 
     def __init__(
         self,
-        ask: Callable[[Asked, Endpoint], Answer],
+        ask: Callable[[Asked, Place], Answer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask, self._clock = ask, clock
@@ -78,7 +79,7 @@ class HealthProber(Generic[Asked]):
             return 0.0
         return known.at - known.since
 
-    def probe(self, endpoints: Mapping[Asked, Endpoint]) -> bool:
+    def probe(self, endpoints: Mapping[Asked, Place]) -> bool:
         """Ask all of them; True if one has become ready, or is so no longer."""
         before = {asked for asked in self._known if self.is_ready(asked)}
         answers = self._pool.map(lambda item: self._ask(*item), endpoints.items())
@@ -133,37 +134,13 @@ def _addresses(endpoint: Endpoint) -> list[str]:
 
 
 def _ask_replica(version: Version, port: int, address: str) -> Answer:
-    connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
         # a server of another version, or of somebody else, may have got the port
         is_own = answer.getheader(VERSION_HEADER, str(version[1])) == str(version[1])
         return "ready" if answer.status == _HTTP_OK and is_own else "not ready"
-    except TimeoutError:
-        return "silent"
-    except (OSError, http.client.HTTPException):
-        return "gone"
-    finally:
-        connection.close()
-
-
-def ask_envoy(name: str, endpoint: Endpoint) -> Answer:
-    """Ask an Envoy's admin port for its health.
-
-    One elsewhere that cannot be reached may serve all the same: that is not silence.
-    """
-    del name
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=_TIMEOUT_SECONDS)
-    try:
-        connection.connect()
-    except OSError as error:
-        # on this machine only a process that takes no connections from its queue is so slow
-        is_hung = isinstance(error, TimeoutError) and is_loopback(endpoint.host)
-        return "silent" if is_hung else "gone"
-    try:
-        connection.request("GET", "/ready")
-        return "ready" if connection.getresponse().status == _HTTP_OK else "not ready"
     except TimeoutError:
         return "silent"
     except (OSError, http.client.HTTPException):

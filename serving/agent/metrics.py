@@ -1,6 +1,6 @@
 """What Prometheus reads from the agent: plans, and rollouts against their bounds.
 
-Requests, errors and latencies are Envoy's own metrics, on its admin port.
+Requests, errors and latencies are Envoy's own metrics, on its admin interface.
 """
 
 from collections.abc import Iterator

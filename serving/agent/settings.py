@@ -75,13 +75,12 @@ class AgentSettings:
 class MachineSettings(AgentSettings):
     """Servers and Envoy are processes of this machine, kept by supervisord."""
 
-    envoy_admin_port: int
     supervisor_socket: Path
     server_ports: str = "20000-29999"
     server_command: tuple[str, ...] = tuple(program_command(MODEL_SERVER))
     traffic_backend: str = "envoy"
     max_connections: int = 10_000
-    second_envoy_admin_port: int = 0
+    envoys: int = 1
 
     @property
     def server_token_file(self) -> Path:
@@ -163,8 +162,7 @@ _HELP = {
     "host": "address that the control API listens on",
     "traffic_backend": "what moves the traffic, as traffic.backend of a runtime file",
     "max_connections": "most connections of all callers to the data plane",
-    "envoy_admin_port": "loopback port of Envoy's admin interface",
-    "second_envoy_admin_port": "the same of a second Envoy on the same data plane; 0: none",
+    "envoys": "Envoys that share the port of the data plane",
     "supervisor_socket": "unix socket of the supervisord that owns the processes",
     "server_ports": "ports for model servers; below the ephemeral ones",
     "server_command": "command that starts a model server",

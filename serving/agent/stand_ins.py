@@ -18,7 +18,7 @@ from contract.errors import SlipwayError
 from contract.records.record import Record
 from contract.records.traffic import TrafficPlan
 from serving.agent.health import HealthProber
-from serving.traffic.backend import Version
+from serving.traffic.backend import Endpoint, Version
 
 log = logging.getLogger("slipway.agent")
 
@@ -54,7 +54,7 @@ class StandIns:
     def __init__(
         self,
         folder: Path,
-        health: HealthProber[Version],
+        health: HealthProber[Version, Endpoint],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._health, self._clock = folder, health, clock

@@ -7,7 +7,7 @@ a machine more than the silence does.
 import math
 import time
 from collections.abc import Callable
-from typing import Generic
+from typing import Any, Generic
 
 from serving.agent.health import Asked, HealthProber
 
@@ -22,7 +22,7 @@ class Watchdog(Generic[Asked]):
     """Knows which servers were ended lately, and so how long the next silence may be."""
 
     def __init__(
-        self, health: HealthProber[Asked], clock: Callable[[], float] = time.monotonic
+        self, health: HealthProber[Asked, Any], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._health, self._clock = health, clock
         self._ended: dict[Asked, tuple[int, float]] = {}  # how often lately, and when last

@@ -16,7 +16,7 @@ import resource
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Program:
 
     A program that ends within `start_seconds` counts as failed to start; after `start_retries` of
     those in a row supervisord gives up (state FATAL). Later ends are restarted without limit.
-    `health_url` answers 2xx once it serves; without one nobody can ask. Before each start, what an
+    `is_ready` tells whether it serves; without it nobody can ask. Before each start, what an
     earlier start has left behind is ended; with `spares_busy` only what has no child process.
     One that `is_adopted` runs on when supervisord is killed, and the next supervisord takes it
     over, if it would start the same.
@@ -60,7 +60,7 @@ class Program:
     priority: int = 500
     log_max_bytes: int = 20 << 20
     log_backups: int = 3
-    health_url: str = ""
+    is_ready: Callable[[], bool] | None = None
     spares_busy: bool = False
     is_adopted: bool = False
 
@@ -107,10 +107,17 @@ def socket_path(home: Path) -> Path:
     Raises:
         ConfigError: If somebody else has made that folder: its owner could listen there instead.
     """
-    in_home = home.absolute() / "supervisor.sock"
-    if _fits(in_home):
-        return in_home
-    name = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16] + ".sock"
+    return short_socket(home / "supervisor.sock", home)
+
+
+def short_socket(path: Path, named_after: Path | None = None) -> Path:
+    """Return where a socket is for which there is a path: there, or where `socket_path` says, under
+    a digest of the path or of what it is named after.
+    """
+    if _fits(path.absolute()):
+        return path.absolute()
+    digest = hashlib.sha256(os.fsencode((named_after or path).absolute())).hexdigest()
+    name = digest[:16] + ".sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     folders = [Path(place) / f"slipway-{os.geteuid()}" for place in (runtime, _SHORT_FOLDER)]
     return private_folder(next(one for one in folders if _fits(one / name))) / name

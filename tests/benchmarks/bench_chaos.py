@@ -26,8 +26,6 @@ from typing import Any
 import psutil
 from support import ROOT, emit, handmade_runs
 
-from contract.free_ports import free_port
-
 CALLERS, PAUSE_SECONDS = 16, 0.1  # about 150 requests a second
 SETTLED_SECONDS = 4.0  # a fault is over after so many without a failure
 LONGEST_SECONDS = 120.0
@@ -219,7 +217,7 @@ def main() -> None:
         folder = Path(name)
         model = folder / "coin"
         subprocess.run([sys.executable, "-c", runs.EXPORT, str(model)], check=True, cwd=ROOT)
-        stack = runs.Stack(folder, model, second_envoy_admin_port=free_port())
+        stack = runs.Stack(folder, model, envoys=2)
         stack.up()
         try:
             stack.deploy(stack.package(1, compared_with=None))

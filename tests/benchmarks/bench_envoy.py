@@ -84,7 +84,6 @@ def settings_in(folder: Path) -> MachineSettings:
         port=free_port(),
         token_file=token_file,
         envoy_port=free_port(),
-        envoy_admin_port=free_port(),
         supervisor_socket=socket_path(folder / "home" / "supervisor"),
     )
 

@@ -1,11 +1,14 @@
 """Envoys that hang: nobody waits for them, and those of this machine are replaced."""
 
+import http.client
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from contract.addresses import is_loopback
 from contract.errors import ServiceUnavailableError
-from serving.agent.health import HealthProber, ask_envoy
+from serving.agent.health import TIMEOUT_SECONDS, Answer, HealthProber
 from serving.agent.watchdog import Watchdog
 from serving.traffic.envoy.admin import EnvoyAdmin
 
@@ -42,7 +45,7 @@ class EnvoyKeeper:
         """Ask every Envoy once, and kill those that have hung for too long."""
         try:
             found = self._instances()
-            self._health.probe({one.name: one.endpoint for one in found})
+            self._health.probe({one.name: one for one in found})
             for one in found:
                 self._end_if_hung(one.name)
         except ServiceUnavailableError as error:  # who waits for an Envoy tells it
@@ -57,3 +60,32 @@ class EnvoyKeeper:
             self._end(name)
             words = "Envoy at %s took connections for %.0f s and did not answer: it is replaced"
             log.warning(words, name, silent)
+
+
+def ask_envoy(name: str, one: EnvoyAdmin) -> Answer:
+    """Ask an Envoy's admin interface for its health.
+
+    One elsewhere that cannot be reached may serve all the same: that is not silence.
+    """
+    del name
+    connection = one.connection(TIMEOUT_SECONDS)
+    try:
+        connection.connect()
+    except (TimeoutError, BlockingIOError):  # nobody takes what waits; so Unix sockets say it
+        # on this machine only a process that hangs is so slow
+        return "silent" if _is_here(one) else "gone"
+    except OSError:
+        return "gone"
+    try:
+        connection.request("GET", "/ready")
+        return "ready" if connection.getresponse().status == http.HTTPStatus.OK else "not ready"
+    except TimeoutError:
+        return "silent"
+    except (OSError, http.client.HTTPException):
+        return "gone"
+    finally:
+        connection.close()
+
+
+def _is_here(one: EnvoyAdmin) -> bool:
+    return isinstance(one.place, Path) or is_loopback(one.place.host)

@@ -1,5 +1,7 @@
 """What an Envoy is started with: where its configuration comes from, and what it measures."""
 
+from pathlib import Path
+
 from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.discovery import AGENT_CLUSTER, discovery_source
 from serving.traffic.envoy.documents import TYPE, Document, address, named
@@ -17,12 +19,12 @@ _STATS_FLUSH = "0.25s"  # counters are live, histograms are merged this often
 
 
 def bootstrap(
-    listeners: Document, clusters: Document, admin_port: int, limits: EdgeLimits
+    listeners: Document, clusters: Document, admin: Endpoint | Path, limits: EdgeLimits
 ) -> Document:
-    """Return the bootstrap: two config sources, the admin port on loopback, and limits."""
+    """Return the bootstrap: two config sources, the admin interface, and limits."""
     return {
         "node": {"id": "slipway", "cluster": "slipway"},
-        "admin": _admin(Endpoint("127.0.0.1", admin_port)),
+        "admin": _admin(admin),
         "dynamic_resources": {"lds_config": listeners, "cds_config": clusters},
         "overload_manager": overload_manager(limits),
         "stats_flush_interval": _STATS_FLUSH,
@@ -44,21 +46,24 @@ def fleet_bootstrap(own: Endpoint, agent: Endpoint, token: str, limits: EdgeLimi
         limits: What callers may cost it.
     """
     source = discovery_source()
-    document = bootstrap(source, source, own.port, limits)
+    document = bootstrap(source, source, Endpoint("0.0.0.0", own.port), limits)
     document["node"]["id"] = f"{own.host}:{own.port}"
-    document["admin"] = _admin(Endpoint("0.0.0.0", own.port))
     document["static_resources"] = {"clusters": [_agent_cluster(agent) | _sending(token)]}
     return document
 
 
-def _admin(endpoint: Endpoint) -> Document:
-    """Return an admin interface that shows counters only.
+def _admin(place: Endpoint | Path) -> Document:
+    """Return an admin interface that shows counters only; a Unix socket is its owner's.
 
-    Everybody who reaches the port could otherwise read tokens in the configuration, and end Envoy.
+    Everybody who reaches it could otherwise read tokens in the configuration, and end Envoy.
     """
+    if isinstance(place, Path):
+        where: Document = {"pipe": {"path": str(place), "mode": 0o600}}
+    else:
+        where = address(place)
     shown = [{"prefix": "/stats"}, {"exact": "/ready"}]
     # read by the agent also while callers hold all the connections that they may
-    return {"address": address(endpoint), "allow_paths": shown, "ignore_global_conn_limit": True}
+    return {"address": where, "allow_paths": shown, "ignore_global_conn_limit": True}
 
 
 def _agent_cluster(agent: Endpoint) -> Document:

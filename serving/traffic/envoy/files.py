@@ -18,20 +18,20 @@ from serving.traffic.envoy.edge import EdgeLimits
 _FILES: dict[Kind, str] = {"listeners": "lds.json", "routes": "rds.json", "clusters": "cds.json"}
 
 
-def prepare(folder: Path, admin_port: int, limits: EdgeLimits, name: str = "bootstrap") -> Path:
-    """Write what an Envoy needs before it can start and return the bootstrap's path.
+def prepare(folder: Path, name: str, admin: Path, limits: EdgeLimits) -> Path:
+    """Write what an Envoy of that name needs before it can start; return the bootstrap's path.
 
     Resource files of earlier are left: a restarted Envoy serves as before.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # the routes may hold the callers' token
-    channel = FileChannel(folder, [admin_port])
+    channel = FileChannel(folder, [admin])
     for kind in ("listeners", "clusters"):
         if not channel.path(kind).exists():
             channel.publish(kind, [])
     path = folder / f"{name}.json"
     sources = (channel.source("listeners"), channel.source("clusters"))
-    document = bootstrap(*sources, admin_port, limits)
+    document = bootstrap(*sources, admin, limits)
     write_atomically(path, json.dumps(document, indent=1))
     return path
 
@@ -39,9 +39,9 @@ def prepare(folder: Path, admin_port: int, limits: EdgeLimits, name: str = "boot
 class FileChannel:
     """A Channel of one folder: its Envoys re-read a file that is renamed into its place."""
 
-    def __init__(self, folder: Path, admin_ports: Sequence[int]) -> None:
+    def __init__(self, folder: Path, admins: Sequence[Endpoint | Path]) -> None:
         self._folder = folder
-        self._admins = [EnvoyAdmin(Endpoint("127.0.0.1", port)) for port in admin_ports]
+        self._admins = [EnvoyAdmin(place) for place in admins]
 
     @property
     def admins(self) -> Sequence[EnvoyAdmin]:

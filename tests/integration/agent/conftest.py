@@ -54,7 +54,6 @@ class Stack:
             port=free_port(),
             token_file=token_file,
             envoy_port=free_port(),
-            envoy_admin_port=free_port(),
             supervisor_socket=socket_path(home / "supervisor"),
             drain_seconds=0.5,
             server_command=(sys.executable, str(STAND_IN)),

@@ -5,14 +5,15 @@ import os
 import signal
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 from callers import Callers
 
 from components.runs.agent_client import AgentClient
 from contract.errors import ServiceUnavailableError
-from contract.free_ports import free_port
 from contract.records.traffic import Arm, Shadow
+from serving.agent.backends.envoy import admin_of
 from serving.traffic.backend import Endpoint
 from serving.traffic.envoy.admin import EnvoyAdmin
 
@@ -98,9 +99,9 @@ def test_a_killed_envoy_comes_back_with_the_same_routes(stack) -> None:
     assert stack.seen(1).requests + stack.seen(2).requests == 50
 
 
-def listeners(admin_port: int) -> int:
+def listeners(stack: Any, name: str) -> int:
     """Return how many listeners of an Envoy take connections; 0 while it starts."""
-    admin = EnvoyAdmin(Endpoint("127.0.0.1", admin_port))
+    admin = admin_of(stack.settings, name)
     try:
         found = admin.values(r"^listener_manager\.(workers_started|total_listeners_active)$")
     except ServiceUnavailableError:
@@ -111,21 +112,19 @@ def listeners(admin_port: int) -> int:
 
 def test_of_two_envoys_one_may_die(make_stack, load_on) -> None:
     """Callers lose what was under way at the one that is killed, and nobody waits for it."""
-    second_port = free_port()
-    stack = make_stack(second_envoy_admin_port=second_port)
-    admin_ports = {"envoy": stack.settings.envoy_admin_port, "envoy-2": second_port}
+    stack = make_stack(envoys=2)
     stack.package(1)
     stack.package(2)
     stack.serve({1: 100})
     with load_on(stack, callers=16) as load:
         time.sleep(0.5)
-        wanted = listeners(second_port)
+        wanted = listeners(stack, "envoy-2")
         assert wanted > 0
-        for name, port in admin_ports.items():
+        for name in ("envoy", "envoy-2"):
             began, killed = len(load.answers), stack.kill(name)
             stack.until(lambda began=began: len(load.answers) > began + 100, "traffic goes on")
             stack.until(lambda n=name, k=killed: stack.pid(n) not in (0, k), "it is restarted")
-            stack.until(lambda p=port: listeners(p) == wanted, "it takes connections again")
+            stack.until(lambda n=name: listeners(stack, n) == wanted, "it takes connections again")
         stack.serve({2: 100})
         stack.until(lambda: have_left(load, 1), "both follow the plan")
     assert sum(load.failures().values()) <= 2 * 16
@@ -134,7 +133,7 @@ def test_of_two_envoys_one_may_die(make_stack, load_on) -> None:
 
 def test_a_hung_envoy_stops_no_plan_and_is_replaced(make_stack) -> None:
     """What is published meanwhile is in force, also at the one that is started again."""
-    stack = make_stack(second_envoy_admin_port=free_port())
+    stack = make_stack(envoys=2)
     stack.package(1)
     stack.package(2)
     stack.serve({1: 100})
@@ -142,8 +141,7 @@ def test_a_hung_envoy_stops_no_plan_and_is_replaced(make_stack) -> None:
     os.kill(hung, signal.SIGSTOP)
     stack.serve({2: 100})
     stack.until(lambda: stack.pid("envoy-2") not in (0, hung), "it is replaced")
-    port = stack.settings.second_envoy_admin_port
-    stack.until(lambda: listeners(port) > 0, "the new one serves")
+    stack.until(lambda: listeners(stack, "envoy-2") > 0, "the new one serves")
     answers: Counter[str] = sum((stack.predict(1) for _ in range(40)), Counter())
     assert answers == {"2": 40}, "40 connections, which the two share"
 
@@ -151,7 +149,7 @@ def test_a_hung_envoy_stops_no_plan_and_is_replaced(make_stack) -> None:
 def test_callers_notice_nothing_of_a_killed_supervisord_and_the_next_adopts_what_serves(
     make_stack, load_on
 ) -> None:
-    stack = make_stack(second_envoy_admin_port=free_port())
+    stack = make_stack(envoys=2)
     stack.package(1)
     stack.serve({1: 100})
     names = ("envoy", "envoy-2", stack.server(1))

@@ -49,8 +49,9 @@ def metrics_in(queries: list[str]) -> set[str]:
 
 
 @pytest.fixture
-def served(stack):
+def served(make_stack):
     """Version 2 on trial beside version 1, failing each second request; both have answered."""
+    stack = make_stack(envoys=2)
     stack.package(1)
     stack.package(2, error_every=2)
     stack.serve({1: 50, 2: 50})
@@ -60,19 +61,12 @@ def served(stack):
     return stack
 
 
-def addresses(stack) -> dict[str, str]:
-    return {
-        "slipway-agent": f"127.0.0.1:{stack.settings.port}",
-        "slipway-envoy": f"127.0.0.1:{stack.settings.envoy_admin_port}",
-    }
-
-
 def test_every_metric_of_dashboard_and_rules_is_shown_by_a_real_stack(served) -> None:
     shown: set[str] = set()
     config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     for job in config["scrape_configs"]:
-        address = addresses(served)[job["job_name"]]
-        text = httpx.get(f"http://{address}{job.get('metrics_path', '/metrics')}").text
+        path = job.get("metrics_path", "/metrics")
+        text = httpx.get(f"http://127.0.0.1:{served.settings.port}{path}").raise_for_status().text
         families = text_string_to_metric_families(text)
         shown |= {sample.name.removesuffix("_total") for one in families for sample in one.samples}
     wanted = metrics_in([*panel_queries(), *variable_queries(), *alert_queries().values()])
@@ -92,7 +86,7 @@ def prometheus(served, tmp_path: Path) -> Iterator[str]:
     config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     for job in config["scrape_configs"]:
-        job["static_configs"] = [{"targets": [addresses(served)[job["job_name"]]]}]
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{served.settings.port}"]}]
     (tmp_path / "rules.yaml").write_text((FOLDER / "rules.yaml").read_text())
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
@@ -125,7 +119,7 @@ def answered(prometheus: str, query: str) -> list[dict]:
 
 @pytest.mark.thorough
 def test_a_real_prometheus_answers_every_panel_and_alerts(served, prometheus: str) -> None:
-    served.until(lambda: len(answered(prometheus, "up == 1")) == 2, "both are scraped")
+    served.until(lambda: len(answered(prometheus, "up == 1")) == 3, "all are scraped")
     served.predict(50)
     silent = []
     for query in panel_queries():
@@ -150,7 +144,7 @@ def test_a_real_prometheus_answers_every_panel_and_alerts(served, prometheus: st
 
 @pytest.mark.thorough
 def test_the_judge_counts_what_a_real_prometheus_has(served, prometheus: str, tmp_path) -> None:
-    served.until(lambda: len(answered(prometheus, "up == 1")) == 2, "both are scraped")
+    served.until(lambda: len(answered(prometheus, "up == 1")) == 3, "all are scraped")
 
     def of(version: int, metric: str, more: str = "") -> str:
         return f'{metric}{{envoy_cluster_name="digits/{version}"{more}}}'
@@ -160,7 +154,8 @@ def test_the_judge_counts_what_a_real_prometheus_has(served, prometheus: str, tm
     for arm, version in (("canary", 2), ("stable", 1)):
         given[f"{arm}_requests"] = f"sum({of(version, requests)})"
         given[f"{arm}_errors"] = f"sum({of(version, requests, errors)})"
-        given[f"{arm}_latency_buckets"] = of(version, "envoy_cluster_upstream_rq_time_bucket")
+        buckets = of(version, "envoy_cluster_upstream_rq_time_bucket")
+        given[f"{arm}_latency_buckets"] = f"sum by (le) ({buckets})"
     desk = Desk(
         Adviser(tmp_path / "judge", DeployConfig()),
         Prometheus(prometheus),

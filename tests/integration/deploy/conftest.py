@@ -87,7 +87,6 @@ class Stack:
             port=free_port(),
             token_file=self.token_file,
             envoy_port=free_port(),
-            envoy_admin_port=free_port(),
             supervisor_socket=socket_path(home / "supervisor"),
             drain_seconds=0.5,
         )

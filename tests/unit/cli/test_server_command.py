@@ -17,7 +17,7 @@ def plan_of(home: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> Plan:
     runtime.write_text(f"kind: local\nprocesses: {{ start: {start} }}\n")
     monkeypatch.setenv("SLIPWAY_RUNTIME", str(runtime))
     monkeypatch.setenv("SLIPWAY_HOME", str(home))
-    ports = dict.fromkeys(("agent", "data_plane", "envoy_admin", "mlflow", "airflow"), 1)
+    ports = dict.fromkeys(("agent", "data_plane", "mlflow", "airflow"), 1)
     return Plan(home, ports, False, DataPlaneOptions())
 
 

@@ -38,12 +38,16 @@ def backend() -> Iterator[str]:
     server.server_close()
 
 
+def answers(url: str) -> bool:
+    return httpx.get(url).is_success
+
+
 def test_the_program_of_any_traffic_backend_is_awaited_as_it_asks(
     tmp_path: Path, backend: str
 ) -> None:
     plan = Plan(tmp_path, choose_ports(tmp_path / "ports.json", {}), False, DataPlaneOptions())
     programs = [
-        Program("toy", ("toy",), tmp_path / "toy.log", health_url=backend),
+        Program("toy", ("toy",), tmp_path / "toy.log", is_ready=lambda: answers(backend)),
         Program("silent", ("silent",), tmp_path / "silent.log"),
     ]
     board = Board("services", [["toy", "silent"]])

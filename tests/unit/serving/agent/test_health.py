@@ -78,7 +78,7 @@ def test_one_ready_replica_of_a_name_is_enough(serve, name_of, order, status, is
 def test_a_replica_that_hangs_makes_no_version_silent_whose_other_answers(
     serve, name_of, monkeypatch
 ) -> None:
-    monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.5)
     port = serve(200, "2").port
     with socket.socket() as listening:  # the kernel takes connections; nobody reads them
         listening.bind(("127.0.0.2", port))

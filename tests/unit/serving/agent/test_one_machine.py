@@ -11,7 +11,7 @@ from serving.supervisord.configuration import socket_path
 
 def options(folder: Path, socket: Path) -> list[str]:
     paths = {"--root": "artifacts", "--home": ".", "--token-file": "token"}
-    ports = {"--port": "1", "--envoy-port": "2", "--envoy-admin-port": "3"}
+    ports = {"--port": "1", "--envoy-port": "2"}
     given = {flag: str(folder / path) for flag, path in paths.items()} | ports
     given["--supervisor-socket"] = str(socket)
     return [word for pair in given.items() for word in pair]

@@ -16,7 +16,6 @@ def settings(tmp_path) -> MachineSettings:
         port=1,
         token_file=tmp_path / "token",
         envoy_port=2,
-        envoy_admin_port=3,
         supervisor_socket=tmp_path / "socket",
     )
 

@@ -30,7 +30,6 @@ def settings(tmp_path: Path, **more: Any) -> MachineSettings:
         port=1,
         token_file=tmp_path / "token",
         envoy_port=2,
-        envoy_admin_port=3,
         supervisor_socket=tmp_path / "s",
         **more,
     )
