@@ -1,6 +1,8 @@
 """docker/compose.yaml, read as Compose would: everything that it names is there."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,10 +79,31 @@ def test_components_find_everything_that_slipway_up_would_tell_them(
     assert {urlsplit(url).hostname for url in urls} <= services.keys()
 
 
-def test_every_database_is_one_of_postgresqls(
-    compose: dict[str, Any], services: dict[str, Any]
+def told(service: dict[str, Any], name: str, folder: Path) -> str:
+    """Return what Airflow gets by a command, which it runs without a shell, from the secret."""
+    (folder / "secret").write_text("hush", encoding="utf-8")
+    command = service["environment"][name].replace("$$", "$")
+    words = shlex.split(command.replace("/run/secrets/tracking", str(folder / "secret")))
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_password_is_in_a_file_and_serving_has_none(
+    services: dict[str, Any], tmp_path: Path
 ) -> None:
-    airflow = services["airflow-api"]["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    key = told(services["airflow-api"], "AIRFLOW__API_AUTH__JWT_SECRET_CMD", tmp_path)
+    assert key == "hush"
+    for name, service in services.items():
+        clear = {k for k, value in service["environment"].items() if value == "secret"}
+        without = name in ("postgres", "serving")
+        # MLflow's client takes it from a variable only
+        assert clear == (set() if without else {"MLFLOW_TRACKING_PASSWORD"}), name
+        assert service["secrets"] == ([] if name == "serving" else ["tracking"]), name
+
+
+def test_every_database_is_one_of_postgresqls(
+    compose: dict[str, Any], services: dict[str, Any], tmp_path: Path
+) -> None:
+    airflow = told(services["airflow-api"], "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD", tmp_path)
     option = next(o for o in services["mlflow"]["command"] if "store-uri" in o)
     made = services["postgres"]["environment"]["POSTGRES_DB"]
     (config,) = services["postgres"]["configs"]
