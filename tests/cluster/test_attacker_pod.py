@@ -5,7 +5,9 @@ checked by `tests/unit/docker/test_kubernetes_security.py`; that an API server t
 `test_manifests.py`.
 """
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ found["agent"] = tried(lambda: open(agent).read())
 found["variables"] = sorted(k for k in os.environ if "TOKEN" in k or "PASSWORD" in k)
 print(json.dumps(found), flush=True)
 """
+# What a package does that is built where it is installed: it tells what it sees.
+SETUP = """
+import json, os
+seen = {"variables": sorted(os.environ), "files": os.listdir("/etc/slipway/agent")
+        if os.path.isdir("/etc/slipway/agent") else []}
+open("/tmp/seen.json", "w").write(json.dumps(seen))
+from setuptools import setup
+setup(name="boots", version="1.0", py_modules=["boots"])
+"""
+SHOW = """
+import boots, json
+print(json.dumps({"at": boots.__file__, **json.load(open("/tmp/seen.json"))}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +95,9 @@ def kubernetes(
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
         cluster.apply(body | {"stringData": secret})
     made = host_pods({"eval": cluster}, folder)
-    pod = made.pod.model_copy(update={"environment_secrets": ("slipway-tracking",)})
+    offline = {**made.pod.environment, "UV_NO_BUILD_ISOLATION": "1"}  # setuptools is there already
+    given = {"environment_secrets": ("slipway-tracking",), "environment": offline}
+    pod = made.pod.model_copy(update=given)
     kept = {name: PodConfig(**steps[name]) for name in ("canary", "promote")}
     kept["serve"] = PodConfig(environment_secrets=())
     return made.model_copy(update={"pod": pod, "steps": kept})
@@ -98,6 +115,7 @@ def found(
         path.mkdir(parents=True)
     bodies = {step: _step(step, kubernetes, root) for step in ("transform", "canary")}
     bodies["serve"] = _server(kubernetes, root)
+    bodies["packages"] = _step("transform", kubernetes, root, _frozen_with_a_package(root))
     command = [PYTHON, "-c", ATTACK, json.dumps({name: str(p) for name, p in folders.items()})]
     for name, body in bodies.items():
         body["metadata"] = {"name": f"attack-{name}", "labels": {"attack": name}}
@@ -105,7 +123,11 @@ def found(
         container = body["spec"]["containers"][0]
         for key in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle"):
             container.pop(key, None)
-        container["command"] = command
+        if name == "packages":  # the step's own command, with another program in place of the step
+            until = container["command"].index("--") + 2
+            container["command"] = [*container["command"][:until], "-c", SHOW]
+        else:
+            container["command"] = command
         cluster.apply({"apiVersion": "v1", "kind": "Pod"} | body)
     return {name: _said(cluster, f"attack-{name}") for name in bodies}
 
@@ -122,12 +144,30 @@ def _folders(root: Path) -> dict[str, Path]:
     }
 
 
-def _step(step: str, kubernetes: KubernetesConfig, root: Path) -> dict[str, Any]:
+def _frozen_with_a_package(root: Path) -> str:
+    """Freeze a run with a package that is built when it is installed; return the run's name."""
+    wheels, frozen = root / "wheels", PipelineRef("digits", str(root)).run("run-2").frozen_pipeline
+    for folder in (wheels, frozen):
+        folder.mkdir(parents=True)
+    with tarfile.open(wheels / "boots-1.0.tar.gz", "w:gz") as archive:
+        information = "Metadata-Version: 2.1\nName: boots\nVersion: 1.0\n"
+        for name, text in {"setup.py": SETUP, "boots.py": "", "PKG-INFO": information}.items():
+            member = tarfile.TarInfo(f"boots-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    lines = ("--no-index", f"--find-links {wheels}", "boots", "--no-binary boots")
+    (frozen / "requirements.txt").write_text("\n".join(lines))
+    return "run-2"
+
+
+def _step(
+    step: str, kubernetes: KubernetesConfig, root: Path, run: str = "run-1"
+) -> dict[str, Any]:
     pipeline = PipelineRef("digits", str(root))
     operator = ComponentPodOperator(task_id=step, pipeline=pipeline, kubernetes=kubernetes)
-    make_folders(step_access(pipeline.run("run-1").of_pipeline, step))
-    identity = TaskIdentity("digits", "run-1", step, generation=0, attempt=1)
-    return operator.manifest(identity, StepCommand(step, "digits", "run-1", str(root)))
+    make_folders(step_access(pipeline.run(run).of_pipeline, step))
+    identity = TaskIdentity("digits", run, step, generation=0, attempt=1)
+    return operator.manifest(identity, StepCommand(step, "digits", run, str(root)))
 
 
 def _server(kubernetes: KubernetesConfig, root: Path) -> dict[str, Any]:
@@ -180,9 +220,21 @@ def test_a_server_sees_nothing_but_its_package_and_its_log(
 
 
 def test_each_pod_holds_the_secrets_that_it_needs(found: dict[str, dict[str, Any]]) -> None:
-    agents = {pod: got["agent"] for pod, got in found.items()}
+    agents = {pod: got["agent"] for pod, got in found.items() if "agent" in got}
     nothing = "No such file or directory"
     assert agents == {"transform": nothing, "canary": TOKEN, "serve": nothing}
     assert found["serve"]["variables"] == []
     assert found["transform"]["variables"] == ["MLFLOW_TRACKING_PASSWORD"]
     assert "SLIPWAY_AGENT_TOKEN_FILE" in found["canary"]["variables"]
+
+
+def test_a_pipelines_packages_are_installed_in_the_pod_and_see_no_secret(
+    found: dict[str, dict[str, Any]], kubernetes: KubernetesConfig
+) -> None:
+    """In the very pod whose step then has MLflow's password."""
+    installed = found["packages"]
+    assert installed["at"].startswith("/tmp/slipway-")
+    assert not [name for name in installed["variables"] if "PASSWORD" in name or "TOKEN" in name]
+    assert "HOME" in installed["variables"]
+    root = Path(next(v.mount_path for v in kubernetes.volumes if v.name == "storage"))
+    assert not (root / ".slipway").exists()  # nothing was installed for others, or by Airflow
