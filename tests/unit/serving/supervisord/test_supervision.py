@@ -14,7 +14,12 @@ from alive import is_alive
 from supervisor.options import ServerOptions
 
 from contract.errors import ConfigError, ServiceUnavailableError
-from serving.supervisord.configuration import Program, socket_path, write_configuration
+from serving.supervisord.configuration import (
+    Program,
+    short_socket,
+    socket_path,
+    write_configuration,
+)
 from serving.supervisord.supervision import Supervisor
 
 
@@ -87,6 +92,9 @@ def test_a_long_home_gets_a_short_socket_of_its_own(runtime_folder: Path) -> Non
     assert socket_path(long).parent.stat().st_mode & 0o777 == 0o700
     assert len(str(socket_path(long))) < 100
     assert socket_path(long) != socket_path(other)
+    assert short_socket(Path("/short/envoy.sock")) == Path("/short/envoy.sock")
+    envoys = {short_socket(long / name) for name in ("envoy.sock", "envoy-2.sock")}
+    assert len({*envoys, socket_path(long)}) == 3
 
 
 @pytest.mark.parametrize("name", ["XDG_RUNTIME_DIR", "TMPDIR"])
