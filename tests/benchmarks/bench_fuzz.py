@@ -307,14 +307,17 @@ def attacked(
     seconds = attack(targets, bounds, lambda: memory.update(_mib(before)))
     good.stop()
     after = {name: state.pid for name, state in supervisor.states().items()}
-    died = sum(after.get(name) != pid for name, pid in before.items())
+    died = [name for name, pid in before.items() if after.get(name) != pid]
+    if died:
+        log = (settings.logs_folder / "agent.log").read_text(encoding="utf-8", errors="replace")
+        sys.stderr.write(f"died: {', '.join(died)}; the agent's last words:\n{log[-3000:]}\n")
     grown = {name: size - memory.get(name, size) for name, size in _mib(after).items()}
     sent = sum(target.counts.total() for target in targets)
     emit("damaged requests", sent, None, None, "", seconds=round(seconds, 1), seed=bounds.seed)
     for target in targets:
         emit(f"{target.name}: answers", target.counts.total(), None, None, "", **target.counts)
     found = {
-        "processes that died": died,
+        "processes that died": len(died),
         "5xx for a caller's fault": sum(target.server_errors for target in targets),
         "hangs": sum(target.counts["hang"] for target in targets),
         f"of {good.sent} good requests beside them, wrong": good.wrong,
