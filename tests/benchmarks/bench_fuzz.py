@@ -310,7 +310,9 @@ def attacked(
     died = [name for name, pid in before.items() if after.get(name) != pid]
     if died:
         log = (settings.logs_folder / "agent.log").read_text(encoding="utf-8", errors="replace")
-        sys.stderr.write(f"died: {', '.join(died)}; the agent's last words:\n{log[-3000:]}\n")
+        said = [line for line in log.splitlines() if "Invalid HTTP request" not in line]
+        words = "\n".join(said[-20:])
+        sys.stderr.write(f"died: {', '.join(died)}; the agent's last words:\n{words}\n")
     grown = {name: size - memory.get(name, size) for name, size in _mib(after).items()}
     sent = sum(target.counts.total() for target in targets)
     emit("damaged requests", sent, None, None, "", seconds=round(seconds, 1), seed=bounds.seed)
