@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.errors import ConfigError
 from contract.places import CODE_FOLDER
 from contract.schema.runtime import RuntimeConfig
 from launching.environment import (
