@@ -29,6 +29,7 @@ from serving.labels.store.questions import (
 from serving.labels.store.records import NewQuestion, Topic
 from serving.labels.store.reviewing import decide, disputed, take_back
 from serving.labels.store.standing import gold_results, leaders, standing
+from serving.labels.store.upgrading import NEWEST
 
 NOW = 1_796_000_000.0
 COLOURS = Topic("colours", "colour", ("red", "green"), {"shade": {"shape": []}})
@@ -76,7 +77,7 @@ def test_programs_that_upgrade_an_older_database_at_once_all_can(postgres: Postg
     for database in opened:
         database.close()
     postgres.sql("update slipway_labels_revision set version_num = '0099'", "older")
-    with pytest.raises(ConfigError, match="revision 0099, expected 0002 or an older one"):
+    with pytest.raises(ConfigError, match=f"revision 0099, expected {NEWEST} or an older one"):
         Database(url)
 
 
