@@ -16,6 +16,8 @@ from contract.pipelines import find_pipeline
 NAME = "asked_digits"
 BASE_ROWS, TEST_ROWS = 150, 500
 CLASSES = tuple(str(digit) for digit in range(10))
+# One pixel up, down, left, right or not at all: the world has more digits than the 1,797.
+_SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))
 
 Rows = tuple[np.ndarray, np.ndarray]  # images [rows, 8, 8], labels [rows]
 
@@ -30,16 +32,22 @@ class DigitRows:
     _known: dict[bytes, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, seed: int = 20) -> "DigitRows":
-        """Return the digits that scikit-learn ships, in an order of chance."""
+    def load(cls, seed: int = 20, *, is_shifted: bool = True) -> "DigitRows":
+        """Return the digits that scikit-learn ships, in an order of chance.
+
+        Shifted, the first model knows little, and what labels bring is seen after one loop.
+        """
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        order = np.random.default_rng(seed).permutation(len(digits.images))
-        base, test, stream = (
-            (digits.images[part], digits.target[part])
-            for part in np.split(order, [BASE_ROWS, BASE_ROWS + TEST_ROWS])
-        )
+        digits, chance = load_digits(), np.random.default_rng(seed)
+        order = chance.permutation(len(digits.images))
+        parts = np.split(order, [BASE_ROWS, BASE_ROWS + TEST_ROWS])
+        if is_shifted:
+            copies = (1, 1, len(_SHIFTS))
+            pairs = zip(parts, copies, strict=True)
+            base, test, stream = (_shifted(digits, part, chance, n) for part, n in pairs)
+        else:
+            base, test, stream = ((digits.images[part], digits.target[part]) for part in parts)
         known = {_key(image): str(label) for image, label in zip(*stream, strict=True)}
         return cls(base, test, stream, known)
 
@@ -48,7 +56,7 @@ class DigitRows:
         return self._known[_key(inputs["image"])]
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the stream as callers send them, again and again."""
+        """Yield the rows of the stream as callers send them, without an end."""
         for image in cycle(self.stream[0]):
             yield {"image": image.tolist()}
 
@@ -83,6 +91,17 @@ def write_pipeline(folder: Path, rows: DigitRows) -> None:
         },
     }
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _shifted(digits: Any, places: np.ndarray, chance: np.random.Generator, copies: int) -> Rows:
+    """Return images with their labels, each shifted in some ways, in an order of chance."""
+    images, labels = [], []
+    for place in places:
+        ways = chance.choice(len(_SHIFTS), copies, replace=False)
+        images += [np.roll(digits.images[place], _SHIFTS[way], axis=(0, 1)) for way in ways]
+        labels += [digits.target[place]] * copies
+    order = chance.permutation(len(labels))
+    return np.array(images)[order], np.array(labels)[order]
 
 
 def _write_csv(path: Path, rows: Rows) -> None:

@@ -1,13 +1,13 @@
 """How many labels of random rows are worth as much as those of the label loop's choice.
 
 Run as `python tests/benchmarks/bench_label_choice.py [--draws N]` (some 5 CPU-seconds each). The
-rows are those of `slipway demo labels`: a network of 150 digits, and 1,147 others that callers send
-(`digits`); and a harder world, in which each of all these digits is shifted by a pixel in nine ways
-(`shifted`). Three times 60 rows are asked about, chosen by margin among as many as the demo logs,
-and the network learns those that are no audit. The peer learns labels of random rows, 1, 1.5, 2 and
-3 times as many. All labels are right: what people err in is measured by `bench_labels.py`. Each
-draw has another split of the digits. No service runs: the choice is that of the loop, the network
-that of the demo's report.
+rows are those of `slipway demo labels`, a network of 150 digits and 1,147 others that callers send,
+each shifted by a pixel in nine ways (`shifted`), and the same without shifts (`digits`). Three
+times 60 rows are asked about, chosen by margin among as many as the demo logs, and the network
+learns those that are no audit. The peer learns labels of random rows, 1, 1.5, 2 and 3 times as
+many. All labels are right: what people err in is measured by `bench_labels.py`. Each draw has
+another split of the digits. No service runs: the choice is that of the loop, the network that of
+the demo's report.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow as pa
 from sklearn.exceptions import ConvergenceWarning
 from support import emit
 
-from cli.demo.digit_rows import DigitRows, Rows
+from cli.demo.digit_rows import DigitRows
 from cli.demo.loop_report import network
 from components.labels.choosing.candidates import Candidates
 from components.labels.choosing.choice import Budget, Variety, choose
@@ -35,28 +35,13 @@ LOOPS, BUDGET, LOGGED = 3, 60, 1_000
 FACTORS = (1.0, 1.5, 2.0, 3.0)
 
 
-def shifted(rows: Rows, copies: int, random: np.random.Generator) -> Rows:
-    """Return the images shifted by a pixel in some of nine ways each, in an order of chance."""
-    ways = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    images, labels = [], []
-    for image, label in zip(*rows, strict=True):
-        for way in random.choice(len(ways), copies, replace=False):
-            images.append(np.roll(image, ways[way], axis=(0, 1)))
-            labels.append(label)
-    order = random.permutation(len(labels))
-    return np.array(images)[order], np.array(labels)[order]
-
-
 class World:
     """One split of the digits, and a network that learns some of its rows."""
 
     def __init__(self, seed: int, is_shifted: bool) -> None:
         self.random = np.random.default_rng(seed)
-        rows = DigitRows.load(seed)
+        rows = DigitRows.load(seed, is_shifted=is_shifted)
         self.base, self.test, self.stream = rows.base, rows.test, rows.stream
-        if is_shifted:
-            self.base, self.test = (shifted(own, 1, self.random) for own in (rows.base, rows.test))
-            self.stream = shifted(rows.stream, 9, self.random)
         self._sketches = Sketches(load_pipeline(find_pipeline("digits")).features)
 
     def learned(self, places: np.ndarray, seed: int = 0) -> Any:
