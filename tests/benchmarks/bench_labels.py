@@ -237,11 +237,27 @@ def measure_postgresql(rows: int) -> None:
     from postgres import running_postgres
 
     with running_postgres(is_lasting=True) as server:
-        measure_store("PostgreSQL", server.url, rows)
+        measure_store("PostgreSQL", server.url, rows, lambda: server.sql("checkpoint"))
 
 
-def measure_store(kind: str, url: str, rows: int, people: int = 50, seconds: float = 30.0) -> None:
-    """Answer questions out of many, many people at once."""
+def measure_store(
+    kind: str,
+    url: str,
+    rows: int,
+    rest: Callable[[], None] = lambda: None,
+    people: int = 50,
+    seconds: float = 30.0,
+) -> None:
+    """Answer questions out of many, many people at once.
+
+    Args:
+        kind: The database's name.
+        url: Where it is.
+        rows: How many questions there are.
+        rest: Waits until the database has written what was added to the disk.
+        people: How many answer at once.
+        seconds: For how long.
+    """
     database, began = Database(url), time.monotonic()
     for first in range(0, rows, AT_ONCE):  # nobody waits: as one harvest, and without its pauses
         some = range(first, min(first + AT_ONCE, rows))
@@ -249,6 +265,7 @@ def measure_store(kind: str, url: str, rows: int, people: int = 50, seconds: flo
         database.change(partial(add_some, topic=TOPIC, wanted=new, people=3))
     database.change(partial(complete, topic=TOPIC))
     filled = time.monotonic() - began
+    rest()
     alone = answer_times(database, 1, seconds / 3)
     together = answer_times(database, people, seconds)
     database.close()
