@@ -57,8 +57,9 @@ class Database:
 
         Args:
             work: What to do; it may be done again from the beginning.
-            is_lasting: Whether it must outlast a power cut. Else it may be undone by one, as if it
-                had not been, and with nothing half done; it takes a millisecond and not ten.
+            is_lasting: Whether it must outlast a power cut, and PostgreSQL's crash. Else it may be
+                undone by one, if it was done in the second before, as if it had not been, and with
+                nothing half done; it takes a millisecond and not ten.
 
         Raises:
             ServiceUnavailableError: If the database stays locked or does not answer. Nothing was
@@ -135,7 +136,10 @@ def _engine(url: str, lock_seconds: float) -> Engine:
             return engine
         if parsed.drivername == "postgresql":  # SQLAlchemy would take psycopg 3
             parsed = parsed.set(drivername=_POSTGRES)
-        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        if parsed.get_backend_name() == "postgresql":
+            event.listen(engine, "begin", _begin_postgresql)
+        return engine
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(
             [
@@ -160,6 +164,12 @@ def _begin_sqlite(connection: Connection) -> None:
     is_lasting = options.get("slipway_is_lasting", True)
     connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if is_lasting else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """Let what need not last return before it is on the disk."""
+    if not connection.get_execution_options().get("slipway_is_lasting", True):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
 
 
 def _may_pass(error: DBAPIError) -> bool:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from older_labels import differences, make_older
 from postgres import Postgres, running_postgres
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from contract.errors import (
     ConfigError,
@@ -204,6 +204,7 @@ def test_a_server_that_is_down_is_told_and_the_answer_counts_when_it_is_back(
     number, _ = topic_id(database, "sizes")
     (held,) = next_questions(database, number, "ada", NOW)
     impatient = Database(postgres.url, patience_seconds=0)
+    postgres.sql("checkpoint")  # what was asked in the second before a crash is asked again
     postgres.stop()
     try:
         with pytest.raises(ServiceUnavailableError, match="nothing was changed, try again"):
@@ -213,3 +214,14 @@ def test_a_server_that_is_down_is_told_and_the_answer_counts_when_it_is_back(
     answer(database, held.question, "ada", "big", NOW)
     assert [one.label for one in answers(database, number)] == ["big"]
     impatient.close()
+
+
+def test_only_what_must_last_waits_for_the_disk(postgres: Postgres) -> None:
+    database = Database(postgres.url, PATIENCE_SECONDS)
+
+    def setting(connection: Connection) -> str:
+        return str(connection.exec_driver_sql("SHOW synchronous_commit").scalar())
+
+    assert database.change(setting, is_lasting=False) == "off"
+    assert database.change(setting) == "on"
+    database.close()
