@@ -134,13 +134,26 @@ def _addresses(endpoint: Endpoint) -> list[str]:
 
 
 def _ask_replica(version: Version, port: int, address: str) -> Answer:
+    own = str(version[1])
+
+    def is_own(answer: http.client.HTTPResponse) -> bool:
+        """Tell it from a server of another version, or of somebody else, who has got the port."""
+        return answer.getheader(VERSION_HEADER, own) == own
+
     connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_SECONDS)
+    return answer_over(connection, "/healthz", is_own)
+
+
+def answer_over(
+    connection: http.client.HTTPConnection,
+    path: str,
+    is_own: Callable[[http.client.HTTPResponse], bool] = lambda _: True,
+) -> Answer:
+    """Ask for a path over a connection and close it; 200 from whom `is_own` knows is ready."""
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", path)
         answer = connection.getresponse()
-        # a server of another version, or of somebody else, may have got the port
-        is_own = answer.getheader(VERSION_HEADER, str(version[1])) == str(version[1])
-        return "ready" if answer.status == _HTTP_OK and is_own else "not ready"
+        return "ready" if answer.status == _HTTP_OK and is_own(answer) else "not ready"
     except TimeoutError:
         return "silent"
     except (OSError, http.client.HTTPException):

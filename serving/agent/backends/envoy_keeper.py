@@ -1,6 +1,5 @@
 """Envoys that hang: nobody waits for them, and those of this machine are replaced."""
 
-import http.client
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from contract.addresses import is_loopback
 from contract.errors import ServiceUnavailableError
-from serving.agent.health import TIMEOUT_SECONDS, Answer, HealthProber
+from serving.agent.health import TIMEOUT_SECONDS, Answer, HealthProber, answer_over
 from serving.agent.watchdog import Watchdog
 from serving.traffic.envoy.admin import EnvoyAdmin
 
@@ -71,20 +70,13 @@ def ask_envoy(name: str, one: EnvoyAdmin) -> Answer:
     connection = one.connection(TIMEOUT_SECONDS)
     try:
         connection.connect()
-    except (TimeoutError, BlockingIOError):  # nobody takes what waits; so Unix sockets say it
-        # on this machine only a process that hangs is so slow
-        return "silent" if _is_here(one) else "gone"
-    except OSError:
-        return "gone"
-    try:
-        connection.request("GET", "/ready")
-        return "ready" if connection.getresponse().status == http.HTTPStatus.OK else "not ready"
-    except TimeoutError:
-        return "silent"
-    except (OSError, http.client.HTTPException):
-        return "gone"
-    finally:
+    except OSError as error:
         connection.close()
+        # nobody takes what waits; Unix sockets say so by EAGAIN. On this machine only a process
+        # that hangs is so slow
+        is_hung = isinstance(error, TimeoutError | BlockingIOError) and _is_here(one)
+        return "silent" if is_hung else "gone"
+    return answer_over(connection, "/ready")
 
 
 def _is_here(one: EnvoyAdmin) -> bool:

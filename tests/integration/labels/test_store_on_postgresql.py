@@ -54,6 +54,7 @@ def test_programs_that_open_a_new_database_at_once_all_can(postgres: Postgres) -
     url = postgres.url.removesuffix("postgres") + "fresh"
     with ThreadPoolExecutor(8) as threads:
         opened = [*threads.map(lambda _: Database(url, PATIENCE_SECONDS), range(8))]
+    assert all(differences(database) == [] for database in opened)
     for database in opened:
         database.close()
 

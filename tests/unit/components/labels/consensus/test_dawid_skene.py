@@ -1,8 +1,8 @@
 """Labels out of answers: against a slow second implementation, crowd-kit, and majority vote.
 
-crowd-kit is not installed here: it needs nltk and pandas for parts that nobody calls. Its labels
-below are those of version 1.4.2, `DawidSkene(n_iter=100, tol=1e-6)`, made in a virtual environment
-of its own from the answers that `simulated` returns, as columns task, worker and label.
+crowd-kit is not installed here: it needs nltk and pandas for parts that nobody calls. The
+labels below come from version 1.4.2, `DawidSkene(n_iter=100, tol=1e-6)`, in a separate virtual
+environment. Its input was what `simulated` returns, in the columns task, worker and label.
 """
 
 import tracemalloc

@@ -67,3 +67,4 @@ def test_who_publishes_after_the_servers_end_is_not_disturbed(channel) -> None:
     channel.publish("clusters", [])
     asyncio.run(asked(app))
     channel.publish("clusters", [{"name": "late"}])  # its loop is closed
+    assert channel.current("clusters") == [{"name": "late"}]
