@@ -13,11 +13,12 @@ A_NODE = "a node"  # what a pod waits for that the scheduler has not looked at
 _OURS = frozenset({CONTAINER, "tensorflow", "pytorch", "mpi"})
 
 # Of these a pod does not recover by waiting: the config or the image has to change.
-_HOPELESS = frozenset(
-    {"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"}
-)
+_HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 # A registry may be back soon, or never have had the image.
 _FAILED_PULLS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+# The kubelet tries again and may succeed: of two pods that make one subPath folder at the same
+# moment one fails, and an operator writes a Secret some seconds after the pod. Or it never does.
+_FAILED_CREATIONS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 
 
 def ended(pod: Manifest) -> tuple[int | None, str] | None:
@@ -73,13 +74,18 @@ def is_unschedulable(pod: Manifest) -> bool:
 
 
 def is_hopeless(pod: Manifest) -> bool:
-    """Tell whether waiting cannot help: a wrong image name, a missing secret."""
+    """Tell whether waiting cannot help: a wrong image name, an image that nobody may pull."""
     return _waiting(pod).get("reason") in _HOPELESS
 
 
 def has_no_image(pod: Manifest) -> bool:
     """Tell whether the pod's image could not be pulled, so far."""
     return _waiting(pod).get("reason") in _FAILED_PULLS
+
+
+def is_not_created(pod: Manifest) -> bool:
+    """Tell whether the kubelet could not create the pod's container, so far."""
+    return _waiting(pod).get("reason") in _FAILED_CREATIONS
 
 
 def image(pod: Manifest) -> str:

@@ -17,6 +17,7 @@ from launching.cluster.pod_status import (
     has_started,
     image,
     is_hopeless,
+    is_not_created,
     is_unschedulable,
     waits_for,
 )
@@ -135,7 +136,7 @@ async def _why_not(cluster: Cluster, found: Manifest, place: str) -> tuple[str, 
     if has_started(found):
         return f"{place}: the volume does not answer: not done within {_RUN_SECONDS:g} s", ""
     waits = waits_for(found)
-    if is_hopeless(found):
+    if is_hopeless(found) or is_not_created(found):
         return f"{place}: image {image(found)}: {waits}", ""
     if not has_node(found):
         is_volume = _NO_VOLUME in waits.lower()

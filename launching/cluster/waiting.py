@@ -17,6 +17,7 @@ from launching.cluster.pod_status import (
     has_started,
     image,
     is_hopeless,
+    is_not_created,
     is_unschedulable,
     waits_for,
 )
@@ -24,6 +25,9 @@ from launching.cluster.shared_watch import shared_watch
 from launching.cluster.watching import Watch
 
 Say = Callable[[int, str], None]  # logging level and text
+
+# The kubelet tries to create a container again after 10 to 20 seconds.
+_CREATION_SECONDS = 45.0
 
 # What goes well with every pod, and what the pod's own status says.
 _QUIET = frozenset({"Scheduled", "Pulled", "Created", "Started", "FailedScheduling"})
@@ -43,7 +47,8 @@ class Waiting:
         self._watching: asyncio.Task[None] | None = None
         self.told: dict[str, str] = {}
         self._told_events: set[tuple[str, str, str]] = set()
-        self._pulls: dict[str, tuple[float, str]] = {}  # by uid: since when, what was first said
+        # by uid: whether it is a pull that fails, since when, and what was first said
+        self._failing: dict[str, tuple[bool, float, str]] = {}
         self._compared: set[str] = set()
 
     async def look(self, pods: Mapping[str, Manifest]) -> str:
@@ -104,17 +109,21 @@ class Waiting:
             self._say(logging.WARNING, f"pod events are not shown: {error}")
 
     def _no_start(self, pod: Manifest) -> str:
-        """Say why the kubelet will not start it: at once, or after a while of failing pulls."""
+        """Say why the kubelet will not start it: at once, or after a while of failing."""
         uid, what = pod["metadata"]["uid"], f"image {image(pod)}: {waits_for(pod)}"
         if is_hopeless(pod):
             return what
-        if not has_no_image(pod):
-            self._pulls.pop(uid, None)
+        is_pull = has_no_image(pod)
+        if not is_pull and not is_not_created(pod):
+            self._failing.pop(uid, None)
             return ""
         # later the kubelet only says that it backs off
-        since, said = self._pulls.setdefault(uid, (time.monotonic(), what))
+        if uid not in self._failing or self._failing[uid][0] != is_pull:
+            self._failing[uid] = (is_pull, time.monotonic(), what)
+        _, since, said = self._failing[uid]
         seconds = time.monotonic() - since
-        return f"{said} (tried for {seconds:.0f} s)" if seconds >= self._pull_seconds else ""
+        patience = self._pull_seconds if is_pull else _CREATION_SECONDS
+        return f"{said} (tried for {seconds:.0f} s)" if seconds >= patience else ""
 
     async def _no_node(self, name: str, pod: Manifest) -> str:
         """Compare once what the pod asks for with what the nodes have."""

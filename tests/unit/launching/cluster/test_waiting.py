@@ -10,6 +10,7 @@ from stub_api import StubApi, listed, pod
 
 from contract.clients.cluster import Cluster
 from contract.schema.cluster import KubernetesConfig, PodConfig
+from launching.cluster import waiting
 from launching.cluster.waiting import Waiting
 
 SMALL_NODE = {"metadata": {}, "status": {"allocatable": {"cpu": "500m"}, "capacity": {}}}
@@ -34,11 +35,11 @@ def look_at(api: StubApi) -> Callable[..., tuple[str, list[str]]]:
             )
             async with Cluster(settings) as connected:
                 say = lambda level, text: said.append(f"{logging.getLevelName(level)} {text}")  # noqa: E731
-                waiting = Waiting(connected, kubernetes, say)
+                looking = Waiting(connected, kubernetes, say)
                 for item in pods:
-                    verdict = await waiting.look({name: item})
+                    verdict = await looking.look({name: item})
                     await asyncio.sleep(0.15)
-                await waiting.close()
+                await looking.close()
             return verdict
 
         return asyncio.run(run()), said
@@ -84,9 +85,44 @@ def test_a_pull_that_succeeds_after_all_starts_the_count_anew(look_at: Any) -> N
     assert look_at(failing, creating, failing)[0] == ""
 
 
-def test_a_missing_secret_is_hopeless_at_once(look_at: Any) -> None:
-    verdict, _ = look_at(waiting_pod("CreateContainerConfigError", 'secret "s" not found'))
-    assert 'CreateContainerConfigError: secret "s" not found' in verdict
+NO_FOLDER = 'failed to create subPath directory for volumeMount "storage" of container "main"'
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("CreateContainerConfigError", NO_FOLDER),  # another pod made it at the same moment
+        ("CreateContainerConfigError", 'secret "s" not found'),  # yet
+        ("CreateContainerError", "context deadline exceeded"),
+    ],
+)
+def test_a_container_that_could_not_be_created_is_tried_again_by_the_kubelet(
+    reason: str, message: str, look_at: Any
+) -> None:
+    failing = waiting_pod(reason, message)
+    verdict, said = look_at(failing, failing, RUNNING)
+    assert verdict == ""
+    assert said == [f"INFO [chief-0] waits for {reason}: {message}"]
+
+
+def test_a_container_that_can_never_be_created_is_given_a_while_and_then_named(
+    look_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_CREATION_SECONDS", 0.1)
+    failing = waiting_pod("CreateContainerConfigError", 'secret "s" not found')
+    assert look_at(failing)[0] == ""
+    assert look_at(failing, failing)[0] == (
+        "[chief-0] pod job-chief-0 can never start: image i:1: CreateContainerConfigError: "
+        'secret "s" not found (tried for 0 s)'
+    )
+
+
+def test_pulls_and_creations_that_fail_have_a_while_each(
+    look_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_CREATION_SECONDS", 0.1)
+    pull, creation = waiting_pod("ErrImagePull"), waiting_pod("CreateContainerError")
+    assert look_at(pull, creation, pull)[0] == ""
 
 
 def event(uid: str, reason: str, message: str, kind: str = "Warning") -> dict[str, Any]:
