@@ -57,11 +57,15 @@ def log_rows(
     first: datetime,
     wrong: int = 0,
     version: int = 1,
+    like: str = "",
 ) -> None:
-    """Log rows a second apart, whose first pixel is the digit; some are predicted wrongly."""
+    """Log rows a second apart, whose first pixel is the digit; some are predicted wrongly.
+
+    The pictures are those of the server that is named in `like`.
+    """
     config = load_pipeline(find_pipeline(NAME))
     specs = {name: InputSpec.of(feature) for name, feature in config.features.items()}
-    rows, random = [], np.random.default_rng(ord(server))
+    rows, random = [], np.random.default_rng(ord(like or server))
     for n in range(count):
         predicted = (n + 1) % 10 if n < wrong else n % 10
         score = 0.6 if n % 2 else 0.9

@@ -1,6 +1,7 @@
 """Commands of the label page: labels serve, harvest, gold, export, import, learn."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,15 +149,18 @@ def harvest(
     [cyan]$ slipway labels harvest digits --budget 50 --people 3[/]
     """
     require("components", "serving")
-    from cli.labels.harvesting import check_learnable, topic_of, with_inputs
+    from cli.labels.harvesting import asked_before, check_learnable, topic_of, with_inputs
+    from serving.labels.store.exchange import batches_asked
     from serving.labels.store.questions import add_questions
 
     layout, config = pipeline_of(name)
     wish = wish_of(config, by, head, (budget, per_class, audit, alike), period_of(since, until))
     if audit < 1:
         check_learnable(config, wish.head)
-    found = with_inputs(layout, chosen(layout, config, wish, seed))
     store = open_database(database)
+    batches = batches_asked(store, config.name, wish.head)
+    wish = replace(wish, asked=asked_before(store, config, wish.head, batches))
+    found = with_inputs(layout, chosen(layout, config, wish, seed))
     added, known = add_questions(store, topic_of(config, wish.head), found, people)
     say(f"{added:,} new questions, {known:,} known already; 'slipway labels serve' asks them")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from components.labels.choosing.questions import Question
     from contract.layout import PipelineLayout
     from contract.schema.pipeline import PipelineConfig
+    from serving.labels.store.database import Database
     from serving.labels.store.records import NewQuestion, Topic
     from serving.labels.store.records import Question as StoredQuestion
 
@@ -45,6 +46,16 @@ def with_inputs(
             audit_probability=one.audit_probability,
             is_audit=one.is_audit,
         )
+
+
+def asked_before(
+    store: "Database", config: "PipelineConfig", head: str, batches: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of the first batches of questions, as the prediction log had them."""
+    from serving.labels.store.exchange import asked_inputs
+
+    for inputs in asked_inputs(store, config.name, head, batches):
+        yield {name: from_json(value) for name, value in inputs.items()}
 
 
 def gold_questions(

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from cli.labels.accuracy import champion_of, online_accuracy
 from cli.labels.agreement import Agreement, agreement
-from cli.labels.harvesting import check_learnable, kept_inputs, topic_of, with_inputs
+from cli.labels.harvesting import (
+    asked_before,
+    check_learnable,
+    kept_inputs,
+    topic_of,
+    with_inputs,
+)
 from cli.labels.judging import audit_labels, true_labels, verdict_of_people
 from cli.labels.learning import as_csv, settled_with_models, to_learn, weights_of
 from contract.errors import NotFoundError, UserError
@@ -77,11 +83,13 @@ class Loop:
             UserError: If the pipeline has no loop, or if people's labels cannot teach it.
             DataError: If a file of the log is broken; the next harvest tries this part again.
         """
+        from serving.labels.store.exchange import batches_asked
+
         wish = _wish(self.config)
         if wish.budget.audit_ratio < 1:
             check_learnable(self.config, wish.head)
         with exclusive_lock(self.layout.label_loop_lock("choice")):
-            due = _due(self.layout, now)
+            due = _due(self.layout, now, batches_asked(self.store, self.config.name, wish.head))
             due.write(self.layout.label_harvest)
             questions, problem = self._ask(wish, due)
             found = {"questions": questions, "problem": problem or self._problem_of(due, now)}
@@ -171,7 +179,9 @@ class Loop:
         from components.labels.choosing.questions import choose_questions
         from serving.labels.store.questions import add_questions
 
-        wish = replace(wish, period=Period(due.since, due.until, is_exact=True))
+        period = Period(due.since, due.until, is_exact=True)
+        asked = asked_before(self.store, self.config, wish.head, due.batches)
+        wish = replace(wish, period=period, asked=asked)
         random = np.random.default_rng(due.seed)
         try:
             chosen = choose_questions(self.layout, self.config, wish, random)
@@ -220,16 +230,20 @@ class Loop:
         return Stored(len(learned), record.added + record.corrected, record.delta)
 
 
-def _due(layout: "PipelineLayout", now: datetime) -> HarvestRecord:
-    """Return the harvest to make: the last one again, if it was not finished, or the next one."""
+def _due(layout: "PipelineLayout", now: datetime, batches: int) -> HarvestRecord:
+    """Return the harvest to make: the last one again, if it was not finished, or the next one.
+
+    `batches` are there now; a repeated harvest looks only at those that were there at first.
+    """
+    seed = secrets.randbelow(_SEEDS)
     try:
         last = HarvestRecord.read(layout.label_harvest)
     except NotFoundError:
-        return HarvestRecord(until=now - _SETTLED, seed=secrets.randbelow(_SEEDS))
+        return HarvestRecord(until=now - _SETTLED, seed=seed, batches=batches)
     if not last.is_done:
         return last
     until = max(last.until, now - _SETTLED)
-    return HarvestRecord(since=last.until, until=until, seed=secrets.randbelow(_SEEDS))
+    return HarvestRecord(since=last.until, until=until, seed=seed, batches=batches)
 
 
 def _wish(config: "PipelineConfig") -> "Wish":

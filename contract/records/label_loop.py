@@ -30,6 +30,11 @@ class HarvestRecord(Record):
     )
     until: datetime = Field(description="Rows before this moment, in UTC.")
     seed: int = Field(description="Of the choice.")
+    batches: int = Field(
+        0,
+        description="Batches of questions that were there before: rows that are nearly the same as "
+        "theirs are not asked again.",
+    )
     is_done: bool = Field(False, description="Whether the chosen rows are questions.")
     questions: int = Field(0, description="Rows that were chosen.")
     problem: str = Field("", description="Why none of the logged rows can be asked about.")

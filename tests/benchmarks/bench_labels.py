@@ -3,7 +3,8 @@
 Run as `python tests/benchmarks/bench_labels.py [--rows N] [--only PART]`, of which the parts are
 choice, consensus, http, sqlite and postgresql. The log has N rows (1,000,000) of ten
 classes and 16 numbers as inputs, in files of 100,000 rows. The choice runs in a process of its own,
-whose time and memory count from its start; the peer is a choice of the 1,000 least sure rows
+whose time and memory count from its start: after no question, and after 100,000 questions in
+SQLite, which are not asked again; the peer is a choice of the 1,000 least sure rows
 without variety, duplicates or probabilities (pandas, the whole log in memory). For the answers the
 peer is the majority of five people: three are right in 90 %, one guesses, one is always wrong; by
 HTTP it is the five of `slipway demo labels`, who label 400 rows on a real page. The store holds a
@@ -47,6 +48,7 @@ from serving.labels.store.records import NewQuestion, Topic
 
 SEED = 20_261_129
 CLASSES, WIDTH, PER_FILE, BUDGET = 10, 16, 100_000, 1_000
+ASKED = 100_000  # questions that were asked before the choice
 LIMIT_SECONDS, LIMIT_MIB = 60.0, 1024.0
 TOPIC = Topic("digits", "digit", tuple(map(str, range(CLASSES))), {})
 AT_ONCE = 20_000  # questions in one transaction
@@ -59,11 +61,16 @@ import numpy as np
 sys.path.insert(0, "tests/benchmarks")
 from bench_labels import BUDGET, make_config
 from components.labels.choosing.choice import Budget
+from cli.labels.harvesting import asked_before
 from components.labels.choosing.questions import Wish, choose_questions
 from contract.layout import PipelineLayout
-wish = Wish("digit", "margin", Budget(BUDGET))
-layout = PipelineLayout(Path(sys.argv[1]), "digits")
-found = choose_questions(layout, make_config(), wish, np.random.default_rng(1))
+from serving.labels.store.database import Database, sqlite_url
+from serving.labels.store.exchange import batches_asked
+layout, config = PipelineLayout(Path(sys.argv[1]), "digits"), make_config()
+store = Database(sqlite_url(Path(sys.argv[1]) / "labels.db"))
+asked = asked_before(store, config, "digit", batches_asked(store, "digits", "digit"))
+wish = Wish("digit", "margin", Budget(BUDGET), asked=asked)
+found = choose_questions(layout, config, wish, np.random.default_rng(1))
 assert abs(len(found) - BUDGET) <= 20, len(found)
 """
 PEER = """
@@ -125,11 +132,28 @@ def measure_choice(rows: int) -> None:
     with TemporaryDirectory() as folder:
         layout = PipelineLayout(Path(folder), "digits")
         write_log(layout, rows)
-        ours = cost_of([sys.executable, "-c", OURS, folder], {})
         peer = cost_of([sys.executable, "-c", PEER, str(layout.predictions(1))], {})
-    what = f"labels: {BUDGET:,} of {rows:,} predictions chosen"
-    emit(what, ours.seconds, peer.seconds, LIMIT_SECONDS, "s", cpu_seconds=ours.cpu_seconds)
-    emit(f"{what}, memory", ours.peak_mib, peer.peak_mib, LIMIT_MIB, "MiB")
+        for asked in (0, ASKED):
+            ask_before(Path(folder), asked)
+            ours = cost_of([sys.executable, "-c", OURS, folder], {})
+            what = f"labels: {BUDGET:,} of {rows:,} predictions chosen after {asked:,} questions"
+            emit(what, ours.seconds, peer.seconds, LIMIT_SECONDS, "s", cpu_seconds=ours.cpu_seconds)
+            emit(f"{what}, memory", ours.peak_mib, peer.peak_mib, LIMIT_MIB, "MiB")
+
+
+def ask_before(folder: Path, count: int) -> None:
+    """Add questions about rows that the log does not have."""
+    database, random = Database(sqlite_url(folder / "labels.db")), np.random.default_rng(1)
+    for first in range(0, count, AT_ONCE):
+        rows = random.standard_normal((AT_ONCE, WIDTH)).tolist()
+        new = {
+            (f"q{first + at}", 0): NewQuestion(f"q{first + at}", 0, {"numbers": row})
+            for at, row in enumerate(rows)
+        }
+        database.change(partial(add_some, topic=TOPIC, wanted=new, people=3))
+    if count:
+        database.change(partial(complete, topic=TOPIC))
+    database.close()
 
 
 def measure_consensus(classes: int, questions: int, crowds: int = 1) -> None:

@@ -70,15 +70,17 @@ class Candidates:
 
 
 def read_candidates(
-    layout: PipelineLayout, config: PipelineConfig, head: str, period: Period
+    layout: PipelineLayout, config: PipelineConfig, head: str, period: Period, sketches: Sketches
 ) -> Candidates:
     """Read the rows of all versions that have the config's number of classes.
+
+    The first of them set the scales of the sketches.
 
     Raises:
         NothingLoggedError: If the log has no row at all.
         NothingToAskError: If none has its inputs, or none the number of classes.
     """
-    sketches, seen = Sketches(config.features), Counter[str]()
+    seen = Counter[str]()
     classes = len(config.heads[head].classes)
     usable = _scaled(_usable(layout, config, head, period, seen), sketches)
     parts = [_candidates(table, head, classes, sketches.of(table)) for table in usable]

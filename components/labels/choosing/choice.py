@@ -1,6 +1,6 @@
 """Choosing rows to ask about: by worth, within a budget per day and class, with an audit slice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from components.labels.choosing.sampling import (
     proportional,
     systematic,
 )
-from components.labels.choosing.variety import alike, groups_of
+from components.labels.choosing.variety import cells, groups_of
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ class Variety:
     Attributes:
         tolerance: Rows whose sketches are about so near are asked about once; 0: only equal ones.
         centres: Number of groups over which the choice is spread.
+        asked: Cells of rows that people were asked about before.
     """
 
     tolerance: float = 0.02
     centres: int = 64
+    asked: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,11 @@ def choose(
     """Choose rows at random, each with a known probability.
 
     Of rows that are nearly the same one is asked, any with the same probability; their common
-    probability is proportional to the worth of the best of them. Within a class, neighbours in
-    the order of their nearest centre are seldom chosen together (see `systematic`).
+    probability is proportional to the worth of the best of them. Those that are nearly the same as
+    a row that was asked about before are worth nothing: only the audit chooses them, so that each
+    row still has its chance to be chosen, and labels of several choices measure all rows of all of
+    them. Within a class, neighbours in the order of their nearest centre are seldom chosen
+    together (see `systematic`).
 
     Args:
         candidates: The rows.
@@ -89,8 +94,12 @@ def choose(
         variety: How different.
         random: Where the choice comes from.
     """
-    groups = _groups(alike(candidates.sketches, variety.tolerance))
+    in_cells, numbers = np.unique(
+        cells(candidates.sketches, variety.tolerance), return_inverse=True
+    )
+    groups = _groups(numbers.ravel())
     best = np.maximum.reduceat(worth[groups.rows], groups.starts)
+    best[np.isin(in_cells, variety.asked)] = 0
     sketches, scores = candidates.sketches, candidates.scores
     near = groups_of(sketches, scores, groups.firsts, variety.centres, random)
     classes = candidates.predicted[groups.firsts]

@@ -2,13 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from components.labels.choosing import measures
+from components.labels.choosing.asked import Inputs, asked_cells
 from components.labels.choosing.candidates import (
     Candidates,
     NothingToAskError,
@@ -19,6 +20,7 @@ from components.labels.choosing.candidates import (
 from components.labels.choosing.choice import Budget, Chosen, Variety, choose
 from components.labels.choosing.measures import Floats
 from components.labels.choosing.sampling import Doubles
+from components.labels.choosing.sketches import Sketches
 from contract.errors import UserError, did_you_mean
 from contract.layout import PipelineLayout
 from contract.schema.labels import Measure
@@ -31,13 +33,17 @@ _PRECISION = 9
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be asked: of which head, by which measure, how much, and of which hours."""
+    """What is to be asked: of which head, by which measure, how much, and of which hours.
+
+    `asked` has the inputs of rows that people were asked about before.
+    """
 
     head: str
     measure: Measure
     budget: Budget
     variety: Variety = field(default_factory=Variety)
     period: Period = field(default_factory=Period)
+    asked: Iterable[Inputs] = ()
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,12 @@ def choose_questions(
         NothingToAskError: If the log has no row with its inputs and the config's number of
             classes, or, for disagreement, no shadow's answer.
     """
-    candidates = read_candidates(layout, config, wish.head, wish.period)
+    sketches = Sketches(config.features)
+    candidates = read_candidates(layout, config, wish.head, wish.period, sketches)
     worth = _worth(layout, wish, candidates, random)
-    chosen = choose(candidates, worth, wish.budget, wish.variety, random)
+    asked = asked_cells(wish.asked, config.features, sketches, wish.variety.tolerance)
+    variety = replace(wish.variety, asked=asked)
+    chosen = choose(candidates, worth, wish.budget, variety, random)
     return [*_questions(candidates, worth, chosen, config.heads[wish.head].classes)]
 
 

@@ -17,6 +17,7 @@ _OUTER = 0.01  # share of the smallest and of the largest numbers, which do not 
 _MOST_NUMBERS = 1_000_000  # by which the scale is found
 _LEAST_SCALE = float(np.finfo(np.float32).tiny)
 _FARTHEST = 1e4  # standard deviations, so that a sum of squares stays a float32
+_BLOCK = 8_192  # rows that are projected at once
 
 
 class Sketches:
@@ -63,11 +64,16 @@ class Sketches:
             self._scales[name] = _scale(numbers)
         random = np.random.default_rng(zlib.crc32(name.encode()))
         width = max(numbers.shape[1], 1)
-        projection = random.standard_normal((numbers.shape[1], DIMENSIONS)).astype(np.float32)
-        with np.errstate(over="ignore"):  # what is beyond a float32 is far
-            units = np.nan_to_num(numbers) / np.float32(self._scales.get(name, 1.0))
-        near = np.clip(units, -_FARTHEST, _FARTHEST)
-        found: Floats = near @ (projection / np.float32(np.sqrt(width * DIMENSIONS)))
+        projection = random.standard_normal((numbers.shape[1], DIMENSIONS))
+        projection /= np.sqrt(width * DIMENSIONS)
+        found: Floats = np.empty((len(numbers), DIMENSIONS), np.float32)
+        for first in range(0, len(numbers), _BLOCK):
+            block = numbers[first : first + _BLOCK]
+            with np.errstate(over="ignore"):  # what is beyond a float32 is far
+                units = np.nan_to_num(block) / np.float32(self._scales.get(name, 1.0))
+            near = np.clip(units, -_FARTHEST, _FARTHEST)
+            # Sums of float64 are the same float32 in whichever block a row is.
+            found[first : first + _BLOCK] = near.astype(np.float64) @ projection
         return found
 
 

@@ -93,15 +93,16 @@ def nearest(vectors: Floats, reference: Floats) -> NDArray[np.intp]:
     return found
 
 
-def alike(vectors: Floats, tolerance: float) -> NDArray[np.intp]:
-    """Return a number for each row that near duplicates share.
+def cells(vectors: Floats, tolerance: float) -> NDArray[np.uint64]:
+    """Return a number for each row that near duplicates share, in every process.
 
     Rows are the same if they fall into the same cell of a grid whose cells are `tolerance` wide;
     equal rows always are. Two rows nearer than that may lie on both sides of a border, and are
     then asked twice: a grid costs one pass, all pairs would cost a million squared.
     """
-    cells = np.floor(vectors / tolerance + 0.5).astype(np.int64) if tolerance > 0 else vectors
-    return np.unique(hashed(cells), return_inverse=True)[1].ravel()
+    if tolerance <= 0:
+        return hashed(vectors)
+    return hashed(np.floor(vectors / tolerance + 0.5).astype(np.int64))
 
 
 def hashed(rows: NDArray[np.generic]) -> NDArray[np.uint64]:

@@ -1,9 +1,10 @@
 """Questions and answers that go to other tools, or come from them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -56,6 +57,35 @@ def stored_questions(database: Database, topic: int) -> Iterator[Question]:
                 is_audit=row.is_audit,
                 harvest=int(row.place),  # its batch, and a fraction by chance
             )
+
+
+def batches_asked(database: Database, pipeline: str, head: str) -> int:
+    """Return how many batches of questions there are about a head; 0 if nobody was asked."""
+    query = select(topics.c.batches).where(topics.c.pipeline == pipeline, topics.c.head == head)
+    with database.reading() as connection:
+        return connection.execute(query).scalar() or 0
+
+
+def asked_inputs(
+    database: Database, pipeline: str, head: str, batches: int
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the inputs of the first batches of questions, without those that teach no model.
+
+    An audit question may be asked again to learn from it, and a gold one is known.
+    """
+    query = (
+        select(questions.c.inputs)
+        .join(topics, topics.c.id == questions.c.topic)
+        .where(
+            topics.c.pipeline == pipeline,
+            topics.c.head == head,
+            questions.c.gold.is_(None),
+            questions.c.is_audit.is_(False),
+            is_complete(batches),
+        )
+    )
+    with database.reading() as connection:
+        yield from connection.execution_options(yield_per=1_000).execute(query).scalars()
 
 
 def import_answers(

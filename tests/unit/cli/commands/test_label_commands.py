@@ -91,7 +91,8 @@ def test_questions_are_answered_exported_and_made_labels(
     first = slipway("harvest", "digits", *wish)
     again = slipway("harvest", "digits", *wish)
     count = int(first.stderr.split()[0])
-    assert count >= 10 and again.stderr.startswith(f"0 new questions, {count} known already")
+    # what is worth asking has been asked, and of the audit's ten each is a question
+    assert count >= 10 and again.stderr.startswith("0 new questions, 10 known already")
     for who in ("ada", "bob"):
         answer_all(who)
     answers, labels = tmp_path / "answers.csv", tmp_path / "labels.csv"

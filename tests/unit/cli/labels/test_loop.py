@@ -55,6 +55,17 @@ def test_a_turn_asks_about_what_was_logged_since_the_last_one(layout: PipelineLa
     assert {name for name in asked() if name.startswith("b")} == {f"b{n}" for n in range(4, 10)}
 
 
+def test_what_was_asked_in_an_earlier_turn_is_not_asked_again(layout: PipelineLayout) -> None:
+    loop = Loop(layout, load_pipeline(find_pipeline(NAME)), database())
+    loop.harvest(LATER)
+    log_rows(layout, "b", 30, LATER, like="a")  # its first twenty pictures are those of before
+    assert loop.harvest(LATER + timedelta(hours=1)).batches == 1
+    found = asked()
+    by_worth = {name for name, is_audit in found.items() if name[0] == "b" and not is_audit}
+    assert by_worth >= {f"b{n}" for n in range(20, 30) if not found.get(f"b{n}")}
+    assert not by_worth & {f"b{n}" for n in range(20) if not found[f"a{n}"]}
+
+
 def test_a_turn_asks_about_no_more_rows_of_a_class_than_wished(
     layout: PipelineLayout, pipelines: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from components.labels.choosing.candidates import Candidates
 from components.labels.choosing.choice import Budget, Chosen, Variety, choose
-from components.labels.choosing.variety import alike, centres, groups_of, last_layer, nearest
+from components.labels.choosing.variety import cells, centres, groups_of, last_layer, nearest
 
 
 def make_candidates(size: int, days: int = 1, seed: int = 0) -> Candidates:
@@ -68,6 +68,39 @@ def test_probabilities_are_those_with_which_rows_are_chosen() -> None:
     assert told["audit"] == pytest.approx([2 / 40] * 40)
 
 
+def test_what_is_nearly_the_same_as_a_row_asked_before_is_chosen_by_the_audit_only() -> None:
+    candidates = make_candidates(60)
+    before = candidates.sketches[:50] + np.float32(1e-6)
+    variety = Variety(asked=cells(before, Variety().tolerance))
+    worth, random = np.full(60, 0.5), np.random.default_rng(0)
+    found = choose(candidates, worth, Budget(20, audit_ratio=0.5), variety, random)
+    by_worth = found.places[~found.is_audit].tolist()
+    assert by_worth and min(by_worth) >= 50
+    assert (found.places < 50).sum() >= 5
+    old = found.places < 50
+    assert found.probabilities[old] == pytest.approx(found.audit_probabilities[old])
+
+
+def test_labels_of_two_choices_measure_the_rows_of_both_without_bias() -> None:
+    """A half of the second day's rows were there on the first, and wrong rows are worth most."""
+    days = make_candidates(80, seed=1), make_candidates(80, seed=2)
+    days[1].sketches[:40] = days[0].sketches[:40]
+    is_wrong = [np.arange(80) % 40 < 10] * 2
+    worth, budget, draws = np.where(is_wrong[0], 0.9, 0.2), Budget(16, audit_ratio=0.25), 250
+    estimates, again = np.zeros(draws), 0
+    for draw in range(draws):
+        random, asked = np.random.default_rng(draw), np.zeros(0, np.uint64)
+        for day, wrong in zip(days, is_wrong, strict=True):
+            found = choose(day, worth, budget, Variety(centres=1, asked=asked), random)
+            estimates[draw] += (wrong[found.places] / found.probabilities).sum() / 160
+            numbers = cells(day.sketches[found.places[~found.is_audit]], Variety().tolerance)
+            again += np.isin(numbers, asked).sum()
+            asked = numbers
+    error = estimates.std() / np.sqrt(draws)
+    assert again == 0
+    assert estimates.mean() == pytest.approx(0.25, abs=4 * error)
+
+
 def test_an_audit_is_there_also_where_nothing_is_worth_asking() -> None:
     random = np.random.default_rng(0)
     candidates = make_candidates(100)
@@ -112,9 +145,6 @@ def test_rows_are_grouped_by_inputs_and_by_the_last_layer(part: str) -> None:
 
 def test_rows_in_a_cell_of_the_grid_are_the_same() -> None:
     points = np.array([[0, 0], [0.04, 0], [1, 0], [0, 0]], np.float32)
-    assert alike(points, 0.1).tolist() == [alike(points, 0.1)[0]] * 2 + [
-        alike(points, 0.1)[2],
-        alike(points, 0.1)[0],
-    ]
-    assert len(set(alike(points, 0.1).tolist())) == 2
-    assert len(set(alike(points, 0).tolist())) == 3
+    first, near, far, equal = cells(points, 0.1).tolist()
+    assert first == near == equal != far
+    assert len({*cells(points, 0).tolist()}) == 3

@@ -112,6 +112,23 @@ def test_merged_files_change_no_choice(layout: PipelineLayout) -> None:
     assert choose_questions(layout, CONFIG, wish, np.random.default_rng(0)) == before
 
 
+def test_rows_that_are_nearly_the_same_as_those_asked_before_are_not_asked(
+    layout: PipelineLayout,
+) -> None:
+    ages = {"input:age": 30, "input:job": b"cook"}
+    log(layout, row("same", 0.5, **ages), row("other", 0.4, **{**ages, "input:age": 31}))
+    log(layout, row("same-again", 0.5, **ages), first=2)
+    before: list[dict[str, Any]] = [
+        {"age": 30, "job": "cook"},
+        {"age": [31], "job": "cook"},  # as an older config had it
+        {"age": "31", "job": "cook"},
+        {"job": "cook"},
+    ]
+    wish = Wish("income", "margin", Budget(9, audit_ratio=0.001), asked=before)
+    found = choose_questions(layout, CONFIG, wish, np.random.default_rng(0))
+    assert [one.request_id for one in found if not one.is_audit] == ["other"]
+
+
 def test_novel_rows_are_far_from_the_usual_ones(layout: PipelineLayout) -> None:
     usual = [row(f"r{n}", 0.5, **{"input:age": 30, "input:job": b"cook"}) for n in range(2_000)]
     log(layout, *usual, row("odd", 1.0, **{"input:age": 900, "input:job": b"cook"}))
