@@ -85,7 +85,7 @@ def encode(batch: pa.RecordBatch, schema: schema_pb2.Schema | None = None) -> li
             null means that the row lacks the value.
         schema: Names the features that the lists of a ragged column, and their lengths, become.
     """
-    if schema is None and can_encode(batch):
+    if can_encode(batch) and not _has_nested(schema):
         try:
             return encode_examples(batch)
         except OverflowError:
@@ -96,6 +96,18 @@ def encode(batch: pa.RecordBatch, schema: schema_pb2.Schema | None = None) -> li
     parse = example_class().FromString
     encoded = RecordBatchToExamplesEncoder(schema).encode(batch)
     return [parse(example).SerializeToString(deterministic=True) for example in encoded]
+
+
+def _has_nested(schema: schema_pb2.Schema | None) -> bool:
+    """Tell whether a ragged column becomes several features: its values and its lengths."""
+    groups = schema.tensor_representation_group.values() if schema is not None else ()
+    return any(
+        [*representation.ragged_tensor.feature_path.step] != [name]
+        or bool(representation.ragged_tensor.partition)
+        for group in groups
+        for name, representation in group.tensor_representation.items()
+        if representation.WhichOneof("kind") == "ragged_tensor"
+    )
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]], config: PipelineConfig) -> list[bytes]:

@@ -2,8 +2,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
+from components.data import raw_examples
 from components.data.example_bytes import can_encode, encode_examples
 from components.data.tf_example import example_class
 
@@ -72,6 +74,44 @@ def test_rows_are_the_examples_that_tfx_makes_of_the_same_batch(batch: pa.Record
     parse = example_class().FromString
     theirs = [parse(one) for one in RecordBatchToExamplesEncoder(None).encode(batch)]
     assert [one.SerializeToString(deterministic=True) for one in theirs] == encode_examples(batch)
+
+
+def ragged(names: list[str]) -> schema_pb2.Schema:
+    """Return a schema in which all columns are ragged."""
+    schema = schema_pb2.Schema()
+    for name in names:
+        schema.feature.add(name=name)
+        tensor = schema.tensor_representation_group[""].tensor_representation[name].ragged_tensor
+        tensor.feature_path.step.append(name)
+    return schema
+
+
+@given(batches(NAMES.filter(lambda name: "\0" not in name)))
+@settings(max_examples=30, deadline=None)
+def test_a_flat_ragged_column_has_the_bytes_that_tfx_makes_of_it(batch: pa.RecordBatch) -> None:
+    schema = ragged(batch.schema.names)
+    parse = example_class().FromString
+    theirs = [parse(one) for one in RecordBatchToExamplesEncoder(schema).encode(batch)]
+    ours = raw_examples.encode(batch, schema)
+    assert ours == [one.SerializeToString(deterministic=True) for one in theirs]
+    assert ours == encode_examples(batch)
+
+
+def test_a_nested_ragged_column_becomes_its_values_and_their_lengths() -> None:
+    nested = pa.large_list(pa.large_list(pa.int64()))
+    batch = pa.RecordBatch.from_pydict({"a": pa.array([[[1, 2], [3]]], nested)})
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="values")
+    schema.feature.add(name="lengths")
+    tensor = schema.tensor_representation_group[""].tensor_representation["a"].ragged_tensor
+    tensor.feature_path.step.append("values")
+    tensor.partition.add(row_length="lengths")
+    (example,) = raw_examples.encode(batch, schema)
+    features = example_class().FromString(example).features.feature
+    assert {name: [*one.int64_list.value] for name, one in features.items()} == {
+        "values": [1, 2, 3],
+        "lengths": [2, 1],
+    }
 
 
 @given(batches(), st.data())
