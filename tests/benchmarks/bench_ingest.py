@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -214,7 +215,9 @@ def script(folder: Path, code: str, *words: str) -> Cost:
 def write_rows(file: Path, count: int) -> None:
     """Write rows whose texts are words of a hundred, each as frequent as another."""
     random = np.random.default_rng(SEED)
-    columns = {name: random.normal(size=count).astype(np.float32) for name in FLOATS}
+    columns: dict[str, Any] = {
+        name: random.normal(size=count).astype(np.float32) for name in FLOATS
+    }
     columns |= {name: random.integers(0, 1000, count) for name in INTEGERS}
     for name in TEXTS:
         words = np.array([f"{name}-{number}" for number in range(CATEGORIES)])
