@@ -218,13 +218,14 @@ class RunLayout:
         """Locked while a process of the step lives on this machine; holds its process group."""
         return self.attempts(step) / "process.lock"
 
+    @property
+    def tracking_notes(self) -> Path:
+        """Ids of MLflow's runs by step, and which attempt's result it was told (`<step>.told`)."""
+        return self.path / ".tracking"
+
     def tracking(self, step: str) -> Path:
         """Where the MLflow run id of a step is noted; step `run` is the parent."""
-        return self.path / ".tracking" / step
-
-    def tracked(self, step: str) -> Path:
-        """There once MLflow has been told of a step's result."""
-        return self.path / ".tracking" / f"{step}.told"
+        return self.tracking_notes / step
 
     # Artifacts that one component writes while another already reads them.
 

@@ -3,7 +3,11 @@
 Components write it by MLflow's library, operators by its REST API.
 """
 
+from contextlib import suppress
+
+from contract.errors import StorageError
 from contract.layout import RunLayout
+from contract.stores import store_of
 
 OUTCOME_TAG = "slipway.outcome"
 REASONS_TAG = "slipway.reasons"
@@ -12,5 +16,6 @@ MOST_TAG_CHARACTERS = 5000  # MLflow's own limit
 
 def parent_run_id(run: RunLayout) -> str:
     """Return the id of a pipeline run's MLflow run; empty if it is not tracked."""
-    place = run.tracking("run")
-    return place.read_text(encoding="utf-8").strip() if place.is_file() else ""
+    with suppress(StorageError):  # nothing fails for a link
+        return (store_of(run.tracking_notes).read("run") or "").strip()
+    return ""

@@ -145,12 +145,11 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
 
     attempt = Attempt.claim(run.attempts(command.step))
     run.result(command.step).unlink(missing_ok=True)
-    run.tracked(command.step).unlink(missing_ok=True)  # of the result that is gone now
     started, clock = datetime.now(UTC), time.monotonic()
     log.info("%s: start, attempt %d, run %s", command.step, attempt.number, command.run_id)
     reserve(run.failure(command.step))
     with (
-        _noted_failure(run, command.step, attempt),
+        _noted_failure(root, run, command.step, attempt),
         open_tracker(os.environ.get(TRACKING_URI, ""), run, command.step) as tracker,
     ):
         root.stage_in(run, command.step)
@@ -188,7 +187,7 @@ def run_step(command: StepCommand, work: Work, role: Role | None = None) -> Resu
         root.publish(run, result, attempt)
         tracker.log_result(result)  # after: a kill before leaves no figures of this attempt
     if tracker.is_on:
-        note_told(run, command.step)
+        note_told(run, result)
     log.info("%s: done in %.1f s%s", command.step, result.seconds, _in_words(result))
     return result
 
@@ -271,7 +270,7 @@ def _has_begun_since(run: RunLayout, step: str) -> bool:
 
 
 @contextmanager
-def _noted_failure(run: RunLayout, step: str, attempt: Attempt) -> Iterator[None]:
+def _noted_failure(root: Root, run: RunLayout, step: str, attempt: Attempt) -> Iterator[None]:
     """Leave a record of what a step fails with: `slipway status` tells it."""
     try:
         yield
@@ -290,6 +289,7 @@ def _noted_failure(run: RunLayout, step: str, attempt: Attempt) -> Iterator[None
                 failure.write(run.failure(step))
             except (SlipwayError, OSError):  # the disk is full, perhaps
                 write_in_reserve(run.failure(step), failure.model_dump_json())
+            root.share_failure(run, step)
         raise
 
 

@@ -29,9 +29,10 @@ from components.runs.run_overview import (
     tell_parent,
 )
 from contract.addresses import DATA_PLANE_URL, TRACKING_URI, served_at
+from contract.errors import SlipwayError
 from contract.layout import RunLayout
 from contract.records.record import Result
-from contract.storage import create_exclusively
+from contract.stores import store_of
 from contract.tracked_run import OUTCOME_TAG
 
 if TYPE_CHECKING:
@@ -284,20 +285,29 @@ def open_tracker(tracking_uri: str, run: RunLayout, step: str) -> Iterator[Track
 
 def tell_untracked(tracking_uri: str, run: RunLayout, result: Result) -> None:
     """Tell MLflow of a result whose process was killed before it could; once it has answered."""
-    if not tracking_uri or run.tracked(result.step).exists():
+    if not tracking_uri:
         return
-    if run.tracking(result.step).exists():
-        with open_tracker(tracking_uri, run, result.step) as tracker:
-            tracker.log_result(result)
-        if tracker.is_on:
-            note_told(run, result.step)
+    notes = store_of(run.tracking_notes)
+    try:
+        if notes.read(_told(result)) == str(result.attempt) or notes.read(result.step) is None:
+            return
+    except (OSError, SlipwayError) as error:
+        log.warning("MLflow is not told of %s again: %s", result.step, error)
+        return
+    with open_tracker(tracking_uri, run, result.step) as tracker:
+        tracker.log_result(result)
+    if tracker.is_on:
+        note_told(run, result)
 
 
-def note_told(run: RunLayout, step: str) -> None:
-    """Note that MLflow knows the result of a step, if it is tracked at all."""
-    if run.tracking(step).exists():
-        with suppress(OSError):  # without the note it is sent again, which changes nothing
-            run.tracked(step).touch()
+def note_told(run: RunLayout, result: Result) -> None:
+    """Note that MLflow knows the result of a step's attempt."""
+    with suppress(OSError, SlipwayError):  # without it, it is sent again, which changes nothing
+        store_of(run.tracking_notes).write(_told(result), str(result.attempt))
+
+
+def _told(result: Result) -> str:
+    return f"{result.step}.told"
 
 
 def _connect(tracking_uri: str, run: RunLayout, step: str) -> Tracker:
@@ -325,18 +335,32 @@ def _continued_run(
     client: "MlflowClient", experiment: str, run: RunLayout, step: str, tags: Mapping[str, str]
 ) -> str:
     """Return the MLflow run of a step, created by the first process that asks."""
-    place = run.tracking(step)
-    if place.exists():
-        run_id = place.read_text(encoding="utf-8")
-        client.update_run(run_id, status="RUNNING")
-        return run_id
+    notes = store_of(run.tracking_notes)
+    noted = notes.read(step)
+    if noted and _continues(client, noted):
+        return noted
     name = run.run_id if step == "run" else step
     tags = {"slipway.run_id": run.run_id, "slipway.step": step, **tags}
     run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
-    if create_exclusively(place, run_id):
-        return run_id
-    client.delete_run(run_id)
-    return place.read_text(encoding="utf-8")
+    if noted:
+        notes.write(step, run_id)
+    elif not notes.create(step, run_id):
+        client.delete_run(run_id)
+        return notes.read(step) or ""
+    return run_id
+
+
+def _continues(client: "MlflowClient", run_id: str) -> bool:
+    """Let an MLflow run go on; tell whether this MLflow knows it: another machine's may not."""
+    from mlflow import MlflowException
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def _log_params(client: "MlflowClient", run_id: str, params: "list[Param]") -> None:

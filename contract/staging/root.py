@@ -46,6 +46,9 @@ class Root:
     def share_frozen(self, run: RunLayout) -> None:
         """Let others have the run's frozen config and code."""
 
+    def share_failure(self, run: RunLayout, step: str) -> None:
+        """Let others have the record of what a step failed with."""
+
     def is_whole(self, run: RunLayout, result: Result) -> bool:
         """Tell whether everything that a result names is there."""
         folder = run.step(result.step)
@@ -113,6 +116,10 @@ class ObjectRoot(Root):
         """See `Root`."""
         with _locked(run):
             self._stored(run).share_frozen()
+
+    def share_failure(self, run: RunLayout, step: str) -> None:
+        """See `Root`."""
+        self._stored(run).share_failure(step)
 
     def is_whole(self, run: RunLayout, result: Result) -> bool:
         """See `Root`: in the store a result is one object with the list of its files."""

@@ -2,20 +2,21 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from contract.errors import ConflictError, DataError
+from contract.errors import ConflictError, DataError, SlipwayError
 from contract.layout import RESULT, RunLayout
-from contract.records.record import Result
+from contract.records.record import Failure, Result
 from contract.staging.bucket import Bucket
 from contract.staging.trees import StoredTree, download, upload
 from contract.steps import STEPS
 from contract.storage import write_atomically
 
-TreeT = TypeVar("TreeT", bound=StoredTree)
+DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 _PIPELINE = "pipeline.json"
 
@@ -51,14 +52,17 @@ class StoredRun:
     # --- records --------------------------------------------------------------------------------
 
     def fetch(self) -> None:
-        """Make the local tokens, results, and the frozen pipeline equal to those of the store."""
+        """Make local tokens, results, failures and frozen pipeline equal to those of the store."""
         tokens = self.bucket.found(f"{self._place}/.attempts")
         documents = self.bucket.found(f"{self._place}/.published")
         if _PIPELINE in documents:
             self.fetch_tree(self.published(_PIPELINE), self.run.frozen_pipeline)
         for name, written_at in tokens.items():
-            _note(self.run.path / ".attempts" / name, written_at)
+            if name.rpartition("/")[2].isdigit():
+                _note(self.run.path / ".attempts" / name, written_at)
         for step in STEPS:
+            if f"{step}/{self.run.failure(step).name}" in tokens:
+                self._fetch_failure(step)
             newest = _newest(name for name in tokens if name.startswith(f"{step}/"))
             if (name := f"{step}/{newest}.json") in documents:
                 self._fetch_result(step, newest, documents[name])
@@ -82,6 +86,11 @@ class StoredRun:
                 f"run '{self.run.run_id}': another process has frozen it with other code or "
                 "config; start a new run"
             )
+
+    def share_failure(self, step: str) -> None:
+        """Write the record of what a step failed with."""
+        path = self.run.failure(step)
+        self.bucket.write(self.at(path), path.read_text(encoding="utf-8"))
 
     def publication(self, step: str) -> Publication:
         """Return what a step has published, whose result is here.
@@ -133,7 +142,16 @@ class StoredRun:
             write_atomically(path, text)
         _set_time(path, written_at)
 
-    def _document(self, kind: type[TreeT], key: str) -> TreeT:
+    def _fetch_failure(self, step: str) -> None:
+        """Bring the record of a failure, unless a later attempt has left one here only."""
+        path = self.run.failure(step)
+        found = self._document(Failure, self.at(path))
+        with suppress(SlipwayError):
+            if Failure.read(path).attempt >= found.attempt:
+                return
+        found.write(path)
+
+    def _document(self, kind: type[DocumentT], key: str) -> DocumentT:
         try:
             return kind.model_validate_json(self.bucket.read(key) or "", strict=False)
         except ValueError as error:

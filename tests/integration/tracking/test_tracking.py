@@ -34,6 +34,9 @@ from contract.records.record import Record, Result
 from contract.records.traffic import DeployRecord
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
+from contract.staging.scratch import SCRATCH, scratch_of
+from contract.stores import store_of
+from contract.tracked_run import parent_run_id
 from operators.tracked_run import end_tracked_run
 
 
@@ -125,10 +128,31 @@ def test_figures_of_a_killed_attempt_are_not_doubled(uri: str, tmp_path: Path) -
         tracker.log_metrics({"drift/x": 0.5})
         tracker.log_result(result)
     tell_untracked(uri, run, result)  # the mark that it was told is not there
-    assert run.tracked("validate").exists()
+    assert (run.tracking_notes / "validate.told").read_text() == "2"
     client = MlflowClient(uri)
     for name in ("drift/x", "rows", "seconds"):
         assert len(client.get_metric_history(tracker.run_id, name)) == 1, name
+
+
+def test_runs_are_continued_on_another_machine_and_made_again_where_mlflow_lost_them(
+    uri: str, tmp_path: Path
+) -> None:
+    machines = [scratch_of("memory://models", {SCRATCH: str(tmp_path / name)}) for name in "ab"]
+    here, there = (RunLayout(root, "digits", "r-moved") for root in machines)
+    with open_tracker(uri, here, "train") as first:
+        pass
+    with open_tracker(uri, there, "train") as second:
+        pass
+    assert second.run_id == first.run_id
+    for step in ("run", "train"):
+        store_of(there.tracking_notes).write(step, "0" * 32)
+    with open_tracker(uri, here, "train") as third:
+        third.log_metrics({"loss": 0.5})
+    client = MlflowClient(uri)
+    assert third.run_id not in ("0" * 32, first.run_id)
+    assert client.get_run(third.run_id).data.metrics["loss"] == 0.5
+    assert store_of(there.tracking_notes).read("train") == third.run_id
+    assert client.get_run(parent_run_id(there)).data.tags["slipway.step"] == "run"
 
 
 def test_what_the_optimiser_did_is_there_as_tables_and_pictures(uri: str, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from components.runs.step import Outcome, Step, run_step
+from components.runs.tracking import note_told
 from contract.command import StepCommand
 from contract.errors import ConflictError, DataError, DiskFullError, NotFoundError
 from contract.layout import RunLayout
 from contract.records.record import Artifact, Failure, Record, Result
 from contract.steps import STEPS
 from contract.storage import Attempt
+from contract.stores import store_of
 
 YAML = """
 name: houses
@@ -115,12 +117,12 @@ def test_a_step_whose_artifact_is_gone_runs_again(root: Path) -> None:
 
 def test_mlflow_has_not_been_told_of_a_result_that_replaces_another(root: Path) -> None:
     run_step(command(root), laying("red"))
-    told = layout(root).tracked("ingest")
-    told.parent.mkdir(exist_ok=True)
-    told.touch()
+    first = Result.read(layout(root).result("ingest"))
+    note_told(layout(root), first)
+    notes = store_of(layout(root).tracking_notes)
+    assert notes.read("ingest.told") == str(first.attempt)
     (layout(root).step("ingest") / "wall").unlink()
-    run_step(command(root), laying("red"))
-    assert not told.exists()
+    assert str(run_step(command(root), laying("red")).attempt) != notes.read("ingest.told")
 
 
 def test_a_step_runs_again_when_its_input_changed(root: Path) -> None:

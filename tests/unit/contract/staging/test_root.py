@@ -11,11 +11,13 @@ from components.runs.step import Outcome, Step, run_step
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from contract.layout import PipelineLayout, RunLayout
-from contract.records.record import Record, Result
+from contract.records.record import Failure, Record, Result
 from contract.staging.root import open_root
 from contract.staging.scratch import SCRATCH, scratch_of
 from contract.staging.trees import StoredFile
 from contract.storage import Attempt
+from contract.stores import store_of
+from contract.tracked_run import parent_run_id
 
 ROOT = "memory://bucket/models"
 YAML = """
@@ -97,6 +99,36 @@ def test_a_step_that_is_done_is_skipped_on_another_machine(machine: Callable[[st
     done = run_step(command(machine("a")), laying("red"))
     assert run_step(command(machine("b")), laying("blue")) == done
     assert not (layout(machine("b")).step("ingest") / "wall").exists()
+
+
+def test_why_a_step_failed_is_known_on_another_machine(machine: Callable[[str], Path]) -> None:
+    def failing(colour: str) -> Callable[[Step], Outcome]:
+        def work(step: Step) -> Outcome:
+            raise ConfigError([f"no {colour} bricks"])
+
+        return work
+
+    def known(name: str) -> Failure:
+        open_root(str(machine(name))).fetch(layout(machine(name)))
+        return Failure.read(layout(machine(name)).failure("ingest"))
+
+    with pytest.raises(ConfigError):
+        run_step(command(machine("a")), failing("red"))
+    assert (known("b").attempt, known("b").exit_code) == (1, 2)
+    with pytest.raises(ConfigError):
+        run_step(command(machine("b")), failing("blue"))
+    assert "no blue bricks" in known("a").reason
+
+    earlier = known("a").model_copy(update={"attempt": 1})
+    notes = store_of(layout(machine("a")).attempts("ingest"))
+    notes.write("failure.json", earlier.model_dump_json())
+    assert known("a").attempt == 2  # the store has not got it: it was away
+
+
+def test_the_mlflow_run_of_a_run_is_noted_for_all_machines(machine: Callable[[str], Path]) -> None:
+    notes = [store_of(layout(machine(name)).tracking_notes) for name in ("a", "b")]
+    assert [note.create("run", f"by {i}") for i, note in enumerate(notes)] == [True, False]
+    assert {parent_run_id(layout(machine(name))) for name in ("a", "b", "c")} == {"by 0"}
 
 
 def test_a_uri_and_its_scratch_folder_are_one_root(
