@@ -12,7 +12,7 @@ _SHOWN_INPUTS = 3
 def work(step: Step) -> Outcome:
     """Package what the run optimised, or `--redeploy-version` once more; keep it if it passes."""
     from components.package.contents import of_run, of_version
-    from components.package.load_test import LOAD_REPORT
+    from components.package.load_test import LOAD_PICTURE, LOAD_REPORT
     from components.package.package import SERVER_LOG, Workplace, package
 
     if step.redeploy_version is None:
@@ -25,6 +25,11 @@ def work(step: Step) -> Outcome:
         shutil.copy(layout.version(record.version) / name, step.output / name)
     for name in (PACKAGE_MANIFEST, LOAD_REPORT, SERVER_LOG):
         step.tracker.log_artifact(step.output / name)
+    if step.tracker.is_on:
+        from components.package.load_picture import draw  # imports matplotlib
+
+        title = f"{layout.pipeline}, version {record.version}"
+        step.tracker.log_figure(draw(record.load, title), LOAD_PICTURE)
     return Outcome(
         record,
         artifacts={"manifest": PACKAGE_MANIFEST, "load_report": LOAD_REPORT},

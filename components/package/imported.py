@@ -20,7 +20,8 @@ from components.package.imported_rows import (
     rows_for,
 )
 from components.package.imported_source import Source, copy_readable, find_source
-from components.package.load_test import LOAD_REPORT, run_load_test
+from components.package.load_picture import write_picture
+from components.package.load_test import LOAD_PICTURE, LOAD_REPORT, run_load_test
 from components.package.provenance import git_commit, library_versions
 from components.package.remains import remove_remains
 from components.package.server_process import HOST, RunningServer, running_server
@@ -120,6 +121,8 @@ def import_model(asked: Import, layout: PipelineLayout) -> Imported:
         imported.manifest.write(folder / PACKAGE_MANIFEST)
         if imported.load is not None:
             imported.load.write(folder / LOAD_REPORT)
+            title = f"{layout.pipeline}, version {version}"
+            write_picture(imported.load, folder / LOAD_PICTURE, title)
         write_attestations(folder, imported.manifest)
     return imported
 

@@ -13,6 +13,7 @@ from contract.records.package import LoadReport
 from contract.schema.serving import LoadtestConfig
 
 LOAD_REPORT = "loadtest.json"
+LOAD_PICTURE = "loadtest.png"
 
 # A server told to fail a share of its requests may by chance fail more of a short load test.
 _FAULT_SLACK = 2.0

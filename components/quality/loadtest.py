@@ -19,6 +19,7 @@ from contract.records.package import LoadReport
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
+_PERCENTILES = ("0", "10", "25", "50", "75", "90", "95", "99", "99.5", "99.9", "100")
 
 Progress = Callable[[LoadReport], None]
 
@@ -103,15 +104,17 @@ class _Tally:
     def report(self) -> LoadReport:
         seconds = time.perf_counter() - self.started
         latencies = np.frombuffer(self.latencies_ms) if self.latencies_ms else np.zeros(1)
-        p50, p95, p99 = np.percentile(latencies.copy(), [50, 95, 99])
+        taken = np.percentile(latencies.copy(), [float(one) for one in _PERCENTILES]).tolist()
+        percentiles_ms = dict(zip(_PERCENTILES, taken, strict=True))
         return LoadReport(
             requests=len(self.latencies_ms),
             errors=self.errors,
             seconds=seconds,
             requests_per_second=len(self.latencies_ms) / seconds,
-            p50_ms=p50,
-            p95_ms=p95,
-            p99_ms=p99,
+            p50_ms=percentiles_ms["50"],
+            p95_ms=percentiles_ms["95"],
+            p99_ms=percentiles_ms["99"],
+            percentiles_ms=percentiles_ms,
             first_error=self.first_error,
         )
 

@@ -153,6 +153,11 @@ class LoadReport(Record):
     p50_ms: float = Field(description="Median time of an answer.")
     p95_ms: float = Field(description="95th percentile of the time of an answer.")
     p99_ms: float = Field(description="99th percentile of the time of an answer.")
+    percentiles_ms: dict[str, float] = Field(
+        {},
+        description="Time of an answer by percentile, from '0' (the fastest) to '100' (the "
+        "slowest); empty in older reports.",
+    )
     first_error: str = Field("", description="What the first failed request got.")
     spans_ms: dict[str, float] = Field(
         {},

@@ -82,6 +82,7 @@ def test_a_model_of_tensorflow_1_is_kept_with_all_its_signatures(
     assert made.load.requests > 0
     assert made.load.errors == 0
     assert list(made.load.spans_ms) == list(NAMES)
+    assert (half.version(1) / "loadtest.png").read_bytes().startswith(b"\x89PNG")
     assert made.notes == ("no skew check: 'classify_x_to_y' is a signature for classify",)
     # As the agent starts it: by the other protocol, with a label, and warm.
     with running_server(half.version(1), half.root / "log") as server:

@@ -88,6 +88,11 @@ def test_latency_percentiles_see_the_servers_pause(service: _Service) -> None:
     service.pause_seconds = 0.05
     report = run_load(Load(service.url, [{"x": 1}], seconds=0.4, concurrency=2))
     assert 50.0 <= report.p50_ms <= report.p95_ms <= report.p99_ms
+    taken = report.percentiles_ms
+    assert [taken[one] for one in ("50", "95", "99")] == [
+        report.p50_ms, report.p95_ms, report.p99_ms
+    ]  # fmt: skip
+    assert list(taken.values()) == sorted(taken.values())
 
 
 def test_it_ends_with_the_most_requests_or_with_its_time(service: _Service) -> None:
