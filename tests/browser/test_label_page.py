@@ -1,5 +1,6 @@
 """People label digits in a real browser: by keyboard, on a phone, two at once."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -219,3 +220,24 @@ def test_axe_finds_what_keeps_people_from_using_a_page(new_tab: Callable[[], Tab
         "color-contrast",
         "label",
     }
+
+
+def test_a_picture_that_cannot_be_decoded_is_told_in_words(
+    database: Database, address: str, new_tab: Callable[[], Tab]
+) -> None:
+    pictures = (b"\x89PNG\r\n\x1a\n" + b"cut off", b"\xff\xd8\xff\xe0 no JPEG")
+    rows = [
+        NewQuestion(f"p{n}", 0, {"photo": {"base64": base64.b64encode(picture).decode()}})
+        for n, picture in enumerate(pictures)
+    ]
+    add_questions(database, Topic("photos", "kind", ("cat", "dog"), {"photo": {}}), rows, people=1)
+    made = CliRunner().invoke(app, ["token", "add", "ada", "--right", "label"])
+    tab = new_tab()
+    log_in(tab, address, made.stdout.strip())
+    tab.until("location.pathname == '/' && document.querySelector('a[href*=photos]')")
+    tab.open(f"{address}/p/photos")
+    for words in ("photo: picture, ", ": cannot be decoded. Skip it, or say that you can't tell."):
+        tab.until(f"{CARD}.innerText.includes({json.dumps(words)})")
+    press(tab, "ArrowDown")
+    tab.until(f"{CARD}.innerText.includes('cannot be decoded')")
+    assert tab.run("document.images.length") == 0

@@ -1,5 +1,6 @@
 """The door of all pages: who comes in, what each answer carries, and each refusal in words."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +31,12 @@ from serving.labels.page.visitors import (
     is_from_elsewhere,
 )
 
+log = logging.getLogger("slipway")
+
 FOLDER = CODE_FOLDER / "serving" / "labels" / "page"
 
 _NOT_OURS = "This form is not from this page: load the page again."
+_LATER = "The database of labels does not answer now: nothing was changed, try again."
 _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
     (NotFoundError, 404),
     (DataError, 422),
@@ -158,7 +162,10 @@ def harden(app: FastAPI, door: Door) -> None:
 
     @app.exception_handler(SlipwayError)
     async def tell(request: Request, error: SlipwayError) -> Response:
-        return told(request, next(s for kind, s in _STATUS if isinstance(error, kind)), str(error))
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        if status == 503:  # who labels need not know where the database is
+            log.error("%s", error)
+        return told(request, status, _LATER if status == 503 else str(error))
 
     @app.exception_handler(RefusedError)
     async def refuse(request: Request, error: RefusedError) -> Response:

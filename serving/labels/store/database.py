@@ -110,7 +110,9 @@ class Database:
             with self._engine.connect().execution_options(**_READING) as connection:
                 yield connection
         except DBAPIError as error:
-            raise ServiceUnavailableError(f"{self.address}: {_reason(error)}") from error
+            raise ServiceUnavailableError(
+                f"{self.address}: {_reason(error)}; nothing was changed, try again"
+            ) from error
 
     def _connect(self, is_lasting: bool) -> Connection:
         return self._engine.connect().execution_options(slipway_is_lasting=is_lasting)

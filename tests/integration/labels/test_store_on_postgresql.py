@@ -5,8 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from older_labels import differences, make_older
 from postgres import Postgres, running_postgres
 from sqlalchemy import Connection, text
@@ -17,6 +20,11 @@ from contract.errors import (
     NotFoundError,
     ServiceUnavailableError,
 )
+from contract.records.access import AgentToken, AgentTokens
+from contract.tokens import token_digest
+from serving.labels.page.app import Desk, label_app
+from serving.labels.page.door import Door
+from serving.labels.page.visitors import Visitors
 from serving.labels.store.answering import answer, answers, skip, undo
 from serving.labels.store.database import Database
 from serving.labels.store.exchange import import_answers
@@ -30,6 +38,7 @@ from serving.labels.store.records import NewQuestion, Topic
 from serving.labels.store.reviewing import decide, disputed, take_back
 from serving.labels.store.standing import gold_results, leaders, standing
 from serving.labels.store.upgrading import NEWEST
+from serving.token_file import TokenFile
 
 NOW = 1_796_000_000.0
 COLOURS = Topic("colours", "colour", ("red", "green"), {"shade": {"shape": []}})
@@ -197,22 +206,40 @@ def _wait_for_two(database: Database) -> None:
     pytest.fail("the undos do not wait for the question")
 
 
+def page_of(database: Database, folder: Path) -> TestClient:
+    """Return a program that labels as ada, with the page over a database."""
+    made = datetime(2026, 11, 29, tzinfo=UTC)
+    named = {"name": "ada", "digest": token_digest("token-ada"), "created_at": made}
+    AgentTokens(tokens=(AgentToken(**named, rights=("label",)),)).write(folder / "tokens.json")
+    door = Door(Visitors(TokenFile(folder / "tokens.json"), "secret"))
+    headers = {"Authorization": "Bearer token-ada", "Accept": "application/json"}
+    application = label_app(Desk(database, door, now=lambda: NOW))
+    return TestClient(application, base_url="http://labels", headers=headers)
+
+
 def test_a_server_that_is_down_is_told_and_the_answer_counts_when_it_is_back(
-    postgres: Postgres, database: Database
+    postgres: Postgres, database: Database, tmp_path: Path
 ) -> None:
     topic = Topic("sizes", "size", ("big", "small"), {})
     add_questions(database, topic, [NewQuestion("a", 0, {})], people=1)
     number, _ = topic_id(database, "sizes")
     (held,) = next_questions(database, number, "ada", NOW)
     impatient = Database(postgres.url, patience_seconds=0)
+    browser = page_of(impatient, tmp_path)
+    sent = {"question": held.question, "label": "big"}
     postgres.sql("checkpoint")  # what was asked in the second before a crash is asked again
     postgres.stop()
     try:
         with pytest.raises(ServiceUnavailableError, match="nothing was changed, try again"):
             answer(impatient, held.question, "ada", "big", NOW)
+        told = browser.post("/p/sizes", json=sent), browser.get("/p/sizes")
     finally:
         postgres.start()
-    answer(database, held.question, "ada", "big", NOW)
+    assert [one.status_code for one in told] == [503, 503]
+    for one in told:
+        assert "nothing was changed, try again" in one.text
+        assert "postgresql" not in one.text, "who labels need not know where it is"
+    assert browser.post("/p/sizes", json=sent).status_code == 200
     assert [one.label for one in answers(database, number)] == ["big"]
     impatient.close()
 

@@ -55,11 +55,18 @@ document.addEventListener("htmx:afterRequest", (event) => {
   back(isOurs(xhr) ? document.getElementById("message")?.textContent ?? "" : unknown);
 });
 document.addEventListener("htmx:afterSettle", focusQuestion);
+
+function replaceBroken(image) {
+  const words = document.createElement("p");
+  words.textContent = `${image.alt}: cannot be decoded. Skip it, or say that you can't tell.`;
+  image.replaceWith(words);
+}
+
 document.addEventListener("error", (event) => {
-  if (event.target instanceof HTMLImageElement) {
-    const words = document.createElement("p");
-    words.textContent = `${event.target.alt}: cannot be decoded. Skip it, or say that you can't tell.`;
-    event.target.replaceWith(words);
-  }
+  if (event.target instanceof HTMLImageElement) replaceBroken(event.target);
 }, true);
-document.addEventListener("DOMContentLoaded", focusQuestion);
+document.addEventListener("DOMContentLoaded", () => {
+  // those that were known to be broken before this script ran
+  [...document.images].filter((one) => one.complete && one.naturalWidth === 0).forEach(replaceBroken);
+  focusQuestion();
+});
