@@ -6,7 +6,7 @@ Nothing here prints: what a run shows while it runs is the caller's board.
 import os
 import secrets
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.people import user_name
 from contract.addresses import TRACKING_URI
-from contract.errors import EXIT_DONE, NotFoundError, UserError
+from contract.errors import EXIT_DONE, NotFoundError, SlipwayError, UserError
 from contract.interrupts import Terminated
 from contract.layout import PipelineLayout, RunLayout
 from contract.storage import local_path
@@ -111,6 +111,7 @@ def ready_run(command: "StepCommand", is_deploying: bool) -> ReadyRun:
         job=runtime.job,
     )
     local.layout.ended_by.unlink(missing_ok=True)
+    open_root(command.root).share_end(local.layout)
     StartedAs(redeploy_version=command.redeploy_version, is_deploying=is_deploying).write(
         local.layout.started_as
     )
@@ -180,11 +181,14 @@ def end_in_airflow(name: str, run_id: str, how: str) -> str:
 def note_end(run: RunLayout, interrupt: KeyboardInterrupt) -> None:
     """Write a record of who ended a local run; `slipway status` shows it."""
     from contract.records.record import EndedBy
+    from contract.staging.root import open_root
 
     is_person = not isinstance(interrupt, Terminated)
     who = user_name() if is_person else str(interrupt)
     if run.path.is_dir():
         EndedBy(who=who, is_person=is_person, ended_at=datetime.now(UTC)).write(run.ended_by)
+        with suppress(SlipwayError):  # the store is away: it is known here
+            open_root(str(run.root)).share_end(run)
 
 
 def require_run(name: str, run_id: str) -> None:

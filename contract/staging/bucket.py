@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from contract.storage import write_atomically
 from contract.stores import ObjectStore
 
 
@@ -26,6 +27,14 @@ class Bucket(ObjectStore):
         keys = list(files)
         with self._explained("", "cannot read"):
             self._filesystem.get([self._at(key) for key in keys], [str(files[key]) for key in keys])
+
+    def copy_down(self, key: str, path: Path) -> None:
+        """Make a small file equal to an object; where there is none, there is no file then."""
+        text = self.read(key)
+        if text is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
 
     def found(self, folder: str) -> dict[str, float]:
         """Return when each object below a folder was written (POSIX seconds), by its key there."""

@@ -17,7 +17,7 @@ from contract.staging.exchange import Exchange
 from contract.staging.scratch import is_object_root, scratch_of
 from contract.staging.stored_run import StoredRun
 from contract.steps import STEPS
-from contract.storage import ORIGIN, Attempt, exclusive_lock, local_path, write_atomically
+from contract.storage import ORIGIN, Attempt, exclusive_lock, local_path
 
 _PROBE = ".conditional-writes"
 _VALIDATED = "validated"
@@ -48,6 +48,9 @@ class Root:
 
     def share_failure(self, run: RunLayout, step: str) -> None:
         """Let others have the record of what a step failed with."""
+
+    def share_end(self, run: RunLayout) -> None:
+        """Let others have the record of who ended the run, or know that nobody has."""
 
     def is_whole(self, run: RunLayout, result: Result) -> bool:
         """Tell whether everything that a result names is there."""
@@ -121,6 +124,10 @@ class ObjectRoot(Root):
         """See `Root`."""
         self._stored(run).share_failure(step)
 
+    def share_end(self, run: RunLayout) -> None:
+        """See `Root`."""
+        self._stored(run).share_end()
+
     def is_whole(self, run: RunLayout, result: Result) -> bool:
         """See `Root`: in the store a result is one object with the list of its files."""
         del run, result
@@ -134,7 +141,7 @@ class ObjectRoot(Root):
                 stored.stage_in(upstream)
             if step == "validate":
                 self._stage_last_run(run)
-                _copy_down(stored.bucket, "schema.json", pipeline.data_schema)
+                stored.bucket.copy_down("schema.json", pipeline.data_schema)
             if step == "package":
                 _stage_versions(stored)
 
@@ -226,7 +233,7 @@ def _stage_versions(stored: StoredRun) -> None:
         if file != PACKAGE_MANIFEST or not number.isdigit():
             continue
         manifest = pipeline.package_manifest(int(number))
-        _copy_down(stored.bucket, f"versions/{name}", manifest)
+        stored.bucket.copy_down(f"versions/{name}", manifest)
         if PackageManifest.read(manifest).provenance.run_id == stored.run.run_id:
             own = (name for name in files if name.startswith(f"{number}/"))
             whole = {f"versions/{name}": pipeline.versions / name for name in own}
@@ -242,14 +249,6 @@ def _publish_version(stored: StoredRun, version: int) -> None:
     manifest = f"versions/{version}/{PACKAGE_MANIFEST}"
     stored.bucket.upload({k: p for k, p in files.items() if p.is_file() and k != manifest})
     stored.bucket.upload({manifest: files[manifest]})
-
-
-def _copy_down(bucket: Bucket, key: str, path: Path) -> None:
-    text = bucket.read(key)
-    if text is None:
-        path.unlink(missing_ok=True)
-    elif not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text)
 
 
 def _time_of(name: str) -> str:

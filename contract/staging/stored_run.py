@@ -52,11 +52,12 @@ class StoredRun:
     # --- records --------------------------------------------------------------------------------
 
     def fetch(self) -> None:
-        """Make local tokens, results, failures and frozen pipeline equal to those of the store."""
+        """Make local tokens, records of ends and frozen pipeline equal to those of the store."""
         tokens = self.bucket.found(f"{self._place}/.attempts")
         documents = self.bucket.found(f"{self._place}/.published")
         if _PIPELINE in documents:
             self.fetch_tree(self.published(_PIPELINE), self.run.frozen_pipeline)
+        self.bucket.copy_down(self.at(self.run.ended_by), self.run.ended_by)
         for name, written_at in tokens.items():
             if name.rpartition("/")[2].isdigit():
                 _note(self.run.path / ".attempts" / name, written_at)
@@ -91,6 +92,14 @@ class StoredRun:
         """Write the record of what a step failed with."""
         path = self.run.failure(step)
         self.bucket.write(self.at(path), path.read_text(encoding="utf-8"))
+
+    def share_end(self) -> None:
+        """Write the record of who ended the run, or remove it if there is none here."""
+        path = self.run.ended_by
+        if path.exists():
+            self.bucket.write(self.at(path), path.read_text(encoding="utf-8"))
+        else:
+            self.bucket.remove([self.at(path)])
 
     def publication(self, step: str) -> Publication:
         """Return what a step has published, whose result is here.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from components.runs.step import Outcome, Step, run_step
 from contract.command import StepCommand
 from contract.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from contract.layout import PipelineLayout, RunLayout
-from contract.records.record import Failure, Record, Result
+from contract.records.record import EndedBy, Failure, Record, Result
 from contract.staging.root import open_root
 from contract.staging.scratch import SCRATCH, scratch_of
 from contract.staging.trees import StoredFile
@@ -123,6 +124,22 @@ def test_why_a_step_failed_is_known_on_another_machine(machine: Callable[[str], 
     notes = store_of(layout(machine("a")).attempts("ingest"))
     notes.write("failure.json", earlier.model_dump_json())
     assert known("a").attempt == 2  # the store has not got it: it was away
+
+
+def test_who_ended_a_run_is_known_on_all_machines_until_it_is_resumed(
+    machine: Callable[[str], Path],
+) -> None:
+    run_step(command(machine("a")), laying("red"))
+    here, there = layout(machine("a")), layout(machine("b"))
+    EndedBy(who="ada", is_person=True, ended_at=datetime.now(UTC)).write(here.ended_by)
+    open_root(str(machine("a"))).share_end(here)
+    open_root(str(machine("b"))).fetch(there)
+    assert EndedBy.read(there.ended_by).who == "ada"
+
+    there.ended_by.unlink()
+    open_root(str(machine("b"))).share_end(there)
+    open_root(str(machine("a"))).fetch(here)
+    assert not here.ended_by.exists()
 
 
 def test_the_mlflow_run_of_a_run_is_noted_for_all_machines(machine: Callable[[str], Path]) -> None:
