@@ -13,7 +13,7 @@ from contract.records.record import EndedBy
 from contract.records.stack import Stack
 from contract.records.traffic import DeployRecord, TrafficPlan
 from contract.steps import STEPS
-from contract.storage import Attempt
+from contract.storage import ORIGIN, Attempt
 from launching.processes.step_locks import is_held, locked_inodes
 
 
@@ -88,9 +88,24 @@ def _under_way(run: RunLayout, step: str | None, plan: TrafficPlan) -> Ending:
 def _left(run: RunLayout) -> Ending:
     """Return the ending of a run whose process has ended and said nothing."""
     begun = [step for step in STEPS if Attempt.newest(run.attempts(step))]
+    if begun and (step := _begun_elsewhere(run, begun)):
+        reason = f"another machine has begun '{step}' and not told how it ended"
+        return Ending(EXIT_UNEXPECTED, "elsewhere", (reason,))
     open_steps = [step for step in begun if not run.result(step).exists()]
     where = f"in '{open_steps[-1]}': " if open_steps else ""
     return Ending(EXIT_UNEXPECTED, "interrupted", (f"{where}its process ended without a message",))
+
+
+def _begun_elsewhere(run: RunLayout, begun: Sequence[str]) -> str:
+    """Return the step of a run in an object store that began last, if it is not of this machine.
+
+    Its token is only a copy then, which is empty.
+    """
+    if not (run.root / ORIGIN).is_file():
+        return ""
+    tokens = {step: run.attempts(step) / str(Attempt.newest(run.attempts(step))) for step in begun}
+    last = max(begun, key=lambda step: tokens[step].stat().st_mtime)
+    return "" if tokens[last].stat().st_size else last
 
 
 def _ended_by(run: RunLayout) -> Ending | None:

@@ -1,5 +1,6 @@
 """Where a pipeline stands, by what its runs have left."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from contract.records.traffic import (
 )
 from contract.schema.data import HeadConfig
 from contract.schema.serving import ServeConfig
-from contract.storage import exclusive_lock
+from contract.storage import ORIGIN, exclusive_lock
 
 
 def leave_failure(layout: PipelineLayout, attempt: int) -> None:
@@ -130,6 +131,19 @@ def outcome(airflow: Airflow | None = None, plan: TrafficPlan | None = None) -> 
 
 def test_a_run_whose_process_is_gone_is_interrupted(begun: RunLayout) -> None:
     assert outcome() == ("interrupted", "its process ended without a message")
+
+
+def test_a_run_that_another_machine_has_begun_is_not_called_interrupted(begun: RunLayout) -> None:
+    (begun.root / ORIGIN).write_text("s3://bucket/models")
+    tokens = {step: begun.attempts(step) / "1" for step in ("ingest", "validate")}
+    for second, (step, content) in enumerate((("ingest", "4711"), ("validate", ""))):
+        tokens[step].parent.mkdir(parents=True)
+        tokens[step].write_text(content)  # a copy of another machine's is empty
+        os.utime(tokens[step], (second, second))
+    reason = "another machine has begun 'validate' and not told how it ended"
+    assert outcome() == ("elsewhere", reason)
+    os.utime(tokens["ingest"], (2, 2))
+    assert outcome()[0] == "interrupted"
 
 
 def test_a_run_that_somebody_ended_says_who(begun: RunLayout) -> None:
