@@ -7,19 +7,19 @@
 | `confidence:<head>` | float32 | the predicted class's score; heads with classes |
 | `scores:<head>` | list of float32 | all scores; heads with classes |
 | `output:<name>` | list of the output's type | all values of the row; models from elsewhere |
-| `input:<name>` | as the input, text as binary | null but for sampled requests |
+| `input:<name>` | as the input, text as binary; lists as deep as its rows | null but for sampled requests |
 | `example` | binary | the serialised tf.Example; null but for sampled requests that sent one |
 
 The last two columns are there only if the server samples inputs. A refused request has one row with its
 status and no outputs.
 """  # noqa: E501 (a table)
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import pyarrow as pa
 
-from contract.records.package import InputSpec, SignatureSpec
+from contract.records.package import InputSpec, SignatureSpec, TensorSpec
 from contract.schema.data import HeadConfig
 
 PREDICTED, CONFIDENCE, SCORES, INPUT = "predicted:", "confidence:", "scores:", "input:"
@@ -40,7 +40,7 @@ FIXED = pa.schema(
         pa.field("latency_seconds", pa.float32(), nullable=False),
     ]
 )
-_OUTPUT_TYPES = {
+_VALUE_TYPES = {
     **dict.fromkeys(("float16", "bfloat16", "float32"), pa.float32()),
     **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), pa.int64()),
     **{"float64": pa.float64(), "uint64": pa.uint64(), "bool": pa.bool_(), "string": pa.binary()},
@@ -55,7 +55,7 @@ def log_schema(
 ) -> pa.Schema:
     """Return the columns of a version's log; without `inputs` none are sampled.
 
-    `signatures` are those of a model from elsewhere, whose outputs are no heads.
+    `signatures` are those of a model from elsewhere, whose inputs are theirs and outputs no heads.
     """
     fields = list(FIXED)
     for head, config in heads.items():
@@ -69,6 +69,7 @@ def log_schema(
     ]
     if inputs is not None:
         fields += [pa.field(INPUT + name, input_type(spec)) for name, spec in inputs.items()]
+        fields += [pa.field(INPUT + name, kind) for name, kind in input_types(signatures).items()]
         fields.append(pa.field(EXAMPLE, pa.binary()))
     return pa.schema(fields, _FORMAT)
 
@@ -78,20 +79,43 @@ def output_types(signatures: Mapping[str, SignatureSpec]) -> dict[str, pa.DataTy
 
     Where one answers text and another numbers under one name, it is that of the first.
     """
+    return _value_types([one.outputs for _, one in sorted(signatures.items())])
+
+
+def input_types(signatures: Mapping[str, SignatureSpec]) -> dict[str, pa.DataType]:
+    """Return the type of each input of a model from elsewhere, as deep as its rows.
+
+    Where signatures differ in numbers or in depth under one name, it is as `output_types` says, and
+    as deep as in the first. An input without rows, or of any rank, is left out.
+    """
+    given = [one.inputs for _, one in sorted(signatures.items()) if one.method == "predict"]
+    depths: dict[str, int] = {}
+    for inputs in given:
+        for name, spec in inputs.items():
+            if spec.shape:
+                depths.setdefault(name, len(spec.shape) - 1)
+    types = _value_types(given)
+    return {name: _nested(types[name], depth) for name, depth in depths.items()}
+
+
+def _value_types(tensors: Sequence[Mapping[str, TensorSpec]]) -> dict[str, pa.DataType]:
     found: dict[str, pa.DataType] = {}
-    for _, signature in sorted(signatures.items()):
-        for name, spec in signature.outputs.items():
-            own = _OUTPUT_TYPES[spec.dtype]
-            known = found.setdefault(name, own)
-            if known != own and pa.binary() not in (known, own):
-                found[name] = pa.float64()
+    for name, spec in (one for named in tensors for one in named.items()):
+        own = _VALUE_TYPES[spec.dtype]
+        known = found.setdefault(name, own)
+        if known != own and pa.binary() not in (known, own):
+            found[name] = pa.float64()
     return found
 
 
 def input_type(spec: InputSpec) -> pa.DataType:
     """Return an input's type: a value, or lists of them, as deep as its shape."""
-    found = _INPUT_TYPES[spec.dtype]
-    for _ in range(1 if spec.is_variable_length else len(spec.shape)):
+    depth = 1 if spec.is_variable_length else len(spec.shape)
+    return _nested(_INPUT_TYPES[spec.dtype], depth)
+
+
+def _nested(found: pa.DataType, depth: int) -> pa.DataType:
+    for _ in range(depth):
         found = _lists_of(found)
     return found
 

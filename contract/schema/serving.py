@@ -103,6 +103,11 @@ class CommonServeConfig(Section):
     prediction_log_ratio: Ratio = Field(
         1.0, description="Share of requests whose answers are logged, from 0 to 1."
     )
+    prediction_log_inputs_ratio: Ratio = Field(
+        0.0,
+        description="Share of requests whose inputs are logged with their answers, from 0 to 1; at "
+        "most prediction_log_ratio applies.",
+    )
     prediction_log_days: Count = Field(
         30, description="Days for which answers are kept in the log, at least 1."
     )
@@ -129,11 +134,6 @@ class ServeConfig(CommonServeConfig):
     cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
         (),
         description="Web pages that may call: origins such as 'https://app.example.org', or '*'.",
-    )
-    prediction_log_inputs_ratio: Ratio = Field(
-        0.0,
-        description="Share of requests whose inputs are logged with their answers, from 0 to 1; at "
-        "most prediction_log_ratio applies.",
     )
     fault_ratio: Ratio = Field(
         0.0,

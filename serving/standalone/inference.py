@@ -107,7 +107,7 @@ class Inference:
             found = await _run(version, inputs, tensors, call)
         name = asked.spec.signature_name or DEFAULT_SIGNATURE
         outputs = dict(zip(wanted, found, strict=True))
-        call.note(name, outputs, _rows(inputs))
+        call.note(name, outputs, _rows(inputs), given)
         return Answered(version.number, name, outputs)
 
     async def classify(self, spec: Any, examples: Sequence[bytes], call: Call) -> Answered:
@@ -148,7 +148,7 @@ class Inference:
             name = task.spec.signature_name or DEFAULT_SIGNATURE
             outputs = {one: by_name[info.name] for one, info in signature.outputs.items()}
             result = _result(task.method, outputs, len(examples))
-            call.note(name, outputs, len(examples))
+            call.note(name, outputs, len(examples), examples)
             answers.append(Answered(version.number, name, result))
         return answers
 

@@ -57,6 +57,11 @@ class PredictionColumns:
         self._inputs = manifest.inputs if manifest.serve.prediction_log_inputs_ratio else None
         self._output_types = output_types(manifest.signatures)
         self.schema = log_schema(manifest.heads, self._inputs, manifest.signatures)
+        self._sampled_types = {
+            field.name: field.type
+            for field in self.schema
+            if manifest.is_imported and field.name.startswith((INPUT, EXAMPLE))
+        }
 
     def batches(self, answers: Sequence[Answer]) -> list[pa.RecordBatch]:
         """Return the rows of all requests; those of one request follow each other in one batch."""
@@ -145,6 +150,8 @@ class PredictionColumns:
             return {}
         is_sampled = np.repeat([own is not None for own in inputs], sizes)
         place = pa.array(is_sampled.cumsum() - 1, mask=~is_sampled)
+        if self._sampled_types:
+            return self._sampled_of_elsewhere(inputs, sizes)
         if signature == EXAMPLES_SIGNATURE:
             examples = [value for own in sampled for value in next(iter(own.values())).tolist()]
             return {EXAMPLE: pa.array(examples, pa.binary()).take(place)}
@@ -154,6 +161,18 @@ class PredictionColumns:
             INPUT + name: _input(spec, [own[name] for own in sampled]).take(place)
             for name, spec in (self._inputs or {}).items()
         }
+
+    def _sampled_of_elsewhere(
+        self, inputs: Sequence[Columns | None], sizes: Array
+    ) -> dict[str, pa.Array]:
+        """Return the same for a model from elsewhere; here inputs have the names of columns."""
+        columns = {}
+        for name, kind in self._sampled_types.items():
+            given = [None if own is None else own.get(name) for own in inputs]
+            if any(rows is not None for rows in given):
+                pairs = zip(given, sizes.tolist(), strict=True)
+                columns[name] = pa.concat_arrays([_rows_of(*pair, kind) for pair in pairs])
+        return columns
 
 
 def held_bytes(column: Array) -> int:
@@ -177,6 +196,19 @@ def _values(parts: Sequence[Array], kind: pa.DataType) -> pa.Array:
         values = pa.array(np.concatenate([one.astype(kind.to_pandas_dtype()) for one in flat]))
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _rows_of(rows: Array | None, count: int, kind: pa.DataType) -> pa.Array:
+    """Return the rows of one request as a column has them, or nulls if it cannot hold them."""
+    depth, leaf = 0, kind
+    while pa.types.is_list(leaf):
+        depth, leaf = depth + 1, leaf.value_type
+    if rows is None or rows.ndim != depth + 1 or len(rows) != count:
+        return pa.nulls(count, kind)
+    if _has_text(rows) != pa.types.is_binary(leaf):
+        return pa.nulls(count, kind)
+    dtype = object if pa.types.is_binary(leaf) else leaf.to_pandas_dtype()
+    return _lists(rows.astype(dtype), leaf).cast(kind)
 
 
 def _input(spec: InputSpec, parts: Sequence[Array]) -> pa.Array:

@@ -121,7 +121,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("serving.server.http.port._POLL_SECONDS", 0.001)
     for event in ("may_load", "is_asked", "may_run"):
         monkeypatch.setattr(Slow, event, threading.Event())
-    return packaged(tmp_path / "1", enable_batching=False, max_body_mb=0.001)
+    return packaged(
+        tmp_path / "1", enable_batching=False, max_body_mb=0.001, prediction_log_inputs_ratio=1.0
+    )
 
 
 def packaged(folder: Path, **serve: Any) -> Path:
@@ -234,6 +236,10 @@ def test_what_callers_get_is_in_the_prediction_log(package: Path, tmp_path: Path
     assert first.outputs == {"y": (2.0,)}
     assert found["rest", 0].outputs["classes"] == (b"odd", b"even")
     assert len(found["rest", 0].outputs["scores"]) == 2
+    assert (first.inputs, first.example) == ({"x": 2.0}, None)
+    sent = wire.Example.FromString(found["rest", 0].example or b"")
+    assert list(sent.features.feature["a"].float_list.value) == [1.0]
+    assert found["broken", 0].inputs is None
 
 
 def test_a_message_above_the_packages_limit_is_refused(package: Path) -> None:

@@ -246,3 +246,55 @@ def test_outputs_of_a_model_from_elsewhere_are_lists_whatever_their_shape(tmp_pa
         ("4", 0, {"n": (0.5,)}),
         ("5", 0, {}),
     ]
+
+
+def test_inputs_of_a_model_from_elsewhere_are_as_deep_as_their_rows(tmp_path, manifest):
+    of_predict = {
+        "ids": TensorSpec(dtype="uint64", shape=(None,)),
+        "words": TensorSpec(dtype="string", shape=(None, None)),
+        "half": TensorSpec(dtype="float16", shape=(None, 1, 2)),
+        "any": TensorSpec(dtype="float32", shape=None),
+        "threshold": TensorSpec(dtype="float32", shape=()),
+    }
+    numbers = {"ids": TensorSpec(dtype="float32", shape=(None, 2))}
+    text = {"inputs": TensorSpec(dtype="string", shape=(None,))}
+    signatures = {
+        "a": SignatureSpec(method="predict", inputs=of_predict, outputs={}),
+        "b": SignatureSpec(method="predict", inputs=numbers, outputs={}),
+        "c": SignatureSpec(method="classify", inputs=text, outputs={}),
+    }
+    made = manifest(heads={}, inputs={}, signatures=signatures, serve=SAMPLED, format="saved_model")
+    columns = PredictionColumns(made)
+    assert [name for name in columns.schema.names if name.startswith("input:")] == [
+        "input:ids", "input:words", "input:half"
+    ]  # fmt: skip
+    y = {"y": np.zeros(2, np.float32)}
+    words, ragged = np.array([["a", "b"], ["c", "d"]]), np.empty((2, 1), object)
+    ragged[:, 0] = [b"\xff", "e"]
+    half = np.array([[[0.5, 1.0]], [[2.0, 4.0]]], np.float16)
+    examples = np.array([b"one", b"two"], object)
+    ids = np.array([1, 2**63], np.uint64)
+    asked = [
+        ("a", {"input:ids": ids, "input:words": words, "input:half": half}),
+        ("a", {"input:words": ragged, "input:any": half, "input:threshold": np.float32(1)}),
+        ("a", None),
+        ("b", {"input:ids": np.ones((2, 2), np.float32)}),  # of another depth
+        ("c", {"example": examples}),
+        ("a", {"input:ids": np.array([b"x", b"y"], object), "input:words": words[:1]}),
+    ]
+    answers = [
+        answer(y, str(number).encode(), inputs, signature)
+        for number, (signature, inputs) in enumerate(asked)
+    ]
+    rows = written(columns, answers, tmp_path)
+    found = {(row.request_id, row.row): (row.inputs, row.example) for row in rows}
+    nothing = {"ids": None, "words": None, "half": None}
+    assert found == {
+        ("0", 0): ({"ids": 1.0, "words": [b"a", b"b"], "half": [[0.5, 1.0]]}, None),
+        ("0", 1): ({"ids": 2.0**63, "words": [b"c", b"d"], "half": [[2.0, 4.0]]}, None),
+        ("1", 0): ({**nothing, "words": [b"\xff"]}, None),
+        ("1", 1): ({**nothing, "words": [b"e"]}, None),
+        **{(one, row): (None, None) for one in "235" for row in (0, 1)},
+        ("4", 0): (None, b"one"),
+        ("4", 1): (None, b"two"),
+    }
