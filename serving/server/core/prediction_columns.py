@@ -169,9 +169,12 @@ class PredictionColumns:
         columns = {}
         for name, kind in self._sampled_types.items():
             given = [None if own is None else own.get(name) for own in inputs]
-            if any(rows is not None for rows in given):
-                pairs = zip(given, sizes.tolist(), strict=True)
-                columns[name] = pa.concat_arrays([_rows_of(*pair, kind) for pair in pairs])
+            pairs = zip(given, sizes.tolist(), strict=True)
+            fitting = [rows if _fits(rows, size, kind) else None for rows, size in pairs]
+            if found := [rows for rows in fitting if rows is not None]:
+                is_there = np.repeat([rows is not None for rows in fitting], sizes)
+                place = pa.array(is_there.cumsum() - 1, mask=~is_there)
+                columns[name] = _deep(found, kind).take(place)
         return columns
 
 
@@ -198,17 +201,28 @@ def _values(parts: Sequence[Array], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def _rows_of(rows: Array | None, count: int, kind: pa.DataType) -> pa.Array:
-    """Return the rows of one request as a column has them, or nulls if it cannot hold them."""
-    depth, leaf = 0, kind
-    while pa.types.is_list(leaf):
-        depth, leaf = depth + 1, leaf.value_type
-    if rows is None or rows.ndim != depth + 1 or len(rows) != count:
-        return pa.nulls(count, kind)
-    if _has_text(rows) != pa.types.is_binary(leaf):
-        return pa.nulls(count, kind)
+def _fits(rows: Array | None, count: int, kind: pa.DataType) -> bool:
+    """Tell whether a column can hold what a request has sent."""
+    if rows is None or rows.ndim == 0 or len(rows) != count:
+        return False
+    depth, leaf = _depth_and_leaf(kind)
+    return rows.ndim == depth + 1 and _has_text(rows) == pa.types.is_binary(leaf)
+
+
+def _deep(parts: Sequence[Array], kind: pa.DataType) -> pa.Array:
+    """Return the rows of requests as lists; rows of different requests may have other shapes."""
+    _, leaf = _depth_and_leaf(kind)
     dtype = object if pa.types.is_binary(leaf) else leaf.to_pandas_dtype()
-    return _lists(rows.astype(dtype), leaf).cast(kind)
+    if len({part.shape[1:] for part in parts}) == 1:
+        parts = [np.concatenate([part.astype(dtype, copy=False) for part in parts])]
+    return pa.concat_arrays([_lists(part.astype(dtype), leaf) for part in parts]).cast(kind)
+
+
+def _depth_and_leaf(kind: pa.DataType) -> tuple[int, pa.DataType]:
+    depth = 0
+    while pa.types.is_list(kind):
+        depth, kind = depth + 1, kind.value_type
+    return depth, kind
 
 
 def _input(spec: InputSpec, parts: Sequence[Array]) -> pa.Array:
