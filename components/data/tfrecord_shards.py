@@ -42,10 +42,10 @@ def write_shard(path: Path, examples: Iterable[bytes], compression: Compression 
     """Write serialized examples as a TFRecord file, to the same bytes every time."""
     with path.open("wb") as file:
         if compression == "none":
-            file.writelines(_framed(examples))
+            file.writelines(framed(examples))
             return
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=zlib.MAX_WBITS | _GZIP_HEADER)
-        for block in _blocks(_framed(examples)):
+        for block in _blocks(framed(examples)):
             file.write(packer.compress(block))
         file.write(packer.flush())
 
@@ -95,7 +95,8 @@ def compression_type(shard: Path) -> str:
     return "GZIP" if compression_of(shard) == "gzip" else ""
 
 
-def _framed(examples: Iterable[bytes]) -> Iterator[bytes]:
+def framed(examples: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a file of these records, with their lengths and checksums."""
     for example in examples:
         length = _LENGTH.pack(len(example))
         yield length + _CHECKSUM.pack(_masked_checksum(length))

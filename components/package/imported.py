@@ -26,6 +26,7 @@ from components.package.provenance import git_commit, library_versions
 from components.package.remains import remove_remains
 from components.package.server_process import HOST, RunningServer, running_server
 from components.package.versions import next_version
+from components.package.warm_up_file import write_warm_up
 from components.quality.loadtest import Load
 from contract.clients.http import open_client
 from contract.errors import DataError, UserError
@@ -301,6 +302,10 @@ def _tried(
     )
     report = run_load_test(server, load, tested)
     manifest = manifest.model_copy(update={"examples_signature": given.signature})
+    if manifest.format == "saved_model":
+        model = folder / manifest.model
+        if write_warm_up(model, manifest.pipeline, given, signatures[given.signature]):
+            manifest = manifest.model_copy(update={"digest": digest_directory(model)})
     return Imported(manifest, report, compared, tuple(notes))
 
 

@@ -12,7 +12,11 @@ import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from components.package.imported import Import, import_model
 from components.package.server_process import running_server
@@ -114,7 +118,14 @@ def test_a_module_with_several_signatures_is_compared_with_tensorflow(
     assert (made.compared_rows, made.notes, made.load.errors) == (2, (), 0)
     inputs = made.manifest.signatures["serving_default"].inputs
     assert (inputs["x"].dtype, inputs["x"].shape) == ("float64", (None, 2))
-    again = imported(half, half.version(1))  # a package of ours, with its rows
+    file = half.version(1) / "model/assets.extra/tf_serving_warmup_requests"
+    records = [bytes(one.numpy()) for one in tf.data.TFRecordDataset(str(file))]
+    request = prediction_log_pb2.PredictionLog.FromString(records[1]).predict_log.request
+    assert len(records) == 2
+    assert tf.make_ndarray(request.inputs["x"]).tolist() == [[0.5, 0.25]]
+    assert tf.make_ndarray(request.inputs["name"]).tolist() == [b"b"]
+    again = imported(half, half.version(1))  # a package of ours, with its rows; it is warmed up
+    assert again.manifest.digest == made.manifest.digest
     assert (again.manifest.version, again.manifest.signatures) == (2, made.manifest.signatures)
     assert again.load.errors == 0
 
