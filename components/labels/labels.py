@@ -56,7 +56,7 @@ def add_labels(
             corrected=count["corrected"],
             duplicates=count["duplicate"],
             kept=count["kept"],
-            bad=tuple(BadLabel(row=b.row, reason=b.reason, found=b.found) for b in found.bad),
+            bad=tuple(BadLabel(row=b.row, reason=b.reason, found=_found(b)) for b in found.bad),
             is_consensus=file.is_consensus,
             author=author,
             added_at=now,
@@ -128,8 +128,14 @@ def _stored_record(delta: Path) -> LabelsRecord | None:
     return LabelsRecord.read(path) if path.exists() else None
 
 
+def _found(row: BadRow) -> str:
+    return "" if row.found == "None" else row.found  # an empty cell: the reason says it
+
+
 def _reasons(bad: Sequence[BadRow]) -> str:
-    lines = [f"  line {row.row}: {row.reason} {row.found}".rstrip() for row in bad[:_REASONS_SHOWN]]
+    lines = [
+        f"  line {row.row}: {row.reason} {_found(row)}".rstrip() for row in bad[:_REASONS_SHOWN]
+    ]
     if len(bad) > _REASONS_SHOWN:
         lines.append(f"  and {len(bad) - _REASONS_SHOWN:,} more rows")
     return "\n".join(lines)

@@ -53,8 +53,10 @@ class PredictedRows:
             yield SourceRows(batch.file, batch.rows[is_known], rows, (*batch.bad, *unknown))
 
     def _feature(self, name: str, known: Sequence[Inputs]) -> pa.Array:
-        values = [inputs.get(name) for inputs in known]
-        kind = input_type(InputSpec.of(self._config.features[name]))
+        values, feature = [inputs.get(name) for inputs in known], self._config.features[name]
+        kind = input_type(InputSpec.of(feature))
+        if feature.default == "":  # a cell of a delta cannot tell an empty text from a missing one
+            values = [None if value in ("", b"") else value for value in values]
         try:
             return pa.array(values, kind)
         except pa.ArrowException as error:

@@ -89,6 +89,8 @@ def _visitor(
 ) -> Visitor | Refused:
     if token is None:
         words = "Log in with the token that 'slipway token add' has printed."
+        if was_sent:
+            words = f"This token is wrong, or was removed. {words}"
         return Refused(401, words, was_token_sent=was_sent)
     if not {*rights} & {*token.rights}:
         pages = " or ".join(rights)

@@ -348,6 +348,29 @@ def test_features_that_text_cannot_say_are_refused(layout: PipelineLayout, tmp_p
     assert (bad.row, bad.reason) == (3, "its features cannot be written as text and read again")
 
 
+def test_an_empty_text_is_labelled_where_it_is_what_a_missing_one_means(
+    layout: PipelineLayout, tmp_path: Path
+) -> None:
+    log_inputs(layout, 1, ("a", 0, (41, b"")))
+    kept = {("b", "0"): {"age": 42, "job": ""}}
+    file = LabelFile(write(tmp_path, PREDICTED + "a,0,high\nb,0,low\n"), kept)
+    with pytest.raises(DataError, match="cannot be written as text"):  # it would become "none"
+        add_labels(layout, make_config(), file, "ada", NOW)
+    config = make_config()
+    job = config.features["job"].model_copy(update={"default": ""})
+    config = config.model_copy(update={"features": {**config.features, "job": job}})
+    record = add_labels(layout, config, file, "ada", NOW)
+    assert (counts(record), record.bad) == ((2, 0, 0), ())
+    assert delta_text(layout, record) == HEADER + "41,,high\n42,,low\n"
+
+
+def test_an_empty_cell_is_refused_in_plain_words(layout: PipelineLayout, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2: label 'income': missing$"):
+        add(layout, make_config(), write(tmp_path, HEADER + "1,smith,\n"))
+    record = add(layout, make_config(), write(tmp_path, HEADER + "1,smith,\n2,cook,low\n"))
+    assert [(bad.reason, bad.found) for bad in record.bad] == [("label 'income': missing", "")]
+
+
 def test_predictions_without_a_column_for_the_label_are_refused(
     layout: PipelineLayout, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ def test_without_a_token_there_is_a_form_and_nothing_else(page: Any) -> None:
         assert "shade" not in shown.text and 'action="/login"' in shown.text
     assert stranger.post("/p/colours", data={"question": "1", "label": "red"}).status_code == 401
     wrong = stranger.post("/login", data={"token": "guessed"})
-    assert (wrong.status_code, "Log in with the token" in wrong.text) == (401, True)
+    assert (wrong.status_code, "This token is wrong, or was removed" in wrong.text) == (401, True)
 
 
 def test_a_token_of_another_role_may_not_label(page: Any) -> None:
