@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from browser.accessibility import violations
-from browser.chromium import PATIENCE_SECONDS, Tab, open_browser
+from browser.chromium import PATIENCE_SECONDS, Tab, open_browser, open_tab
 from live_log import LiveLog
+from playwright.sync_api import Browser
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -68,10 +68,17 @@ def address(database: Database) -> Iterator[str]:
             process.terminate()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
 @pytest.fixture
-def new_tab(tmp_path: Path) -> Iterator[Callable[[], Tab]]:
-    with open_browser(tmp_path / "browser") as new_tab:
-        yield new_tab
+def new_tab(browser: Browser) -> Iterator[Callable[[], Tab]]:
+    yield lambda: open_tab(browser)
+    for context in browser.contexts:
+        context.close()
 
 
 def logged_in(tab: Tab, address: str, who: str, right: str = "label") -> Tab:
@@ -79,13 +86,14 @@ def logged_in(tab: Tab, address: str, who: str, right: str = "label") -> Tab:
     made = CliRunner().invoke(app, ["token", "add", who, "--right", right])
     log_in(tab, address, made.stdout.strip())
     tab.until(IS_READY)
+    tab.until("document.activeElement.tagName == 'H2'")  # where a screen reader reads on
     return tab
 
 
 def log_in(tab: Tab, address: str, token: str) -> None:
-    tab.open(f"{address}/")
-    tab.run(f"document.getElementById('token').value = {json.dumps(token)}")
-    tab.run("document.querySelector('form button').click()")
+    tab.page.goto(f"{address}/")
+    tab.page.fill("#token", token)
+    tab.page.click("form button")
 
 
 def shown(tab: Tab) -> str:
@@ -95,7 +103,7 @@ def shown(tab: Tab) -> str:
 def press(tab: Tab, key: str) -> None:
     """Press a key, and wait until another question is shown that can be answered."""
     before = shown(tab)
-    tab.press(key)
+    tab.page.keyboard.press(key)
     tab.until(f"{IS_READY} && {CARD}.querySelector('input[name=question]')?.value != '{before}'")
 
 
@@ -107,7 +115,6 @@ def test_two_people_label_by_keyboard_undo_and_use_a_phone(
         rows = connection.exec_driver_sql('SELECT id, "row" FROM question').all()
     truth = {str(number): str(row) for number, row in rows}
     ada, bob = (logged_in(new_tab(), address, who) for who in ("ada", "bob"))
-    assert ada.run("document.activeElement.tagName") == "H2"  # where a screen reader reads on
     assert violations(ada) == []
     for _ in range(20):
         press(ada, truth[shown(ada)])
@@ -131,10 +138,8 @@ def test_two_people_label_by_keyboard_undo_and_use_a_phone(
         ada.run(f"htmx.ajax('POST', '{place}', {{{where}, values: {{do: 'x'}}}}).catch(() => 0)")
         ada.until(f"{IS_READY} && document.getElementById('message').innerText.includes({words!r})")
         assert shown(ada) == before  # neither our words nor others' take the question's place
-    bob.call(
-        "Emulation.setDeviceMetricsOverride",
-        **{"width": 360, "height": 640, "deviceScaleFactor": 2, "mobile": True},
-    )
+    phone = {"width": 360, "height": 640, "deviceScaleFactor": 2, "mobile": True}
+    bob.page.context.new_cdp_session(bob.page).send("Emulation.setDeviceMetricsOverride", phone)
     assert bob.run("document.documentElement.scrollWidth") == 360
     heights = f"[...{CARD}.querySelectorAll('button')].map(b => b.offsetHeight)"
     assert bob.run(f"Math.min(...{heights})") >= 44
@@ -152,7 +157,6 @@ def test_a_reviewer_decides_by_keyboard(
         for asked in next_questions(database, topic, who, time.time(), 3):
             answer(database, asked.question, who, label, time.time())
     rita = logged_in(new_tab(), address, "rita", "review")
-    assert rita.run("document.activeElement.tagName") == "H2"
     first, words = shown(rita), "document.querySelector('.standing').innerText"
     assert "3 to decide" in rita.run(words)
     people = rita.run(f"[...{CARD}.querySelectorAll('tbody th')].map(e => e.innerText).join()")
@@ -179,10 +183,7 @@ def test_the_stream_shows_what_is_predicted_and_no_value_is_a_program(
     stable.package()
     stable.write({"id": "old", "label": 7})
     tab = new_tab()
-    tab.call(
-        "Emulation.setDeviceMetricsOverride",
-        **{"width": 1000, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
+    tab.page.set_viewport_size({"width": 1000, "height": 900})
     made = CliRunner().invoke(app, ["token", "add", "watcher", "--right", "read"])
     log_in(tab, address, made.stdout.strip())
     rows = "[...document.querySelectorAll('#rows tbody tr')].map(e => e.innerText.trim())"
@@ -204,10 +205,10 @@ def test_the_stream_shows_what_is_predicted_and_no_value_is_a_program(
     assert tab.run("document.querySelectorAll('#rows script, #rows [onerror]').length") == 0
     assert "No services are running here" in tab.run("document.getElementById('traffic').innerText")
     assert violations(tab) == []
-    tab.press("p")
+    tab.page.keyboard.press("p")
     stable.write({"id": "later"})
     assert tab.run("document.getElementById('pause').getAttribute('aria-pressed')") == "true"
-    tab.open(f"{address}/stream/digits?class=9&below=0.95")
+    tab.page.goto(f"{address}/stream/digits?class=9&below=0.95")
     tab.until(f"{rows}.length == 1")  # and not the shadow's 8, nor any other
     assert len(tab.problems) == 1, tab.problems  # before the watcher was logged in
 
@@ -235,7 +236,7 @@ def test_a_picture_that_cannot_be_decoded_is_told_in_words(
     tab = new_tab()
     log_in(tab, address, made.stdout.strip())
     tab.until("location.pathname == '/' && document.querySelector('a[href*=photos]')")
-    tab.open(f"{address}/p/photos")
+    tab.page.goto(f"{address}/p/photos")
     for words in ("photo: picture, ", ": cannot be decoded. Skip it, or say that you can't tell."):
         tab.until(f"{CARD}.innerText.includes({json.dumps(words)})")
     press(tab, "ArrowDown")
