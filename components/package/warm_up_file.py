@@ -25,7 +25,7 @@ _OWNER_WRITES = 0o200
 
 
 def write_warm_up(model: Path, name: str, given: Rows, signature: SignatureSpec) -> bool:
-    """Write rows for Predict, each as a request, unless the model brings requests of its own.
+    """Write each row as a Predict request. A model that has such a file keeps it.
 
     Args:
         model: The SavedModel's folder.

@@ -297,7 +297,7 @@ def test_a_draining_server_says_over_grpc_that_it_is_not_ready(package: Path) ->
 def test_port_0_of_grpc_takes_a_free_one_and_says_which(
     package: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    async def main() -> int:
         server = Running(package, grpc_socket=None, grpc_port=0)
         await until(lambda: "gRPC at" in caplog.text)
         (port,) = re.findall(r"gRPC at 127.0.0.1:(\d+)", caplog.text)
@@ -306,9 +306,10 @@ def test_port_0_of_grpc_takes_a_free_one_and_says_which(
         Slow.may_load.set()
         server.end()
         await server.task
+        return int(port)
 
     with caplog.at_level("INFO", "slipway"):
-        asyncio.run(main())
+        assert asyncio.run(main()) > 0
 
 
 def test_a_call_of_grpc_while_the_model_loads_may_be_tried_again(package: Path) -> None:
